@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the tracers need of the kernel, and no more: the base types and constants of
+ * the BPF interface, and the fields of kernel structs that are read. Offsets are not
+ * these: each field is looked up by name in the running kernel's BTF when a program
+ * is loaded (CO-RE). A name after ___ is a variant of the struct without it.
+ */
+#ifndef TELEPIPE_KERNEL_H
+#define TELEPIPE_KERNEL_H
+
+typedef unsigned char __u8;
+typedef signed short __s16;
+typedef unsigned short __u16;
+typedef signed int __s32;
+typedef unsigned int __u32;
+typedef signed long long __s64;
+typedef unsigned long long __u64;
+typedef __u16 __be16;
+typedef __u32 __be32;
+typedef __u32 __wsum;
+typedef _Bool bool;
+#define true 1
+#define false 0
+#define NULL ((void *)0)
+
+/* include/uapi/linux/bpf.h */
+enum {
+	BPF_MAP_TYPE_HASH = 1,
+	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_RINGBUF = 27,
+};
+enum {
+	BPF_ANY = 0,
+	BPF_NOEXIST = 1,
+};
+enum {
+	BPF_F_MMAPABLE = 1 << 10,
+};
+enum {
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
+	BPF_RB_AVAIL_DATA = 0,
+	BPF_RB_RING_SIZE = 1,
+};
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+/* include/linux/blk-mq.h, since 6.11; the values are those of the running kernel. */
+enum rqf_flags {
+	__RQF_IO_STAT = 8,
+};
+
+/* include/linux/blkdev.h */
+struct gendisk {
+	int major;
+	int first_minor;
+};
+
+struct request_queue {
+	struct gendisk *disk; /* since 5.14; the request had it before */
+};
+
+struct block_device {
+	__u32 bd_dev;
+};
+
+struct device {
+	__u32 devt;
+};
+
+/* include/linux/blk-mq.h */
+struct request {
+	struct request_queue *q;
+	__u32 cmd_flags;
+	__u32 rq_flags;
+	__u32 __data_len;
+	__u64 __sector;
+	struct block_device *part; /* since 5.11 */
+	__u64 start_time_ns;
+	__u64 io_start_time_ns;
+};
+
+struct request___rq_disk { /* until 5.16 */
+	struct gendisk *rq_disk;
+};
+
+struct hd_struct { /* until 5.10: what request.part points to */
+	struct device __dev;
+};
+
+struct request___hd_struct {
+	struct hd_struct *part;
+};
+
+#pragma clang attribute pop
+
+/*
+ * A field of a kernel struct. A program of type tp_btf has typed pointers and reads
+ * through them at the cost of a load; any other calls a helper. `direct` is a constant
+ * wherever this is inlined, so that one of the two remains.
+ */
+#define READ(direct, ptr, field)                                              \
+	({                                                                    \
+		typeof((ptr)->field) value_;                                  \
+		if (direct)                                                   \
+			value_ = (ptr)->field;                                \
+		else                                                          \
+			bpf_core_read(&value_, sizeof(value_), &(ptr)->field); \
+		value_;                                                       \
+	})
+
+/* Adds to what several CPUs count. Plain atomic additions exist on every kernel we support. */
+#define COUNT(ptr, by) ((void)__sync_fetch_and_add(ptr, by))
+
+#endif

@@ -1,0 +1,131 @@
+"""Recorded lines through tele-ship to a null HTTP server, and what that costs. Called by bench-ship."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PROGRAMS = sys.argv[1]
+BYTES = int(float(os.environ.get("BENCH_MIB", "200")) * 2**20)
+CORES = sorted(os.sched_getaffinity(0))
+
+
+def program(name, *args, **options):
+    return subprocess.Popen([os.path.join(PROGRAMS, name), *args], stderr=subprocess.PIPE, **options)
+
+
+def output(process):
+    out, said = process.communicate(timeout=60)
+    if process.returncode != 0:
+        raise OSError(said.decode().strip() or f"exit code {process.returncode}")
+    return out
+
+
+def scrape():
+    """A hundred samples of everything."""
+    return output(program("scrape", "--per-cpu", "-i", "20ms", "-n", "100", stdout=subprocess.PIPE))
+
+
+def iolat():
+    """Five seconds of a disk that has something to do."""
+    process = program("iolat", "-i", "100ms", "--duration", "5s", stdout=subprocess.PIPE)
+    block = os.urandom(1 << 16)
+    with tempfile.NamedTemporaryFile(dir=".") as file:
+        while process.poll() is None:
+            file.seek(0)
+            for _ in range(64):
+                file.write(block)
+                file.flush()
+                os.fdatasync(file.fileno())
+    return output(process)
+
+
+def serve(listener):
+    """Reads requests whole and answers 200; a process of its own, so that it costs the other nothing."""
+    os.sched_setaffinity(0, CORES[-1:])
+    scratch = memoryview(bytearray(1 << 20))
+
+    def client(connection):
+        head = b""
+        while True:
+            while b"\r\n\r\n" not in head:
+                got = connection.recv(65536)
+                if not got:
+                    return
+                head += got
+            lines, _, body = head.partition(b"\r\n\r\n")
+            fields = dict(line.lower().split(b":", 1) for line in lines.split(b"\r\n")[1:])
+            left = int(fields[b"content-length"]) - len(body)
+            while left > 0:
+                left -= connection.recv_into(scratch, min(left, len(scratch)))
+            head = b""
+            connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=client, args=(connection,), daemon=True).start()
+
+
+def play(path, url, compression):
+    """Wall seconds, CPU seconds and the last statistics."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
+    env["NO_PROXY"] = "127.0.0.1"
+    args = ["--otlp", url, "--compression", compression, "--stats", "1h"]
+    with open(path, "rb") as lines:
+        begin = time.monotonic()
+        pin = lambda: os.sched_setaffinity(0, CORES[:1])
+        process = program("tele-ship", *args, stdin=lines, env=env, preexec_fn=pin)
+        said = process.stderr.read().decode()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - begin
+    if status != 0:
+        sys.exit(f"bench: tele-ship failed: {said}")
+    stats = next(json.loads(line) for line in said.splitlines() if line.startswith("{"))
+    return wall, usage.ru_utime + usage.ru_stime, stats
+
+
+def main():
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = os.fork()
+    if server == 0:
+        serve(listener)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            print(f"tele-ship on one core, {BYTES / 2**20:g} MiB of each recording, HTTP on loopback")
+            titles = ["lines/s", "MB/s", "points/s", "CPU s/M points", "points/CPU s"]
+            print(f"{'recording':10}{'compression':13}" + "".join(f"{title:>16}" for title in titles))
+            for record in (scrape, iolat):
+                measure(record, os.path.join(folder, "lines"), url)
+    finally:
+        os.kill(server, 9)
+        os.waitpid(server, 0)
+
+
+def measure(record, path, url):
+    try:
+        lines = record()
+    except (OSError, subprocess.TimeoutExpired) as why:
+        print(f"{record.__name__:10}not recorded: {why}")
+        return
+    with open(path, "wb") as file:
+        for _ in range(max(1, BYTES // len(lines))):
+            file.write(lines)
+    for compression in ("none", "gzip"):
+        wall, cpu, stats = play(path, url, compression)
+        points = stats["accepted_items"]
+        columns = [
+            f"{stats['delivered'] / wall:,.0f}",
+            f"{os.path.getsize(path) / wall / 1e6:,.1f}",
+            f"{points / wall:,.0f}",
+            f"{cpu / points * 1e6:.3f}",
+            f"{points / cpu:,.0f}",
+        ]
+        print(f"{record.__name__:10}{compression:13}" + "".join(f"{column:>16}" for column in columns))
+
+
+main()

@@ -1,0 +1,151 @@
+//! `iolat`: how long block I/O takes, by device and operation.
+//!
+//! Reads the completions of block requests by eBPF, on Linux.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+
+use telepipe::cli::{self, Common, Program};
+use telepipe::generate::Generate;
+use telepipe::record::{IO, IO_EVENT, Kind, LOST, STATUS};
+
+/// Latency of block I/O by device and operation, as JSON lines
+///
+/// Every interval one record for each device and operation (read, write, flush, discard) that saw traffic: how
+/// many requests, how many bytes, and how long they took, in total, on the device, and waiting for it.
+#[derive(Parser)]
+#[command(name = "iolat")]
+struct Iolat {
+    #[command(flatten)]
+    common: Common,
+
+    /// Only this device, such as vda or nvme0n1p2; may be given more than once
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    device: Vec<String>,
+
+    /// All devices in one
+    #[arg(long)]
+    aggregate: bool,
+
+    /// A partition is a device of its own
+    #[arg(long)]
+    partitions: bool,
+
+    /// Tell who submitted the slowest request, and each event (one more hook, at submission)
+    #[arg(long)]
+    who: bool,
+
+    /// Write a record for each request that took as long as --min
+    #[arg(long, overrides_with = "no_events")]
+    events: bool,
+
+    /// Write no record for single requests [the default]
+    #[arg(long)]
+    no_events: bool,
+
+    /// The shortest total time that makes an event
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration, requires = "events")]
+    min: Duration,
+
+    /// Write a record for each interval [the default]
+    #[arg(long, overrides_with = "no_summary")]
+    summary: bool,
+
+    /// Write no record for intervals
+    #[arg(long)]
+    no_summary: bool,
+
+    /// Leave the distributions out of the records
+    #[arg(long)]
+    no_histogram: bool,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    tasks: telepipe::bpf::task::TaskFilter,
+
+    /// How to hook into the kernel [default: the cheapest way that it takes]
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[arg(long, value_name = "HOW", hide = true)]
+    attach: Option<telepipe::bpf::attach::Attach>,
+}
+
+impl Program for Iolat {
+    const KINDS: &'static [&'static Kind] = &[&IO, &IO_EVENT, &STATUS, &LOST];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("Every second, what each device did", "sudo iolat"),
+        ("Who waits more than 20 ms for a disk", "sudo iolat --events --min 20ms --who --no-summary"),
+        (
+            "The 99th percentile of reads, as text",
+            r#"sudo iolat -f 'select(.op == "read") | "\(.device) \(.p99_us) us"'"#,
+        ),
+        ("To an OpenTelemetry Collector, bucket for bucket", "sudo iolat | tele-ship --otlp"),
+    ];
+    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+
+    fn generate(&self) -> Option<Generate> {
+        self.common.generate.what
+    }
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    fn run(self) -> Result<()> {
+        use telepipe::bpf::iolat::{Options, Settings, run};
+
+        if self.common.foreign() {
+            let text = "--proc-root, --sys-root: I/O is measured in the running kernel, not in files";
+            return Err(cli::Usage(text.into()).into());
+        }
+        let settings = Settings {
+            attach: self.attach,
+            aggregate: self.aggregate,
+            by_partition: self.partitions,
+            tasks: self.tasks,
+            who: self.who,
+            events: (self.events && !self.no_events).then_some(self.min),
+            ..Settings::default()
+        };
+        run(Options {
+            common: self.common,
+            devices: self.device,
+            settings,
+            summary: self.summary || !self.no_summary,
+            histogram: !self.no_histogram,
+        })
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "bpf")))]
+    fn run(self) -> Result<()> {
+        anyhow::bail!("this build cannot trace: iolat needs Linux, and the feature bpf when it is built")
+    }
+}
+
+const OVERHEAD: &str = "\
+One hook per request, which counts in memory that is shared with the program: nothing is copied, and no process is \
+woken, for a request. `scripts/bench iolat` measures what it costs beside biolatency.
+
+The maps take at most 16 MiB of kernel memory, less where there are few disks; -v says how much.";
+
+const CAVEATS: &str = "\
+Times are those that the kernel keeps in each request. Since Linux 6.9 a task that submits several requests in one \
+go reads the clock once for all of them, and once more for none: the later ones then seem to have begun, and to have \
+been issued, when the first was submitted. What they waited before that issue shows in device_*, not in queue_*.
+
+The queue time of a write that must follow a flush includes the flush. Where the device flushes after such a write, \
+that flush is an operation of its own, and not in the time of the write.
+
+Who submitted is the task that did so in the kernel: for writes that were buffered, the one that writes pages back. \
+Before Linux 6.5 it is seen only where the request is queued or issued, which another thread may do.
+
+Flushes, and requests that came about without a bio, belong to no partition, and are counted for the whole disk \
+with --partitions too.
+
+Not counted, as in /proc/diskstats: commands that are passed through (SG_IO, NVMe administration), and the \
+management of zones. Devices without requests of their own (device mapper, md, zram) show in the disks below them.
+
+A request that ends in parts has its time taken when the last part ends.";
+
+fn main() -> ExitCode {
+    cli::main::<Iolat>()
+}

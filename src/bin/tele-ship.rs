@@ -1,0 +1,152 @@
+//! `tele-ship`: from JSON lines on stdin to a database or a server.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use telepipe::cli::{self, GenerateArg, Program, duration};
+use telepipe::generate::Generate;
+use telepipe::record::{Kind, SHIP_STATS};
+use telepipe::say::say;
+use telepipe::ship::destinations::Destinations;
+use telepipe::ship::pipeline::{Pipeline, Settings};
+use telepipe::ship::{Limits, size};
+use telepipe::stop::Stop;
+
+/// Deliver JSON lines from stdin to an OpenTelemetry server, a SQLite database or stdout
+#[derive(Parser)]
+#[command(name = "tele-ship")]
+struct TeleShip {
+    #[command(flatten)]
+    destinations: Destinations,
+
+    /// Send when this many lines have come together
+    #[arg(long, help_heading = "Delivery", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_lines: u32,
+
+    /// Send when they have this many bytes
+    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    batch_bytes: usize,
+
+    /// Send when the first of them is this old
+    #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "1s", value_parser = duration)]
+    batch_age: Duration,
+
+    /// Stop reading when this much waits for a destination
+    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    queue_bytes: usize,
+
+    /// How long after a signal what waits may still be delivered
+    #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    drain: Duration,
+
+    /// Write a ship_stats record per destination to stderr this often, and at the end
+    #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
+    stats: Option<Duration>,
+
+    #[command(flatten)]
+    generate: GenerateArg,
+}
+
+impl Program for TeleShip {
+    const KINDS: &'static [&'static Kind] = &[&SHIP_STATS];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("Send to the OpenTelemetry Collector on this host", "scrape | tele-ship --otlp"),
+        (
+            "Send to another one, with a secret that is on no command line",
+            "scrape | tele-ship --otlp https://otel.example.com --header-file ~/.otlp-headers",
+        ),
+        ("Keep a day in a database, and look into it", "scrape --duration 24h | tele-ship --sqlite today.db"),
+        (
+            "The newest load averages",
+            "sqlite3 today.db 'select ts, load_1m from load order by ts desc limit 5'",
+        ),
+        ("Several destinations at once", "scrape | tele-ship --otlp --sqlite today.db"),
+        ("See what would be sent", "scrape --once | tele-ship --stdout | jq ."),
+        ("From cron: give up after a minute", "scrape --once -i 1s | timeout 1m tele-ship --otlp"),
+    ];
+    const NOTES: &'static [(&'static str, &'static str)] = &[
+        ("INPUT", INPUT),
+        ("DELIVERY", DELIVERY),
+        ("DATABASE", DATABASE),
+        ("ENVIRONMENT", ENVIRONMENT),
+        ("EXIT STATUS", EXIT_STATUS),
+        ("CAVEATS", CAVEATS),
+    ];
+
+    fn generate(&self) -> Option<Generate> {
+        self.generate.what
+    }
+
+    fn run(self) -> Result<()> {
+        let limits = Limits {
+            lines: self.batch_lines.try_into().unwrap_or(usize::MAX),
+            bytes: self.batch_bytes,
+            age: self.batch_age,
+        };
+        let Self { drain, stats, queue_bytes, .. } = self;
+        let only_stdout = self.destinations.only_stdout();
+        let stop = Stop::install(drain + Duration::from_secs(1), only_stdout);
+        let stop = stop.context("cannot watch for signals")?;
+        let mut pipeline = Pipeline::new(Settings { limits, queue_bytes, drain, stats });
+        self.destinations.open(&mut pipeline)?;
+        if rustix::termios::isatty(rustix::stdio::stdin()) {
+            say(format_args!("reading from the terminal; end with Ctrl-D"));
+        }
+        pipeline.run(&stop)
+    }
+}
+
+const INPUT: &str = "\
+Each line is one JSON object of at most 1 MiB. Records of telepipe's programs become the metrics and log records \
+that their declarations say; `metric`, `log` and `span` records, from any program, describe themselves; a line of \
+OTLP/JSON is taken as it is; any other object becomes a log record whose body it is.
+
+Lines of nothing but white space are passed over and not counted. What is no JSON object, is not UTF-8 or is too \
+long is rejected: counted, and the first few are shown on stderr.";
+
+const DELIVERY: &str = "\
+Every destination gets every line, at its own pace. A request that fails because the server cannot be reached, \
+takes too long or answers 429, 502, 503 or 504 is tried again until it succeeds, after a random time of up to half \
+a second that doubles up to half a minute, and not before the server's Retry-After. Any other refusal is final. A \
+request that is too large (413) is split. Items that a server refuses within a request that it accepts (partial \
+success) are counted and not sent again.
+
+Nothing is dropped to make room: when --queue-bytes wait for a destination, reading stops, and the pipe makes the \
+producers wait. A request whose answer was lost is sent again, so that a server may see it twice.
+
+After the first SIGINT or SIGTERM input is read until its end, for two seconds at most, and what waits has --drain \
+to arrive; a second signal ends the program at once.
+
+At the end stderr tells per destination what became of every line, and, with --stats, so does a `ship_stats` record.";
+
+const DATABASE: &str = "\
+The table of a kind has its name, a column per field, and an index on `ts`; `kind` itself is not a column. New \
+fields become new columns. Booleans are 0 and 1, arrays and objects JSON text. Lines without `kind` and `ts` go whole \
+into the table `other`. A value that its column cannot hold exactly, such as a string among numbers or an integer \
+above 2^63-1, goes to a column `^text:NAME`, `^number:NAME` or `^json:NAME` beside it, and so does a field whose name \
+differs from another's only in case.
+
+The database is in WAL mode: others can read it while it is written. A batch is one transaction. After a power cut \
+the last transactions may be missing, and the database is consistent. If the file is moved away, a new one is begun.";
+
+const ENVIRONMENT: &str = "\
+OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _COMPRESSION, _TIMEOUT, _CERTIFICATE, _CLIENT_CERTIFICATE, _CLIENT_KEY and \
+_PROTOCOL (http/protobuf), and the same with METRICS_, LOGS_ or TRACES_ after OTLP_ for one signal; \
+OTEL_SERVICE_NAME; OTEL_RESOURCE_ATTRIBUTES; HTTP_PROXY, HTTPS_PROXY and NO_PROXY; XDG_DATA_HOME. Options go before \
+variables.";
+
+const EXIT_STATUS: &str = "\
+0 if every destination has every line that was read, or the reader of stdout left; 1 if something was rejected, is \
+still pending or was dropped, or the program failed; 2 for a mistake on the command line or in the environment; \
+130 after a second signal.";
+
+const CAVEATS: &str = "\
+Waiting lines are in memory: they are lost if the program is killed or the machine stops. At the end of input \
+tele-ship goes on trying for as long as a server is away; bound that with timeout(1), which leaves --drain for the rest.";
+
+fn main() -> ExitCode {
+    cli::main::<TeleShip>()
+}

@@ -1,0 +1,293 @@
+//! Block I/O latency: the user side of `bpf/iolat.bpf.c`.
+//!
+//! Reads the arrays that the kernel program counts in, and gives what each
+//! device and operation did in an interval, and the slow requests one by one.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::rc::Rc;
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::{Link, ProgramMut, RingBuffer, RingBufferBuilder, libbpf_sys};
+
+mod devices;
+mod layout;
+mod open;
+mod report;
+mod session;
+mod table;
+
+pub use devices::{Devices, Found, Survey};
+pub use layout::{Event, Geometry};
+pub use open::Settings;
+pub use session::{Options, run};
+pub use table::{Activity, Latency, Slowest, Table};
+
+use super::attach::Attach;
+use super::bank::Banks;
+use super::clock::kernel_now;
+use super::load::explain;
+use super::map::{MappedArray, load, store};
+use open::skeleton::{IolatSkel, types};
+
+/// What is done to a device. The numbers are those of `enum op`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    /// Reads.
+    Read = 0,
+    /// Writes, also of zeroes.
+    Write = 1,
+    /// A flush of the device's cache.
+    Flush = 2,
+    /// Discards, also secure ones.
+    Discard = 3,
+}
+
+impl Op {
+    /// By the kernel program's number.
+    pub fn from_kernel(number: u8) -> Option<Self> {
+        [Self::Read, Self::Write, Self::Flush, Self::Discard].get(usize::from(number)).copied()
+    }
+
+    /// The value of the field `op`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+/// What the kernel program could not count, since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Requests of a device and operation that found no slot.
+    pub slots: u64,
+    /// Events that found the ring buffer full.
+    pub events: u64,
+    /// Submissions that found the map full: their requests' submitters or times are unknown.
+    pub submissions: u64,
+    /// Requests that carried no time at all.
+    pub untimed: u64,
+    /// Completions in an interrupt of another completion's count: newer kernels do not run a
+    /// program inside itself.
+    pub nested: u64,
+}
+
+/// The loaded and attached programs.
+pub struct Tracer {
+    /// How the main hook is attached.
+    pub attach: Attach,
+    skel: IolatSkel<'static>,
+    shared: *mut types::bss,
+    geometry: Geometry,
+    table: Table,
+    banks: Banks,
+    links: Vec<Link>,
+    submission_attached: bool,
+    issue_attached: bool,
+    began_ns: u64,
+    counted: [u64; 6],
+    ring: Option<(RingBuffer<'static>, Rc<RefCell<Vec<Event>>>)>,
+}
+
+impl Tracer {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// If the kernel refuses, with what to do about it.
+    pub fn start(settings: &Settings) -> Result<Self> {
+        let (mut skel, attach, geometry) = open::load(settings)?;
+        let shared: *mut types::bss =
+            skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
+        let slots = MappedArray::new(&skel.maps.slots)?;
+        let peaks = MappedArray::new(&skel.maps.peaks)?;
+        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
+        let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
+        let mut tracer = Self {
+            attach,
+            skel,
+            shared,
+            geometry,
+            table: Table::new(geometry, slots, peaks),
+            banks,
+            links: Vec::new(),
+            submission_attached: false,
+            issue_attached: false,
+            began_ns: 0,
+            counted: [0; 6],
+            ring: None,
+        };
+        if settings.events.is_some() {
+            tracer.open_ring()?;
+        }
+        tracer.attach_all(settings)?;
+        Ok(tracer)
+    }
+
+    fn attach_all(&mut self, settings: &Settings) -> Result<()> {
+        // Before 6.5 submission is seen where a request is queued, and, if it never is, issued.
+        let at_issue = settings.with_task() && self.skel.progs.submit_insert.autoload();
+        if settings.untimed {
+            self.time_submissions();
+        }
+        if settings.with_task() || settings.untimed {
+            self.attach_submission().map_err(|e| explain(&e, "cannot attach to the submission of I/O"))?;
+        }
+        if at_issue || settings.untimed {
+            self.attach_issue().map_err(|e| explain(&e, "cannot attach to block_rq_issue"))?;
+        }
+        self.began_ns = kernel_now();
+        let main = self.main_program().attach();
+        self.links.push(main.map_err(|e| explain(&e, "cannot attach to block_rq_complete"))?);
+        Ok(())
+    }
+
+    fn main_program(&self) -> &ProgramMut<'static> {
+        match self.attach {
+            Attach::TpBtf => &self.skel.progs.complete_btf,
+            Attach::RawTp => &self.skel.progs.complete_raw,
+        }
+    }
+
+    /// When counting began, by the kernel's clock.
+    pub fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+
+    /// Attaches to submission and issue too, for requests that do not carry their times.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn attach_missing(&mut self) -> libbpf_rs::Result<()> {
+        self.time_submissions();
+        self.attach_submission()?;
+        self.attach_issue()
+    }
+
+    fn time_submissions(&mut self) {
+        // SAFETY: valid as `shared` is.
+        unsafe { store(&raw mut (*self.shared).time_submissions, 1) };
+    }
+
+    fn attach_submission(&mut self) -> libbpf_rs::Result<()> {
+        if !self.submission_attached {
+            let progs = &self.skel.progs;
+            let loaded = [&progs.submit_btf, &progs.submit_raw, &progs.submit_insert];
+            for program in loaded.into_iter().filter(|program| program.autoload()) {
+                self.links.push(program.attach()?);
+            }
+            self.submission_attached = true;
+        }
+        Ok(())
+    }
+
+    fn attach_issue(&mut self) -> libbpf_rs::Result<()> {
+        if !self.issue_attached {
+            self.links.push(self.skel.progs.issue.attach()?);
+            self.issue_attached = true;
+        }
+        Ok(())
+    }
+
+    /// Whether another hook could still be attached, with the privileges of now.
+    pub fn may_attach(&self) -> bool {
+        self.skel.progs.issue.attach().is_ok()
+    }
+
+    fn open_ring(&mut self) -> Result<()> {
+        let events = Rc::new(RefCell::new(Vec::new()));
+        let filled = Rc::clone(&events);
+        let mut builder = RingBufferBuilder::new();
+        builder.add(&self.skel.maps.ring, move |bytes| {
+            filled.borrow_mut().extend(Event::read(bytes));
+            0
+        })?;
+        self.ring = Some((builder.build()?, events));
+        Ok(())
+    }
+
+    /// Readable when the ring buffer is half full; `None` without events.
+    pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
+        let (ring, _) = self.ring.as_ref()?;
+        // SAFETY: the ring buffer owns it and lives as long as the borrow.
+        Some(unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) })
+    }
+
+    /// The events that are waiting, in their order.
+    pub fn events(&self) -> Vec<Event> {
+        let Some((ring, events)) = &self.ring else { return Vec::new() };
+        // Being interrupted is no failure: what is left is there the next time.
+        let _ = ring.consume();
+        events.take()
+    }
+
+    /// Ends the interval: what each device and operation did in it, in no order, and what
+    /// `at_switch` gave at its very end.
+    pub fn take<T>(&mut self, at_switch: impl FnOnce() -> T) -> (Vec<Activity>, T) {
+        let (half, seen) = self.banks.switch(at_switch);
+        let active = (0..self.geometry.slots()).filter_map(|slot| {
+            // SAFETY: valid as `shared` is.
+            let key = unsafe { load(&raw const (*self.shared).keys[slot]) };
+            if key == 0 { None } else { self.table.take(half, slot, key) }
+        });
+        (active.collect(), seen)
+    }
+
+    /// What was not counted since the last call, and whether requests came without times while
+    /// nothing else measures them.
+    pub fn losses(&mut self) -> (Losses, bool) {
+        let shared = self.shared;
+        // SAFETY: valid as `shared` is.
+        let now = unsafe {
+            [
+                load(&raw const (*shared).lost_slots),
+                load(&raw const (*shared).lost_events),
+                load(&raw const (*shared).lost_tasks),
+                load(&raw const (*shared).untimed),
+                load(&raw const (*shared).unsplit),
+                recursion_misses(self.main_program().as_fd()).unwrap_or(self.counted[5]),
+            ]
+        };
+        let gained: [u64; 6] = std::array::from_fn(|i| now[i].saturating_sub(self.counted[i]));
+        self.counted = now;
+        let [slots, events, submissions, untimed, unsplit, nested] = gained;
+        let complete = self.issue_attached && self.submission_attached;
+        (Losses { slots, events, submissions, untimed, nested }, untimed + unsplit > 0 && !complete)
+    }
+
+    /// Counts only these devices from now on; at most [`Settings::MAX_DEVICES`].
+    pub fn want(&mut self, numbers: &[u32]) {
+        for (i, number) in numbers.iter().enumerate().take(Settings::MAX_DEVICES) {
+            // SAFETY: valid as `shared` is, and the index is below the length.
+            unsafe { store(&raw mut (*self.shared).wanted_devices[i], *number) };
+        }
+    }
+
+    /// One line: how it is attached and what memory it takes in the kernel.
+    pub fn describe(&self) -> String {
+        let Geometry { shards, cpus, .. } = self.geometry;
+        format!(
+            "block_rq_complete by {}, {} hook{}; {} KiB of maps: {} slots in {shards} shards of {cpus} CPUs, twice",
+            self.attach,
+            self.links.len(),
+            if self.links.len() == 1 { "" } else { "s" },
+            self.table.bytes() / 1024,
+            self.geometry.slots(),
+        )
+    }
+}
+
+/// How often a program was not run because it was running on that CPU already; `None` if the
+/// kernel does not tell (before 5.12, or to a process without privileges before 5.19).
+fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut len = size_of::<libbpf_sys::bpf_prog_info>() as u32;
+    // SAFETY: a valid descriptor, and a struct of the length given, of which the kernel fills a part.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut len)
+    };
+    (result == 0).then_some(info.recursion_misses)
+}

@@ -1,0 +1,159 @@
+//! Setting the programs' switches, and loading them.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use libbpf_rs::OpenObject;
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+
+use super::layout::Geometry;
+use crate::bpf::attach::{Attach, Kernel};
+use crate::bpf::hist::CELLS;
+use crate::bpf::load::explain;
+use crate::bpf::task::TaskFilter;
+
+/// What libbpf-cargo made of `bpf/iolat.bpf.c`.
+#[expect(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
+pub(super) mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/iolat.skel.rs"));
+}
+
+use skeleton::{IolatSkel, IolatSkelBuilder, OpenIolatSkel};
+
+/// Room for the events of half a second at some 10,000 a second.
+const RING_BYTES: u32 = 1 << 20;
+/// The most requests that are kept track of at a time.
+const MOST_REQUESTS: u64 = 1 << 16;
+
+/// What to measure.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How to attach; `None` for the best that works.
+    pub attach: Option<Attach>,
+    /// All devices in one.
+    pub aggregate: bool,
+    /// A partition is a device of its own.
+    pub by_partition: bool,
+    /// Only devices that [`super::Tracer::want`] names.
+    pub filter_devices: bool,
+    /// Only requests that such tasks submitted.
+    pub tasks: TaskFilter,
+    /// Who submitted.
+    pub who: bool,
+    /// An event for each request that took at least so long.
+    pub events: Option<Duration>,
+    /// Disks with requests.
+    pub disks: usize,
+    /// The most requests that can exist.
+    pub requests: u64,
+    /// Whether some requests are known to carry no times.
+    pub untimed: bool,
+}
+
+impl Settings {
+    /// How many devices can be asked for.
+    pub const MAX_DEVICES: usize = 16;
+
+    /// Whether a hook at submission says who did it.
+    pub fn with_task(&self) -> bool {
+        self.who || self.tasks.is_on()
+    }
+}
+
+/// Loads the programs, attached in the best way that the kernel takes.
+pub(super) fn load(settings: &Settings) -> Result<(IolatSkel<'static>, Attach, Geometry)> {
+    let kernel = Kernel::read()?;
+    let Some(arguments) = kernel.arguments("block_rq_complete") else {
+        bail!("this kernel has no tracepoint block_rq_complete");
+    };
+    if arguments != 3 {
+        bail!("block_rq_complete has {arguments} arguments in this kernel, not 3: please report its version");
+    }
+    let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
+    let disks = if settings.aggregate { 1 } else { settings.disks };
+    let geometry = Geometry::choose(disks, u32::try_from(cpus)?);
+    let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
+    let mut result = Err(anyhow::anyhow!("no way to attach"));
+    for attach in ways {
+        result = load_as(settings, &kernel, attach, geometry).map(|skel| (skel, attach, geometry));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn load_as(
+    settings: &Settings,
+    kernel: &Kernel,
+    attach: Attach,
+    geometry: Geometry,
+) -> Result<IolatSkel<'static>> {
+    // The skeleton borrows from it. One per run, which ends with the process.
+    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut open = IolatSkelBuilder::default()
+        .open(storage)
+        .map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+    let io_start = kernel.arguments("block_io_start").is_some();
+    // The queue was the first argument until 5.10, and in kernels that took the change back.
+    let queue_first = kernel.arguments("block_rq_issue").context("this kernel has no block_rq_issue")? == 2;
+    let keep = settings.requests <= MOST_REQUESTS;
+    switches(&mut open, settings, geometry)?;
+    let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
+    data.task_at_issue = settings.with_task() && !io_start;
+    data.request_argument = u32::from(queue_first);
+    data.keep_pending = keep;
+    open.progs.complete_btf.set_autoload(attach == Attach::TpBtf);
+    open.progs.complete_raw.set_autoload(attach == Attach::RawTp);
+    open.progs.submit_btf.set_autoload(io_start && attach == Attach::TpBtf);
+    open.progs.submit_raw.set_autoload(io_start && attach == Attach::RawTp);
+    open.progs.submit_insert.set_autoload(!io_start);
+    sizes(&mut open, settings, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
+    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))
+}
+
+fn switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
+    let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
+    data.hist_cells = CELLS;
+    data.slot_bits = geometry.slot_bits;
+    data.shard_mask = geometry.shards - 1;
+    data.cpus = geometry.cpus;
+    data.aggregate = settings.aggregate;
+    data.by_partition = settings.by_partition;
+    data.filter_devices = settings.filter_devices;
+    data.with_task = settings.with_task();
+    data.filter_task = settings.tasks.is_on();
+    data.events = settings.events.is_some();
+    data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    let TaskFilter { pid, comm, uid, cgroup } = &settings.tasks;
+    data.tell_all = settings.events.is_some();
+    data.want_pid = pid.is_some();
+    data.wanted_pid = pid.unwrap_or(0);
+    data.want_uid = uid.is_some();
+    data.wanted_uid = uid.unwrap_or(0);
+    data.want_cgroup = cgroup.is_some();
+    data.wanted_cgroup = settings.tasks.cgroup_id()?;
+    data.want_comm = comm.is_some();
+    data.wanted_comm = settings.tasks.comm_words();
+    Ok(())
+}
+
+fn sizes(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometry) -> libbpf_rs::Result<()> {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    open.maps.slots.set_max_entries(count(geometry.all_slots()))?;
+    open.maps.peaks.set_max_entries(count(geometry.all_peaks()))?;
+    open.maps.owners.set_max_entries(count(geometry.slots()))?;
+    let requests = settings.requests.clamp(1024, MOST_REQUESTS);
+    open.maps.pending.set_max_entries(u32::try_from(requests).unwrap_or(1024))?;
+    if settings.events.is_some() {
+        open.maps.ring.set_max_entries(RING_BYTES)?;
+    }
+    Ok(())
+}

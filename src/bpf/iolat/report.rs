@@ -1,0 +1,184 @@
+//! From what the kernel program told to records.
+
+use super::{Activity, Devices, Event, Latency, Op};
+use crate::bpf::cgroup::Cgroups;
+use crate::bpf::clock::KernelClock;
+use crate::clock::{Micros, Timestamp};
+use crate::record::{Io, IoEvent};
+
+const THOUSANDTHS: [u64; 5] = [500, 900, 950, 990, 999];
+
+/// The interval that a summary is about.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// When it began.
+    pub start: Timestamp,
+    /// How long it was, in seconds.
+    pub seconds: f64,
+}
+
+/// The figures of one distribution.
+struct Figures {
+    sum: Micros,
+    mean: Option<Micros>,
+    percentiles: [Option<Micros>; 5],
+    max: Option<Micros>,
+}
+
+impl Figures {
+    fn of(latency: &Latency) -> Self {
+        let count = latency.histogram.count();
+        let known = |ns| (count > 0).then_some(Micros(ns));
+        Self {
+            sum: Micros(latency.sum_ns),
+            mean: latency.sum_ns.checked_div(count).map(Micros),
+            percentiles: latency.histogram.percentiles(THOUSANDTHS, latency.max_ns).map(known),
+            max: known(latency.max_ns),
+        }
+    }
+}
+
+/// The record of what a device and operation did.
+pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, histogram: bool) -> Io {
+    let Activity { total, on_device, queue, .. } = activity;
+    let count = total.histogram.count();
+    let split = on_device.histogram.count();
+    let Figures { sum, mean, percentiles: [p50, p90, p95, p99, p999], max } = Figures::of(total);
+    let device = Figures::of(on_device);
+    let waited = Figures::of(queue);
+    let slowest = activity.slowest;
+    let task = slowest.and_then(|slowest| slowest.task);
+    let sparse = |latency: &Latency, known: bool| (histogram && known).then(|| latency.histogram.sparse());
+    let [device_p50_us, device_p90_us, device_p95_us, device_p99_us, device_p999_us] = device.percentiles;
+    let [queue_p50_us, queue_p90_us, queue_p95_us, queue_p99_us, queue_p999_us] = waited.percentiles;
+    Io {
+        device: (activity.device != 0).then(|| devices.name(activity.device)),
+        op: activity.op.name(),
+        start_ts: Some(interval.start),
+        interval_s: interval.seconds,
+        count,
+        bytes: activity.bytes,
+        errors: activity.errors,
+        sum_us: sum,
+        mean_us: mean,
+        p50_us: p50,
+        p90_us: p90,
+        p95_us: p95,
+        p99_us: p99,
+        p999_us: p999,
+        max_us: max,
+        max_sector: slowest.map(|slowest| slowest.sector),
+        max_bytes: slowest.map(|slowest| slowest.bytes.into()),
+        max_pid: task.map(|task| task.pid),
+        max_comm: task.map(|task| task.comm()),
+        device_count: (split != count).then_some(split),
+        device_sum_us: (split > 0).then_some(device.sum),
+        device_mean_us: device.mean,
+        device_p50_us,
+        device_p90_us,
+        device_p95_us,
+        device_p99_us,
+        device_p999_us,
+        device_max_us: device.max,
+        queue_sum_us: (split > 0).then_some(waited.sum),
+        queue_mean_us: waited.mean,
+        queue_p50_us,
+        queue_p90_us,
+        queue_p95_us,
+        queue_p99_us,
+        queue_p999_us,
+        queue_max_us: waited.max,
+        scale: (histogram && count > 0).then_some(total.histogram.scale() as i32),
+        buckets: sparse(total, count > 0),
+        device_buckets: sparse(on_device, split > 0),
+        queue_buckets: sparse(queue, split > 0),
+    }
+}
+
+/// When an event ended, and its record; `None` for an operation that is not known.
+pub fn event(
+    event: &Event,
+    clock: KernelClock,
+    devices: &mut Devices,
+    cgroups: &mut Cgroups,
+) -> Option<(Timestamp, IoEvent)> {
+    let [total, device, queue] = event.times;
+    let split = |ns| (event.split != 0).then_some(Micros(ns));
+    let mut record = IoEvent {
+        begin_ts: Some(clock.wall(event.end_ns.saturating_sub(total))),
+        device: devices.name(event.device),
+        op: Op::from_kernel(event.op)?.name(),
+        sector: event.sector,
+        bytes: event.bytes.into(),
+        error: error_name(event.error),
+        total_us: Micros(total),
+        device_us: split(device),
+        queue_us: split(queue),
+        ..IoEvent::default()
+    };
+    let task = &event.task;
+    if task.known != 0 {
+        record.pid = Some(task.pid);
+        record.tid = Some(task.tid);
+        record.comm = Some(task.comm());
+        record.uid = Some(task.uid);
+        record.cgroup_id = Some(task.cgroup_id);
+        record.cgroup = cgroups.path(task.cgroup_id).map(str::to_owned);
+        record.container_id =
+            record.cgroup.as_deref().and_then(crate::collect::cgroup::container_id).map(str::to_owned);
+    }
+    Some((clock.wall(event.end_ns), record))
+}
+
+/// `blk_status_t`, the errno that the kernel makes of it (block/blk-core.c), and its name.
+const ERRORS: [(i32, i32, &str); 17] = [
+    (1, 95, "EOPNOTSUPP"),
+    (2, 110, "ETIMEDOUT"),
+    (3, 28, "ENOSPC"),
+    (4, 67, "ENOLINK"),
+    (5, 121, "EREMOTEIO"),
+    (6, 52, "EBADE"),
+    (7, 61, "ENODATA"),
+    (8, 84, "EILSEQ"),
+    (9, 12, "ENOMEM"),
+    (10, 5, "EIO"),
+    (12, 11, "EAGAIN"),
+    (13, 16, "EBUSY"),
+    (15, 109, "ETOOMANYREFS"),
+    (16, 75, "EOVERFLOW"),
+    (17, 19, "ENODEV"),
+    (18, 62, "ETIME"),
+    (19, 22, "EINVAL"),
+];
+
+/// The tracepoint told a negative errno until 5.15, and the status itself since.
+fn error_name(error: i32) -> Option<String> {
+    let known = |(status, errno, _): &&(i32, i32, &str)| error == *status || error == -*errno;
+    match (error, ERRORS.iter().find(known)) {
+        (0, _) => None,
+        (_, Some((.., name))) => Some((*name).to_owned()),
+        (..=-1, None) => Some(format!("errno {}", -error)),
+        (_, None) => Some(format!("status {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_have_names() {
+        assert_eq!(error_name(0), None);
+        // Both kernels' ways to say it.
+        assert_eq!(error_name(10).as_deref(), Some("EIO"));
+        assert_eq!(error_name(-5).as_deref(), Some("EIO"));
+        assert_eq!(error_name(-1000).as_deref(), Some("errno 1000"));
+        assert_eq!(error_name(200).as_deref(), Some("status 200"));
+        for (_, errno, name) in ERRORS {
+            // The C library's own numbers.
+            let text = std::io::Error::from_raw_os_error(errno).to_string();
+            assert!(text.ends_with(&format!("(os error {errno})")), "{name}: {text}");
+            assert!(!text.starts_with("Unknown"), "{name}: {text}");
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! A run of `iolat`: start, give up privileges, and report until told to stop.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::report::{self, Interval};
+use super::{Devices, Found, Losses, Settings, Tracer};
+use crate::bpf::cgroup::Cgroups;
+use crate::bpf::clock::{KernelClock, kernel_now};
+use crate::bpf::{load, privilege};
+use crate::cli::{self, Common, Usage};
+use crate::clock::Timestamp;
+use crate::emit::Emitter;
+use crate::record::Reason;
+use crate::stop::Stop;
+use crate::ticker::Ticker;
+
+/// Events are looked for this often; sooner when half of their buffer is full.
+const EVENTS_EVERY: Duration = Duration::from_millis(100);
+const SOURCE: &str = "block_rq_complete";
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The options of every producer.
+    pub common: Common,
+    /// Only these devices; all if empty.
+    pub devices: Vec<String>,
+    /// What the kernel program does. What the devices decide is filled in here.
+    pub settings: Settings,
+    /// Whether to write a record per interval.
+    pub summary: bool,
+    /// Whether these carry their distributions.
+    pub histogram: bool,
+}
+
+/// Runs until the end that the options name, or a signal.
+///
+/// # Errors
+/// If the kernel refuses, or stdout fails.
+pub fn run(mut options: Options) -> Result<()> {
+    let mut out = options.common.emitter()?;
+    let devices = Devices::new(Path::new("/sys"));
+    let wanted = Wanted::resolve(&options, &devices)?;
+    options.settings.by_partition |= wanted.partitions;
+    options.settings.tasks.cgroup_id()?;
+    privilege::check(cli::name())?;
+    load::listen();
+    let survey = devices.survey();
+    options.settings.filter_devices = !options.devices.is_empty();
+    options.settings.disks = survey.disks;
+    options.settings.requests = survey.requests;
+    options.settings.untimed = survey.untimed;
+    let now = Timestamp::now();
+    if !wanted.report(&mut out, now)? {
+        out.flush()?;
+        bail!("none of the devices asked for has requests that could be measured");
+    }
+    let mut tracer = Tracer::start(&options.settings)?;
+    tracer.want(&wanted.numbers);
+    let kept = privilege::drop_all(|| tracer.may_attach())?;
+    if options.common.verbose {
+        crate::say::say(format_args!("{}; capabilities kept: {kept:?}", tracer.describe()));
+    }
+    out.status(now, SOURCE, Reason::Active, &tracer.describe())?;
+    out.flush()?;
+    let stop = options.common.stop()?;
+    Session {
+        begin_ns: tracer.began_ns(),
+        clock: KernelClock::measure(),
+        cgroups: Cgroups::new(Path::new("/")),
+        options,
+        tracer,
+        devices,
+        wanted,
+        out,
+    }
+    .report(&stop)
+}
+
+/// The devices that were asked for by name.
+#[derive(Debug, Default)]
+struct Wanted {
+    numbers: Vec<u32>,
+    partitions: bool,
+    absent: Vec<String>,
+    without_requests: Vec<String>,
+}
+
+impl Wanted {
+    fn resolve(options: &Options, devices: &Devices) -> Result<Self> {
+        let mut wanted = Self { partitions: options.settings.by_partition, ..Self::default() };
+        let mut disks = false;
+        for name in &options.devices {
+            match devices.find(name) {
+                Found::Disk(number) => {
+                    disks = true;
+                    wanted.numbers.push(number);
+                }
+                Found::Partition(number) => {
+                    wanted.partitions = true;
+                    wanted.numbers.push(number);
+                }
+                Found::WithoutRequests => wanted.without_requests.push(name.clone()),
+                Found::Absent => wanted.absent.push(name.clone()),
+            }
+        }
+        if disks && wanted.partitions && !options.settings.by_partition {
+            let text =
+                "--device: a disk and a partition together; add --partitions to count I/O by partition";
+            return Err(Usage(text.into()).into());
+        }
+        if options.devices.len() > Settings::MAX_DEVICES {
+            return Err(Usage(format!("--device: at most {} devices", Settings::MAX_DEVICES)).into());
+        }
+        Ok(wanted)
+    }
+
+    /// Says what cannot be measured; false if nothing else was asked for.
+    fn report(&self, out: &mut Emitter, now: Timestamp) -> Result<bool> {
+        for name in &self.without_requests {
+            let detail = "has no requests of its own (device mapper, md, zram …): measure the disks below it";
+            out.status(now, name, Reason::Unsupported, detail)?;
+        }
+        for name in &self.absent {
+            out.status(now, name, Reason::Absent, "no such block device; it is measured once it appears")?;
+        }
+        Ok(self.without_requests.is_empty() || !self.numbers.is_empty() || !self.absent.is_empty())
+    }
+
+    /// Looks again for those that were absent; true if one has come.
+    fn look_again(&mut self, devices: &Devices) -> bool {
+        let before = self.numbers.len();
+        self.absent.retain(|name| match devices.find(name) {
+            Found::Disk(number) | Found::Partition(number) => {
+                self.numbers.push(number);
+                false
+            }
+            Found::WithoutRequests | Found::Absent => true,
+        });
+        self.numbers.len() > before
+    }
+}
+
+struct Session {
+    options: Options,
+    tracer: Tracer,
+    devices: Devices,
+    wanted: Wanted,
+    cgroups: Cgroups,
+    clock: KernelClock,
+    /// When the interval began, by the kernel's clock.
+    begin_ns: u64,
+    out: Emitter,
+}
+
+impl Session {
+    fn report(mut self, stop: &Stop) -> Result<()> {
+        let mut ticker = Ticker::trailing(self.options.common.schedule(Duration::from_secs(1)));
+        let mut start = self.clock.wall(self.begin_ns);
+        while let Some(deadline) = ticker.deadline() {
+            while !stop.asked() && Instant::now() < deadline {
+                wait(stop, self.tracer.ring_fd(), deadline)?;
+                self.events()?;
+            }
+            if stop.reader_gone() {
+                break;
+            }
+            ticker.tick();
+            start = self.interval(start)?;
+            if stop.asked() {
+                break;
+            }
+        }
+        self.out.finish(self.options.common.verbose)
+    }
+
+    fn events(&mut self) -> Result<()> {
+        for event in self.tracer.events() {
+            let made = report::event(&event, self.clock, &mut self.devices, &mut self.cgroups);
+            if let Some((ts, record)) = made {
+                self.out.emit(ts, &record)?;
+            }
+        }
+        self.out.flush()
+    }
+
+    /// Ends the interval that began at `start`, and returns its end.
+    fn interval(&mut self, start: Timestamp) -> Result<Timestamp> {
+        let (active, end_ns) = self.tracer.take(kernel_now);
+        self.events()?;
+        self.clock = KernelClock::measure();
+        let end = self.clock.wall(end_ns);
+        let seconds = end_ns.saturating_sub(self.begin_ns) as f64 / 1e9;
+        self.begin_ns = end_ns;
+        if self.options.summary {
+            let interval = Interval { start, seconds: (seconds * 1e6).round() / 1e6 };
+            let histogram = self.options.histogram;
+            let mut records: Vec<_> = active
+                .iter()
+                .map(|activity| report::summary(activity, interval, &mut self.devices, histogram))
+                .collect();
+            records.sort_by(|a, b| (&a.device, a.op).cmp(&(&b.device, b.op)));
+            for record in &records {
+                self.out.emit(end, record)?;
+            }
+        }
+        self.losses(end)?;
+        if self.wanted.look_again(&self.devices) {
+            self.tracer.want(&self.wanted.numbers);
+        }
+        self.out.flush()?;
+        Ok(end)
+    }
+
+    fn losses(&mut self, now: Timestamp) -> Result<()> {
+        let (losses, incomplete) = self.tracer.losses();
+        let Losses { slots, events, submissions, untimed, nested } = losses;
+        for (source, count) in [
+            ("io: more devices and operations than slots", slots),
+            ("io_event: ring buffer full", events),
+            ("io: map of submissions full", submissions),
+            ("io: requests without any time", untimed),
+            ("io: completions inside a completion", nested),
+        ] {
+            self.out.lost(now, source, count)?;
+        }
+        if !incomplete {
+            return Ok(());
+        }
+        let source = "block_rq_issue";
+        match self.tracer.attach_missing() {
+            Ok(()) => self.out.status(
+                now,
+                source,
+                Reason::Active,
+                "a device's requests do not carry their times: two more hooks measure them from now on",
+            ),
+            Err(error) => self.out.status(
+                now,
+                source,
+                Reason::Denied,
+                &format!("a device's requests do not carry their times, and no hook can be added: {error}"),
+            ),
+        }
+    }
+}
+
+/// Sleeps until `deadline`, a stop, or, with a ring buffer, until events may be waiting.
+fn wait(stop: &Stop, ring: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<()> {
+    let mut left = deadline.saturating_duration_since(Instant::now());
+    let mut fds = vec![PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN)];
+    if let Some(ring) = ring {
+        left = left.min(EVENTS_EVERY);
+        fds.push(PollFd::from_borrowed_fd(ring, PollFlags::IN));
+    }
+    let timeout = Timespec::try_from(left).context("an interval too long to wait for")?;
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error).context("cannot wait"),
+    }
+}

@@ -1,0 +1,38 @@
+//! Loading: what libbpf says, kept for when it fails, and turned into advice.
+
+use std::sync::Mutex;
+
+use anyhow::anyhow;
+use libbpf_rs::{ErrorKind, PrintLevel, set_print};
+
+use super::privilege::advice;
+use crate::cli;
+
+/// The last things libbpf complained about.
+static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// How many of them are shown: the verifier's own last words, as a rule.
+const SHOWN: usize = 12;
+
+/// From now on libbpf's complaints are kept for [`explain`] and go nowhere else.
+pub fn listen() {
+    set_print(Some((PrintLevel::Warn, keep)));
+}
+
+fn keep(_: PrintLevel, text: String) {
+    if let Ok(mut complaints) = COMPLAINTS.lock() {
+        complaints.extend(text.lines().map(str::to_owned));
+        let surplus = complaints.len().saturating_sub(SHOWN);
+        complaints.drain(..surplus);
+    }
+}
+
+/// Says why a program could not be loaded or attached, and what to do about it.
+pub fn explain(error: &libbpf_rs::Error, doing: &str) -> anyhow::Error {
+    // EPERM is about privileges; EACCES, which has the same kind, is the verifier's refusal.
+    let complaints = COMPLAINTS.lock().map(|kept| kept.join("\n")).unwrap_or_default();
+    if error.kind() == ErrorKind::PermissionDenied && complaints.contains("-EPERM") {
+        return anyhow!("{doing}: {error}\n{}", advice(cli::name(), "A privilege is"));
+    }
+    anyhow!("{doing}: {error:#}\n{complaints}")
+}

@@ -1,0 +1,23 @@
+//! What the eBPF tracers share: loading, attaching, intervals, histograms, clocks,
+//! privileges. A tracer's own side of its arrays is a folder here.
+
+pub mod hist;
+
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod attach;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod bank;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod cgroup;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod clock;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod iolat;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod load;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod map;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod privilege;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod task;

@@ -1,0 +1,63 @@
+//! What a tracer may do: checked before it loads, given up once it has attached.
+
+use anyhow::{Context as _, Result, bail};
+use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
+
+/// What loading and attaching need, since 5.8.
+const NEEDED: [(CapabilitySet, &str); 2] =
+    [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
+
+/// Fails with what is missing and the commands that would work.
+///
+/// # Errors
+/// If a capability is missing.
+pub fn check(program: &str) -> Result<()> {
+    let held = capabilities(None).context("cannot read this process's capabilities")?.effective;
+    if held.contains(CapabilitySet::SYS_ADMIN) {
+        return Ok(());
+    }
+    let missing: Vec<_> =
+        NEEDED.iter().filter(|(flag, _)| !held.contains(*flag)).map(|(_, name)| *name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("{}", advice(program, &missing.join(" and ")))
+}
+
+/// How to get what is missing.
+pub fn advice(program: &str, missing: &str) -> String {
+    let here = std::env::current_exe().ok();
+    let path = here.as_deref().map_or_else(|| program.into(), |path| path.to_string_lossy());
+    format!(
+        "{missing} missing, which loading eBPF programs needs. Run it as root: sudo {program}; or give it the \
+         right once: sudo setcap cap_bpf,cap_perfmon=ep {path}; in a container: --cap-add BPF --cap-add PERFMON"
+    )
+}
+
+/// Gives up every capability and the way back to any, and keeps those that bpf() calls
+/// still need where `works` says that without them it does not. Returns what is kept.
+///
+/// Capabilities belong to threads: call this before any other thread is started.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn drop_all(works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
+    set_no_new_privs(true).context("cannot set no_new_privs")?;
+    let held = capabilities(None).context("cannot read this process's capabilities")?;
+    // Out of the effective set first, from where they can be taken back.
+    set(held.permitted, CapabilitySet::empty())?;
+    let kept = if works() {
+        CapabilitySet::empty()
+    } else {
+        held.permitted & (CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN)
+    };
+    // Full administration is kept only where the finer capability is not held.
+    let kept = if kept.contains(CapabilitySet::BPF) { kept - CapabilitySet::SYS_ADMIN } else { kept };
+    set(kept, kept)?;
+    Ok(kept)
+}
+
+fn set(permitted: CapabilitySet, effective: CapabilitySet) -> Result<()> {
+    let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).context("cannot give up capabilities")
+}

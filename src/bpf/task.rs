@@ -1,0 +1,112 @@
+//! Which task did it: the filters that `bpf/task.h` decides, and what it tells.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::Usage;
+
+/// The longest name of a task, and its closing zero.
+pub const COMM_LEN: usize = 16;
+
+/// `struct task_id` of `bpf/task.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TaskId {
+    /// The cgroup v2 id: the inode number of its folder.
+    pub cgroup_id: u64,
+    /// The process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The real user id.
+    pub uid: u32,
+    /// 0 if the rest is unset.
+    pub known: u32,
+    /// The thread's name, padded with zeros.
+    pub comm: [u8; COMM_LEN],
+}
+
+impl TaskId {
+    /// The thread's name; what is not UTF-8 in it is U+FFFD.
+    pub fn comm(&self) -> String {
+        let end = self.comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
+        String::from_utf8_lossy(&self.comm[..end]).into_owned()
+    }
+}
+
+/// The options of every tracer that choose tasks; all must hold.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// Only this process
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+
+    /// Only threads of this name (the kernel keeps 15 bytes of it)
+    #[arg(long, value_name = "NAME")]
+    pub comm: Option<String>,
+
+    /// Only this user
+    #[arg(long, value_name = "UID")]
+    pub uid: Option<u32>,
+
+    /// Only this cgroup (v2): its folder, or its id
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<PathBuf>,
+}
+
+impl TaskFilter {
+    /// Whether any filter is on.
+    pub fn is_on(&self) -> bool {
+        self.pid.is_some() || self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some()
+    }
+
+    /// The name as the kernel holds it: two words, padded with zeros.
+    pub fn comm_words(&self) -> [u64; 2] {
+        let mut padded = [0u8; COMM_LEN];
+        let name = self.comm.as_deref().unwrap_or_default().as_bytes();
+        let len = name.len().min(COMM_LEN - 1);
+        padded[..len].copy_from_slice(&name[..len]);
+        let (low, high) = padded.split_at(8);
+        [low, high]
+            .map(|half| half.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+            .map(u64::from_le)
+    }
+
+    /// The id of the cgroup; 0 if none is asked for.
+    ///
+    /// # Errors
+    /// [`Usage`] if there is no such folder.
+    pub fn cgroup_id(&self) -> Result<u64> {
+        let Some(path) = &self.cgroup else { return Ok(0) };
+        if let Some(id) = path.to_str().and_then(|text| text.parse().ok()) {
+            return Ok(id);
+        }
+        let folder = std::fs::metadata(path);
+        Ok(folder.map_err(|error| Usage(format!("--cgroup {}: {error}", path.display())))?.ino())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_padded_and_cut() {
+        let filter = |name: &str| TaskFilter { comm: Some(name.into()), ..TaskFilter::default() };
+        let bytes = |name: &str| filter(name).comm_words().map(u64::to_ne_bytes).concat();
+        assert_eq!(bytes("fio"), *b"fio\0\0\0\0\0\0\0\0\0\0\0\0\0");
+        assert_eq!(bytes("a-name-that-is-too-long"), *b"a-name-that-is-\0");
+    }
+
+    #[test]
+    fn comm_may_hold_any_byte() {
+        let mut task = TaskId::default();
+        task.comm[..4].copy_from_slice(b"a\xffb\0");
+        assert_eq!(task.comm(), "a\u{fffd}b");
+        task.comm = [b'x'; COMM_LEN];
+        assert_eq!(task.comm(), "x".repeat(COMM_LEN));
+    }
+}

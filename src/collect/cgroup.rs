@@ -1,0 +1,69 @@
+//! Control groups (version 2): where they are mounted, their ids, and the containers that their paths name.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Where the version 2 hierarchy is below /sys: beside version 1, or alone.
+const MOUNTS: [&str; 2] = ["fs/cgroup/unified", "fs/cgroup"];
+
+/// The folder of the version 2 hierarchy; `None` if there is none below `sys`.
+pub fn mount(sys: &Path) -> Option<PathBuf> {
+    MOUNTS.iter().map(|path| sys.join(path)).find(|path| path.join("cgroup.controllers").exists())
+}
+
+/// The id of a cgroup, which is the inode number of its folder; `None` if it is gone or lies
+/// outside the part of the hierarchy that is mounted, which the kernel writes as `/..`.
+pub fn id(mount: &Path, path: &str) -> Option<u64> {
+    let below = path.strip_prefix('/')?;
+    if below.split('/').any(|part| part == "..") {
+        return None;
+    }
+    fs::metadata(mount.join(below)).ok().map(|folder| folder.ino())
+}
+
+/// The id of the container that a cgroup path names: the last part of it that holds 64
+/// hexadecimal digits, as Docker, containerd, CRI-O and Podman write them.
+pub fn container_id(path: &str) -> Option<&str> {
+    path.rsplit('/').find_map(|part| {
+        let stem = part.strip_suffix(".scope").unwrap_or(part);
+        let id = stem.get(stem.len().checked_sub(64)?..)?;
+        id.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(id)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+    #[test]
+    fn container_ids() {
+        for path in [
+            format!("/docker/{ID}"),
+            format!("/system.slice/docker-{ID}.scope"),
+            format!("/kubepods.slice/kubepods-pod1.slice/cri-containerd-{ID}.scope"),
+            format!("/machine.slice/libpod-{ID}.scope/container"),
+        ] {
+            assert_eq!(container_id(&path), Some(ID), "{path}");
+        }
+        for path in ["/", "/user.slice/user-1000.slice", "/system.slice/ssh.service"] {
+            assert_eq!(container_id(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_id_is_the_inode() {
+        let sys = tempfile::tempdir().unwrap();
+        assert_eq!(mount(sys.path()), None);
+        let folder = sys.path().join("fs/cgroup");
+        fs::create_dir_all(folder.join("a.slice")).unwrap();
+        fs::write(folder.join("cgroup.controllers"), "").unwrap();
+        let mount = mount(sys.path()).unwrap();
+        let ino = |path: &Path| Some(fs::metadata(path).unwrap().ino());
+        assert_eq!(id(&mount, "/a.slice"), ino(&folder.join("a.slice")));
+        assert_eq!(id(&mount, "/"), ino(&folder));
+        assert_eq!((id(&mount, "/gone"), id(&mount, "/../a.slice"), id(&mount, "")), (None, None, None));
+    }
+}

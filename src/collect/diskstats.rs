@@ -1,0 +1,207 @@
+//! The text of /proc/diskstats, whose lines are `MAJOR MINOR NAME` and then what
+//! /sys/block/NAME/stat holds (kernel `block/genhd.c`).
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use super::text::{number, words};
+
+/// The counts of one device, in the order of the file. Older kernels have fewer.
+pub type Counts = [Option<u64>; 17];
+
+/// The places of the counts.
+pub mod at {
+    pub const READS: usize = 0;
+    pub const READS_MERGED: usize = 1;
+    pub const READ_SECTORS: usize = 2;
+    pub const READ_MS: usize = 3;
+    pub const WRITES: usize = 4;
+    pub const WRITES_MERGED: usize = 5;
+    pub const WRITE_SECTORS: usize = 6;
+    pub const WRITE_MS: usize = 7;
+    pub const IN_FLIGHT: usize = 8;
+    pub const IO_MS: usize = 9;
+    pub const WEIGHTED_MS: usize = 10;
+    pub const DISCARDS: usize = 11;
+    pub const DISCARDS_MERGED: usize = 12;
+    pub const DISCARD_SECTORS: usize = 13;
+    pub const DISCARD_MS: usize = 14;
+    pub const FLUSHES: usize = 15;
+    pub const FLUSH_MS: usize = 16;
+}
+
+/// One line.
+#[derive(Debug, PartialEq)]
+pub struct Line<'a> {
+    /// Major and minor number.
+    pub dev: (u32, u32),
+    /// The kernel's name.
+    pub name: &'a [u8],
+    /// What was counted.
+    pub counts: Counts,
+}
+
+/// Reads one line; `None` if it is none.
+pub fn parse(line: &[u8]) -> Option<Line<'_>> {
+    let mut words = words(line);
+    let major = number(words.next()?)?.try_into().ok()?;
+    let minor = number(words.next()?)?.try_into().ok()?;
+    let name = words.next()?;
+    let mut values = [0; 17];
+    let mut count = 0;
+    for word in words {
+        let value = number(word)?;
+        if let Some(place) = values.get_mut(count) {
+            *place = value;
+            count += 1;
+        }
+    }
+    Some(Line { dev: (major, minor), name, counts: known(&values[..count])? })
+}
+
+/// A kernel writes 11 (2.6), 15 (4.18) or 17 (5.5) counts, later ones perhaps more;
+/// 4 for the partitions of the first 2.6.
+fn known(values: &[u64]) -> Option<Counts> {
+    let mut counts = Counts::default();
+    let complete = match values.len() {
+        4 => {
+            for (place, value) in
+                [at::READS, at::READ_SECTORS, at::WRITES, at::WRITE_SECTORS].iter().zip(values)
+            {
+                counts[*place] = Some(*value);
+            }
+            return Some(counts);
+        }
+        17.. => 17,
+        15.. => 15,
+        11.. => 11,
+        _ => return None,
+    };
+    for (place, value) in counts.iter_mut().zip(&values[..complete]) {
+        *place = Some(*value);
+    }
+    Some(counts)
+}
+
+/// Puts the same text together from /sys/block, for where /proc/diskstats is missing.
+///
+/// # Errors
+/// If there is no such directory.
+pub fn gather(block: &Path, text: &mut Vec<u8>) -> io::Result<()> {
+    text.clear();
+    for disk in names(block)? {
+        let dir = block.join(&disk);
+        append(&dir, &disk, text);
+        for part in names(&dir).unwrap_or_default() {
+            let dir = dir.join(&part);
+            if dir.join("partition").exists() {
+                append(&dir, &part, text);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn append(dir: &Path, name: &str, text: &mut Vec<u8>) {
+    let Ok(stat) = fs::read(dir.join("stat")) else { return };
+    let dev = fs::read_to_string(dir.join("dev")).unwrap_or_default();
+    let (major, minor) = dev.trim().split_once(':').unwrap_or(("0", "0"));
+    let _ = write!(text, "{major} {minor} {name} ");
+    text.extend_from_slice(&stat);
+    text.push(b'\n');
+}
+
+fn names(dir: &Path) -> io::Result<Vec<String>> {
+    let name = |entry: io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+    let mut names: Vec<_> = fs::read_dir(dir)?.filter_map(name).collect();
+    names.sort_unstable();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const NEW: &[u8] = b" 254       0 vda 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17";
+
+    fn first(count: usize) -> Counts {
+        std::array::from_fn(|place| (place < count).then_some(place as u64 + 1))
+    }
+
+    #[test]
+    fn every_age_of_kernel() {
+        for (words, count) in [(3 + 17, 17), (3 + 15, 15), (3 + 16, 15), (3 + 11, 11), (3 + 14, 11)] {
+            let text =
+                String::from_utf8_lossy(NEW).split_whitespace().take(words).collect::<Vec<_>>().join(" ");
+            let line = parse(text.as_bytes()).unwrap();
+            assert_eq!((line.dev, line.name), ((254, 0), &b"vda"[..]));
+            assert_eq!(line.counts, first(count), "{text}");
+        }
+        let later = [NEW, b" 18 19"].concat();
+        assert_eq!(parse(&later).unwrap().counts, first(17));
+        let old = parse(b"3 1 hda1 35486 38030 38030 38040").unwrap().counts;
+        assert_eq!(old[at::READS], Some(35486));
+        assert_eq!(
+            (old[at::READ_SECTORS], old[at::WRITES], old[at::WRITE_SECTORS]),
+            (Some(38030), Some(38030), Some(38040))
+        );
+        assert_eq!(old.iter().flatten().count(), 4);
+    }
+
+    #[test]
+    fn what_is_no_line() {
+        for garbled in [
+            &b""[..],
+            b"254 0",
+            b"254 0 vda",
+            b"254 0 vda 1 2 3 4 5 6 7 8 9 10",
+            b"254 0 vda 1 2 3 4 5 6 7 8 9 10 x",
+            b"254 0 vda 1 2 3 4 5 6 7 8 9 10 -1",
+            b"254 0 vda 1 2 3 4 5 6 7 8 9 10 99999999999999999999",
+            b"x 0 vda 1 2 3 4 5 6 7 8 9 10 11",
+            b"4294967296 0 vda 1 2 3 4 5 6 7 8 9 10 11",
+        ] {
+            assert_eq!(parse(garbled), None, "{}", String::from_utf8_lossy(garbled));
+        }
+    }
+
+    #[test]
+    fn sysfs_gives_the_same_text() {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, dev) in [("sda", "8:0\n"), ("sda/sda1", "8:1\n"), ("sda/queue", ""), ("loop0", "")] {
+            let device = dir.path().join(path);
+            fs::create_dir_all(&device).unwrap();
+            if path != "sda/queue" {
+                fs::write(device.join("stat"), " 1 2 3 4 5 6 7 8 9 10 11\n").unwrap();
+            }
+            if !dev.is_empty() {
+                fs::write(device.join("dev"), dev).unwrap();
+            }
+        }
+        fs::write(dir.path().join("sda/sda1/partition"), "1\n").unwrap();
+        let mut text = b"left over".to_vec();
+        gather(dir.path(), &mut text).unwrap();
+        let found: Vec<_> = super::super::text::lines(&text).map(|line| parse(line).unwrap()).collect();
+        let rows: Vec<_> = found.iter().map(|line| (line.dev, line.name)).collect();
+        assert_eq!(rows, [((0, 0), &b"loop0"[..]), ((8, 0), b"sda"), ((8, 1), b"sda1")]);
+        assert!(found.iter().all(|line| line.counts == first(11)));
+        assert!(gather(&dir.path().join("none"), &mut text).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_it(line: Vec<u8>) {
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn what_the_kernel_prints(values: [u64; 17], major: u32, minor: u32, name in "[a-z][a-z0-9!-]{0,30}") {
+            let counts = values.map(|value| value.to_string()).join(" ");
+            let text = format!("{major:4} {minor:7} {name} {counts}");
+            let line = parse(text.as_bytes()).unwrap();
+            prop_assert_eq!(line, Line { dev: (major, minor), name: name.as_bytes(), counts: values.map(Some) });
+        }
+    }
+}

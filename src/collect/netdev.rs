@@ -1,0 +1,279 @@
+//! /proc/net/dev → `netdev`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::slots::{Slot, Slots};
+use super::text::{lines, number, words};
+use super::{Collector, Roots, Sample, Source, micro, rate};
+use crate::emit::Emitter;
+use crate::record::{Kind, NETDEV, Netdev};
+
+/// One read for all interfaces; sysfs is asked about them when one appears or goes.
+pub struct NetdevCollector {
+    source: Source,
+    /// Where sysfs has the interfaces.
+    class: PathBuf,
+    slots: Slots<Memory>,
+    /// How many there were in the sample before.
+    count: usize,
+}
+
+/// What is known of an interface.
+#[derive(Default)]
+struct Memory {
+    place: Option<Place>,
+    before: Option<Counts>,
+    now: Counts,
+}
+
+/// The counts in the order of the file: eight received, eight sent.
+type Counts = [u64; 16];
+const RX_BYTES: usize = 0;
+const TX_BYTES: usize = 8;
+
+/// The lines above those of interfaces.
+const HEADERS: usize = 2;
+
+/// Where an interface stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// It has a device: hardware, or what a virtual machine offers as such.
+    Device,
+    /// It ends in software: one side of a pair, a tunnel, a dummy.
+    Virtual,
+    /// Its traffic stays here, or is also that of the interfaces that it lies on.
+    Inner,
+}
+
+impl NetdevCollector {
+    /// Of these trees.
+    pub fn new(roots: &Roots) -> Self {
+        let source = Source::new(roots.proc.join("net/dev"));
+        Self { source, class: roots.sys.join("class/net"), slots: Slots::new(), count: 0 }
+    }
+}
+
+impl Collector for NetdevCollector {
+    fn kinds(&self) -> &'static [&'static Kind] {
+        &[&NETDEV]
+    }
+
+    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        let Some(text) = self.source.read_or_tell(sample.ts, out)? else {
+            self.slots.miss();
+            return Ok(());
+        };
+        let interval = self.slots.begin(sample);
+        let (changed, garbled) = take_in(&mut self.slots, text);
+        let count = self.slots.iter_mut().count();
+        if changed || count != self.count {
+            self.count = count;
+            self.slots.iter_mut().for_each(|slot| slot.data.place = place(&self.class, &slot.name));
+        }
+        let any_device = self.slots.iter_mut().any(|slot| slot.data.place == Some(Place::Device));
+        for slot in self.slots.iter_mut() {
+            let record = measure(slot, any_device, interval, sample);
+            if sample.wants(&NETDEV) {
+                out.emit(sample.ts, &record)?;
+            }
+        }
+        if garbled {
+            self.source.tell_invalid(sample.ts, out, "a name and sixteen counts on every line")?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes what the file says; whether an interface is new, and whether a line made no sense.
+fn take_in(slots: &mut Slots<Memory>, text: &[u8]) -> (bool, bool) {
+    let (mut changed, mut garbled) = (false, false);
+    for line in lines(text).skip(HEADERS) {
+        let Some((name, counts)) = parse(line) else {
+            garbled = true;
+            continue;
+        };
+        let slot = slots.slot(name, 0, |_| Memory::default());
+        slot.data.now = counts;
+        let went_back =
+            |before: Counts| counts[RX_BYTES] < before[RX_BYTES] || counts[TX_BYTES] < before[TX_BYTES];
+        if slot.data.before.is_some_and(went_back) {
+            slot.restart();
+            slot.data.before = None;
+        }
+        changed |= slot.data.before.is_none();
+    }
+    slots.end();
+    (changed, garbled)
+}
+
+/// `NAME:` and the counts; old kernels leave no blank after the colon.
+fn parse(line: &[u8]) -> Option<(&[u8], Counts)> {
+    let colon = line.iter().rposition(|&byte| byte == b':')?;
+    let name = line[..colon].trim_ascii_start();
+    let mut counts = Counts::default();
+    let mut values = words(&line[colon + 1..]);
+    for count in &mut counts {
+        *count = number(values.next()?)?;
+    }
+    (!name.is_empty()).then_some((name, counts))
+}
+
+fn place(class: &Path, name: &str) -> Option<Place> {
+    let dir = class.join(name);
+    let lies_on_others = |entry: fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"lower_");
+    if fs::read_dir(&dir).ok()?.flatten().any(lies_on_others) || name == "lo" {
+        return Some(Place::Inner);
+    }
+    Some(if dir.join("device").exists() { Place::Device } else { Place::Virtual })
+}
+
+/// The record of one interface, and the memory of it for the next sample.
+fn measure<'a>(
+    slot: &'a mut Slot<Memory>,
+    any_device: bool,
+    interval: Option<Duration>,
+    sample: &Sample<'_>,
+) -> Netdev<'a> {
+    let now = slot.data.now;
+    let before = slot.data.before.replace(now);
+    let per_s = |index: usize| rate(Some(now[index]), before.map(|before| before[index]), interval);
+    let whole = slot.data.place.map(|place| match place {
+        Place::Device => true,
+        Place::Virtual => !any_device,
+        Place::Inner => false,
+    });
+    let count = |index: usize| Some(now[index]);
+    Netdev {
+        interface: &slot.name,
+        whole,
+        start_ts: slot.since.or(sample.boot),
+        rx_bytes: count(RX_BYTES),
+        rx_packets: count(1),
+        rx_errors: count(2),
+        rx_dropped: count(3),
+        rx_fifo_errors: count(4),
+        rx_frame_errors: count(5),
+        rx_compressed: count(6),
+        rx_multicast: count(7),
+        tx_bytes: count(TX_BYTES),
+        tx_packets: count(9),
+        tx_errors: count(10),
+        tx_dropped: count(11),
+        tx_fifo_errors: count(12),
+        tx_collisions: count(13),
+        tx_carrier_errors: count(14),
+        tx_compressed: count(15),
+        interval_s: before.and(interval).map(|interval| micro(interval.as_secs_f64())),
+        rx_bytes_per_s: per_s(RX_BYTES),
+        tx_bytes_per_s: per_s(TX_BYTES),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    const HEAD: &str = "Inter-|   Receive  |  Transmit\n face |bytes packets |bytes packets\n";
+
+    /// The records of one sample at that second, two seconds after the one before.
+    fn sample(slots: &mut Slots<Memory>, second: u64, rows: &str) -> Vec<Value> {
+        let sample = Sample {
+            ts: Timestamp::from_secs(second),
+            boot: Some(Timestamp::from_secs(1)),
+            interval: Some(Duration::from_secs(2)),
+            write: true,
+            inventory: false,
+            wanted: &|_| true,
+        };
+        let interval = slots.begin(&sample);
+        assert!(!take_in(slots, format!("{HEAD}{rows}").as_bytes()).1);
+        let to_value = |slot| serde_json::to_value(measure(slot, true, interval, &sample)).unwrap();
+        slots.iter_mut().map(to_value).collect()
+    }
+
+    #[test]
+    fn all_sixteen() {
+        let records = sample(&mut Slots::new(), 9, "  eth0:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+        let expected = json!({
+            "interface": "eth0", "start_ts": "1970-01-01T00:00:01.000000000Z",
+            "rx_bytes": 1, "rx_packets": 2, "rx_errors": 3, "rx_dropped": 4,
+            "rx_fifo_errors": 5, "rx_frame_errors": 6, "rx_compressed": 7, "rx_multicast": 8,
+            "tx_bytes": 9, "tx_packets": 10, "tx_errors": 11, "tx_dropped": 12,
+            "tx_fifo_errors": 13, "tx_collisions": 14, "tx_carrier_errors": 15, "tx_compressed": 16,
+        });
+        assert_eq!(records, [expected]);
+    }
+
+    #[test]
+    fn rates_and_interfaces_that_come_and_go() {
+        let row = |name: &str, rx: u64, tx: u64| format!("{name}: {rx} 0 0 0 0 0 0 0 {tx} 0 0 0 0 0 0 0\n");
+        let mut slots = Slots::new();
+        sample(&mut slots, 10, &[row("lo", 10, 10), row("eth0", 1000, 50)].concat());
+        let records = sample(&mut slots, 12, &[row("eth0", 5000, 51), row("veth1", 7, 7)].concat());
+        assert_eq!(records.len(), 2);
+        assert_eq!(
+            (&records[0]["rx_bytes_per_s"], &records[0]["tx_bytes_per_s"]),
+            (&json!(2000.0), &json!(0.5))
+        );
+        assert_eq!(records[0]["interval_s"], 2.0);
+        assert_eq!(records[1]["start_ts"], "1970-01-01T00:00:10.000000000Z");
+        assert_eq!(records[1].get("interval_s"), None);
+        let records = sample(&mut slots, 14, &[row("eth0", 4000, 99), row("veth1", 9, 7)].concat());
+        assert_eq!(records[0].get("rx_bytes_per_s"), None);
+        assert_eq!(records[0]["start_ts"], "1970-01-01T00:00:12.000000000Z");
+        assert_eq!(records[1]["rx_bytes_per_s"], 1.0);
+    }
+
+    #[test]
+    fn lines_that_make_no_sense() {
+        for garbled in
+            [&b""[..], b"eth0", b"eth0:", b"eth0: 1 2 3", b": 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16"]
+        {
+            assert!(parse(garbled).is_none());
+        }
+        let mut slots = Slots::new();
+        let text = format!("{HEAD}eth0: 1 2\n eth1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+        assert_eq!(take_in(&mut slots, text.as_bytes()), (true, true));
+        assert_eq!(slots.iter_mut().map(|slot| slot.name.clone()).collect::<Vec<_>>(), ["eth1"]);
+    }
+
+    #[test]
+    fn places() {
+        let dir = tempfile::tempdir().unwrap();
+        let make = |path: &str| fs::create_dir_all(dir.path().join(path)).unwrap();
+        ["eth0/device", "br0/lower_eth0", "lo", "tun0", "lan1/device", "lan1/lower_eth0"]
+            .into_iter()
+            .for_each(make);
+        for (name, expected) in [
+            ("eth0", Some(Place::Device)),
+            ("br0", Some(Place::Inner)),
+            ("lan1", Some(Place::Inner)),
+            ("lo", Some(Place::Inner)),
+            ("tun0", Some(Place::Virtual)),
+            ("gone", None),
+        ] {
+            assert_eq!(place(dir.path(), name), expected, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_it(line: Vec<u8>) {
+            let _ = parse(&line);
+        }
+
+        #[test]
+        fn what_the_kernel_prints(name in "[a-z0-9.@_-]{1,15}", counts: Counts) {
+            let values = counts.map(|count| format!("{count:7}")).join(" ");
+            let line = format!("{name:>6}: {values}");
+            prop_assert_eq!(parse(line.as_bytes()), Some((name.as_bytes(), counts)));
+        }
+    }
+}

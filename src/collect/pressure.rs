@@ -1,0 +1,187 @@
+//! /proc/pressure → `pressure`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::text::{decimal, lines, number, split_word, words};
+use super::{Collector, Roots, Sample, Source, in_a_given_tree, micro, unreadable};
+use crate::emit::Emitter;
+use crate::record::{Kind, PRESSURE, Pressure, Reason};
+
+/// Reads /proc/pressure/* (kernel `kernel/sched/psi.c`).
+pub struct PressureCollector {
+    folder: PathBuf,
+    resources: [(&'static str, Source, Stalls); 4],
+}
+
+/// The stalls of one resource, in microseconds since boot.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Stalls {
+    some: Option<u64>,
+    full: Option<u64>,
+}
+
+impl PressureCollector {
+    /// Of that tree.
+    pub fn new(roots: &Roots) -> Self {
+        let folder = roots.proc.join("pressure");
+        let resource = |name| (name, Source::new(folder.join(name)), Stalls::default());
+        Self { resources: ["cpu", "memory", "io", "irq"].map(resource), folder }
+    }
+}
+
+impl Collector for PressureCollector {
+    fn kinds(&self) -> &'static [&'static Kind] {
+        &[&PRESSURE]
+    }
+
+    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        for (resource, source, stalls) in &mut self.resources {
+            // Only the sample just before counts: no ratio across one that failed.
+            let before = std::mem::take(stalls);
+            let bytes = match source.read() {
+                Ok(bytes) => bytes,
+                // Kernels before 6.1, and those that do not count time in interrupts, have no irq.
+                Err(_) if *resource == "irq" => continue,
+                Err(error) => {
+                    tell(&self.folder, &error, sample, out)?;
+                    continue;
+                }
+            };
+            let Some((mut record, now)) = parse(resource, bytes) else {
+                source.tell_invalid(sample.ts, out, "the lines of pressure stall information")?;
+                continue;
+            };
+            *stalls = now;
+            if sample.wants(&PRESSURE) {
+                record.start_ts = sample.boot;
+                record.interval_s = sample.interval_s();
+                record.some_ratio = part(now.some, before.some, sample);
+                record.full_ratio = part(now.full, before.full, sample);
+                out.emit(sample.ts, &record)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One record for the whole folder, with what a person can do.
+fn tell(folder: &Path, error: &io::Error, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let folder = folder.to_string_lossy();
+    match error.kind() {
+        // What a kernel needs for it is no advice to one who has only its files.
+        _ if in_a_given_tree(&folder) => unreadable(out, sample.ts, &folder, error),
+        io::ErrorKind::NotFound | io::ErrorKind::Unsupported => {
+            let reason =
+                if error.kind() == io::ErrorKind::NotFound { Reason::Absent } else { Reason::Unsupported };
+            let hint = "needs Linux 4.20 with CONFIG_PSI, and on some distributions psi=1 at boot";
+            out.status(sample.ts, &folder, reason, &format!("{error}; {hint}"))
+        }
+        _ => unreadable(out, sample.ts, &folder, error),
+    }
+}
+
+/// The part of the interval that was stalled. The two clocks are read at
+/// slightly different moments, so all of it can seem a little more than all.
+fn part(now: Option<u64>, before: Option<u64>, sample: &Sample<'_>) -> Option<f64> {
+    let stalled = now?.checked_sub(before?)? as f64;
+    let passed = sample.interval?.as_secs_f64() * 1e6;
+    (passed > 0.0).then(|| micro((stalled / passed).min(1.0)))
+}
+
+/// Both lines; `None` if neither has a total.
+fn parse(resource: &'static str, bytes: &[u8]) -> Option<(Pressure, Stalls)> {
+    let (mut some, mut full) = (Line::default(), Line::default());
+    for line in lines(bytes) {
+        match split_word(line) {
+            (b"some", rest) => some = Line::parse(rest),
+            // For the whole system the kernel prints zeros here, which measure nothing.
+            (b"full", rest) if resource != "cpu" => full = Line::parse(rest),
+            _ => {}
+        }
+    }
+    let record = Pressure {
+        resource,
+        some_avg10_ratio: some.avg10,
+        some_avg60_ratio: some.avg60,
+        some_avg300_ratio: some.avg300,
+        some_s: some.total_us.map(|us| us as f64 / 1e6),
+        full_avg10_ratio: full.avg10,
+        full_avg60_ratio: full.avg60,
+        full_avg300_ratio: full.avg300,
+        full_s: full.total_us.map(|us| us as f64 / 1e6),
+        ..Pressure::default()
+    };
+    let stalls = Stalls { some: some.total_us, full: full.total_us };
+    (stalls != Stalls::default()).then_some((record, stalls))
+}
+
+/// `avg10=0.12 avg60=0.00 avg300=0.00 total=12345`: means in percent, here ratios; the total in microseconds.
+#[derive(Default)]
+struct Line {
+    avg10: Option<f64>,
+    avg60: Option<f64>,
+    avg300: Option<f64>,
+    total_us: Option<u64>,
+}
+
+impl Line {
+    fn parse(text: &[u8]) -> Self {
+        let mut line = Self::default();
+        for word in words(text) {
+            let Some(equals) = word.iter().position(|&byte| byte == b'=') else { continue };
+            let value = &word[equals + 1..];
+            match &word[..equals] {
+                b"avg10" => line.avg10 = percent(value),
+                b"avg60" => line.avg60 = percent(value),
+                b"avg300" => line.avg300 = percent(value),
+                b"total" => line.total_us = number(value),
+                _ => {}
+            }
+        }
+        line
+    }
+}
+
+fn percent(word: &[u8]) -> Option<f64> {
+    decimal(word).map(|percent| micro(percent / 100.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const TEXT: &[u8] = b"some avg10=12.34 avg60=0.01 avg300=100.00 total=66729239\n\
+        full avg10=0.50 avg60=0.00 avg300=0.00 total=7\n";
+
+    #[test]
+    fn percent_and_microseconds() {
+        let (io, stalls) = parse("io", TEXT).unwrap();
+        assert_eq!((io.some_avg10_ratio, io.some_avg60_ratio), (Some(0.1234), Some(0.0001)));
+        assert_eq!((io.some_avg300_ratio, io.some_s), (Some(1.0), Some(66.729239)));
+        assert_eq!((io.full_avg10_ratio, io.full_s), (Some(0.005), Some(0.000_007)));
+        assert_eq!(stalls, Stalls { some: Some(66_729_239), full: Some(7) });
+        let (cpu, stalls) = parse("cpu", TEXT).unwrap();
+        assert_eq!((cpu.full_avg10_ratio, cpu.full_s, stalls.full), (None, None, None));
+    }
+
+    #[test]
+    fn nonsense_is_absent() {
+        for text in [&b""[..], b"some", b"some avg10=0.00", b"full total=x", b"total=5"] {
+            assert!(parse("io", text).is_none(), "{text:?}");
+        }
+        let (io, _) = parse("io", b"some avg10=nan avg60 avg300=1e999 total=5 more=1").unwrap();
+        assert_eq!((io.some_avg10_ratio, io.some_avg300_ratio), (None, None));
+        assert_eq!((io.some_s, io.full_s), (Some(0.000_005), None));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_break_it(text in "((some|full) ?(avg10|total)?=?[0-9.]{0,21}\n?|.){0,6}") {
+            parse("io", text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Asks mounts that may hang (NFS, FUSE), by a thread that may then hang in our place.
+//!
+//! A thread goes through the mounts. When it has been at one for too long, it is left
+//! to itself, the rest goes to a new one, and the mount is not asked again until
+//! the call returns: a mount that hangs costs one thread and one wait.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::mountinfo::Mount;
+
+/// What a file system says of its space (statvfs(3)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes of a block.
+    pub block: u64,
+    /// Blocks.
+    pub blocks: u64,
+    /// Blocks free.
+    pub free: u64,
+    /// Blocks free for all users.
+    pub available: u64,
+    /// Inodes.
+    pub inodes: u64,
+    /// Inodes free.
+    pub inodes_free: u64,
+}
+
+/// What a mount answers; `None` if its path leads to another mount, which hides it.
+pub type Answer = io::Result<Option<Space>>;
+
+/// The call itself, with what a thread keeps for it.
+pub type Call = Box<dyn FnMut(&Mount) -> Answer + Send>;
+
+/// More calls than this are not left hanging.
+const MOST_STUCK: usize = 16;
+
+/// Asks, and does not wait for ever.
+pub struct Prober {
+    make: fn() -> Call,
+    patience: Duration,
+    worker: Option<Sender<Arc<Batch>>>,
+    stuck: Vec<Stuck>,
+}
+
+/// The mounts of one round, and what was answered so far.
+struct Batch {
+    mounts: Vec<Arc<Mount>>,
+    progress: Mutex<Progress>,
+    done: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    answers: Vec<Answer>,
+    /// How many calls have returned.
+    returned: usize,
+    /// Nobody waits for the rest.
+    abandoned: bool,
+}
+
+/// A call that has not returned in time.
+struct Stuck {
+    mount: u64,
+    batch: Arc<Batch>,
+    index: usize,
+}
+
+impl Prober {
+    /// Waits `patience` for a call, at most twice that. `make` is asked once per thread.
+    pub fn new(make: fn() -> Call, patience: Duration) -> Self {
+        Self { make, patience, worker: None, stuck: Vec::new() }
+    }
+
+    /// The answer of each mount; `None` from those that hang.
+    ///
+    /// # Errors
+    /// If the system refuses a thread.
+    pub fn ask(&mut self, mounts: &[Arc<Mount>]) -> io::Result<Vec<Option<Answer>>> {
+        self.stuck.retain(|stuck| stuck.batch.progress().returned <= stuck.index);
+        let mut answers: Vec<Option<Answer>> = mounts.iter().map(|_| None).collect();
+        let is_stuck = |mount: &Mount| self.stuck.iter().any(|stuck| stuck.mount == mount.id);
+        let mut rest: Vec<usize> = (0..mounts.len()).filter(|&index| !is_stuck(&mounts[index])).collect();
+        while !rest.is_empty() && self.stuck.len() < MOST_STUCK {
+            let batch = Arc::new(Batch::new(rest.iter().map(|&index| Arc::clone(&mounts[index])).collect()));
+            self.give(&batch)?;
+            let answered = batch.wait(self.patience);
+            let count = answered.len();
+            rest.iter().zip(answered).for_each(|(&index, answer)| answers[index] = Some(answer));
+            if let Some(&index) = rest.get(count) {
+                self.worker = None;
+                self.stuck.push(Stuck { mount: mounts[index].id, batch, index: count });
+            }
+            rest.drain(..rest.len().min(count + 1));
+        }
+        Ok(answers)
+    }
+
+    fn give(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
+        if self.worker.as_ref().is_some_and(|worker| worker.send(Arc::clone(batch)).is_ok()) {
+            return Ok(());
+        }
+        let (sender, batches) = channel();
+        let call = (self.make)();
+        std::thread::Builder::new()
+            .name("statvfs".into())
+            .stack_size(64 * 1024)
+            .spawn(move || work(&batches, call))?;
+        // The receiver lives in the new thread, so that this cannot fail.
+        let _ = sender.send(Arc::clone(batch));
+        self.worker = Some(sender);
+        Ok(())
+    }
+}
+
+/// Answers batches until nobody asks any more.
+fn work(batches: &Receiver<Arc<Batch>>, mut call: Call) {
+    for batch in batches {
+        for mount in &batch.mounts {
+            let answer = call(mount);
+            let mut progress = batch.progress();
+            progress.returned += 1;
+            if progress.abandoned {
+                return;
+            }
+            progress.answers.push(answer);
+        }
+        batch.done.notify_one();
+    }
+}
+
+impl Batch {
+    fn new(mounts: Vec<Arc<Mount>>) -> Self {
+        Self { mounts, progress: Mutex::default(), done: Condvar::new() }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for all, or until one takes too long; gives the answers of those before it.
+    fn wait(&self, patience: Duration) -> Vec<Answer> {
+        let mut progress = self.progress();
+        let mut before = 0;
+        while progress.returned < self.mounts.len() {
+            let waited = self.done.wait_timeout(progress, patience);
+            let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+            progress = now;
+            if timeout.timed_out() && progress.returned < self.mounts.len() {
+                if progress.returned == before {
+                    progress.abandoned = true;
+                    break;
+                }
+                before = progress.returned;
+            }
+        }
+        std::mem::take(&mut progress.answers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Instant;
+
+    fn mounts(names: &str) -> Vec<Arc<Mount>> {
+        let line =
+            |(index, name): (usize, &str)| format!("{index} 0 9:{index} / /{name} rw - ext4 {name} rw\n");
+        let text: String = names.split_whitespace().enumerate().map(line).collect();
+        super::super::mountinfo::worthwhile(text.as_bytes())
+    }
+
+    /// `-` for no answer, else the first letter of what was answered.
+    fn shape(answers: &[Option<Answer>]) -> String {
+        let letter = |answer: &Option<Answer>| match answer {
+            None => '-',
+            Some(Ok(Some(_))) => 'u',
+            Some(Ok(None)) => 'h',
+            Some(Err(_)) => 'e',
+        };
+        answers.iter().map(letter).collect()
+    }
+
+    #[test]
+    fn what_hangs_is_left_out_until_it_answers() {
+        static RELEASED: Mutex<bool> = Mutex::new(false);
+        static RELEASE: Condvar = Condvar::new();
+        static CALLS: AtomicUsize = AtomicUsize::new(0);
+        fn call(mount: &Mount) -> Answer {
+            if mount.mountpoint == "/hangs" {
+                CALLS.fetch_add(1, Ordering::SeqCst);
+                let guard = RELEASED.lock().unwrap();
+                let limit = Duration::from_secs(20);
+                drop(RELEASE.wait_timeout_while(guard, limit, |released| !*released).unwrap());
+            }
+            Ok(None)
+        }
+        let mounts = mounts("a hangs b");
+        let mut prober = Prober::new(|| Box::new(call), Duration::from_millis(100));
+        assert_eq!(shape(&prober.ask(&mounts).unwrap()), "h-h");
+        let begin = Instant::now();
+        for _ in 0..100 {
+            assert_eq!(shape(&prober.ask(&mounts).unwrap()), "h-h");
+        }
+        assert!(begin.elapsed() < Duration::from_secs(2), "a mount known to hang is waited for");
+        assert_eq!(CALLS.load(Ordering::SeqCst), 1);
+        *RELEASED.lock().unwrap() = true;
+        RELEASE.notify_all();
+        let begin = Instant::now();
+        while shape(&prober.ask(&mounts).unwrap()) != "hhh" {
+            assert!(begin.elapsed() < Duration::from_secs(10), "it answered, and is not asked again");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(CALLS.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn several_that_hang() {
+        fn call(mount: &Mount) -> Answer {
+            if mount.mountpoint.starts_with("/x") {
+                std::thread::sleep(Duration::from_secs(5));
+            }
+            Err(io::ErrorKind::PermissionDenied.into())
+        }
+        let mut prober = Prober::new(|| Box::new(call), Duration::from_millis(50));
+        assert_eq!(shape(&prober.ask(&mounts("x1 a x2 x3 b c x4")).unwrap()), "-e--ee-");
+        let many: Vec<_> = (0..MOST_STUCK + 9).map(|index| format!("x{index}")).collect();
+        let many = mounts(&many.join(" "));
+        prober.ask(&many).unwrap();
+        assert_eq!(prober.stuck.len(), MOST_STUCK);
+    }
+
+    #[test]
+    fn slow_is_not_stuck() {
+        fn call(_: &Mount) -> Answer {
+            std::thread::sleep(Duration::from_millis(60));
+            Ok(None)
+        }
+        let mut prober = Prober::new(|| Box::new(call), Duration::from_millis(200));
+        assert_eq!(shape(&prober.ask(&mounts("a b c d e f g h")).unwrap()), "hhhhhhhh");
+        assert!(prober.stuck.is_empty());
+    }
+}

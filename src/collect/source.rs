@@ -1,0 +1,113 @@
+//! A file of /proc or /sys that is read again and again: kept open, read from
+//! its start with `pread` into a buffer that is reused.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::unreadable;
+use crate::clock::Timestamp;
+use crate::emit::Emitter;
+use crate::record::Reason;
+
+/// One such file.
+pub struct Source {
+    path: PathBuf,
+    file: Option<File>,
+    buffer: Vec<u8>,
+}
+
+impl Source {
+    /// Nothing is opened until the first read.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), file: None, buffer: Vec::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its present content. A file whose device went away and came back is opened anew.
+    ///
+    /// # Errors
+    /// What the system says of opening or reading it.
+    pub fn read(&mut self) -> io::Result<&[u8]> {
+        self.refresh()?;
+        Ok(&self.buffer)
+    }
+
+    /// What [`Source::read`] gives, or `None` if it cannot be read, which a `status` record says once.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    pub fn read_or_tell(&mut self, ts: Timestamp, out: &mut Emitter) -> Result<Option<&[u8]>> {
+        match self.refresh() {
+            Ok(()) => Ok(Some(&self.buffer)),
+            Err(error) => unreadable(out, ts, &self.path.to_string_lossy(), &error).map(|()| None),
+        }
+    }
+
+    /// Says once in a `status` record that what was read makes no sense: it is not `expected`.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    pub fn tell_invalid(&self, ts: Timestamp, out: &mut Emitter, expected: &str) -> Result<()> {
+        out.status(ts, &self.path.to_string_lossy(), Reason::Invalid, &format!("not {expected}"))
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        if self.file.is_some() && self.fill().is_err() {
+            self.file = None;
+        }
+        if self.file.is_none() {
+            self.file = Some(File::open(&self.path)?);
+            if let Err(error) = self.fill() {
+                self.file = None;
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn fill(&mut self) -> io::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve(4096);
+        }
+        self.buffer.resize(self.buffer.capacity(), 0);
+        let mut length = 0;
+        loop {
+            let read = file.read_at(&mut self.buffer[length..], length as u64)?;
+            length += read;
+            if read == 0 {
+                self.buffer.truncate(length);
+                return Ok(());
+            }
+            if length == self.buffer.len() {
+                self.buffer.resize(length * 2, 0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_anew_what_grew_shrank_or_was_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("stat");
+        let mut source = Source::new(&path);
+        assert_eq!(source.read().unwrap_err().kind(), io::ErrorKind::NotFound);
+        for size in [10, 100_000, 3, 0, 4096] {
+            let content = vec![b'x'; size];
+            std::fs::write(&path, &content).unwrap();
+            assert_eq!(source.read().unwrap(), content);
+        }
+    }
+}

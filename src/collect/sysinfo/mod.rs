@@ -1,0 +1,80 @@
+//! The collectors of macOS, by the sysinfo crate: host, CPU, load, memory, file
+//! systems, interfaces.
+//!
+//! They write the kinds that the Linux collectors write, with the fields that
+//! this system has; the others are absent. sysinfo knows Linux too, so that the
+//! tests hold what is written here against /proc.
+
+mod networks;
+mod system;
+mod volumes;
+
+use anyhow::Result;
+
+use super::{Collector, Roots, Sample, Settings};
+use crate::clock::Timestamp;
+use crate::emit::Emitter;
+use crate::record::{CPU, FILESYSTEM, HOST, INTERFACE, Kind, LOAD, MEMORY, NETDEV, Reason};
+
+/// Every collector. A new one adds its line here.
+pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
+    if settings.roots.foreign {
+        return vec![Box::new(Foreign)];
+    }
+    vec![
+        Box::new(system::SystemCollector::new(settings.per_cpu)),
+        Box::new(volumes::VolumesCollector::new()),
+        Box::new(networks::NetworksCollector::new()),
+    ]
+}
+
+/// When the system started.
+pub fn boot_time(roots: &Roots) -> Option<Timestamp> {
+    let secs = if roots.foreign { 0 } else { ::sysinfo::System::boot_time() };
+    (secs > 0).then(|| Timestamp::from_secs(secs))
+}
+
+/// Stands for all collectors where they are to read trees that this system cannot read.
+struct Foreign;
+
+impl Collector for Foreign {
+    fn kinds(&self) -> &'static [&'static Kind] {
+        &[&HOST, &INTERFACE, &CPU, &LOAD, &MEMORY, &FILESYSTEM, &NETDEV]
+    }
+
+    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        let detail = "recorded /proc and /sys trees are read on Linux only";
+        out.status(sample.ts, "--proc-root", Reason::Unsupported, detail)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect;
+
+    #[test]
+    fn every_kind_has_a_collector() {
+        let settings = |foreign| Settings {
+            roots: Roots { proc: "/proc".into(), sys: "/sys".into(), foreign },
+            per_cpu: false,
+            top: None,
+        };
+        let names = |foreign| {
+            let all = collectors(&settings(foreign));
+            let mut names: Vec<_> = all.iter().flat_map(|one| one.kinds()).map(|kind| kind.name).collect();
+            names.sort_unstable();
+            names
+        };
+        assert_eq!(names(true), names(false));
+        assert_eq!(names(true).len(), 7);
+    }
+
+    #[test]
+    fn boot_is_when_the_kernel_says() {
+        let roots = |foreign| Roots { proc: "/proc".into(), sys: "/sys".into(), foreign };
+        let (ours, theirs) = (collect::boot_time(&roots(false)).unwrap(), boot_time(&roots(false)).unwrap());
+        assert!(ours.0.abs_diff(theirs.0) <= 1_000_000_000, "{ours} {theirs}");
+        assert_eq!(boot_time(&roots(true)), None);
+    }
+}

@@ -1,0 +1,73 @@
+//! Pieces of the text that the kernel prints: lines, words, numbers, `name value` tables.
+//!
+//! Everything is bytes: what the kernel prints can hold any (a process may call
+//! itself anything), and nothing here fails, it only finds nothing.
+
+/// The lines, without their newlines; empty ones are left out.
+pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
+}
+
+/// The words of a line, between any number of blanks.
+pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// A decimal number without a sign that fits into 64 bits; `None` for all else.
+pub fn number(word: &[u8]) -> Option<u64> {
+    if word.is_empty() {
+        return None;
+    }
+    word.iter().try_fold(0u64, |sum, &byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+/// A decimal number with or without decimals and sign; `None` for all else, infinities included.
+pub fn decimal(word: &[u8]) -> Option<f64> {
+    let value: f64 = str::from_utf8(word).ok()?.parse().ok()?;
+    value.is_finite().then_some(value)
+}
+
+/// The first word of a line, and what follows.
+pub fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
+    let line = line.trim_ascii_start();
+    let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
+    line.split_at(end)
+}
+
+/// What a file of one line holds, as text, if it holds anything.
+pub fn text(bytes: &[u8]) -> Option<String> {
+    // Device tree strings end in NUL.
+    let trimmed = bytes.trim_ascii().strip_suffix(b"\0").unwrap_or(bytes).trim_ascii();
+    (!trimmed.is_empty()).then(|| String::from_utf8_lossy(trimmed).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn words_and_numbers() {
+        assert_eq!(words(b"  cpu0 \t 1  2").collect::<Vec<_>>(), [&b"cpu0"[..], b"1", b"2"]);
+        assert_eq!(split_word(b" btime 17 x"), (&b"btime"[..], &b" 17 x"[..]));
+        assert_eq!(split_word(b""), (&b""[..], &b""[..]));
+        assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
+        for bad in [&b""[..], b"18446744073709551616", b"-1", b"+1", b"1.0", b"0x1", b"\xff"] {
+            assert_eq!(number(bad), None, "{bad:?}");
+        }
+        assert_eq!((decimal(b"-0.25"), decimal(b"inf"), decimal(b"")), (Some(-0.25), None, None));
+        assert_eq!(text(b"Raspberry Pi 4\0"), Some("Raspberry Pi 4".into()));
+        assert_eq!((text(b" \n"), text(b"\0"), text(b"a\xff\n")), (None, None, Some("a\u{fffd}".into())));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(value: u64, text in "[0-9]{1,30}") {
+            prop_assert_eq!(number(value.to_string().as_bytes()), Some(value));
+            prop_assert_eq!(number(text.as_bytes()), text.parse().ok());
+        }
+    }
+}

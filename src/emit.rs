@@ -1,0 +1,184 @@
+//! Where every record goes out: one reused buffer, then stdout.
+//!
+//! [`Emitter::emit`] appends a line; [`Emitter::flush`] writes what is there,
+//! and is called when nothing more is pending. Serializing fills the buffer and
+//! never touches the descriptor, so that a broken pipe stays an [`io::Error`]
+//! and is seen where it happens.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+
+use crate::clock::Timestamp;
+use crate::filter::Filter;
+use crate::record::{LOST, Lost, MAX_LINE, Reason, Record, STATUS, Status};
+use crate::say::say;
+use crate::stop::PENDING_LINES;
+
+/// Above this the buffer is written even if more is pending.
+const HIGH_WATER: usize = 64 * 1024;
+
+/// Writes records to stdout.
+pub struct Emitter {
+    host: Vec<u8>,
+    filter: Option<Filter>,
+    filter_all: bool,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+    reported: HashSet<(String, u8)>,
+    written: u64,
+    lost: u64,
+}
+
+impl Emitter {
+    /// `host` is what every record carries; `filter` is run on each, and on
+    /// `status` and `lost` records only if `filter_all`.
+    pub fn new(host: &str, filter: Option<Filter>, filter_all: bool) -> Self {
+        let host = serde_json::to_vec(host).unwrap_or_default();
+        Self {
+            host,
+            filter,
+            filter_all,
+            buffer: Vec::with_capacity(HIGH_WATER / 4),
+            scratch: Vec::new(),
+            reported: HashSet::new(),
+            written: 0,
+            lost: 0,
+        }
+    }
+
+    /// Adds one record, measured at `ts`.
+    ///
+    /// # Errors
+    /// If stdout fails. What a filter does is never an error here.
+    pub fn emit<R: Record>(&mut self, ts: Timestamp, record: &R) -> Result<()> {
+        let start = self.buffer.len();
+        write_line(&mut self.buffer, ts, &self.host, record)?;
+        let bypass = !self.filter_all && [STATUS.name, LOST.name].contains(&R::KIND.name);
+        self.finish_line(ts, start, bypass)
+    }
+
+    fn finish_line(&mut self, ts: Timestamp, start: usize, bypass: bool) -> Result<()> {
+        if self.buffer.len() - start > MAX_LINE {
+            self.buffer.truncate(start);
+            return self.lost(ts, "line over 1 MiB", 1);
+        }
+        if bypass || self.filter.is_none() {
+            return self.line_is_complete();
+        }
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&self.buffer[start..]);
+        self.buffer.truncate(start);
+        self.filtered(ts)
+    }
+
+    /// Runs the filter on the line in `scratch`, and adds what it gives.
+    fn filtered(&mut self, ts: Timestamp) -> Result<()> {
+        let Some(mut filter) = self.filter.take() else { return Ok(()) };
+        let line = std::mem::take(&mut self.scratch);
+        let result = filter.run(&line, |output| {
+            if output.len() > MAX_LINE {
+                return self.lost(ts, "line over 1 MiB", 1);
+            }
+            self.buffer.extend_from_slice(output);
+            self.line_is_complete()
+        });
+        self.scratch = line;
+        self.filter = Some(filter);
+        result
+    }
+
+    fn line_is_complete(&mut self) -> Result<()> {
+        self.buffer.push(b'\n');
+        self.written += 1;
+        PENDING_LINES.fetch_add(1, Ordering::AcqRel);
+        if self.buffer.len() >= HIGH_WATER {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Says once per source and reason why it gives nothing.
+    pub fn status(&mut self, ts: Timestamp, source: &str, reason: Reason, detail: &str) -> Result<()> {
+        if !self.reported.insert((source.to_owned(), reason as u8)) {
+            return Ok(());
+        }
+        let (source, detail) = (source.to_owned(), detail.to_owned());
+        self.emit(ts, &Status { source, reason, detail })
+    }
+
+    /// Says that `count` records of `source` were lost; nothing if none were.
+    pub fn lost(&mut self, ts: Timestamp, source: &str, count: u64) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        self.lost += count;
+        self.emit(ts, &Lost { source: source.to_owned(), count })
+    }
+
+    /// Writes all pending lines to stdout.
+    pub fn flush(&mut self) -> Result<()> {
+        let mut rest = self.buffer.as_slice();
+        while !rest.is_empty() {
+            match rustix::io::write(rustix::stdio::stdout(), rest) {
+                Ok(n) => {
+                    let lines = rest[..n].iter().filter(|&&byte| byte == b'\n').count();
+                    PENDING_LINES.fetch_sub(lines as u64, Ordering::AcqRel);
+                    rest = &rest[n..];
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN) => wait_writable()?,
+                Err(error) => return Err(io::Error::from(error)).context("cannot write to stdout"),
+            }
+        }
+        self.buffer.clear();
+        Ok(())
+    }
+
+    /// Writes what is pending, and says on stderr how much was written and lost:
+    /// to a person at a terminal, when `verbose`, and whenever something was lost.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    pub fn finish(mut self, verbose: bool) -> Result<()> {
+        self.flush()?;
+        let failed = self.filter.as_ref().map_or(0, Filter::errors);
+        if verbose || self.lost + failed > 0 || rustix::termios::isatty(rustix::stdio::stderr()) {
+            let Self { written, lost, .. } = self;
+            let plural = if written == 1 { "" } else { "s" };
+            say(format_args!("{written} record{plural} written, {lost} lost, {failed} failed in the filter"));
+        }
+        Ok(())
+    }
+}
+
+/// Appends the line of a record, without its newline; `host` is a JSON string.
+///
+/// # Errors
+/// If the record cannot be serialized.
+pub fn write_line<R: Record>(out: &mut Vec<u8>, ts: Timestamp, host: &[u8], record: &R) -> Result<()> {
+    out.extend_from_slice(b"{\"ts\":\"");
+    ts.write(out);
+    out.extend_from_slice(b"\",\"kind\":\"");
+    out.extend_from_slice(R::KIND.name.as_bytes());
+    out.extend_from_slice(b"\",\"host\":");
+    out.extend_from_slice(host);
+    let body = out.len();
+    serde_json::to_writer(&mut *out, record)?;
+    // The body's own brace becomes the comma after the envelope; an empty body closes it.
+    out[body] = b',';
+    if out.len() == body + 2 {
+        out.remove(body);
+    }
+    Ok(())
+}
+
+/// Somebody gave us a stdout that does not block: wait for it instead.
+fn wait_writable() -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, poll};
+    let out = rustix::stdio::stdout();
+    poll(&mut [PollFd::new(&out, PollFlags::OUT)], None)?;
+    Ok(())
+}

@@ -1,0 +1,295 @@
+//! `--generate`: man page, JSON Schema and completions, from the declarations
+//! of the command line and of the kinds.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use anyhow::{Context, Result};
+use clap::{Command, ValueEnum};
+use clap_mangen::roff::{Roff, bold, italic, roman};
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::cli::Program;
+use crate::record::{Generic, Kind, Signal};
+
+/// What `--generate` can print.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Generate {
+    /// The man page, in roff
+    Man,
+    /// The JSON Schema of the records, and the metrics they become
+    Schema,
+    /// Completions for bash
+    CompletionsBash,
+    /// Completions for zsh
+    CompletionsZsh,
+    /// Completions for fish
+    CompletionsFish,
+}
+
+/// The program's command line, examples included.
+pub fn command<P: Program>() -> Command {
+    let mut examples = String::from("Examples:\n");
+    for (what, line) in P::EXAMPLES {
+        let _ = writeln!(examples, "  {line}\n      {what}");
+    }
+    P::command().after_help(examples).version(env!("CARGO_PKG_VERSION"))
+}
+
+/// Prints it on stdout.
+///
+/// # Errors
+/// If stdout fails.
+pub fn write<P: Program>(what: Generate) -> Result<()> {
+    let mut out = Vec::new();
+    match what {
+        Generate::Man => man::<P>(&mut out)?,
+        Generate::Schema => {
+            serde_json::to_writer_pretty(&mut out, &schema(P::KINDS))?;
+            out.push(b'\n');
+        }
+        Generate::CompletionsBash => complete::<P>(clap_complete::Shell::Bash, &mut out),
+        Generate::CompletionsZsh => complete::<P>(clap_complete::Shell::Zsh, &mut out),
+        Generate::CompletionsFish => complete::<P>(clap_complete::Shell::Fish, &mut out),
+    }
+    io::stdout().write_all(&out).context("cannot write to stdout")?;
+    Ok(())
+}
+
+fn complete<P: Program>(shell: clap_complete::Shell, out: &mut Vec<u8>) {
+    let mut command = command::<P>();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, out);
+}
+
+/// One JSON Schema of any line that these kinds write: `$defs` has one entry per
+/// kind, envelope included; `x-opentelemetry` in each lists its metrics.
+pub fn schema(kinds: &[&Kind]) -> Value {
+    let defs: Map<_, _> = kinds.iter().map(|kind| (kind.name.to_owned(), line_schema(kind))).collect();
+    let any: Vec<_> = kinds.iter().map(|kind| json!({ "$ref": format!("#/$defs/{}", kind.name) })).collect();
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "oneOf": any,
+        "$defs": defs,
+    })
+}
+
+/// The schema of a kind's body, with everything inlined.
+pub fn body_schema(kind: &Kind) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut generator = SchemaGenerator::new(settings.for_serialize());
+    let mut schema = (kind.schema)(&mut generator).to_value();
+    for property in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        never_null(property);
+    }
+    schema
+}
+
+/// A field that has no value is absent, never null.
+fn never_null(property: &mut Value) {
+    let only = property.get_mut("type").and_then(Value::as_array_mut).and_then(|types| {
+        types.retain(|name| name != "null");
+        if types.len() == 1 { types.pop() } else { None }
+    });
+    if let Some(only) = only {
+        property["type"] = only;
+    }
+    if let Some(choices) = property.get_mut("enum").and_then(Value::as_array_mut) {
+        choices.retain(|choice| !choice.is_null());
+    }
+    if let Some(choices) = property.get_mut("anyOf").and_then(Value::as_array_mut) {
+        choices.retain(|choice| choice["type"] != "null");
+    }
+}
+
+fn line_schema(kind: &Kind) -> Value {
+    let mut schema = body_schema(kind);
+    let body = schema["properties"].take();
+    let mut properties = Map::new();
+    properties.insert("ts".into(), json!({ "type": "string", "format": "date-time" }));
+    properties.insert("kind".into(), json!({ "const": kind.name }));
+    properties.insert("host".into(), json!({ "type": "string" }));
+    if let Value::Object(body) = body {
+        properties.extend(body);
+    }
+    schema["properties"] = Value::Object(properties);
+    schema["description"] = kind.title.into();
+    let mut required = vec![json!("ts"), json!("kind"), json!("host")];
+    if let Value::Array(more) = schema["required"].take() {
+        required.extend(more);
+    }
+    schema["required"] = Value::Array(required);
+    schema["x-opentelemetry"] = telemetry(kind);
+    schema
+}
+
+fn telemetry(kind: &Kind) -> Value {
+    match &kind.signal {
+        Signal::Log { .. } => json!({ "signal": "log", "event_name": kind.name }),
+        Signal::Generic(Generic::Metric) => json!({ "signal": "metrics" }),
+        Signal::Generic(Generic::Log) => json!({ "signal": "log" }),
+        Signal::Generic(Generic::Span) => json!({ "signal": "span" }),
+        Signal::Generic(Generic::Snapshot) => json!({ "signal": "log", "event_name": kind.name }),
+        Signal::Metrics { temporality, metrics } => {
+            let list = metrics.iter().map(|metric| {
+                let mut entry = json!({
+                    "field": metric.field,
+                    "name": metric.name,
+                    "unit": metric.unit,
+                    "instrument": format!("{:?}", metric.instrument).to_lowercase(),
+                });
+                if !metric.attributes.is_empty() {
+                    let attributes: Map<_, _> = metric
+                        .attributes
+                        .iter()
+                        .map(|(key, value)| ((*key).to_owned(), json!(value)))
+                        .collect();
+                    entry["attributes"] = Value::Object(attributes);
+                }
+                if let Some(name) = metric.hostmetrics {
+                    entry["hostmetrics"] = name.into();
+                }
+                if let Some((name, _)) = metric.prometheus {
+                    entry["prometheus"] = name.into();
+                }
+                entry
+            });
+            let about: Map<_, _> =
+                kind.attributes.iter().map(|(field, key)| ((*field).to_owned(), json!(key))).collect();
+            json!({
+                "signal": "metrics",
+                "temporality": format!("{temporality:?}").to_lowercase(),
+                "attributes": about,
+                "metrics": list.collect::<Vec<_>>(),
+            })
+        }
+    }
+}
+
+fn man<P: Program>(out: &mut Vec<u8>) -> io::Result<()> {
+    let page = clap_mangen::Man::new(P::command().version(env!("CARGO_PKG_VERSION"))).manual("telepipe");
+    page.render_title(out)?;
+    page.render_name_section(out)?;
+    synopsis(&P::command(), out)?;
+    page.render_description_section(out)?;
+    page.render_options_section(out)?;
+    let mut roff = Roff::default();
+    if !P::KINDS.is_empty() {
+        fields(&mut roff, P::KINDS);
+    }
+    roff.control("SH", ["EXAMPLES"]);
+    for (what, line) in P::EXAMPLES {
+        roff.control("TP", []).text([bold(*line)]).text([roman(*what)]);
+    }
+    sections(&mut roff, P::NOTES);
+    sections(&mut roff, SHARED);
+    roff.to_writer(out)
+}
+
+/// What holds for every program.
+const SHARED: &[(&str, &str)] = &[
+    (
+        "EXIT STATUS",
+        "0: done; also when the reader of stdout has left, or after a first SIGINT or SIGTERM.\n\n\
+         1: failed; stderr says what, why and what to do.\n\n2: wrong usage.\n\n130: ended by a second signal.",
+    ),
+    (
+        "SIGNALS",
+        "At the first SIGINT or SIGTERM the program writes what is pending and ends; if the reader of stdout does not \
+         read, it ends after 1.5 s (tele-ship: after --drain) and says how much was not written. A second one ends \
+         it at once.",
+    ),
+    ("SEE ALSO", "scrape(1), iolat(1), tele-ship(1), jq(1)"),
+];
+
+fn sections(roff: &mut Roff, list: &[(&str, &str)]) {
+    for (heading, paragraphs) in list {
+        roff.control("SH", [*heading]);
+        for (index, paragraph) in paragraphs.split("\n\n").enumerate() {
+            if index > 0 {
+                roff.control("PP", []);
+            }
+            roff.text([roman(paragraph.trim().replace('\n', " "))]);
+        }
+    }
+}
+
+/// Options with the names of their values, and `...` where they may be repeated.
+fn synopsis(command: &Command, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut roff = Roff::default();
+    let mut line = vec![bold(command.get_name())];
+    for arg in command.get_arguments().filter(|arg| !arg.is_hide_set()) {
+        let Some(long) = arg.get_long() else { continue };
+        let short = arg.get_short().map_or(String::new(), |short| format!("-{short}|"));
+        line.extend([roman(" ["), bold(format!("{short}--{long}"))]);
+        if arg.get_action().takes_values() {
+            let names = arg.get_value_names().unwrap_or_default();
+            line.extend(names.iter().flat_map(|name| [roman(" "), italic(name.as_str())]));
+        }
+        let repeats = matches!(arg.get_action(), clap::ArgAction::Append);
+        line.push(roman(if repeats { "]..." } else { "]" }));
+    }
+    roff.control("SH", ["SYNOPSIS"]);
+    roff.text(line);
+    roff.to_writer(out)
+}
+
+fn fields(roff: &mut Roff, kinds: &[&Kind]) {
+    roff.control("SH", ["FIELDS"]);
+    roff.text([
+        roman("Every record has "),
+        italic("ts"),
+        roman(" (RFC 3339, UTC), "),
+        italic("kind"),
+        roman(" and "),
+        italic("host"),
+        roman(". A field that could not be measured is absent. Totals of the kernel count from "),
+        italic("start_ts"),
+        roman(" on. What was measured over an interval has its length, as measured, in "),
+        italic("interval_s"),
+        roman("; rates appear from the second sample on."),
+    ]);
+    for kind in kinds {
+        roff.control("SS", [kind.name]);
+        roff.text([roman(format!("{}.", kind.title))]);
+        let schema = body_schema(kind);
+        let Some(properties) = schema["properties"].as_object() else { continue };
+        for (name, property) in properties {
+            let text = property["description"].as_str().unwrap_or("").replace('\n', " ");
+            roff.control("TP", []).text([bold(name.as_str()), roman(format!(" ({})", json_type(property)))]);
+            roff.text([roman(text)]);
+            let becomes = metric_names(kind, name);
+            if !becomes.is_empty() {
+                roff.control("br", []).text([roman("Metric: "), italic(becomes)]);
+            }
+        }
+    }
+}
+
+/// The metrics that a field feeds, with what tells them apart: `system.disk.io{disk.io.direction=read}`.
+fn metric_names(kind: &Kind, field: &str) -> String {
+    let Signal::Metrics { metrics, .. } = &kind.signal else { return String::new() };
+    let fed = metrics.iter().filter(|metric| metric.field == field).map(|metric| {
+        let pairs: Vec<_> = metric.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        if pairs.is_empty() {
+            metric.name.to_owned()
+        } else {
+            format!("{}{{{}}}", metric.name, pairs.join(", "))
+        }
+    });
+    fed.collect::<Vec<_>>().join(", ")
+}
+
+/// `integer`, `number`, `string` …: the first type that is not null.
+pub fn json_type(property: &Value) -> &str {
+    let types = &property["type"];
+    types
+        .as_str()
+        .or_else(|| types.as_array()?.iter().filter_map(Value::as_str).find(|name| *name != "null"))
+        .unwrap_or(if property["enum"].is_array() || property["oneOf"].is_array() { "string" } else { "any" })
+}

@@ -1,0 +1,120 @@
+//! CPU time by mode, and what the scheduler counts.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// The body of a `cpu` record: the time of all CPUs together, or of one.
+///
+/// The eight modes `user` to `steal` are disjoint: their times add up to all
+/// time, and their ratios to 1. `guest` and `guest_nice` are parts of `user` and
+/// `nice`. Source: /proc/stat (kernel `fs/proc/stat.c`), ticks divided by their
+/// rate; modes that an old kernel does not have are absent.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Cpu {
+    /// The number of the CPU; absent in the record of all together.
+    pub cpu: Option<u32>,
+    /// True in the record of all together if each CPU has a record too (`--per-cpu`).
+    pub per_cpu: Option<bool>,
+    /// How many CPUs are online, in the record of all together.
+    pub logical_cpus: Option<u32>,
+    /// Boot.
+    pub start_ts: Option<Timestamp>,
+    /// Seconds in user mode, guests included.
+    pub user_s: Option<f64>,
+    /// Seconds in user mode at low priority (nice above 0), such guests included.
+    pub nice_s: Option<f64>,
+    /// Seconds in the kernel, interrupts not included.
+    pub system_s: Option<f64>,
+    /// Seconds idle, with no I/O to wait for.
+    pub idle_s: Option<f64>,
+    /// Seconds idle while a task that last ran there waited for I/O; can go back, and means little on many CPUs.
+    pub iowait_s: Option<f64>,
+    /// Seconds in hardware interrupts.
+    pub irq_s: Option<f64>,
+    /// Seconds in soft interrupts.
+    pub softirq_s: Option<f64>,
+    /// Seconds in which a virtual machine wanted to run and its hypervisor ran something else.
+    pub steal_s: Option<f64>,
+    /// Seconds of `user_s` spent running guests.
+    pub guest_s: Option<f64>,
+    /// Seconds of `nice_s` spent running guests.
+    pub guest_nice_s: Option<f64>,
+    /// Length of the interval of the ratios, in seconds.
+    pub interval_s: Option<f64>,
+    /// The part of the interval in which it was not idle: 1 less `idle_ratio` and `iowait_ratio`.
+    pub utilization_ratio: Option<f64>,
+    /// The part of the interval in user mode, guests included.
+    pub user_ratio: Option<f64>,
+    /// The part in user mode at low priority.
+    pub nice_ratio: Option<f64>,
+    /// The part in the kernel.
+    pub system_ratio: Option<f64>,
+    /// The part idle.
+    pub idle_ratio: Option<f64>,
+    /// The part idle while waiting for I/O.
+    pub iowait_ratio: Option<f64>,
+    /// The part in hardware interrupts.
+    pub irq_ratio: Option<f64>,
+    /// The part in soft interrupts.
+    pub softirq_ratio: Option<f64>,
+    /// The part stolen.
+    pub steal_ratio: Option<f64>,
+    /// The part running guests, which `user_ratio` includes.
+    pub guest_ratio: Option<f64>,
+    /// The part running guests at low priority, which `nice_ratio` includes.
+    pub guest_nice_ratio: Option<f64>,
+}
+
+impl Record for Cpu {
+    const KIND: &'static Kind = &CPU;
+}
+
+const fn time(field: &'static str, mode: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::counter(field, "system.cpu.time", "s").with(mode).prometheus("node_cpu_seconds_total", 1.0)
+}
+
+const fn guest(field: &'static str, mode: &'static [(&'static str, &'static str)]) -> Metric {
+    let metric = Metric::counter(field, "telepipe.cpu.guest.time", "s").with(mode);
+    metric.prometheus("node_cpu_guest_seconds_total", 1.0)
+}
+
+const fn ratio(field: &'static str, mode: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::gauge(field, "system.cpu.utilization", "1").with(mode)
+}
+
+/// Each sample: the total, and with `--per-cpu` each. As metrics, `softirq` is a
+/// mode of its own, as in the Collector's hostmetrics receiver; the total has no
+/// `cpu.logical_number`, and is left out where each CPU is there.
+pub const CPU: Kind = Kind::metrics::<Cpu>(
+    "cpu",
+    "CPU time by mode, of all CPUs together or of one",
+    Temporality::Cumulative,
+    &[
+        time("user_s", &[("cpu.mode", "user")]),
+        time("nice_s", &[("cpu.mode", "nice")]),
+        time("system_s", &[("cpu.mode", "system")]),
+        time("idle_s", &[("cpu.mode", "idle")]),
+        time("iowait_s", &[("cpu.mode", "iowait")]),
+        time("irq_s", &[("cpu.mode", "interrupt")]),
+        time("softirq_s", &[("cpu.mode", "softirq")]),
+        time("steal_s", &[("cpu.mode", "steal")]),
+        guest("guest_s", &[("cpu.mode", "user")]),
+        guest("guest_nice_s", &[("cpu.mode", "nice")]),
+        ratio("user_ratio", &[("cpu.mode", "user")]),
+        ratio("nice_ratio", &[("cpu.mode", "nice")]),
+        ratio("system_ratio", &[("cpu.mode", "system")]),
+        ratio("idle_ratio", &[("cpu.mode", "idle")]),
+        ratio("iowait_ratio", &[("cpu.mode", "iowait")]),
+        ratio("irq_ratio", &[("cpu.mode", "interrupt")]),
+        ratio("softirq_ratio", &[("cpu.mode", "softirq")]),
+        ratio("steal_ratio", &[("cpu.mode", "steal")]),
+        Metric::updown("logical_cpus", "system.cpu.logical.count", "{cpu}"),
+    ],
+)
+.about(&[("cpu", "cpu.logical_number")])
+.total_if("per_cpu");

@@ -1,0 +1,172 @@
+//! Block I/O: latency distributions by interval, and slow requests one by one.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Level, Metric, Record, Severity, Temporality};
+use crate::clock::{Micros, Timestamp};
+
+/// The body of an `io` record: requests of one device and operation that ended in the interval.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Io {
+    /// The block device: a whole disk, or a partition with --partitions; absent with --aggregate.
+    pub device: Option<String>,
+    /// read, write, flush or discard.
+    pub op: &'static str,
+    /// When the interval began.
+    pub start_ts: Option<Timestamp>,
+    /// Its length, as measured.
+    pub interval_s: f64,
+    /// Requests that ended, each counted once.
+    pub count: u64,
+    /// Bytes that were read, written or discarded.
+    pub bytes: u64,
+    /// Requests that failed; they are among `count`.
+    pub errors: u64,
+    /// Total time, from submission to completion: the sum over all requests.
+    pub sum_us: Micros,
+    /// Its mean.
+    pub mean_us: Option<Micros>,
+    /// Half of the requests took at most this long.
+    pub p50_us: Option<Micros>,
+    /// 90 % of the requests took at most this long.
+    pub p90_us: Option<Micros>,
+    /// 95 % of the requests took at most this long.
+    pub p95_us: Option<Micros>,
+    /// 99 % of the requests took at most this long.
+    pub p99_us: Option<Micros>,
+    /// 99.9 % of the requests took at most this long.
+    pub p999_us: Option<Micros>,
+    /// The slowest request, exactly.
+    pub max_us: Option<Micros>,
+    /// Where the slowest request lay on the device, in sectors of 512 bytes.
+    pub max_sector: Option<u64>,
+    /// The length of the slowest request; of one that ended in parts, of its last part.
+    pub max_bytes: Option<u64>,
+    /// The process that submitted the slowest request (with --who).
+    pub max_pid: Option<u32>,
+    /// The name of the thread that submitted the slowest request (with --who).
+    pub max_comm: Option<String>,
+    /// Requests whose time of issue is known, where that is not all of them: only they are in
+    /// `device_*` and `queue_*`.
+    pub device_count: Option<u64>,
+    /// Device time, from issue to completion: the sum.
+    pub device_sum_us: Option<Micros>,
+    /// Mean device time.
+    pub device_mean_us: Option<Micros>,
+    /// Median device time.
+    pub device_p50_us: Option<Micros>,
+    /// 90th percentile of device time.
+    pub device_p90_us: Option<Micros>,
+    /// 95th percentile of device time.
+    pub device_p95_us: Option<Micros>,
+    /// 99th percentile of device time.
+    pub device_p99_us: Option<Micros>,
+    /// 99.9th percentile of device time.
+    pub device_p999_us: Option<Micros>,
+    /// Longest device time, exactly.
+    pub device_max_us: Option<Micros>,
+    /// Queue time, from submission to issue: the sum.
+    pub queue_sum_us: Option<Micros>,
+    /// Mean queue time.
+    pub queue_mean_us: Option<Micros>,
+    /// Median queue time.
+    pub queue_p50_us: Option<Micros>,
+    /// 90th percentile of queue time.
+    pub queue_p90_us: Option<Micros>,
+    /// 95th percentile of queue time.
+    pub queue_p95_us: Option<Micros>,
+    /// 99th percentile of queue time.
+    pub queue_p99_us: Option<Micros>,
+    /// 99.9th percentile of queue time.
+    pub queue_p999_us: Option<Micros>,
+    /// Longest queue time, exactly.
+    pub queue_max_us: Option<Micros>,
+    /// OTLP's scale of all three histograms: 2^scale buckets per power of two.
+    pub scale: Option<i32>,
+    /// The distribution of total time: OTLP's bucket index to the number of requests, in
+    /// nanoseconds. What is shorter than 128 ns or longer than 68.7 s is in the first or last bucket.
+    pub buckets: Option<BTreeMap<i32, u64>>,
+    /// The distribution of device time, likewise.
+    pub device_buckets: Option<BTreeMap<i32, u64>>,
+    /// The distribution of queue time, likewise.
+    pub queue_buckets: Option<BTreeMap<i32, u64>>,
+}
+
+impl Record for Io {
+    const KIND: &'static Kind = &IO;
+}
+
+/// Each interval, for each device and operation that saw traffic.
+///
+/// The metrics are not named `system.disk.*`: those are the kernel's own totals, which
+/// `scrape` gives, and a consumer of both would add up the same bytes twice.
+pub const IO: Kind = Kind::metrics::<Io>(
+    "io",
+    "Latency of the block I/O that ended in an interval, by device and operation",
+    Temporality::Delta,
+    &[
+        Metric::histogram("buckets", "telepipe.block.duration"),
+        Metric::histogram("device_buckets", "telepipe.block.device.duration"),
+        Metric::histogram("queue_buckets", "telepipe.block.queue.duration"),
+        Metric::counter("bytes", "telepipe.block.io", "By"),
+        Metric::counter("errors", "telepipe.block.errors", "{error}"),
+    ],
+)
+.about(&[("device", "system.device"), ("op", "disk.io.direction")]);
+
+/// The body of an `io_event` record: one slow request; `ts` is when it ended.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct IoEvent {
+    /// When it was submitted.
+    pub begin_ts: Option<Timestamp>,
+    /// The block device.
+    pub device: String,
+    /// read, write, flush or discard.
+    pub op: &'static str,
+    /// Where it lay on the device, in sectors of 512 bytes.
+    pub sector: u64,
+    /// How long it was; of one that ended in parts, the last part.
+    pub bytes: u64,
+    /// The name of the error with which it ended, such as EIO; absent if it ended well.
+    pub error: Option<String>,
+    /// From submission to completion.
+    pub total_us: Micros,
+    /// From issue to completion.
+    pub device_us: Option<Micros>,
+    /// From submission to issue.
+    pub queue_us: Option<Micros>,
+    /// The process that submitted it (this and all below: with --who).
+    pub pid: Option<u32>,
+    /// The thread that submitted it.
+    pub tid: Option<u32>,
+    /// The thread's name.
+    pub comm: Option<String>,
+    /// The thread's user.
+    pub uid: Option<u32>,
+    /// The id of the thread's cgroup (v2).
+    pub cgroup_id: Option<u64>,
+    /// The path of that cgroup.
+    pub cgroup: Option<String>,
+    /// The container that the path names.
+    pub container_id: Option<String>,
+}
+
+impl Record for IoEvent {
+    const KIND: &'static Kind = &IO_EVENT;
+}
+
+/// Whenever a request took as long as `--min`, with `--events`.
+pub const IO_EVENT: Kind = Kind::log::<IoEvent>(
+    "io_event",
+    "One block I/O request that took long",
+    Severity::ByField(
+        "total_us",
+        &[(0.0, Level::Info), (100_000.0, Level::Warn), (1_000_000.0, Level::Error)],
+    ),
+);

@@ -1,0 +1,66 @@
+//! What the kernel counts of its own work.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// The body of a `kernel` record, from /proc/stat (kernel `fs/proc/stat.c`) and /proc/uptime.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Kernel {
+    /// Boot.
+    pub start_ts: Option<Timestamp>,
+    /// Context switches of all CPUs.
+    pub context_switches: Option<u64>,
+    /// Interrupts served, those without a number included.
+    pub interrupts: Option<u64>,
+    /// Soft interrupts served.
+    pub softirqs: Option<u64>,
+    /// Tasks created: processes and threads.
+    pub forks: Option<u64>,
+    /// Tasks (threads) that run or wait for a CPU now.
+    pub running: Option<u64>,
+    /// Tasks (threads) that wait for I/O to finish now.
+    pub blocked: Option<u64>,
+    /// Seconds since boot, time asleep included.
+    pub uptime_s: Option<f64>,
+    /// Length of the interval of the rates, in seconds.
+    pub interval_s: Option<f64>,
+    /// Context switches a second.
+    pub context_switches_per_s: Option<f64>,
+    /// Interrupts a second.
+    pub interrupts_per_s: Option<f64>,
+    /// Soft interrupts a second.
+    pub softirqs_per_s: Option<f64>,
+    /// Tasks created a second.
+    pub forks_per_s: Option<f64>,
+}
+
+impl Record for Kernel {
+    const KIND: &'static Kind = &KERNEL;
+}
+
+/// Each sample.
+pub const KERNEL: Kind = Kind::metrics::<Kernel>(
+    "kernel",
+    "Context switches, interrupts, tasks created, running and blocked, uptime",
+    Temporality::Cumulative,
+    &[
+        Metric::counter("context_switches", "telepipe.kernel.context_switches", "{context_switch}")
+            .prometheus("node_context_switches_total", 1.0),
+        Metric::counter("interrupts", "telepipe.kernel.interrupts", "{interrupt}")
+            .prometheus("node_intr_total", 1.0),
+        Metric::counter("softirqs", "telepipe.kernel.softirqs", "{interrupt}"),
+        Metric::counter("forks", "system.process.created", "{process}")
+            .hostmetrics("system.processes.created")
+            .prometheus("node_forks_total", 1.0),
+        Metric::gauge("running", "telepipe.kernel.tasks.running", "{thread}")
+            .prometheus("node_procs_running", 1.0),
+        Metric::gauge("blocked", "telepipe.kernel.tasks.blocked", "{thread}")
+            .prometheus("node_procs_blocked", 1.0),
+        Metric::gauge("uptime_s", "system.uptime", "s"),
+    ],
+);

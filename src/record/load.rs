@@ -1,0 +1,41 @@
+//! Load averages.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+
+/// The body of a `load` record, from /proc/loadavg on Linux; other systems do not count tasks here.
+#[skip_serializing_none]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+pub struct Load {
+    /// Tasks running, runnable or in uninterruptible sleep: mean over 1 minute.
+    pub load_1m: f64,
+    /// The same over 5 minutes.
+    pub load_5m: f64,
+    /// The same over 15 minutes.
+    pub load_15m: f64,
+    /// Tasks (threads) that run or wait for a CPU now.
+    pub running_tasks: Option<u64>,
+    /// Tasks (threads) that exist.
+    pub total_tasks: Option<u64>,
+    /// The process id given out last.
+    pub last_pid: Option<u64>,
+}
+
+impl Record for Load {
+    const KIND: &'static Kind = &LOAD;
+}
+
+/// Each sample.
+pub const LOAD: Kind = Kind::metrics::<Load>(
+    "load",
+    "Load averages and the number of tasks",
+    Temporality::Cumulative,
+    &[
+        Metric::gauge("load_1m", "system.cpu.load_average.1m", "{thread}").prometheus("node_load1", 1.0),
+        Metric::gauge("load_5m", "system.cpu.load_average.5m", "{thread}").prometheus("node_load5", 1.0),
+        Metric::gauge("load_15m", "system.cpu.load_average.15m", "{thread}").prometheus("node_load15", 1.0),
+    ],
+);

@@ -1,0 +1,135 @@
+//! The registry of kinds, and the shape of a line.
+//!
+//! A line is one JSON object: `ts` (RFC 3339 UTC, nine decimals: when it was
+//! measured), `kind` (a name of [`KINDS`]), `host`, then the fields of the
+//! kind's struct. A field that could not be measured is absent. A file of this
+//! folder holds one kind or one family: structs that derive `Serialize` and
+//! `JsonSchema` (with `#[skip_serializing_none]` where fields are optional),
+//! and beside each its [`Kind`] constant. Units are suffixes of field names.
+
+mod cpu;
+mod disk;
+mod filesystem;
+mod generic;
+mod host;
+mod io;
+mod kernel;
+mod load;
+mod memory;
+mod meta;
+mod netdev;
+mod paging;
+mod pressure;
+mod processes;
+mod ship;
+mod sockets;
+mod table;
+mod tcp;
+mod udp;
+
+pub use cpu::{CPU, Cpu};
+pub use disk::{DISK, Disk, DiskType};
+pub use filesystem::{FILESYSTEM, Filesystem, Mode};
+pub use generic::{
+    Attributes, Counting, LOG, LogEntry, METRIC, MetricPoint, MetricType, SNAPSHOT, SPAN, Snapshot, Span,
+    SpanStatus,
+};
+pub use host::{HOST, Host, INTERFACE, Interface};
+pub use io::{IO, IO_EVENT, Io, IoEvent};
+pub use kernel::{KERNEL, Kernel};
+pub use load::{LOAD, Load};
+pub use memory::{MEMORY, Memory};
+pub use meta::{LOST, Lost, Reason, STATUS, Status};
+pub use netdev::{NETDEV, Netdev};
+pub use paging::{PAGING, Paging};
+pub use pressure::{PRESSURE, Pressure};
+pub use processes::{PROCESS, PROCESSES, Process, Processes};
+pub use ship::{SHIP_STATS, ShipStats};
+pub use sockets::{SOCKETS, Sockets};
+pub use table::{Generic, Instrument, Kind, Level, Metric, Record, Severity, Signal, Temporality};
+pub use tcp::{TCP, Tcp, TcpStates};
+pub use udp::{UDP, Udp};
+
+/// Every kind there is. A new kind adds its line here.
+pub static KINDS: &[&Kind] = &[
+    &STATUS,
+    &LOST,
+    &METRIC,
+    &LOG,
+    &SPAN,
+    &SNAPSHOT,
+    &HOST,
+    &INTERFACE,
+    &CPU,
+    &KERNEL,
+    &LOAD,
+    &MEMORY,
+    &PAGING,
+    &PRESSURE,
+    &PROCESSES,
+    &PROCESS,
+    &DISK,
+    &FILESYSTEM,
+    &IO,
+    &IO_EVENT,
+    &NETDEV,
+    &TCP,
+    &UDP,
+    &SOCKETS,
+    &SHIP_STATS,
+];
+
+/// The kind of that name.
+pub fn kind(name: &str) -> Option<&'static Kind> {
+    KINDS.iter().find(|kind| kind.name == name).copied()
+}
+
+/// The longest line, in bytes without its newline.
+pub const MAX_LINE: usize = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use super::*;
+    use crate::generate::body_schema;
+
+    fn metrics(kind: &Kind) -> &'static [Metric] {
+        match kind.signal {
+            Signal::Metrics { metrics, .. } => metrics,
+            _ => &[],
+        }
+    }
+
+    #[test]
+    fn tables_name_fields_that_there_are() {
+        for kind in KINDS {
+            let schema = body_schema(kind);
+            let properties = schema["properties"].as_object().unwrap();
+            let named = metrics(kind).iter().map(|metric| metric.field);
+            let named = named.chain(kind.attributes.iter().map(|(field, _)| *field)).chain(kind.total_if);
+            for field in named {
+                assert!(properties.contains_key(field), "{}: {field}", kind.name);
+            }
+            for (name, property) in properties {
+                assert!(property["description"].is_string(), "{}: {name} says nothing of itself", kind.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_is_fed_once_and_a_metric_is_one_thing() {
+        let (mut units, mut names) = (HashMap::new(), HashSet::new());
+        for kind in KINDS {
+            assert!(names.insert(kind.name), "two kinds are called {}", kind.name);
+            let mut streams = HashSet::new();
+            for metric in metrics(kind) {
+                let stream = (metric.name, metric.attributes, metric.key);
+                assert!(streams.insert(stream), "{}: two fields are {stream:?}", kind.name);
+                let thing = (metric.unit, metric.instrument);
+                let first = *units.entry(metric.name).or_insert(thing);
+                assert_eq!(first, thing, "{}: {} is two things", kind.name, metric.name);
+            }
+        }
+    }
+}

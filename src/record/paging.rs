@@ -1,0 +1,80 @@
+//! Page faults, and what goes between memory and disks.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// The body of a `paging` record, from /proc/vmstat (kernel `mm/vmstat.c`).
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Paging {
+    /// Boot.
+    pub start_ts: Option<Timestamp>,
+    /// Page faults of both types.
+    pub faults: Option<u64>,
+    /// Page faults that were served without I/O: `faults` less `major_faults`.
+    pub minor_faults: Option<u64>,
+    /// Page faults that had to wait for I/O.
+    pub major_faults: Option<u64>,
+    /// Bytes read from block devices, by files and swap together.
+    pub page_in_bytes: Option<u64>,
+    /// Bytes written to block devices, by files and swap together.
+    pub page_out_bytes: Option<u64>,
+    /// Pages read from swap.
+    pub swap_in_pages: Option<u64>,
+    /// Pages written to swap.
+    pub swap_out_pages: Option<u64>,
+    /// Processes killed because memory ran out.
+    pub oom_kills: Option<u64>,
+    /// Length of the interval of the rates, in seconds.
+    pub interval_s: Option<f64>,
+    /// Page faults a second.
+    pub faults_per_s: Option<f64>,
+    /// Major faults a second.
+    pub major_faults_per_s: Option<f64>,
+    /// Bytes a second read from block devices.
+    pub page_in_bytes_per_s: Option<f64>,
+    /// Bytes a second written to block devices.
+    pub page_out_bytes_per_s: Option<f64>,
+    /// Pages a second read from swap.
+    pub swap_in_pages_per_s: Option<f64>,
+    /// Pages a second written to swap.
+    pub swap_out_pages_per_s: Option<f64>,
+}
+
+impl Record for Paging {
+    const KIND: &'static Kind = &PAGING;
+}
+
+/// Each sample. The operations are those on swap, which are what a lack of memory looks like;
+/// all traffic of the page cache is `telepipe.paging.io`.
+pub const PAGING: Kind = Kind::metrics::<Paging>(
+    "paging",
+    "Page faults, and pages read from and written to disks and swap",
+    Temporality::Cumulative,
+    &[
+        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("node_vmstat_pgfault", 1.0),
+        Metric::counter("minor_faults", "system.paging.faults", "{fault}")
+            .with(&[("system.paging.fault.type", "minor")]),
+        Metric::counter("major_faults", "system.paging.faults", "{fault}")
+            .with(&[("system.paging.fault.type", "major")])
+            .prometheus("node_vmstat_pgmajfault", 1.0),
+        Metric::counter("page_in_bytes", "telepipe.paging.io", "By")
+            .with(&[("system.paging.direction", "in")])
+            .prometheus("node_vmstat_pgpgin", 1.0 / 1024.0),
+        Metric::counter("page_out_bytes", "telepipe.paging.io", "By")
+            .with(&[("system.paging.direction", "out")])
+            .prometheus("node_vmstat_pgpgout", 1.0 / 1024.0),
+        Metric::counter("swap_in_pages", "system.paging.operations", "{operation}")
+            .with(&[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
+            .prometheus("node_vmstat_pswpin", 1.0),
+        Metric::counter("swap_out_pages", "system.paging.operations", "{operation}")
+            .with(&[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
+            .prometheus("node_vmstat_pswpout", 1.0),
+        Metric::counter("oom_kills", "telepipe.paging.oom_kills", "{process}")
+            .prometheus("node_vmstat_oom_kill", 1.0),
+    ],
+);

@@ -1,0 +1,77 @@
+//! Pressure stall information: time in which tasks waited for something scarce.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// The body of a `pressure` record, from /proc/pressure (kernel `Documentation/accounting/psi.rst`).
+///
+/// `some` is time in which at least one task was stalled, `full` time in which
+/// all tasks that were not idle were. For the whole system `full` means nothing
+/// for cpu and is absent; irq has only `full`.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Pressure {
+    /// What was waited for: `cpu`, `memory`, `io`, `irq`.
+    pub resource: &'static str,
+    /// Boot.
+    pub start_ts: Option<Timestamp>,
+    /// Part of the time with some task stalled: mean over 10 seconds.
+    pub some_avg10_ratio: Option<f64>,
+    /// The same over 60 seconds.
+    pub some_avg60_ratio: Option<f64>,
+    /// The same over 300 seconds.
+    pub some_avg300_ratio: Option<f64>,
+    /// Seconds with some task stalled.
+    pub some_s: Option<f64>,
+    /// Part of the time with all tasks stalled: mean over 10 seconds.
+    pub full_avg10_ratio: Option<f64>,
+    /// The same over 60 seconds.
+    pub full_avg60_ratio: Option<f64>,
+    /// The same over 300 seconds.
+    pub full_avg300_ratio: Option<f64>,
+    /// Seconds with all tasks stalled.
+    pub full_s: Option<f64>,
+    /// Length of the interval of the next two, in seconds.
+    pub interval_s: Option<f64>,
+    /// Part of the interval with some task stalled.
+    pub some_ratio: Option<f64>,
+    /// Part of the interval with all tasks stalled.
+    pub full_ratio: Option<f64>,
+}
+
+impl Record for Pressure {
+    const KIND: &'static Kind = &PRESSURE;
+}
+
+const STALLS: &str = "system.linux.psi.pressure";
+
+const fn mean(field: &'static str, of: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::gauge(field, STALLS, "1").with(of)
+}
+
+/// Each sample, for each resource. The names are those proposed for the semantic
+/// conventions, which have none yet.
+pub const PRESSURE: Kind = Kind::metrics::<Pressure>(
+    "pressure",
+    "Time in which tasks were stalled for want of CPU, memory or I/O (PSI)",
+    Temporality::Cumulative,
+    &[
+        mean("some_avg10_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "10s")]),
+        mean("some_avg60_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "60s")]),
+        mean("some_avg300_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "300s")]),
+        mean("full_avg10_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "10s")]),
+        mean("full_avg60_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "60s")]),
+        mean("full_avg300_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "300s")]),
+        Metric::counter("some_s", "system.linux.psi.total_time", "s")
+            .with(&[("system.psi.stall_type", "some")])
+            .prometheus("node_pressure_{resource}_waiting_seconds_total", 1.0),
+        Metric::counter("full_s", "system.linux.psi.total_time", "s")
+            .with(&[("system.psi.stall_type", "full")])
+            .prometheus("node_pressure_{resource}_stalled_seconds_total", 1.0),
+    ],
+)
+.about(&[("resource", "system.psi.resource")]);

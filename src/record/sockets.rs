@@ -1,0 +1,117 @@
+//! Sockets and what they hold.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+
+/// The body of a `sockets` record, from /proc/net/sockstat and sockstat6 (kernel
+/// `net/ipv4/proc.c`). Memory is that of the whole machine, the rest that of the
+/// network namespace that the program runs in.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Sockets {
+    /// Sockets of any family.
+    pub used: Option<u64>,
+    /// TCP sockets over IPv4, listening ones included, those in TIME-WAIT not.
+    pub tcp_in_use: Option<u64>,
+    /// The same over IPv6.
+    pub tcp6_in_use: Option<u64>,
+    /// TCP connections that no process holds any more, on the whole machine.
+    pub tcp_orphan: Option<u64>,
+    /// TCP connections in TIME-WAIT.
+    pub tcp_time_wait: Option<u64>,
+    /// TCP sockets allocated, in any state, on the whole machine.
+    pub tcp_allocated: Option<u64>,
+    /// Memory of TCP's buffers.
+    pub tcp_memory_bytes: Option<u64>,
+    /// UDP sockets over IPv4.
+    pub udp_in_use: Option<u64>,
+    /// The same over IPv6.
+    pub udp6_in_use: Option<u64>,
+    /// Memory of UDP's buffers.
+    pub udp_memory_bytes: Option<u64>,
+    /// UDP-Lite sockets over IPv4.
+    pub udplite_in_use: Option<u64>,
+    /// The same over IPv6.
+    pub udplite6_in_use: Option<u64>,
+    /// Raw IPv4 sockets.
+    pub raw_in_use: Option<u64>,
+    /// The same of IPv6.
+    pub raw6_in_use: Option<u64>,
+    /// IPv4 packets being put together from fragments.
+    pub frag_in_use: Option<u64>,
+    /// The same of IPv6.
+    pub frag6_in_use: Option<u64>,
+    /// Memory of the IPv4 fragments waiting.
+    pub frag_memory_bytes: Option<u64>,
+    /// The same of IPv6.
+    pub frag6_memory_bytes: Option<u64>,
+}
+
+impl Record for Sockets {
+    const KIND: &'static Kind = &SOCKETS;
+}
+
+type Attributes = &'static [(&'static str, &'static str)];
+
+const TCP: Attributes = &[("network.transport", "tcp"), ("network.type", "ipv4")];
+const TCP6: Attributes = &[("network.transport", "tcp"), ("network.type", "ipv6")];
+const UDP: Attributes = &[("network.transport", "udp"), ("network.type", "ipv4")];
+const UDP6: Attributes = &[("network.transport", "udp"), ("network.type", "ipv6")];
+const UDPLITE: Attributes = &[("network.transport", "udplite"), ("network.type", "ipv4")];
+const UDPLITE6: Attributes = &[("network.transport", "udplite"), ("network.type", "ipv6")];
+const RAW: Attributes = &[("network.transport", "raw"), ("network.type", "ipv4")];
+const RAW6: Attributes = &[("network.transport", "raw"), ("network.type", "ipv6")];
+const V4: Attributes = &[("network.type", "ipv4")];
+const V6: Attributes = &[("network.type", "ipv6")];
+
+/// Each sample. There is no semantic convention for any of it.
+pub const SOCKETS: Kind = Kind::metrics::<Sockets>(
+    "sockets",
+    "Sockets in use by protocol, and the memory they hold",
+    Temporality::Cumulative,
+    &[
+        sockets("used", "telepipe.sockets.used").prometheus("node_sockstat_sockets_used", 1.0),
+        in_use("tcp_in_use", TCP).prometheus("node_sockstat_TCP_inuse", 1.0),
+        in_use("tcp6_in_use", TCP6).prometheus("node_sockstat_TCP6_inuse", 1.0),
+        in_use("udp_in_use", UDP).prometheus("node_sockstat_UDP_inuse", 1.0),
+        in_use("udp6_in_use", UDP6).prometheus("node_sockstat_UDP6_inuse", 1.0),
+        in_use("udplite_in_use", UDPLITE).prometheus("node_sockstat_UDPLITE_inuse", 1.0),
+        in_use("udplite6_in_use", UDPLITE6).prometheus("node_sockstat_UDPLITE6_inuse", 1.0),
+        in_use("raw_in_use", RAW).prometheus("node_sockstat_RAW_inuse", 1.0),
+        in_use("raw6_in_use", RAW6).prometheus("node_sockstat_RAW6_inuse", 1.0),
+        sockets("tcp_orphan", "telepipe.sockets.tcp.orphan").prometheus("node_sockstat_TCP_orphan", 1.0),
+        sockets("tcp_time_wait", "telepipe.sockets.tcp.time_wait").prometheus("node_sockstat_TCP_tw", 1.0),
+        sockets("tcp_allocated", "telepipe.sockets.tcp.allocated").prometheus("node_sockstat_TCP_alloc", 1.0),
+        memory("tcp_memory_bytes", &[("network.transport", "tcp")])
+            .prometheus("node_sockstat_TCP_mem_bytes", 1.0),
+        memory("udp_memory_bytes", &[("network.transport", "udp")])
+            .prometheus("node_sockstat_UDP_mem_bytes", 1.0),
+        packets("frag_in_use", V4).prometheus("node_sockstat_FRAG_inuse", 1.0),
+        packets("frag6_in_use", V6).prometheus("node_sockstat_FRAG6_inuse", 1.0),
+        frag_memory("frag_memory_bytes", V4).prometheus("node_sockstat_FRAG_memory", 1.0),
+        frag_memory("frag6_memory_bytes", V6).prometheus("node_sockstat_FRAG6_memory", 1.0),
+    ],
+);
+
+const fn sockets(field: &'static str, name: &'static str) -> Metric {
+    Metric::updown(field, name, "{socket}")
+}
+
+const fn in_use(field: &'static str, attributes: Attributes) -> Metric {
+    sockets(field, "telepipe.sockets.in_use").with(attributes)
+}
+
+const fn memory(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::updown(field, "telepipe.sockets.memory", "By").with(attributes)
+}
+
+const fn packets(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::updown(field, "telepipe.sockets.fragmented", "{packet}").with(attributes)
+}
+
+const fn frag_memory(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::updown(field, "telepipe.sockets.fragment.memory", "By").with(attributes)
+}

@@ -1,0 +1,181 @@
+//! TCP.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// Sockets by state, under the names that OpenTelemetry's `network.connection.state` has for them.
+#[skip_serializing_none]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
+#[expect(missing_docs, reason = "the names are those of RFC 9293")]
+pub struct TcpStates {
+    pub established: u64,
+    pub syn_sent: u64,
+    pub syn_received: u64,
+    pub fin_wait_1: u64,
+    pub fin_wait_2: u64,
+    pub time_wait: u64,
+    /// Absent where none is seen: the kernel lists no socket that has neither an address to
+    /// connect to nor listens, so that their number is not known.
+    pub closed: Option<u64>,
+    pub close_wait: u64,
+    pub last_ack: u64,
+    pub listen: u64,
+    pub closing: u64,
+}
+
+/// The body of a `tcp` record, of the network namespace that the program runs in:
+/// sockets by state (netlink `sock_diag`, or /proc/net/tcp and tcp6), and the counts
+/// of /proc/net/snmp (RFC 4022) and /proc/net/netstat, looked up by name.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Tcp {
+    /// Boot.
+    pub start_ts: Option<Timestamp>,
+    /// IPv4 sockets by state.
+    pub ipv4_sockets: Option<TcpStates>,
+    /// IPv6 sockets by state; an IPv6 socket can carry an IPv4 connection.
+    pub ipv6_sockets: Option<TcpStates>,
+    /// Connections begun by this side (`ActiveOpens`).
+    pub active_opens: Option<u64>,
+    /// Connections begun by the other side (`PassiveOpens`).
+    pub passive_opens: Option<u64>,
+    /// Connections that failed before they were established (`AttemptFails`).
+    pub attempt_fails: Option<u64>,
+    /// Established connections that were reset (`EstabResets`).
+    pub established_resets: Option<u64>,
+    /// Connections established or waiting for this side to close, now (`CurrEstab`).
+    pub current_established: Option<u64>,
+    /// Segments received, those in error included (`InSegs`).
+    pub in_segments: Option<u64>,
+    /// Segments sent, without those that only repeat (`OutSegs`).
+    pub out_segments: Option<u64>,
+    /// Segments sent again (`RetransSegs`).
+    pub retransmitted_segments: Option<u64>,
+    /// Segments received in error, such as with a wrong checksum (`InErrs`).
+    pub in_errors: Option<u64>,
+    /// Segments received with a wrong checksum (`InCsumErrors`).
+    pub in_checksum_errors: Option<u64>,
+    /// Segments sent with the RST flag (`OutRsts`).
+    pub out_resets: Option<u64>,
+    /// Connections dropped because the accept queue was full (`ListenOverflows`).
+    pub listen_overflows: Option<u64>,
+    /// Connections dropped while they were being set up, for any reason (`ListenDrops`).
+    pub listen_drops: Option<u64>,
+    /// Times that the retransmission timer ran out (`TCPTimeouts`).
+    pub timeouts: Option<u64>,
+    /// SYN and SYN-ACK segments sent again (`TCPSynRetrans`).
+    pub syn_retransmits: Option<u64>,
+    /// Segments sent again because later ones were acknowledged (`TCPFastRetrans`).
+    pub fast_retransmits: Option<u64>,
+    /// Retransmitted segments that were lost as well (`TCPLostRetransmit`).
+    pub lost_retransmits: Option<u64>,
+    /// Segments that came out of order and were queued (`TCPOFOQueue`).
+    pub out_of_order: Option<u64>,
+    /// Segments dropped because the receive queue was full (`TCPRcvQDrop`).
+    pub receive_queue_drops: Option<u64>,
+    /// Segments dropped because the socket's backlog was full (`TCPBacklogDrop`).
+    pub backlog_drops: Option<u64>,
+    /// Connections ended because the other side did not answer (`TCPAbortOnTimeout`).
+    pub aborts_on_timeout: Option<u64>,
+    /// Connections ended because memory for TCP ran out (`TCPAbortOnMemory`).
+    pub aborts_on_memory: Option<u64>,
+    /// SYN cookies sent (`SyncookiesSent`).
+    pub syncookies_sent: Option<u64>,
+    /// Valid SYN cookies received (`SyncookiesRecv`).
+    pub syncookies_received: Option<u64>,
+    /// Invalid SYN cookies received (`SyncookiesFailed`).
+    pub syncookies_failed: Option<u64>,
+}
+
+impl Record for Tcp {
+    const KIND: &'static Kind = &TCP;
+}
+
+const TRANSPORT: (&str, &str) = ("network.transport", "tcp");
+const RX: &[(&str, &str)] = &[("network.io.direction", "receive")];
+const TX: &[(&str, &str)] = &[("network.io.direction", "transmit")];
+
+/// Each sample. Only the states have a semantic convention.
+pub const TCP: Kind = Kind::metrics::<Tcp>(
+    "tcp",
+    "TCP: sockets by state, and what was sent, received, repeated and dropped since boot",
+    Temporality::Cumulative,
+    &[
+        states("ipv4_sockets", &[TRANSPORT, ("network.type", "ipv4")]),
+        states("ipv6_sockets", &[TRANSPORT, ("network.type", "ipv6")]),
+        connections("active_opens", "telepipe.tcp.active_opens")
+            .prometheus("node_netstat_Tcp_ActiveOpens", 1.0),
+        connections("passive_opens", "telepipe.tcp.passive_opens")
+            .prometheus("node_netstat_Tcp_PassiveOpens", 1.0),
+        connections("attempt_fails", "telepipe.tcp.attempt_fails")
+            .prometheus("node_netstat_Tcp_AttemptFails", 1.0),
+        connections("established_resets", "telepipe.tcp.established_resets")
+            .prometheus("node_netstat_Tcp_EstabResets", 1.0),
+        Metric::updown("current_established", "telepipe.tcp.current_established", "{connection}")
+            .prometheus("node_netstat_Tcp_CurrEstab", 1.0),
+        segments("in_segments", "telepipe.tcp.segments").with(RX).prometheus("node_netstat_Tcp_InSegs", 1.0),
+        segments("out_segments", "telepipe.tcp.segments")
+            .with(TX)
+            .prometheus("node_netstat_Tcp_OutSegs", 1.0),
+        segments("retransmitted_segments", "telepipe.tcp.retransmits")
+            .prometheus("node_netstat_Tcp_RetransSegs", 1.0),
+        segments("in_errors", "telepipe.tcp.errors").prometheus("node_netstat_Tcp_InErrs", 1.0),
+        segments("in_checksum_errors", "telepipe.tcp.checksum_errors")
+            .prometheus("node_netstat_Tcp_InCsumErrors", 1.0),
+        segments("out_resets", "telepipe.tcp.resets").prometheus("node_netstat_Tcp_OutRsts", 1.0),
+        connections("listen_overflows", "telepipe.tcp.listen.overflows")
+            .prometheus("node_netstat_TcpExt_ListenOverflows", 1.0),
+        connections("listen_drops", "telepipe.tcp.listen.drops")
+            .prometheus("node_netstat_TcpExt_ListenDrops", 1.0),
+        Metric::counter("timeouts", "telepipe.tcp.timeouts", "{timeout}")
+            .prometheus("node_netstat_TcpExt_TCPTimeouts", 1.0),
+        segments("syn_retransmits", "telepipe.tcp.syn_retransmits")
+            .prometheus("node_netstat_TcpExt_TCPSynRetrans", 1.0),
+        segments("fast_retransmits", "telepipe.tcp.fast_retransmits")
+            .prometheus("node_netstat_TcpExt_TCPFastRetrans", 1.0),
+        segments("lost_retransmits", "telepipe.tcp.lost_retransmits")
+            .prometheus("node_netstat_TcpExt_TCPLostRetransmit", 1.0),
+        segments("out_of_order", "telepipe.tcp.out_of_order")
+            .prometheus("node_netstat_TcpExt_TCPOFOQueue", 1.0),
+        segments("receive_queue_drops", "telepipe.tcp.receive_queue_drops")
+            .prometheus("node_netstat_TcpExt_TCPRcvQDrop", 1.0),
+        segments("backlog_drops", "telepipe.tcp.backlog_drops")
+            .prometheus("node_netstat_TcpExt_TCPBacklogDrop", 1.0),
+        connections("aborts_on_timeout", "telepipe.tcp.aborts")
+            .with(&[("error.type", "timeout")])
+            .prometheus("node_netstat_TcpExt_TCPAbortOnTimeout", 1.0),
+        connections("aborts_on_memory", "telepipe.tcp.aborts")
+            .with(&[("error.type", "out_of_memory")])
+            .prometheus("node_netstat_TcpExt_TCPAbortOnMemory", 1.0),
+        cookies("syncookies_sent", "telepipe.tcp.syncookies.sent")
+            .prometheus("node_netstat_TcpExt_SyncookiesSent", 1.0),
+        cookies("syncookies_received", "telepipe.tcp.syncookies.received")
+            .prometheus("node_netstat_TcpExt_SyncookiesRecv", 1.0),
+        cookies("syncookies_failed", "telepipe.tcp.syncookies.failed")
+            .prometheus("node_netstat_TcpExt_SyncookiesFailed", 1.0),
+    ],
+);
+
+const fn states(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::updown(field, "system.network.connection.count", "{connection}")
+        .with(attributes)
+        .keyed("network.connection.state")
+        .hostmetrics("system.network.connections")
+        .prometheus("node_tcp_connection_states", 1.0)
+}
+
+const fn connections(field: &'static str, name: &'static str) -> Metric {
+    Metric::counter(field, name, "{connection}")
+}
+
+const fn segments(field: &'static str, name: &'static str) -> Metric {
+    Metric::counter(field, name, "{segment}")
+}
+
+const fn cookies(field: &'static str, name: &'static str) -> Metric {
+    Metric::counter(field, name, "{cookie}")
+}

@@ -1,0 +1,101 @@
+//! UDP.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// The body of a `udp` record, of the network namespace that the program runs in: the
+/// counts of /proc/net/snmp and snmp6 (RFC 4113), looked up by name.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Udp {
+    /// Boot.
+    pub start_ts: Option<Timestamp>,
+    /// IPv4 datagrams delivered to sockets (`InDatagrams`).
+    pub ipv4_in_datagrams: Option<u64>,
+    /// IPv4 datagrams sent (`OutDatagrams`).
+    pub ipv4_out_datagrams: Option<u64>,
+    /// IPv4 datagrams to a port where nobody listens (`NoPorts`).
+    pub ipv4_no_ports: Option<u64>,
+    /// IPv4 datagrams that could not be delivered for another reason (`InErrors`).
+    pub ipv4_in_errors: Option<u64>,
+    /// Of those errors, the ones for want of room in the socket (`RcvbufErrors`).
+    pub ipv4_receive_buffer_errors: Option<u64>,
+    /// IPv4 datagrams not sent for want of room in the socket (`SndbufErrors`).
+    pub ipv4_send_buffer_errors: Option<u64>,
+    /// Of those errors, the ones with a wrong checksum (`InCsumErrors`).
+    pub ipv4_in_checksum_errors: Option<u64>,
+    /// IPv6 datagrams delivered to sockets (`Udp6InDatagrams`).
+    pub ipv6_in_datagrams: Option<u64>,
+    /// IPv6 datagrams sent (`Udp6OutDatagrams`).
+    pub ipv6_out_datagrams: Option<u64>,
+    /// IPv6 datagrams to a port where nobody listens (`Udp6NoPorts`).
+    pub ipv6_no_ports: Option<u64>,
+    /// IPv6 datagrams that could not be delivered for another reason (`Udp6InErrors`).
+    pub ipv6_in_errors: Option<u64>,
+    /// Of those errors, the ones for want of room in the socket (`Udp6RcvbufErrors`).
+    pub ipv6_receive_buffer_errors: Option<u64>,
+    /// IPv6 datagrams not sent for want of room in the socket (`Udp6SndbufErrors`).
+    pub ipv6_send_buffer_errors: Option<u64>,
+    /// Of those errors, the ones with a wrong checksum (`Udp6InCsumErrors`).
+    pub ipv6_in_checksum_errors: Option<u64>,
+}
+
+impl Record for Udp {
+    const KIND: &'static Kind = &UDP;
+}
+
+type Attributes = &'static [(&'static str, &'static str)];
+
+const V4: Attributes = &[("network.type", "ipv4")];
+const V6: Attributes = &[("network.type", "ipv6")];
+const V4_RX: Attributes = &[("network.type", "ipv4"), ("network.io.direction", "receive")];
+const V4_TX: Attributes = &[("network.type", "ipv4"), ("network.io.direction", "transmit")];
+const V6_RX: Attributes = &[("network.type", "ipv6"), ("network.io.direction", "receive")];
+const V6_TX: Attributes = &[("network.type", "ipv6"), ("network.io.direction", "transmit")];
+
+/// Each sample. There is no semantic convention for any of it.
+pub const UDP: Kind = Kind::metrics::<Udp>(
+    "udp",
+    "UDP: datagrams sent, received and dropped since boot",
+    Temporality::Cumulative,
+    &[
+        datagrams("ipv4_in_datagrams", V4_RX).prometheus("node_netstat_Udp_InDatagrams", 1.0),
+        datagrams("ipv4_out_datagrams", V4_TX).prometheus("node_netstat_Udp_OutDatagrams", 1.0),
+        no_ports("ipv4_no_ports", V4).prometheus("node_netstat_Udp_NoPorts", 1.0),
+        errors("ipv4_in_errors", V4).prometheus("node_netstat_Udp_InErrors", 1.0),
+        buffer_errors("ipv4_receive_buffer_errors", V4_RX).prometheus("node_netstat_Udp_RcvbufErrors", 1.0),
+        buffer_errors("ipv4_send_buffer_errors", V4_TX).prometheus("node_netstat_Udp_SndbufErrors", 1.0),
+        checksum_errors("ipv4_in_checksum_errors", V4).prometheus("node_netstat_Udp_InCsumErrors", 1.0),
+        datagrams("ipv6_in_datagrams", V6_RX).prometheus("node_netstat_Udp6_InDatagrams", 1.0),
+        datagrams("ipv6_out_datagrams", V6_TX).prometheus("node_netstat_Udp6_OutDatagrams", 1.0),
+        no_ports("ipv6_no_ports", V6).prometheus("node_netstat_Udp6_NoPorts", 1.0),
+        errors("ipv6_in_errors", V6).prometheus("node_netstat_Udp6_InErrors", 1.0),
+        buffer_errors("ipv6_receive_buffer_errors", V6_RX).prometheus("node_netstat_Udp6_RcvbufErrors", 1.0),
+        buffer_errors("ipv6_send_buffer_errors", V6_TX).prometheus("node_netstat_Udp6_SndbufErrors", 1.0),
+        checksum_errors("ipv6_in_checksum_errors", V6).prometheus("node_netstat_Udp6_InCsumErrors", 1.0),
+    ],
+);
+
+const fn datagrams(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::counter(field, "telepipe.udp.datagrams", "{datagram}").with(attributes)
+}
+
+const fn no_ports(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::counter(field, "telepipe.udp.no_ports", "{datagram}").with(attributes)
+}
+
+const fn errors(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::counter(field, "telepipe.udp.errors", "{datagram}").with(attributes)
+}
+
+const fn buffer_errors(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::counter(field, "telepipe.udp.buffer_errors", "{datagram}").with(attributes)
+}
+
+const fn checksum_errors(field: &'static str, attributes: Attributes) -> Metric {
+    Metric::counter(field, "telepipe.udp.checksum_errors", "{datagram}").with(attributes)
+}

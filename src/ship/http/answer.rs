@@ -1,0 +1,182 @@
+//! What an OTLP/HTTP server's answer means.
+//!
+//! OTLP 1.x, "OTLP/HTTP Response" and "Retryable Response Codes": success may be
+//! partial; 429, 502, 503 and 504 ask to try again; everything else is final.
+
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResponse;
+use prost::Message;
+use serde_json::Value;
+
+use crate::clock::Timestamp;
+use crate::ship::Verdict;
+
+/// The parts of an answer that matter.
+pub struct Answer<'a> {
+    /// 200 and so on.
+    pub status: u16,
+    /// `Retry-After`, as it came.
+    pub retry_after: Option<&'a str>,
+    /// Whether `Content-Type` says JSON.
+    pub json: bool,
+    /// The body, or its beginning.
+    pub body: &'a [u8],
+}
+
+/// `google.rpc.Status`, which the body of a failure is.
+#[derive(Clone, PartialEq, Eq, Message)]
+struct Status {
+    #[prost(int32, tag = "1")]
+    code: i32,
+    #[prost(string, tag = "2")]
+    message: String,
+}
+
+impl Answer<'_> {
+    /// What to do about it; `server` opens the reason, `now` is for a date in `Retry-After`.
+    pub fn verdict(&self, server: &str, now: Timestamp) -> Verdict {
+        if (200..300).contains(&self.status) {
+            let (rejected_items, message) = self.partial();
+            return Verdict::Delivered { rejected_items, message };
+        }
+        let said = self.message();
+        let reason = match said.as_str() {
+            "" => format!("{server} answers {}", self.status),
+            said => format!("{server} answers {}: {said}", self.status),
+        };
+        match self.status {
+            429 | 502 | 503 | 504 => {
+                let after = self.retry_after.and_then(|text| retry_after(text, now));
+                Verdict::Retry { after, reason }
+            }
+            413 => Verdict::Split { reason },
+            // Go's http.MaxBytesReader, which the Collector reports as a bad request.
+            400 if said.contains("request body too large") => Verdict::Split { reason },
+            _ => Verdict::Reject { reason },
+        }
+    }
+
+    /// `partial_success`, which has the same field numbers for every signal.
+    fn partial(&self) -> (u64, Option<String>) {
+        let (rejected, message) = if self.json {
+            let answer = match serde_json::from_slice::<Value>(self.body) {
+                Err(_) if !self.body.trim_ascii().is_empty() => return (0, Some(self.strange())),
+                answer => answer.unwrap_or_default(),
+            };
+            let partial = &answer["partialSuccess"];
+            let names = ["rejectedDataPoints", "rejectedLogRecords", "rejectedSpans"];
+            let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+            let rejected = names.iter().find_map(|name| number(&partial[*name])).unwrap_or(0);
+            (rejected, partial["errorMessage"].as_str().unwrap_or("").to_owned())
+        } else {
+            let Ok(answer) = ExportMetricsServiceResponse::decode(self.body) else {
+                return (0, Some(self.strange()));
+            };
+            let partial = answer.partial_success.unwrap_or_default();
+            (partial.rejected_data_points, partial.error_message)
+        };
+        (u64::try_from(rejected).unwrap_or(0), Some(message).filter(|message| !message.is_empty()))
+    }
+
+    /// Success, but of what? A login page or a proxy's greeting is no OTLP server's answer.
+    fn strange(&self) -> String {
+        format!("its {} is no answer of an OTLP server: {}", self.status, self.message())
+    }
+
+    /// What the server says about a failure, on one line.
+    fn message(&self) -> String {
+        let json = || serde_json::from_slice::<Value>(self.body).ok();
+        let text = if self.json {
+            json().and_then(|answer| Some(answer["message"].as_str()?.to_owned()))
+        } else {
+            Status::decode(self.body).ok().map(|status| status.message)
+        };
+        let text = text.filter(|text| !text.is_empty());
+        let text = text.unwrap_or_else(|| String::from_utf8_lossy(self.body).into_owned());
+        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
+    }
+}
+
+/// Seconds, or a date of RFC 9110 (section 10.2.3).
+fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
+    if let Ok(seconds) = text.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp().as_nanosecond();
+    Some(Duration::from_nanos(u64::try_from(date).ok()?.saturating_sub(now.0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
+
+    fn verdict(status: u16, json: bool, body: &[u8]) -> Verdict {
+        Answer { status, retry_after: None, json, body }.verdict("server", NOW)
+    }
+
+    #[test]
+    fn statuses() {
+        for status in [429, 502, 503, 504] {
+            assert!(matches!(verdict(status, false, b""), Verdict::Retry { after: None, .. }), "{status}");
+        }
+        for status in [301, 308, 400, 401, 403, 404, 408, 415, 500, 501, 505] {
+            assert!(matches!(verdict(status, false, b""), Verdict::Reject { .. }), "{status}");
+        }
+        assert!(matches!(verdict(413, false, b""), Verdict::Split { .. }));
+        assert!(matches!(verdict(400, false, b"http: request body too large"), Verdict::Split { .. }));
+        assert_eq!(verdict(200, false, b""), Verdict::DELIVERED);
+        assert_eq!(verdict(202, true, b"{}"), Verdict::DELIVERED);
+    }
+
+    #[test]
+    fn waiting_times() {
+        for (text, expected) in [
+            ("120", Some(120)),
+            (" 0 ", Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(0)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("soon", None),
+            ("-5", None),
+        ] {
+            let after = retry_after(text, NOW);
+            assert_eq!(after, expected.map(Duration::from_secs), "{text}");
+        }
+    }
+
+    #[test]
+    fn partial_success_in_both_encodings() {
+        let refused = |rejected_items, message: &str| Verdict::Delivered {
+            rejected_items,
+            message: Some(message.into()),
+        };
+        // ExportMetricsServiceResponse by hand: field 1, of it field 1 = 3 and field 2 = "no".
+        assert_eq!(verdict(200, false, b"\x0a\x06\x08\x03\x12\x02no"), refused(3, "no"));
+        assert_eq!(verdict(200, false, b"\x0a\x04\x12\x02hm"), refused(0, "hm"));
+        let json = br#"{"partialSuccess":{"rejectedLogRecords":"3","errorMessage":"no"}}"#;
+        assert_eq!(verdict(200, true, json), refused(3, "no"));
+        let json = br#"{"partialSuccess":{"rejectedDataPoints":7}}"#;
+        assert_eq!(verdict(200, true, json), Verdict::Delivered { rejected_items: 7, message: None });
+        let page = b"<html>Log in</html>";
+        for json in [false, true] {
+            let expected = refused(0, "its 200 is no answer of an OTLP server: <html>Log in</html>");
+            assert_eq!(verdict(200, json, page), expected);
+            assert_eq!(verdict(200, json, b""), Verdict::DELIVERED);
+        }
+    }
+
+    #[test]
+    fn reasons() {
+        let reason = |json, body| match verdict(400, json, body) {
+            Verdict::Reject { reason } => reason,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(reason(false, b""), "server answers 400");
+        assert_eq!(reason(false, b"\x08\x03\x12\x07bad\none"), "server answers 400: bad one");
+        assert_eq!(reason(true, br#"{"code":3,"message":"bad"}"#), "server answers 400: bad");
+        assert_eq!(reason(false, b"<html>\n no </html>"), "server answers 400: <html> no </html>");
+    }
+}

@@ -1,0 +1,139 @@
+//! From lines on stdin to a server that has them.
+//!
+//! Input cuts what it reads into [`Batch`]es: lines as they came, each with its
+//! offset. Every sink takes every batch, on a thread of its own: it encodes the
+//! lines into [`Request`]s, synchronously and deterministically, and sends them,
+//! asynchronously. What comes back is a [`Verdict`], the only thing that flows
+//! against the stream. A sink is one file here and its line in the list of sinks.
+
+use std::future::Future;
+use std::time::Duration;
+
+pub mod destinations;
+#[cfg(feature = "http")]
+pub mod http;
+pub mod line;
+pub mod otlp;
+pub mod pipeline;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+pub mod stdout;
+
+mod account;
+mod backoff;
+mod batch;
+mod deliver;
+mod input;
+mod queue;
+mod report;
+
+pub use batch::Batch;
+pub use input::Limits;
+
+/// What a sink makes of some lines. Lines that are in no request and not
+/// rejected hold nothing to send; they count as delivered.
+pub struct Encoded<B> {
+    /// To be sent, in this order.
+    pub requests: Vec<Request<B>>,
+    /// Lines that this sink can never take, by their index in the batch, and why.
+    pub rejected: Vec<(usize, String)>,
+}
+
+/// One request, and the lines that it carries.
+pub struct Request<B> {
+    /// What to send: the sink's own type.
+    pub body: B,
+    /// Indices into the batch; a line is in at most one request.
+    pub lines: Vec<usize>,
+    /// Points, log records, spans or rows in it.
+    pub items: u64,
+}
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The server has it, less the items that it says it refused.
+    Delivered {
+        /// Items that the server refused without naming them (OTLP's partial success).
+        rejected_items: u64,
+        /// What it said about them.
+        message: Option<String>,
+    },
+    /// Not now: try again, not before `after` if the server said so.
+    Retry {
+        /// The server's own wish.
+        after: Option<Duration>,
+        /// What went wrong, for stderr.
+        reason: String,
+    },
+    /// Not in one piece: send the halves, down to the line that is at fault.
+    Split {
+        /// What the server said, for when a single line is left.
+        reason: String,
+    },
+    /// Never: the same request would be refused again.
+    Reject {
+        /// What the server said.
+        reason: String,
+    },
+    /// The destination is no more, and will take nothing again.
+    Gone {
+        /// What happened; `None` if the reader of stdout left, which is nobody's fault.
+        reason: Option<String>,
+    },
+}
+
+impl Verdict {
+    /// Taken whole.
+    pub const DELIVERED: Self = Self::Delivered { rejected_items: 0, message: None };
+}
+
+/// A destination.
+pub trait Sink {
+    /// What a request carries.
+    type Body;
+
+    /// How messages and statistics call it.
+    fn name(&self) -> &'static str;
+
+    /// Makes requests of the lines of a batch. The same lines give the same requests.
+    fn encode(&mut self, batch: &Batch) -> Encoded<Self::Body>;
+
+    /// Tries once.
+    fn send(&mut self, body: &Self::Body) -> impl Future<Output = Verdict>;
+}
+
+/// Reads `4096`, `64k`, `1MiB`, `2G`; the factors are powers of 1024.
+///
+/// # Errors
+/// What is wrong with it, for clap to print.
+pub fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "k" | "kb" | "kib" => Some(1 << 10),
+        "m" | "mb" | "mib" => Some(1 << 20),
+        "g" | "gb" | "gib" => Some(1 << 30),
+        _ => None,
+    };
+    match digits.parse::<usize>().ok().zip(factor).and_then(|(count, factor)| count.checked_mul(factor)) {
+        Some(0) => Err("must be more than nothing".into()),
+        Some(bytes) => Ok(bytes),
+        None => Err("not a size; write 4096, 64KiB, 1MiB or 2GiB".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("4096", 4096), ("64k", 65_536), ("1MiB", 1 << 20), ("2G", 2 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "0", "-1", "1.5M", "1T", "99999999999999999999", "9999999999999G"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Log records.
+
+use std::collections::HashMap;
+
+use super::names::Names;
+use super::{span, wire};
+use crate::record::{KINDS, Kind, Level, Severity, Signal};
+use crate::ship::line::{Line, Value, get};
+
+/// How the kinds that are log records are written.
+pub struct Logs {
+    names: Names,
+    renamed: HashMap<(&'static str, &'static str), &'static str>,
+}
+
+/// The fields of the envelope: they have places of their own.
+const ENVELOPE: [&str; 3] = ["ts", "kind", "host"];
+
+impl Logs {
+    /// Works out the attribute keys.
+    pub fn new(names: Names) -> Self {
+        let logs = KINDS.iter().filter(|kind| matches!(kind.signal, Signal::Log { .. }));
+        let renamed =
+            logs.flat_map(|kind| kind.attributes.iter().map(|(field, key)| ((kind.name, *field), *key)));
+        Self { names, renamed: renamed.collect() }
+    }
+
+    /// Appends a record of that kind: an event, whose fields are its attributes.
+    pub fn record(&self, out: &mut Vec<u8>, kind: &'static Kind, line: &Line<'_>, ts: u64) {
+        let level = match &kind.signal {
+            Signal::Log { severity } => level(severity, line),
+            Signal::Metrics { .. } | Signal::Generic(_) => Level::Info,
+        };
+        wire::message(out, 2, |out| {
+            wire::fixed64(out, 1, ts);
+            wire::uint(out, 2, level as u64);
+            wire::text(out, 3, level.text());
+            for (field, value) in &line.fields {
+                if ENVELOPE.contains(&&**field) || *value == Value::Null {
+                    continue;
+                }
+                match self.renamed.get(&(kind.name, &**field)) {
+                    Some(key) => self.names.write(out, 6, key, value),
+                    None => wire::key_value(out, 6, field, value),
+                }
+            }
+            wire::fixed64(out, 11, ts);
+            wire::text(out, 12, kind.name);
+        });
+    }
+}
+
+/// The fields of a generic `log` that have places of their own.
+const PLACED: [&str; 2] = ["severity", "body"];
+
+/// A generic `log`: what it says. All of its fields are optional; those that
+/// have no place of their own are attributes too, as is a trace context that is none.
+pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) {
+    let severity = line.get("severity");
+    let attributes = line.get("attributes").and_then(Value::as_map);
+    let trace = line.str("trace_id").and_then(|text| span::id::<16>("trace_id", text).ok());
+    let span = line.str("span_id").and_then(|text| span::id::<8>("span_id", text).ok());
+    wire::message(out, 2, |out| {
+        wire::fixed64(out, 1, ts);
+        write_severity(out, severity);
+        if let Some(body) = line.get("body") {
+            wire::any_value(out, 5, body);
+        }
+        if let Some(attributes) = attributes {
+            wire::key_values(out, 6, attributes);
+        }
+        for (field, value) in &line.fields {
+            let placed = match &**field {
+                "trace_id" => trace.is_some(),
+                "span_id" => span.is_some(),
+                "attributes" => attributes.is_some(),
+                field => ENVELOPE.contains(&field) || PLACED.contains(&field),
+            };
+            let said = || attributes.is_some_and(|attributes| get(attributes, field).is_some());
+            if !placed && *value != Value::Null && !said() {
+                wire::key_value(out, 6, field, value);
+            }
+        }
+        for (number, id) in [(9, trace.as_ref().map(|id| &id[..])), (10, span.as_ref().map(|id| &id[..]))] {
+            if let Some(id) = id {
+                wire::bytes(out, number, id);
+            }
+        }
+        wire::fixed64(out, 11, ts);
+    });
+}
+
+/// A `snapshot`: the body is what was answered.
+pub fn snapshot(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) {
+    wire::message(out, 2, |out| {
+        wire::fixed64(out, 1, ts);
+        wire::any_value(out, 5, line.get("data").unwrap_or(&Value::Null));
+        if let Some(url) = line.str("url") {
+            wire::key_text(out, 6, "url.full", url);
+        }
+        wire::fixed64(out, 11, ts);
+        wire::text(out, 12, "snapshot");
+    });
+}
+
+/// Any other object: the body is all of it, the time what it says or 0 for
+/// unknown, `received` when its line came.
+pub fn object(out: &mut Vec<u8>, line: &Line<'_>, ts: Option<u64>, received: u64) {
+    wire::message(out, 2, |out| {
+        if let Some(ts) = ts {
+            wire::fixed64(out, 1, ts);
+        }
+        write_severity(out, ["severity", "level"].iter().find_map(|field| line.get(field)));
+        wire::message(out, 5, |out| wire::message(out, 6, |out| wire::key_values(out, 1, &line.fields)));
+        wire::fixed64(out, 11, received);
+    });
+}
+
+/// The number of the data model, and the text as it came.
+fn write_severity(out: &mut Vec<u8>, severity: Option<&Value<'_>>) {
+    match severity {
+        Some(Value::Str(text)) => {
+            if let Some(number) = severity_number(text) {
+                wire::uint(out, 2, number);
+            }
+            wire::text(out, 3, text);
+        }
+        Some(Value::I64(number @ 1..=24)) => wire::uint(out, 2, *number as u64),
+        _ => {}
+    }
+}
+
+/// The number of a name: those of OpenTelemetry, of syslog, and the short ones in between.
+fn severity_number(text: &str) -> Option<u64> {
+    const NAMES: [(&str, u64); 17] = [
+        ("trace", 1),
+        ("debug", 5),
+        ("info", 9),
+        ("information", 9),
+        ("informational", 9),
+        ("notice", 10),
+        ("warn", 13),
+        ("warning", 13),
+        ("err", 17),
+        ("error", 17),
+        ("crit", 18),
+        ("critical", 18),
+        ("alert", 19),
+        ("fatal", 21),
+        ("panic", 21),
+        ("emerg", 21),
+        ("emergency", 21),
+    ];
+    let (name, step) = match text.as_bytes() {
+        [name @ .., step @ b'2'..=b'4'] => (&text[..name.len()], u64::from(step - b'1')),
+        _ => (text, 0),
+    };
+    let found = NAMES.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+    found.map(|(_, number)| number + step)
+}
+
+fn level(severity: &Severity, line: &Line<'_>) -> Level {
+    match *severity {
+        Severity::Is(level) => level,
+        Severity::ByField(field, bounds) => {
+            let value = line.get(field).and_then(Value::as_f64);
+            let reached = |(bound, _): &&(f64, Level)| value.is_some_and(|value| value >= *bound);
+            let highest = bounds.iter().filter(reached).max_by(|a, b| a.0.total_cmp(&b.0));
+            highest.map_or(Level::Debug, |(_, level)| *level)
+        }
+    }
+}

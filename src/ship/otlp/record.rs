@@ -1,0 +1,207 @@
+//! Records of our own kinds that are metrics: one pass for the attributes, one
+//! for the points.
+
+use super::group::Host;
+use super::names::Names;
+use super::plan::{Plan, Slot, Start, Use};
+use super::points::{self, Exponential, Number, Span};
+use super::series::{Counters, Series};
+use crate::record::Instrument;
+use crate::ship::line::{Fields, Value, get};
+
+/// What is reused from record to record.
+#[derive(Default)]
+pub struct Scratch {
+    uses: Vec<Use>,
+    attributes: Vec<u8>,
+    more: Vec<u8>,
+    series: Vec<u8>,
+    counts: Vec<u64>,
+}
+
+/// A record: its fields and what the envelope says.
+#[derive(Clone, Copy)]
+pub struct Record<'r, 'a> {
+    /// All fields.
+    pub fields: &'r Fields<'a>,
+    /// Where it was measured.
+    pub host: &'r str,
+    /// When it was measured.
+    pub ts: u64,
+    /// `start_ts`, or 0.
+    pub start: u64,
+    /// The names that attributes get.
+    pub names: Names,
+}
+
+impl<'a> Record<'_, 'a> {
+    /// Adds its points to what there is of its host, and returns how many; `None`
+    /// if it has no field of the kind's table.
+    ///
+    /// # Errors
+    /// The field whose value is none of its metric's; nothing is added then.
+    pub fn write(
+        self,
+        plan: &mut Plan,
+        host: &mut Host,
+        series: &mut Series,
+        scratch: &mut Scratch,
+    ) -> Result<Option<u64>, String> {
+        if plan.kind.total_if.is_some_and(|field| get(self.fields, field) == Some(&Value::Bool(true))) {
+            return Ok(Some(0));
+        }
+        plan.look_up(self.fields, &mut scratch.uses);
+        if !self.check(&plan.slots, &scratch.uses, &mut scratch.counts)? {
+            return Ok(None);
+        }
+        scratch.attributes.clear();
+        self.attributes(&mut scratch.attributes, 7, &scratch.uses);
+        let counters = plan.counts.then(|| {
+            self.series_name(&mut scratch.series, plan.kind.name, &scratch.attributes);
+            series.get(&scratch.series).turn_to(self.ts, self.start)
+        });
+        let Scratch { uses, attributes, more, counts, .. } = scratch;
+        let mut writer =
+            Writer { record: self, slots: &plan.slots, host, counters, uses, attributes, more, counts };
+        Ok(Some(writer.fields()))
+    }
+
+    /// Whether it has a field of the table, null or not, or why one of them makes no sense.
+    fn check(self, slots: &[Slot], uses: &[Use], counts: &mut Vec<u64>) -> Result<bool, String> {
+        let mut any = false;
+        for ((name, value), used) in self.fields.iter().zip(uses) {
+            for slot in &slots[used.slots.0..used.slots.1] {
+                any = true;
+                if *value != Value::Null && !self.fits(slot, value, counts) {
+                    let wanted = match (slot.instrument, slot.key) {
+                        (Instrument::Histogram, _) => "a map of bucket counts with a scale",
+                        (_, Some(_)) => "a map of numbers",
+                        (_, None) => "a number",
+                    };
+                    return Err(format!("{name} is not {wanted}"));
+                }
+            }
+        }
+        Ok(any)
+    }
+
+    fn fits(self, slot: &Slot, value: &Value<'a>, counts: &mut Vec<u64>) -> bool {
+        match (slot.instrument, slot.key, value) {
+            (Instrument::Histogram, _, Value::Map(buckets)) => {
+                let dense = |histogram: Exponential<'_, 'a>| histogram.dense(counts);
+                buckets.is_empty() || self.exponential(slot, buckets).and_then(dense).is_some()
+            }
+            (_, Some(_), Value::Map(entries)) => {
+                entries.iter().all(|(_, value)| *value == Value::Null || slot.value(value).is_some())
+            }
+            (Instrument::Histogram, ..) | (_, Some(_), _) => false,
+            (_, None, value) => slot.value(value).is_some(),
+        }
+    }
+
+    /// The histogram of these buckets, if there is a scale.
+    fn exponential<'f>(self, slot: &Slot, buckets: &'f Fields<'a>) -> Option<Exponential<'f, 'a>> {
+        let number = |name: &str| get(self.fields, name).and_then(Value::as_f64);
+        let scale = i32::try_from(get(self.fields, "scale")?.as_i64()?).ok()?;
+        let [sum, max] = &slot.companions;
+        Some(Exponential { buckets, scale, sum_us: number(sum), max_us: number(max) })
+    }
+
+    /// Appends the attributes that say what the record is about, each as that field.
+    fn attributes(self, out: &mut Vec<u8>, field: u32, uses: &[Use]) {
+        for ((_, value), used) in self.fields.iter().zip(uses) {
+            if let Some(key) = used.attribute
+                && *value != Value::Null
+            {
+                self.names.write(out, field, key, value);
+            }
+        }
+    }
+
+    fn series_name(self, out: &mut Vec<u8>, kind: &str, attributes: &[u8]) {
+        out.clear();
+        for part in [self.host.as_bytes(), kind.as_bytes(), attributes] {
+            out.extend_from_slice(part);
+            out.push(0);
+        }
+    }
+}
+
+struct Writer<'w, 'r, 'a> {
+    record: Record<'r, 'a>,
+    slots: &'w [Slot],
+    host: &'w mut Host,
+    counters: Option<&'w mut Counters>,
+    uses: &'w [Use],
+    attributes: &'w [u8],
+    more: &'w mut Vec<u8>,
+    counts: &'w mut Vec<u64>,
+}
+
+impl<'a> Writer<'_, '_, 'a> {
+    fn fields(&mut self) -> u64 {
+        let mut points = 0;
+        for ((_, value), used) in self.record.fields.iter().zip(self.uses) {
+            for index in used.slots.0..used.slots.1 {
+                let slot = &self.slots[index];
+                points += match (slot.instrument, slot.key, value) {
+                    (Instrument::Histogram, _, Value::Map(buckets)) => self.histogram(slot, buckets),
+                    (Instrument::Histogram, ..) => 0,
+                    (_, Some(key), Value::Map(entries)) => self.keyed(index, key, entries),
+                    (_, Some(_), _) => 0,
+                    (_, None, value) => u64::from(self.number(index, value).is_some()),
+                };
+            }
+        }
+        points
+    }
+
+    fn number(&mut self, index: usize, value: &Value<'_>) -> Option<()> {
+        let slot = &self.slots[index];
+        let value = slot.value(value)?;
+        let span = self.span(slot, index, value);
+        points::number(self.host.points(slot.metric), span, value, [self.attributes, &slot.attributes]);
+        Some(())
+    }
+
+    fn keyed(&mut self, index: usize, key: &'static str, entries: &Fields<'_>) -> u64 {
+        let slot = &self.slots[index];
+        let mut points = 0;
+        for (name, value) in entries {
+            let Some(value) = slot.value(value) else { continue };
+            self.more.clear();
+            self.more.extend_from_slice(&slot.attributes);
+            self.record.names.write(self.more, 7, key, &Value::Str(name.as_ref().into()));
+            let index = match &mut self.counters {
+                Some(counters) if slot.start == Start::Counter => {
+                    counters.keyed(index, self.slots.len(), name)
+                }
+                _ => index,
+            };
+            let span = self.span(slot, index, value);
+            points::number(self.host.points(slot.metric), span, value, [self.attributes, self.more]);
+            points += 1;
+        }
+        points
+    }
+
+    fn histogram(&mut self, slot: &Slot, buckets: &Fields<'a>) -> u64 {
+        let Some(histogram) = self.record.exponential(slot, buckets) else { return 0 };
+        self.more.clear();
+        self.record.attributes(self.more, 1, self.uses);
+        self.more.extend_from_slice(&slot.attributes);
+        let span = Span { start: self.record.start, end: self.record.ts };
+        let Some(offset) = histogram.dense(self.counts) else { return 0 };
+        histogram.write(self.host.points(slot.metric), span, self.more, offset, self.counts);
+        1
+    }
+
+    fn span(&mut self, slot: &Slot, index: usize, value: Number) -> Span {
+        let start = match (slot.start, &mut self.counters) {
+            (Start::None, _) => 0,
+            (Start::Counter, Some(counters)) => counters.start(index, value),
+            (Start::Record | Start::Counter, _) => self.record.start,
+        };
+        Span { start, end: self.record.ts }
+    }
+}

@@ -1,0 +1,186 @@
+//! The resource: who measured, and on which host.
+
+use anyhow::{Context as _, Result, bail};
+
+use super::names::Names;
+use super::wire;
+
+/// What requests say beside the records.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which names metrics and attributes get.
+    pub names: Names,
+    /// `service.name`
+    pub service: String,
+    /// Tells several pipelines on one host apart, in `service.instance.id`.
+    pub pipeline: String,
+    /// The name of this host: that of lines that name none.
+    pub host: String,
+    /// `host.id`, of records of this host only.
+    pub host_id: Option<String>,
+    /// Attributes that go before all others.
+    pub attributes: Vec<(String, String)>,
+}
+
+impl Options {
+    /// From this machine and the environment: `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`.
+    ///
+    /// # Errors
+    /// If the attributes are not `key=value` pairs with percent-encoded values.
+    pub fn from_env() -> Result<Self> {
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let mut attributes = match variable("OTEL_RESOURCE_ATTRIBUTES") {
+            Some(text) => parse_attributes(&text).context("OTEL_RESOURCE_ATTRIBUTES")?,
+            None => Vec::new(),
+        };
+        let named = |(key, _): &&(String, String)| key == "service.name";
+        let service = variable("OTEL_SERVICE_NAME")
+            .or_else(|| attributes.iter().find(named).map(|(_, value)| value.clone()))
+            .unwrap_or_else(|| "telepipe".to_owned());
+        attributes.retain(|(key, _)| key != "service.name");
+        let host_id = std::fs::read_to_string("/etc/machine-id").ok();
+        Ok(Self {
+            names: Names::default(),
+            service,
+            pipeline: String::new(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host_id: host_id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
+            attributes,
+        })
+    }
+
+    /// The bytes of the `Resource` of a host. What we know of this machine only
+    /// is not said of others.
+    pub fn resource(&self, host: &str) -> Vec<u8> {
+        let here = host == self.host;
+        let instance = instance_id(&[&self.service, &self.pipeline, host]);
+        let version = env!("CARGO_PKG_VERSION");
+        let mut all = vec![
+            ("service.name", self.service.as_str()),
+            ("service.instance.id", &instance),
+            ("host.name", host),
+        ];
+        if here {
+            all.extend(self.host_id.as_deref().map(|id| ("host.id", id)));
+            all.push(("os.type", os_type()));
+        }
+        all.extend([
+            ("telemetry.sdk.name", "telepipe"),
+            ("telemetry.sdk.language", "rust"),
+            ("telemetry.sdk.version", version),
+        ]);
+        all.retain(|(key, _)| !self.attributes.iter().any(|(given, _)| given == key));
+        all.extend(self.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let mut out = Vec::new();
+        for (key, value) in all {
+            wire::key_text(&mut out, 1, key, value);
+        }
+        out
+    }
+}
+
+/// The convention's name of the system that this program was built for.
+fn os_type() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "darwin",
+        other => other,
+    }
+}
+
+/// A UUID that is always the same for the same names, in the form that RFC 9562
+/// keeps for one's own (version 8).
+fn instance_id(names: &[&str]) -> String {
+    let hash = fnv(names.iter().flat_map(|name| name.bytes().chain([0])));
+    let uuid = hash & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
+    let hex = format!("{uuid:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// FNV-1a of 128 bits.
+fn fnv(bytes: impl Iterator<Item = u8>) -> u128 {
+    const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
+    const PRIME: u128 = 0x0000_0000_0100_0000_0000_0000_0000_013b;
+    bytes.fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
+}
+
+/// Reads `key=value,key=value`, values percent-encoded, of which the last of a key counts.
+fn parse_attributes(text: &str) -> Result<Vec<(String, String)>> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
+        let Some((key, value)) = pair.split_once('=') else { bail!("`{pair}` is not key=value") };
+        let (key, value) = (percent_decode(key.trim())?, percent_decode(value.trim())?);
+        if key.is_empty() {
+            bail!("`{pair}` has no key");
+        }
+        all.retain(|(before, _)| *before != key);
+        all.push((key, value));
+    }
+    Ok(all)
+}
+
+/// Undoes percent-encoding.
+///
+/// # Errors
+/// If it is none, or not UTF-8 once decoded.
+pub fn percent_decode(text: &str) -> Result<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut parts = text.split('%');
+    out.extend_from_slice(parts.next().unwrap_or("").as_bytes());
+    for part in parts {
+        let hex = part.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let Some(hex) = hex else { bail!("`{text}` has a % that no two hex digits follow") };
+        out.push(u8::from_str_radix(hex, 16)?);
+        out.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(out).with_context(|| format!("`{text}` is not UTF-8 once decoded"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_of_the_environment() {
+        let parse = |text| parse_attributes(text).map_err(|error| error.to_string());
+        let pairs = |pairs: &[(&str, &str)]| {
+            Ok(pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect::<Vec<_>>())
+        };
+        assert_eq!(parse("a=1, b.c = x%2Cy%3D%C3%A9 ,a=2,"), pairs(&[("b.c", "x,y=é"), ("a", "2")]));
+        assert_eq!(parse("k="), pairs(&[("k", "")]));
+        for wrong in ["a", "=1", "a=%", "a=%2", "a=%zz", "a=%+1", "a=%FF", "a=%é1"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn instances_differ_by_every_part_and_by_nothing_else() {
+        let ids =
+            [["a", "b", "c"], ["a", "bc", ""], ["ab", "", "c"], ["a", "b", "c"]].map(|n| instance_id(&n));
+        assert_eq!(ids[0], ids[3]);
+        assert!(ids[0] != ids[1] && ids[0] != ids[2] && ids[1] != ids[2]);
+        let parts: Vec<_> = ids[0].split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12]);
+        assert_eq!((&ids[0][14..15], "89ab".contains(&ids[0][19..20])), ("8", true));
+        // A test vector of the FNV authors.
+        assert_eq!(fnv(b"a".iter().copied()), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    }
+
+    #[test]
+    fn what_is_given_goes_before_what_is_found() {
+        let attributes = vec![("host.name".to_owned(), "other".to_owned()), ("x".to_owned(), "1".to_owned())];
+        let options = Options {
+            names: Names::Semconv,
+            service: "s".into(),
+            pipeline: String::new(),
+            host: "h".into(),
+            host_id: None,
+            attributes,
+        };
+        let bytes = options.resource("h");
+        let found: opentelemetry_proto::tonic::resource::v1::Resource =
+            prost::Message::decode(&bytes[..]).unwrap();
+        let keys: Vec<_> = found.attributes.iter().map(|pair| &*pair.key).collect();
+        assert_eq!(keys.iter().filter(|key| **key == "host.name").count(), 1);
+        assert_eq!(keys[keys.len() - 2..], ["host.name", "x"]);
+    }
+}

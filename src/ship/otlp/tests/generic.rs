@@ -1,0 +1,146 @@
+//! `metric` records.
+
+use opentelemetry_proto::tonic::metrics::v1::{
+    AggregationTemporality as Time, metric::Data, number_data_point::Value as Number,
+};
+use serde_json::json;
+
+use super::metrics::{by_name, said};
+use super::*;
+
+fn point(second: u32, fields: &str) -> String {
+    format!(r#"{{"ts":"2026-11-20T20:45:{second:02}Z","kind":"metric","host":"h",{fields}}}"#)
+}
+
+const SECOND_0: u64 = 1_795_207_500_000_000_000;
+const START: &str = r#""start_ts":"2026-11-20T20:44:00Z""#;
+const START_NANOS: u64 = SECOND_0 - 60_000_000_000;
+
+#[test]
+fn gauges_counters_and_levels() {
+    let request = metrics_of(&[
+        point(
+            0,
+            r#""name":"g","unit":"Cel","description":"how warm","value":21.5,"attributes":{"room":"1","floor":2}"#,
+        ),
+        point(0, &format!(r#""name":"c","type":"counter","value":7,{START}"#)),
+        point(0, &format!(r#""name":"d","type":"counter","temporality":"delta","value":1,{START}"#)),
+        point(0, r#""name":"u","type":"updowncounter","value":-1"#),
+        point(1, r#""name":"g","unit":"Cel","description":"other words","value":22"#),
+        point(1, r#""name":"g","unit":"K","value":295"#),
+    ]);
+    let all = &request.resource_metrics[0].scope_metrics[0].metrics;
+    let [g, c, d, u, k] = &all[..] else { panic!("{all:?}") };
+    assert_eq!((&*g.unit, &*g.description, &*k.unit, &*k.description), ("Cel", "how warm", "K", ""));
+    let room = json!({"room": "1", "floor": 2});
+    assert_eq!(said(g), [(room, 0, Number::AsDouble(21.5)), (json!({}), 0, Number::AsInt(22))]);
+    for (metric, value, start, time, monotonic) in [
+        (c, 7, START_NANOS, Time::Cumulative, true),
+        (d, 1, START_NANOS, Time::Delta, true),
+        (u, -1, 0, Time::Cumulative, false),
+    ] {
+        let Some(Data::Sum(sum)) = &metric.data else { panic!("{metric:?}") };
+        assert_eq!((sum.aggregation_temporality(), sum.is_monotonic), (time, monotonic));
+        assert_eq!(said(metric), [(json!({}), start, Number::AsInt(value))]);
+    }
+}
+
+#[test]
+fn histograms_and_summaries() {
+    let request = metrics_of(&[
+        point(
+            0,
+            &format!(
+                r#""name":"h","type":"histogram","count":3,"sum":4.5,"bounds":[1,2.5],"bucket_counts":[1,0,2],"attributes":{{"a":1}},{START}"#
+            ),
+        ),
+        point(0, r#""name":"b","type":"histogram","count":3,"sum":4"#),
+        point(
+            0,
+            r#""name":"s","type":"summary","count":5,"sum":6,"quantiles":[0.5,1],"values":[1,2.5],"attributes":{"a":1}"#,
+        ),
+    ]);
+    let metrics = by_name(&request);
+    let Some(Data::Histogram(whole)) = &metrics["h"].data else { panic!() };
+    assert_eq!(whole.aggregation_temporality(), Time::Cumulative);
+    let point = &whole.data_points[0];
+    assert_eq!(
+        (point.count, point.sum, point.start_time_unix_nano, point.time_unix_nano),
+        (3, Some(4.5), START_NANOS, SECOND_0)
+    );
+    assert_eq!((&point.bucket_counts[..], &point.explicit_bounds[..]), (&[1, 0, 2][..], &[1.0, 2.5][..]));
+    assert_eq!((attributes(&point.attributes), point.min, point.max), (json!({"a": 1}), None, None));
+    let Some(Data::Histogram(bare)) = &metrics["b"].data else { panic!() };
+    let point = &bare.data_points[0];
+    assert_eq!((point.count, point.sum, point.bucket_counts.len()), (3, Some(4.0), 0));
+    let Some(Data::Summary(summary)) = &metrics["s"].data else { panic!() };
+    let point = &summary.data_points[0];
+    let quantiles: Vec<_> = point.quantile_values.iter().map(|at| (at.quantile, at.value)).collect();
+    assert_eq!((point.count, point.sum, quantiles), (5, 6.0, vec![(0.5, 1.0), (1.0, 2.5)]));
+    assert_eq!(attributes(&point.attributes), json!({"a": 1}));
+}
+
+#[test]
+fn what_goes_back_starts_again() {
+    let counter = |second, attribute: &str, value| {
+        point(
+            second,
+            &format!(r#""name":"c","type":"counter","value":{value},"attributes":{{"a":"{attribute}"}}"#),
+        )
+    };
+    let histogram = |second, low| {
+        point(
+            second,
+            &format!(r#""name":"h","type":"histogram","bounds":[1],"bucket_counts":[{low},0],{START}"#),
+        )
+    };
+    let request = metrics_of(&[
+        counter(1, "x", 5),
+        counter(1, "y", 5),
+        counter(2, "y", 1),
+        counter(2, "x", 5),
+        histogram(1, 9),
+        histogram(2, 8),
+    ]);
+    let metrics = by_name(&request);
+    let starts: Vec<_> = said(metrics["c"]).iter().map(|(_, start, _)| *start).collect();
+    assert_eq!(starts, [0, 0, SECOND_0 + 1_000_000_000, 0]);
+    let Some(Data::Histogram(histogram)) = &metrics["h"].data else { panic!() };
+    let starts: Vec<_> = histogram.data_points.iter().map(|point| point.start_time_unix_nano).collect();
+    assert_eq!(starts, [START_NANOS, SECOND_0 + 1_000_000_000]);
+}
+
+#[test]
+fn half_a_metric_is_refused() {
+    for (fields, reason) in [
+        (r#""value":1"#, "metric without a name"),
+        (r#""name":"","value":1"#, "metric without a name"),
+        (r#""name":"n""#, "metric without a value"),
+        (r#""name":"n","value":"1""#, "metric whose value is no number"),
+        (r#""name":"n","type":"timer","value":1"#, "metric of type `timer`"),
+        (r#""name":"n","type":"counter","temporality":"since","value":1"#, "metric of temporality `since`"),
+        (r#""name":"n","type":"histogram""#, "histogram without a count"),
+        (
+            r#""name":"n","type":"histogram","bounds":[1],"bucket_counts":[1]"#,
+            "histogram of 1 bounds and 1 bucket counts, not one more",
+        ),
+        (
+            r#""name":"n","type":"histogram","bounds":[2,1],"bucket_counts":[1,1,1]"#,
+            "histogram whose bounds do not ascend",
+        ),
+        (
+            r#""name":"n","type":"histogram","bounds":[1],"bucket_counts":[1,-1]"#,
+            "histogram bucket count that is no count",
+        ),
+        (r#""name":"n","type":"histogram","bounds":1"#, "bounds is not an array"),
+        (
+            r#""name":"n","type":"summary","count":1,"quantiles":[0.5],"values":[]"#,
+            "summary of 1 quantiles and 0 values, not as many",
+        ),
+        (r#""name":"n","type":"summary","quantiles":[],"values":[]"#, "summary without a count"),
+    ] {
+        let encoded = encode(&[point(0, fields)]);
+        assert_eq!(encoded.rejected, [(0, reason.to_owned())], "{fields}");
+        assert!(encoded.requests.is_empty());
+    }
+}

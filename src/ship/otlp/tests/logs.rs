@@ -1,0 +1,89 @@
+//! Log records: of our kinds, of `log` and `snapshot` records, of foreign objects.
+
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
+use serde_json::json;
+
+use super::*;
+
+const TS: &str = "2026-11-20T20:45:00.123456789Z";
+const TS_NANOS: u64 = 1_795_207_500_123_456_789;
+
+fn log_of(line: &str) -> LogRecord {
+    let encoded = encode(&[line]);
+    assert_eq!(encoded.rejected, []);
+    assert_eq!((encoded.requests[0].items, &encoded.requests[0].lines[..]), (1, &[0][..]));
+    let Request::Logs(mut logs) = decode(&encoded.requests[0].body) else { panic!("not logs") };
+    let mut records = logs.resource_logs.remove(0).scope_logs.remove(0).log_records;
+    assert_eq!(records.len(), 1);
+    records.remove(0)
+}
+
+#[test]
+fn an_event_has_its_fields_as_attributes() {
+    let line = format!(
+        r#"{{"ts":"{TS}","kind":"status","host":"h","source":"/proc/x","reason":"denied","detail":"be root","n":null}}"#
+    );
+    let log = log_of(&line);
+    assert_eq!((log.time_unix_nano, log.observed_time_unix_nano), (TS_NANOS, TS_NANOS));
+    assert_eq!((log.severity_number, &*log.severity_text, &*log.event_name), (9, "INFO", "status"));
+    let expected = json!({"source": "/proc/x", "reason": "denied", "detail": "be root"});
+    assert_eq!((attributes(&log.attributes), log.body), (expected, None));
+}
+
+#[test]
+fn a_log_record_says_what_it_says() {
+    let line = format!(
+        r#"{{"ts":"{TS}","kind":"log","host":"h","severity":"Warning","body":"disk \"full\"","attributes":{{"n":1}}}}"#
+    );
+    let log = log_of(&line);
+    assert_eq!((log.time_unix_nano, log.severity_number, &*log.severity_text), (TS_NANOS, 13, "Warning"));
+    assert_eq!(plain(log.body.as_ref()), json!("disk \"full\""));
+    assert_eq!((attributes(&log.attributes), &*log.event_name), (json!({"n": 1}), ""));
+    for (severity, number) in [("error3", 19), ("TRACE", 1), ("notice", 10), ("fatal4", 24), ("loud", 0)] {
+        let log = log_of(&format!(r#"{{"kind":"log","severity":"{severity}"}}"#));
+        assert_eq!((log.severity_number, &*log.severity_text), (number, severity));
+    }
+}
+
+#[test]
+fn any_other_object_is_the_body() {
+    let object = json!({"msg": "hé\u{1}", "level": "error", "a": [1, -2.5, null, [true]], "m": {"x": {"y": "z"}},
+        "time": TS, "big": u64::MAX, "kind": "disk"});
+    let log = log_of(&object.to_string());
+    let mut expected = object;
+    // Integers beyond 64 signed bits are strings of digits, by the specification.
+    expected["big"] = json!(u64::MAX.to_string());
+    assert_eq!(plain(log.body.as_ref()), expected);
+    assert_eq!((log.time_unix_nano, log.severity_number, &*log.severity_text), (TS_NANOS, 17, "error"));
+    let empty = log_of("{}");
+    assert_eq!((plain(empty.body.as_ref()), empty.time_unix_nano), (json!({}), 0));
+    assert!(empty.observed_time_unix_nano > TS_NANOS - 31_536_000_000_000_000 * 10);
+}
+
+#[test]
+fn a_snapshot_is_what_was_answered() {
+    let line = format!(
+        r#"{{"ts":"{TS}","kind":"snapshot","host":"h","url":"http://x/y","data":{{"a":{{"b":[1]}}}}}}"#
+    );
+    let log = log_of(&line);
+    assert_eq!((plain(log.body.as_ref()), &*log.event_name), (json!({"a": {"b": [1]}}), "snapshot"));
+    assert_eq!(attributes(&log.attributes), json!({"url.full": "http://x/y"}));
+}
+
+#[test]
+fn a_log_record_keeps_what_has_no_place() {
+    let log = log_of(concat!(
+        r#"{"kind":"log","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"nonsense","user":"u","#,
+        r#""n":null,"tags":[1],"attributes":{"user":"first"}}"#
+    ));
+    assert_eq!(log.trace_id[..4], [0x4b, 0xf9, 0x2f, 0x35]);
+    assert_eq!((log.trace_id.len(), log.span_id.len()), (16, 0));
+    assert_eq!(attributes(&log.attributes), json!({"user": "first", "span_id": "nonsense", "tags": [1]}));
+}
+
+#[test]
+fn a_record_of_nothing_known_is_kept_whole() {
+    let line = json!({"ts": TS, "kind": "load", "loadavg": 1});
+    let log = log_of(&line.to_string());
+    assert_eq!((plain(log.body.as_ref()), log.time_unix_nano), (line, TS_NANOS));
+}

@@ -1,0 +1,125 @@
+//! How delivery goes: a status line on a terminal, a `ship_stats` record per
+//! sink every `--stats` interval and at the end, and one line per sink at the end.
+//!
+//! All of it goes to stderr, since stdout may carry what is delivered.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rustix::stdio::stderr;
+use rustix::termios::{isatty, tcgetwinsize};
+
+use super::account::Counts;
+use super::deliver::Lane;
+
+use crate::clock::Timestamp;
+use crate::record::ShipStats;
+use crate::say;
+
+const LIVE: Duration = Duration::from_secs(1);
+
+/// Knows the sinks, and tells about them.
+pub struct Reporter {
+    lanes: Vec<Arc<Lane>>,
+    /// `--stats`.
+    every: Option<Duration>,
+    host: Vec<u8>,
+    start: Timestamp,
+}
+
+impl Reporter {
+    /// Of these sinks; counting began now.
+    pub fn new(lanes: Vec<Arc<Lane>>, every: Option<Duration>) -> Self {
+        let host = serde_json::to_vec(&crate::cli::this_host()).unwrap_or_default();
+        Self { lanes, every, host, start: Timestamp::now() }
+    }
+
+    /// Tells while the program runs, until the other end of `ended` is gone.
+    pub fn run(&self, ended: &Receiver<()>) {
+        let live = isatty(stderr());
+        let period = match self.every {
+            Some(every) if live => every.min(LIVE),
+            Some(every) => every,
+            None if live => LIVE,
+            None => return,
+        };
+        let (mut before, mut told) = (0, Instant::now());
+        while ended.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+            if self.every.is_some_and(|every| told.elapsed() + period / 2 >= every) {
+                told = Instant::now();
+                self.records();
+            }
+            if live {
+                let read = self.lanes.iter().map(|lane| lane.account.counts().read).max().unwrap_or(0);
+                say::status(&self.status(((read - before) as f64 / period.as_secs_f64()).round()));
+                before = read;
+            }
+        }
+    }
+
+    /// The last words: the identities of every sink, true to the last line.
+    pub fn summary(&self) {
+        if self.every.is_some() {
+            self.records();
+        }
+        for lane in &self.lanes {
+            say::say(format_args!("{}: {}", lane.name, identity(&lane.account.counts())));
+        }
+    }
+
+    fn records(&self) {
+        for lane in &self.lanes {
+            let mut line = Vec::new();
+            if crate::emit::write_line(&mut line, Timestamp::now(), &self.host, &self.stats(lane)).is_ok() {
+                say::line(&String::from_utf8_lossy(&line));
+            }
+        }
+    }
+
+    fn stats(&self, lane: &Lane) -> ShipStats {
+        let counts = lane.account.counts();
+        ShipStats {
+            start_ts: self.start,
+            sink: lane.name.into(),
+            read: counts.read,
+            delivered: counts.delivered,
+            rejected: counts.rejected,
+            dead_lettered: counts.dead_lettered,
+            pending: counts.pending,
+            dropped: counts.dropped,
+            encoded_items: counts.encoded,
+            accepted_items: counts.accepted,
+            rejected_items: counts.rejected_items,
+            requests: counts.requests,
+            retries: counts.retries,
+            oldest_pending_s: lane.queue.oldest().map(|oldest| oldest.elapsed().as_secs_f64()),
+        }
+    }
+
+    /// One line that fits the terminal.
+    fn status(&self, rate: f64) -> String {
+        let mut text = format!("{rate} records/s");
+        for lane in &self.lanes {
+            let counts = lane.account.counts();
+            text += &format!(" · {}: {} delivered, {} waiting", lane.name, counts.delivered, counts.pending);
+            if let Some(oldest) = lane.queue.oldest() {
+                text += &format!(", oldest {} s", oldest.elapsed().as_secs());
+            }
+        }
+        // A terminal that does not know its width says 0.
+        let width =
+            tcgetwinsize(stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 1);
+        text.chars().take(width.unwrap_or(80) - 1).collect()
+    }
+}
+
+fn identity(counts: &Counts) -> String {
+    let Counts { read, delivered, rejected, dead_lettered, pending, dropped, .. } = counts;
+    let Counts { encoded, accepted, rejected_items, .. } = counts;
+    format!(
+        "{read} lines read = {delivered} delivered + {rejected} rejected + {dead_lettered} dead-lettered \
+         + {pending} pending + {dropped} dropped; {encoded} items encoded = {accepted} accepted \
+         + {rejected_items} rejected"
+    )
+}

@@ -1,0 +1,153 @@
+//! When to stop: a signal, or a reader that left.
+//!
+//! The first SIGINT or SIGTERM asks the program to finish; it then has a
+//! grace time to write what is pending. A second one ends it at once. A thread
+//! watches for them and for the far end of stdout, so that a program that is
+//! stuck in a write, or quiet, stops all the same. One per process.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::say;
+
+/// How long a producer may take to finish once asked.
+pub const GRACE: Duration = Duration::from_millis(1500);
+
+/// Lines that have been made and not yet written; what is lost if we end now.
+pub static PENDING_LINES: AtomicU64 = AtomicU64::new(0);
+
+/// A handle that says whether to go on. Cheap to clone.
+#[derive(Clone)]
+pub struct Stop(Arc<Shared>);
+
+struct Shared {
+    asked: AtomicBool,
+    reader_gone: AtomicBool,
+    /// Readable from the moment of the first request on; never read.
+    wake: OwnedFd,
+    waker: OwnedFd,
+    last_words: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+static STOP: OnceLock<Stop> = OnceLock::new();
+
+impl Stop {
+    /// Starts watching. `grace` is the time
+    /// between the first request and the forced end; `watch_stdout` is false for
+    /// programs whose stdout carries nothing.
+    pub fn install(grace: Duration, watch_stdout: bool) -> std::io::Result<Self> {
+        let (signal, signal_in) = UnixStream::pair()?;
+        for number in [SIGINT, SIGTERM] {
+            signal_hook::low_level::pipe::register(number, signal_in.try_clone()?)?;
+        }
+        let (wake, waker) = UnixStream::pair()?;
+        let shared = Shared {
+            asked: AtomicBool::new(false),
+            reader_gone: AtomicBool::new(false),
+            wake: wake.into(),
+            waker: waker.into(),
+            last_words: OnceLock::new(),
+        };
+        let stop = STOP.get_or_init(|| Self(Arc::new(shared))).clone();
+        let watched = stop.clone();
+        std::thread::Builder::new()
+            .name("stop".into())
+            .stack_size(64 * 1024)
+            .spawn(move || watched.watch(grace, watch_stdout, &signal.into()))?;
+        Ok(stop)
+    }
+
+    /// Whether to finish, for either reason.
+    pub fn asked(&self) -> bool {
+        self.0.asked.load(Ordering::Acquire)
+    }
+
+    /// Whether the reader of stdout has left.
+    pub fn reader_gone(&self) -> bool {
+        self.0.reader_gone.load(Ordering::Acquire)
+    }
+
+    /// A descriptor that becomes readable when the program is to finish, for
+    /// event loops of their own.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.wake.as_fd()
+    }
+
+    /// Sleeps until `deadline`; true if asked to stop before.
+    pub fn sleep_until(&self, deadline: Instant) -> bool {
+        while !self.asked() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            let mut fds = [PollFd::new(&self.0.wake, PollFlags::IN)];
+            // An interrupted wait is a wait that is over early: look again.
+            let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
+        }
+        true
+    }
+
+    /// What to say when the program is ended by force, in place of how many
+    /// lines were not written. The first call counts.
+    pub fn on_forced_end(&self, words: impl Fn() + Send + Sync + 'static) {
+        let _ = self.0.last_words.set(Box::new(words));
+    }
+
+    /// Asks the program to finish, as a signal would.
+    pub fn ask(&self) {
+        if !self.0.asked.swap(true, Ordering::AcqRel) {
+            let _ = rustix::io::write(&self.0.waker, b"!");
+        }
+    }
+
+    fn watch(&self, grace: Duration, stdout: bool, signal: &OwnedFd) {
+        let out = rustix::stdio::stdout();
+        let mut fds = vec![PollFd::new(signal, PollFlags::IN)];
+        if stdout {
+            fds.push(PollFd::new(&out, PollFlags::empty()));
+        }
+        while poll(&mut fds, None).is_err() {}
+        let gone = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if fds[0].revents().is_empty() && !gone {
+            return;
+        }
+        self.0.reader_gone.store(gone, Ordering::Release);
+        if !fds[0].revents().is_empty() {
+            let _ = rustix::io::read(signal, &mut [0u8; 16][..]);
+        }
+        self.ask();
+        self.enforce(grace, signal, gone);
+    }
+
+    /// The program has been asked; now a second signal or the time ends it.
+    fn enforce(&self, grace: Duration, signal: &OwnedFd, gone: bool) -> ! {
+        let mut second = [PollFd::new(signal, PollFlags::IN)];
+        let asked_at = Instant::now();
+        while let left = grace.saturating_sub(asked_at.elapsed())
+            && !left.is_zero()
+            && poll(&mut second, Timespec::try_from(left).ok().as_ref()).is_err()
+        {}
+        let unwritten = PENDING_LINES.load(Ordering::Acquire);
+        if let Some(words) = self.0.last_words.get()
+            && say::ready()
+        {
+            words();
+        }
+        let lossy = !gone || self.0.last_words.get().is_some();
+        if lossy && unwritten > 0 {
+            say::say_now(format_args!(
+                "stopped while the reader was not reading: {unwritten} lines not written"
+            ));
+        } else if lossy && self.0.last_words.get().is_none() {
+            say::say_now(format_args!("stopped in the middle of a record, which is not written"));
+        }
+        let code = if second[0].revents().is_empty() { i32::from(lossy) } else { 130 };
+        std::process::exit(code);
+    }
+}

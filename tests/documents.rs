@@ -1,0 +1,123 @@
+//! What README, man pages and help tell a reader to type is run here, as it stands: only the hosts, the folders
+//! and the long waits are made small, and `sudo` and `ssh` are stood in for.
+
+mod support;
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use support::{Answer, Capture};
+
+const README: &str = include_str!("../README.md");
+const PROGRAMS: [&str; 3] = ["scrape", "iolat", "tele-ship"];
+
+/// A folder with our programs, and a `sudo` and an `ssh` that run the command here.
+fn prepare(dir: &Path) {
+    let bin = dir.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for program in PROGRAMS {
+        std::os::unix::fs::symlink(assert_cmd::cargo::cargo_bin(program), bin.join(program)).unwrap();
+    }
+    for (name, shift) in [("sudo", 0), ("ssh", 1)] {
+        use std::os::unix::fs::PermissionsExt;
+        let path = bin.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\nshift {shift}\nexec \"$@\"\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    std::fs::write(dir.join(".otlp-headers"), "Authorization: Bearer nobody\n").unwrap();
+}
+
+/// Runs it as a shell would, and interrupts it after some seconds as a person would.
+fn type_in(script: &str, dir: &Path, server: &str) -> Output {
+    let script = script
+        .replace("http://collector:4318", server)
+        .replace("http://localhost:9100", server)
+        .replace("https://otel.example.com", server)
+        .replace("http://db1:9100", server)
+        .replace("http://db2:9100", server)
+        .replace("/var/lib/telepipe", ".")
+        .replace("-i 60s", "-i 1s")
+        .replace("-i 15s", "-i 1s")
+        // Interrupted, jq would lose what it holds back for a reader that is no terminal.
+        .replace("jq -", "jq --unbuffered -");
+    // `timeout` signals its child, then the group: a shell that stays keeps the second from the program.
+    let script = format!("{script}\nexit $?");
+    let bin = dir.join("bin");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    Command::new("timeout")
+        .args(["--signal=INT", "--kill-after=10", "4", "bash", "-c", &script])
+        .current_dir(dir)
+        .env("PATH", path)
+        .env("HOME", dir)
+        .env("XDG_DATA_HOME", dir)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", server)
+        .output()
+        .unwrap()
+}
+
+/// The indented blocks of a section of the README.
+fn blocks(section: &str) -> Vec<String> {
+    let (_, rest) = README.split_once(&format!("## {section}\n")).unwrap();
+    let text = rest.split("\n## ").next().unwrap();
+    let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.trim_matches('\n').starts_with("    "));
+    paragraphs.map(|block| block.lines().map(|line| format!("{}\n", line.trim())).collect()).collect()
+}
+
+/// The command lines under EXAMPLES of a program's help, which are those of its man page.
+fn examples(program: &str) -> Vec<String> {
+    let help = Command::new(assert_cmd::cargo::cargo_bin(program)).arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let (_, rest) = help.split_once("Examples:\n").unwrap();
+    rest.lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .map(str::to_owned)
+        .collect()
+}
+
+fn check(script: &str, dir: &Path) {
+    if script.contains("iolat") && !support::require_root() {
+        return;
+    }
+    let server = Capture::with(|request| {
+        let metrics = "# TYPE node_load1 gauge\nnode_load1 0.5\n";
+        if request.path == "/metrics" { Answer::ok().body(metrics) } else { Answer::ok() }
+    });
+    let output = type_in(script, dir, &server.url());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let code = output.status.code();
+    assert!(code == Some(0) || code == Some(124), "{script}: {code:?}\n{stderr}");
+    for line in stderr.lines() {
+        let fine = ["no destination given", "records written", "lines read", "jq: error: writing output"];
+        assert!(fine.iter().any(|text| line.contains(text)) || line.trim().is_empty(), "{script}: {stderr}");
+    }
+    let stored = std::fs::read_dir(dir).unwrap().count() > 2;
+    let sent = !server.requests().is_empty();
+    // Slow requests and full file systems may not exist in these seconds.
+    let rare = script.contains("--events") || script.contains("> 0.9");
+    assert!(rare || stored || sent || !output.stdout.is_empty(), "{script}: nothing came of it");
+}
+
+#[test]
+fn the_pipelines_of_the_readme_run() {
+    let blocks = blocks("One pipeline per wish");
+    assert!(blocks.len() >= 8, "{blocks:?}");
+    for block in blocks {
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        check(&block, dir.path());
+    }
+}
+
+#[test]
+fn the_examples_of_the_man_pages_run() {
+    for program in PROGRAMS {
+        let examples = examples(program);
+        assert!(!examples.is_empty(), "{program} has no examples");
+        // One may look at what the one before has stored.
+        let dir = tempfile::tempdir().unwrap();
+        prepare(dir.path());
+        for example in examples {
+            check(&example, dir.path());
+        }
+    }
+}

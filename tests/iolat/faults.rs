@@ -1,0 +1,194 @@
+//! What goes wrong: devices that fail or go, readers that leave, missing rights.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use assert_cmd::cargo::CommandCargoExt as _;
+
+use crate::machine::{LoopDisk, ready, run};
+use crate::tracer::{Iolat, of, total};
+
+fn iolat() -> Command {
+    Command::cargo_bin("iolat").unwrap()
+}
+
+fn binary() -> String {
+    iolat().get_program().to_str().unwrap().to_owned()
+}
+
+/// Reads past the cache until something is in the way.
+fn read(device: &str) -> bool {
+    let input = format!("if={device}");
+    let mut dd = Command::new("dd");
+    dd.args([&input, "of=/dev/null", "bs=4k", "count=8", "iflag=direct"]).stderr(Stdio::null());
+    dd.status().unwrap().success()
+}
+
+#[test]
+fn a_device_that_fails() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let iolat = Iolat::start(&["--device", &disk.name, "--events", "--min", "1us"]);
+    let file = std::fs::OpenOptions::new().write(true).open(&disk.file).unwrap();
+    file.set_len(0).unwrap();
+    assert!(!read(&disk.path()), "reading what is not there went well");
+    let records = iolat.finish();
+    assert!(total(&records, "read", "errors") > 0, "{records:?}");
+    let failed = records.iter().find(|record| record["kind"] == "io_event" && record["error"].is_string());
+    assert_eq!(failed.unwrap()["error"], "EIO");
+}
+
+#[test]
+fn a_device_that_goes() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let mut iolat = Iolat::start_each("100ms", &[]);
+    assert!(read(&disk.path()));
+    disk.detach();
+    let record = iolat.wait_for(|record| record["kind"] == "io" && record["device"] == disk.name.as_str());
+    assert!(record["count"].as_u64().unwrap() > 0);
+    assert!(iolat.finish().len() > 1);
+}
+
+#[test]
+fn a_device_without_requests() {
+    let Some(_alone) = ready(&["dmsetup", "losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let name = format!("telepipe-{}", std::process::id());
+    let table = format!("0 {} linear {} 0", LoopDisk::BYTES / 512, disk.path());
+    let made = Command::new("dmsetup").args(["create", &name, "--table", &table]).output().unwrap();
+    let device = if made.status.success() {
+        let real = std::fs::canonicalize(format!("/dev/mapper/{name}")).unwrap();
+        real.file_name().unwrap().to_string_lossy().into_owned()
+    } else if std::path::Path::new("/sys/block/zram0").exists() {
+        "zram0".to_owned()
+    } else {
+        eprintln!("skipped: no device mapper and no zram here");
+        return;
+    };
+    let output = iolat().args(["--device", &device]).output().unwrap();
+    if made.status.success() {
+        run("dmsetup", &["remove", &name]);
+    }
+    let record: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&record["source"], &record["reason"]), (&device.as_str().into(), &"unsupported".into()));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_reader_that_leaves() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut child =
+        iolat().args(["-i", "100ms"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    // The reader is dropped here; nothing need be written for that to be noticed.
+    let left = Instant::now();
+    let output = child.wait_with_output().unwrap();
+    assert!(first.contains(r#""kind":"status""#), "{first}");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(left.elapsed() < Duration::from_secs(2), "noticed after {:?}", left.elapsed());
+}
+
+#[test]
+fn a_disk_that_is_full() {
+    let Some(_alone) = ready(&[]) else { return };
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = iolat().args(["-n", "1", "-i", "50ms"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("iolat: ") && said.contains("No space left"), "{said}");
+}
+
+#[test]
+fn without_the_rights() {
+    let Some(_alone) = ready(&["setpriv"]) else { return };
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", "-bpf,-perfmon,-sys_admin", &binary()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for words in ["CAP_BPF and CAP_PERFMON", "sudo iolat", "setcap cap_bpf,cap_perfmon=ep"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert_eq!(output.stdout, b"");
+}
+
+#[test]
+fn only_the_rights_that_it_needs() {
+    let Some(_alone) = ready(&["setpriv"]) else { return };
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", "-all,+bpf,+perfmon", &binary(), "-n", "1", "-i", "50ms"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(r#""reason":"active""#));
+}
+
+#[test]
+fn rights_are_given_up() {
+    let Some(_alone) = ready(&[]) else { return };
+    let iolat = Iolat::start(&[]);
+    // The threads are there once the first record is; the record comes before the threads.
+    std::thread::sleep(Duration::from_millis(100));
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", iolat.pid())).unwrap();
+    for task in tasks.flatten() {
+        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
+        };
+        // Before 5.19 CAP_BPF (39) and CAP_PERFMON (38) may have to stay.
+        let needed = 1 << 38 | 1 << 39;
+        assert_eq!((field("CapEff") & !needed, field("CapPrm") & !needed, field("NoNewPrivs")), (0, 0, 1));
+    }
+    iolat.finish();
+}
+
+#[test]
+fn without_type_information() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\"";
+    let output = Command::new("unshare").args(["--mount", "sh", "-c", script, &binary()]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("mount:") {
+        eprintln!("skipped: {said}");
+        return;
+    }
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("BTF") && said.contains("CONFIG_DEBUG_INFO_BTF"), "{said}");
+}
+
+#[test]
+fn mistakes_in_the_call() {
+    for (args, words) in [
+        (&["--sys-root", "/tmp"][..], "--sys-root"),
+        (&["--min", "5ms"], "--events"),
+        (&["--cgroup", "/no/such/folder"], "--cgroup"),
+        (&["--filter", ".a["], "--filter"),
+    ] {
+        let output = iolat().args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.starts_with("iolat: ") && said.contains(words), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn the_summary_can_be_left_out() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let iolat = Iolat::start_each("50ms", &["--device", &disk.name, "--no-summary"]);
+    assert!(read(&disk.path()));
+    std::thread::sleep(Duration::from_millis(200));
+    let records = iolat.finish();
+    assert!(of(&records, "read").is_empty(), "{records:?}");
+    let iolat = Iolat::start(&["--device", &disk.name, "--no-histogram"]);
+    assert!(read(&disk.path()));
+    let records = iolat.finish();
+    let summary = of(&records, "read")[0];
+    assert!(summary.get("buckets").is_none() && summary.get("scale").is_none(), "{summary}");
+    assert!(summary["p99_us"].is_number(), "{summary}");
+}

@@ -1,0 +1,108 @@
+//! How long requests take, beside what fio measures from user space.
+
+use telepipe::bpf::hist::index;
+
+use serde_json::Value;
+
+use crate::machine::{LoopDisk, Measured, fio, measured, ready};
+use crate::tracer::{Iolat, of};
+
+/// fio's time holds ours and the way to and from it. On a busy machine that way can be long at times: one run of a
+/// few in which both agree is enough, but in none may ours be longer.
+const RUNS: usize = 6;
+
+struct Ours {
+    p50: f64,
+    p99: f64,
+    max: f64,
+}
+
+fn ours(records: &[Value], op: &str) -> Ours {
+    let records = of(records, op);
+    assert_eq!(records.len(), 1, "one interval");
+    let nanos = |field: &str| (records[0][field].as_f64().unwrap() * 1000.0).round();
+    Ours { p50: nanos("p50_us"), p99: nanos("p99_us"), max: nanos("max_us") }
+}
+
+/// Within 10 % or 10 µs.
+fn close(ours: f64, theirs: f64) -> bool {
+    (ours - theirs).abs() <= (theirs * 0.1).max(10_000.0)
+}
+
+fn check(ours: &Ours, fio: &Measured) -> bool {
+    assert!(ours.max <= fio.longest, "the longest took {} ns, fio saw none above {}", ours.max, fio.longest);
+    // Both round to buckets.
+    assert!(ours.p50 <= fio.p50 * 1.03 + 2000.0, "p50 {} ns, fio {}", ours.p50, fio.p50);
+    close(ours.p50, fio.p50) && close(ours.p99, fio.p99)
+}
+
+fn like_fio(args: &[&str], ops: &[&str]) {
+    let Some(_alone) = ready(&["fio", "losetup", "chrt"]) else { return };
+    let disk = LoopDisk::new();
+    let mut seen = Vec::new();
+    for _ in 0..RUNS {
+        let iolat = Iolat::start(&["--device", &disk.name]);
+        let job = fio(&disk.path(), args);
+        let records = iolat.finish();
+        let pairs = ops.iter().map(|op| (ours(&records, op), measured(&job, op)));
+        let pairs: Vec<_> = pairs.collect();
+        let close: Vec<bool> = pairs.iter().map(|(ours, fio)| check(ours, fio)).collect();
+        if close.iter().all(|close| *close) {
+            return;
+        }
+        seen.extend(
+            pairs.iter().map(|(a, b)| format!("p50 {} / {}, p99 {} / {}", a.p50, b.p50, a.p99, b.p99)),
+        );
+    }
+    panic!("never within 10 % or 10 us of fio, ours / fio in ns: {seen:#?}");
+}
+
+#[test]
+fn reads_one_at_a_time() {
+    like_fio(&["--rw=randread", "--bs=64k", "--ioengine=psync", "--size=24m", "--loops=4"], &["read"]);
+}
+
+#[test]
+fn writes_one_at_a_time() {
+    like_fio(&["--rw=randwrite", "--bs=64k", "--ioengine=psync", "--size=24m", "--loops=4"], &["write"]);
+}
+
+/// Also the test of the kernel's habit to read the clock once for all requests of a batch: libaio hands them over
+/// one by one, so that each has its own time.
+#[test]
+fn thirty_two_at_a_time() {
+    let args = ["--rw=randread", "--bs=16k", "--ioengine=libaio", "--iodepth=32", "--size=24m", "--loops=4"];
+    like_fio(&args, &["read"]);
+}
+
+#[test]
+fn an_event_is_what_the_summary_counts() {
+    let Some(_alone) = ready(&["fio", "losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let iolat = Iolat::start(&["--device", &disk.name, "--events", "--min", "1us", "--who"]);
+    fio(&disk.path(), &["--rw=randread", "--bs=4k", "--ioengine=psync", "--size=4m"]);
+    let records = iolat.finish();
+
+    let summary = of(&records, "read")[0];
+    let events: Vec<_> = records.iter().filter(|record| record["kind"] == "io_event").collect();
+    assert_eq!(events.len() as u64, summary["count"].as_u64().unwrap());
+    let nanos = |record: &Value, field: &str| (record[field].as_f64().unwrap() * 1000.0).round() as u64;
+    let mut buckets = serde_json::Map::new();
+    for event in &events {
+        let bucket = index(nanos(event, "total_us")) + (7 << 5);
+        let count = buckets.get(&bucket.to_string()).and_then(Value::as_u64).unwrap_or(0);
+        buckets.insert(bucket.to_string(), (count + 1).into());
+        assert_eq!(nanos(event, "device_us") + nanos(event, "queue_us"), nanos(event, "total_us"), "{event}");
+        assert_eq!((&event["comm"], &event["bytes"]), (&"fio".into(), &4096.into()), "{event}");
+        assert!(event["begin_ts"].as_str() < event["ts"].as_str(), "{event}");
+    }
+    let told = summary["buckets"].as_object().unwrap();
+    assert_eq!(buckets.len(), told.len());
+    assert!(told.iter().all(|(bucket, count)| buckets.get(bucket) == Some(count)), "{told:?} {buckets:?}");
+    let sum: u64 = events.iter().map(|event| nanos(event, "total_us")).sum();
+    assert_eq!(sum, nanos(summary, "sum_us"));
+    let slowest = events.iter().max_by_key(|event| nanos(event, "total_us")).unwrap();
+    for (field, of_event) in [("max_us", "total_us"), ("max_sector", "sector"), ("max_pid", "pid")] {
+        assert_eq!(summary[field], slowest[of_event], "{field}");
+    }
+}

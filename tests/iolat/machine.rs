@@ -1,0 +1,270 @@
+//! What the tests need of the machine: root, a loop device of their own, fio, and the kernel's event log as a
+//! second tracer that we did not write.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Tests that measure time one after the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// `None`, and the reason on stderr, if this cannot run here: not root, or a program is missing.
+pub fn ready(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root (sudo ./scripts/test)");
+        return None;
+    }
+    let missing = |program: &&&str| Command::new(program).arg("--version").output().is_err();
+    if let Some(program) = programs.iter().find(missing) {
+        eprintln!("skipped: {program} is not installed (./scripts/setup --test)");
+        return None;
+    }
+    Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Runs a command that must succeed, and gives what it printed.
+pub fn run(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {args:?}: {error}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Where the tests keep files: on a disk, since the build is there.
+pub fn folder() -> TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+}
+
+/// A loop device that nobody else uses, over a file of its own.
+pub struct LoopDisk {
+    /// `loop3`.
+    pub name: String,
+    pub file: PathBuf,
+    _folder: TempDir,
+}
+
+impl LoopDisk {
+    pub const BYTES: usize = 32 << 20;
+
+    pub fn new() -> Self {
+        let folder = folder();
+        let file = folder.path().join("disk");
+        fs::write(&file, vec![0x5a; Self::BYTES]).unwrap();
+        rustix::fs::sync();
+        let found =
+            run("losetup", &["--find", "--show", "--partscan", "--direct-io=on", file.to_str().unwrap()]);
+        let name = found.trim().strip_prefix("/dev/").unwrap().to_owned();
+        Self { name, file, _folder: folder }
+    }
+
+    pub fn path(&self) -> String {
+        format!("/dev/{}", self.name)
+    }
+
+    /// A file of its queue in sysfs.
+    pub fn set_queue(&self, file: &str, value: &str) {
+        fs::write(format!("/sys/block/{}/queue/{file}", self.name), value).unwrap();
+    }
+
+    pub fn detach(&self) {
+        run("losetup", &["--detach", &self.path()]);
+    }
+}
+
+impl Drop for LoopDisk {
+    fn drop(&mut self) {
+        for (file, value) in [("iostats", "1"), ("wbt_lat_usec", "-1")] {
+            let _ = fs::write(format!("/sys/block/{}/queue/{file}", self.name), value);
+        }
+        let _ = Command::new("losetup").args(["--detach", &self.path()]).output();
+    }
+}
+
+/// The counts of a device in /proc/diskstats: requests and bytes that were read and written, and flushes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Diskstats {
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub writes: u64,
+    pub written_bytes: u64,
+}
+
+impl Diskstats {
+    pub fn read(device: &str) -> Self {
+        let text = fs::read_to_string("/proc/diskstats").unwrap();
+        let line = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let fields = line.into_iter().find(|fields| fields[2] == device).unwrap();
+        let field = |i: usize| fields[i].parse::<u64>().unwrap();
+        Self { reads: field(3), read_bytes: field(5) * 512, writes: field(7), written_bytes: field(9) * 512 }
+    }
+
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            reads: self.reads - before.reads,
+            read_bytes: self.read_bytes - before.read_bytes,
+            writes: self.writes - before.writes,
+            written_bytes: self.written_bytes - before.written_bytes,
+        }
+    }
+}
+
+/// What fio measured of reads or writes, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    pub requests: u64,
+    pub bytes: u64,
+    pub p50: f64,
+    pub p99: f64,
+    pub longest: f64,
+}
+
+/// Runs one fio job. It has priority over everything else, so that what it measures is the I/O and not the wait for
+/// a CPU of a busy machine.
+pub fn fio(target: &str, args: &[&str]) -> Value {
+    let own =
+        ["--name=job", "--direct=1", "--output-format=json", "--percentile_list=50:99", "--randrepeat=1"];
+    let fio: Vec<_> = ["fio"].iter().chain(&own).chain(args).map(|arg| (*arg).to_owned()).collect();
+    let mut command = Command::new("chrt");
+    command.args(["-f", "50"]).args(fio).arg(format!("--filename={target}"));
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "fio {args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+    let from = text.find('{').unwrap();
+    serde_json::from_str::<Value>(&text[from..]).unwrap()["jobs"][0].take()
+}
+
+/// One side (`read` or `write`) of what fio says.
+pub fn measured(job: &Value, side: &str) -> Measured {
+    let side = &job[side];
+    let percentile = |name: &str| side["clat_ns"]["percentile"][name].as_f64().unwrap_or(0.0);
+    Measured {
+        requests: side["total_ios"].as_u64().unwrap(),
+        bytes: side["io_bytes"].as_u64().unwrap(),
+        p50: percentile("50.000000"),
+        p99: percentile("99.000000"),
+        longest: side["lat_ns"]["max"].as_f64().unwrap(),
+    }
+}
+
+/// The kernel's own log of block events of one device.
+pub struct EventLog {
+    instance: PathBuf,
+    mount: Option<TempDir>,
+}
+
+/// What the log holds.
+#[derive(Debug, Default)]
+pub struct Logged {
+    /// Requests given to the driver: those that carry data, and flushes.
+    pub issued: u64,
+    pub flushes_issued: u64,
+    /// Given back by it to be issued again.
+    pub requeued: u64,
+    /// Completions with data, and of flushes.
+    pub completed: u64,
+    /// Completions of the phases of a flush sequence: no data, no flush.
+    pub phases: u64,
+    /// Of `completed`, those that interrupted process 1. There are machines (some sandboxes) whose kernel runs no
+    /// eBPF program in their init; no tracer sees these.
+    pub in_init: u64,
+}
+
+impl EventLog {
+    pub fn start(device: &str) -> Self {
+        let mut root = PathBuf::from("/sys/kernel/tracing");
+        let mut mount = None;
+        if !root.join("events").exists() {
+            let folder = folder();
+            root = folder.path().to_owned();
+            run("mount", &["-t", "tracefs", "nodev", root.to_str().unwrap()]);
+            mount = Some(folder);
+        }
+        let instance = root.join(format!("instances/telepipe-{}", std::process::id()));
+        fs::create_dir(&instance).unwrap();
+        let log = Self { instance, mount };
+        log.write("buffer_size_kb", "8192");
+        let numbers = fs::read_to_string(format!("/sys/class/block/{device}/dev")).unwrap();
+        let (major, minor) = numbers.trim().split_once(':').unwrap();
+        let dev = major.parse::<u32>().unwrap() << 20 | minor.parse::<u32>().unwrap();
+        for event in ["block_rq_issue", "block_rq_requeue", "block_rq_complete"] {
+            log.write(&format!("events/block/{event}/filter"), &format!("dev == {dev}"));
+            log.write(&format!("events/block/{event}/enable"), "1");
+        }
+        log
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.instance.join(file);
+        fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+
+    /// Stops and counts.
+    pub fn finish(self) -> Logged {
+        self.write("events/enable", "0");
+        let text = fs::read(self.instance.join("trace")).unwrap();
+        let text = String::from_utf8_lossy(&text);
+        let header = text.lines().find(|line| line.contains("entries-in-buffer")).unwrap();
+        let numbers = header.split([':', ' ', '/']).filter_map(|word| word.parse::<u64>().ok());
+        let numbers: Vec<_> = numbers.collect();
+        assert_eq!(numbers[0], numbers[1], "the log lost events: {header}");
+        let init: HashSet<_> = fs::read_dir("/proc/1/task")
+            .unwrap()
+            .flatten()
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect();
+        let mut logged = Logged::default();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            logged.count(line, &init);
+        }
+        logged
+    }
+}
+
+impl Logged {
+    /// `  fio-12169   [001] ..s..  8053.383282: block_rq_complete: 7,3 RS () 7904 + 8 be,0,4 [0]`
+    fn count(&mut self, line: &str, init: &HashSet<String>) {
+        let Some((head, event)) = line.split_once(": block_rq_") else { return };
+        let (event, rest) = event.split_once(": ").unwrap();
+        let flags = rest.split(' ').nth(1).unwrap();
+        let sectors: u64 = rest.rsplit(" + ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
+        let flush = flags.starts_with("FF");
+        match event {
+            "issue" if flush => self.flushes_issued += 1,
+            "issue" => self.issued += 1,
+            "requeue" => self.requeued += 1,
+            "complete" if flush || sectors > 0 => {
+                self.completed += 1;
+                let task = head.split(" [").next().unwrap().trim();
+                self.in_init += u64::from(init.contains(task.rsplit('-').next().unwrap()));
+            }
+            "complete" => self.phases += 1,
+            _ => {}
+        }
+    }
+}
+
+impl Drop for EventLog {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.instance);
+        if let Some(mount) = &self.mount {
+            let _ = Command::new("umount").arg(mount.path()).output();
+        }
+    }
+}
+
+/// The whole disk with requests below a path, if there is one.
+pub fn disk_below(path: &Path) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let dev = fs::metadata(path).ok()?.dev();
+    let link = format!("/sys/dev/block/{}:{}", rustix::fs::major(dev), rustix::fs::minor(dev));
+    let mut real = fs::canonicalize(link).ok()?;
+    if real.join("partition").exists() {
+        real.pop();
+    }
+    real.join("mq").exists().then(|| real.file_name().unwrap().to_string_lossy().into_owned())
+}

@@ -1,0 +1,11 @@
+//! `iolat` as root on a real kernel, against what others count and measure: /proc/diskstats, fio, the kernel's event
+//! log. Without root each test says so and passes.
+
+#![cfg(all(target_os = "linux", feature = "bpf"))]
+
+mod counts;
+mod faults;
+mod latency;
+mod machine;
+mod options;
+mod tracer;

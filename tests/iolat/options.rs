@@ -1,0 +1,175 @@
+//! Which devices and tasks, and where requests do not carry their times.
+
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::machine::{LoopDisk, fio, ready, run};
+use crate::tracer::{Iolat, lost, of, total};
+
+/// Reads that many blocks of 4 KiB past the cache, in a process of its own; its id.
+fn read(device: &str, blocks: u32) -> u32 {
+    let count = format!("count={blocks}");
+    let input = format!("if={device}");
+    let mut dd = Command::new("dd");
+    dd.args([&input, "of=/dev/null", "bs=4k", &count, "iflag=direct"]).stderr(Stdio::null());
+    let mut dd = dd.spawn().unwrap();
+    assert!(dd.wait().unwrap().success());
+    dd.id()
+}
+
+fn reads(disk: &LoopDisk, args: &[&str]) -> Vec<Value> {
+    let iolat = Iolat::start(&[&["--device", &disk.name], args].concat());
+    read(&disk.path(), 50);
+    iolat.finish()
+}
+
+/// Almost all: an interrupt of another request's completion may hide one (and is then told as lost).
+fn about(count: u64, wanted: u64, records: &[Value]) {
+    assert!(count <= wanted && count + lost(records) + wanted / 10 >= wanted, "{count} of {wanted}");
+}
+
+#[test]
+fn every_way_to_attach_counts_the_same() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    for way in ["tp_btf", "raw_tp"] {
+        for more in [&[][..], &["--who"], &["--partitions"], &["--events", "--who"]] {
+            let records = reads(&disk, &[&["--attach", way], more].concat());
+            about(total(&records, "read", "count"), 50, &records);
+            assert!(records[0]["detail"].as_str().unwrap().contains(way), "{}", records[0]);
+            let with_queue = of(&records, "read")[0]["queue_p50_us"].is_number();
+            assert!(with_queue, "{way} {more:?}: {records:?}");
+        }
+    }
+}
+
+#[test]
+fn who_submitted() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let iolat = Iolat::start(&["--device", &disk.name, "--who"]);
+    let pid = read(&disk.path(), 20);
+    let records = iolat.finish();
+    let summary = of(&records, "read")[0];
+    assert_eq!((&summary["max_pid"], &summary["max_comm"]), (&pid.into(), &"dd".into()));
+    let records = reads(&disk, &[]);
+    assert!(of(&records, "read")[0].get("max_pid").is_none(), "nobody asked");
+}
+
+#[test]
+fn only_the_tasks_asked_for() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let own = std::process::id().to_string();
+    for (filter, wanted) in [
+        (["--comm", "dd"], 50),
+        (["--comm", "no-such-task"], 0),
+        (["--uid", "0"], 50),
+        (["--uid", "4242"], 0),
+        (["--pid", &own], 0),
+        (["--cgroup", "1"], u64::MAX), // whether this test runs in the root cgroup is not known
+    ] {
+        let records = reads(&disk, &filter);
+        let count = total(&records, "read", "count");
+        match wanted {
+            u64::MAX => {}
+            wanted => about(count, wanted, &records),
+        }
+    }
+}
+
+#[test]
+fn all_devices_in_one() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let (one, two) = (LoopDisk::new(), LoopDisk::new());
+    let iolat = Iolat::start(&["--aggregate", "--device", &one.name, "--device", &two.name]);
+    read(&one.path(), 30);
+    read(&two.path(), 40);
+    let records = iolat.finish();
+    let reads = of(&records, "read");
+    assert_eq!(reads.len(), 1);
+    assert!(reads[0].get("device").is_none());
+    about(total(&records, "read", "count"), 70, &records);
+}
+
+#[test]
+fn partitions_have_their_names() {
+    let Some(_alone) = ready(&["losetup", "sfdisk"]) else { return };
+    let disk = LoopDisk::new();
+    let table = "printf '2048,16384\\n18432,16384\\n' | sfdisk --quiet --no-tell-kernel \"$0\" && partx --update \"$0\"";
+    run("sh", &["-c", table, &disk.path()]);
+    let second = format!("{}p2", disk.name);
+    assert!(std::path::Path::new(&format!("/dev/{second}")).exists(), "no partition appeared");
+
+    let iolat = Iolat::start(&["--device", &second]);
+    read(&format!("{}p1", disk.path()), 30);
+    read(&format!("/dev/{second}"), 20);
+    let records = iolat.finish();
+    assert!(of(&records, "read").iter().all(|record| record["device"] == second.as_str()), "{records:?}");
+    about(total(&records, "read", "count"), 20, &records);
+
+    let iolat = Iolat::start(&["--device", &disk.name]);
+    read(&format!("/dev/{second}"), 20);
+    let records = iolat.finish();
+    assert_eq!(
+        of(&records, "read")[0]["device"],
+        disk.name.as_str(),
+        "by whole disk, unless asked otherwise"
+    );
+}
+
+#[test]
+fn a_device_that_appears_later() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let mut iolat = Iolat::start_each("100ms", &["--device", &disk.name]);
+    disk.detach();
+    run("losetup", &["--direct-io=on", &disk.path(), disk.file.to_str().unwrap()]);
+    read(&disk.path(), 10);
+    let record = iolat.wait_for(|record| record["kind"] == "io" && record["op"] == "read");
+    assert_eq!(record["device"], disk.name.as_str());
+    iolat.finish();
+}
+
+/// Statistics off: the request says neither when it began nor when it was issued.
+#[test]
+fn requests_without_times() {
+    let Some(_alone) = ready(&["fio", "losetup"]) else { return };
+    let disk = LoopDisk::new();
+    disk.set_queue("wbt_lat_usec", "0");
+    disk.set_queue("iostats", "0");
+    let iolat = Iolat::start(&["--device", &disk.name]);
+    let job = fio(&disk.path(), &["--rw=randread", "--bs=64k", "--ioengine=psync", "--size=8m"]);
+    let records = iolat.finish();
+    about(total(&records, "read", "count"), 128, &records);
+    let summary = of(&records, "read")[0];
+    assert!(summary.get("device_count").is_none(), "all have a time of issue: {summary}");
+    let longest = job["read"]["lat_ns"]["max"].as_f64().unwrap() / 1000.0;
+    let [p50, max] = ["p50_us", "max_us"].map(|field| summary[field].as_f64().unwrap());
+    assert!(p50 > 1.0 && max <= longest, "p50 {p50} us, max {max} us, fio's longest {longest} us");
+    assert!(records[0]["detail"].as_str().unwrap().contains("3 hooks"), "{}", records[0]);
+}
+
+/// Only the time of issue is missing, and nothing says so beforehand: the first requests have a total time only,
+/// and those after the next interval all three.
+#[test]
+fn requests_without_a_time_of_issue() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    disk.set_queue("wbt_lat_usec", "0");
+    let mut iolat = Iolat::start_each("100ms", &["--device", &disk.name]);
+    read(&disk.path(), 5);
+    let first = iolat.wait_for(|record| record["op"] == "read");
+    if first["device_count"].is_null() {
+        eprintln!("skipped: this kernel notes the time of issue all the same");
+        return;
+    }
+    assert_eq!(first["device_count"], 0, "{first}");
+    assert!(first["p50_us"].is_number() && first["device_p50_us"].is_null(), "{first}");
+    iolat.wait_for(|record| record["source"] == "block_rq_issue" && record["reason"] == "active");
+    read(&disk.path(), 5);
+    let second = iolat.wait_for(|record| record["op"] == "read" && record["ts"] != first["ts"]);
+    assert!(second["device_p50_us"].as_f64().unwrap() > 0.0, "{second}");
+    iolat.finish();
+}

@@ -1,0 +1,126 @@
+//! `netdev` against psutil and /proc/net/dev.
+
+use std::collections::BTreeSet;
+use std::net::UdpSocket;
+
+use super::support::{program, records};
+use super::{assert_between, python_table, read, rows, scrape, unshared};
+
+/// The sixteen fields in the order of the file.
+pub const FIELDS: [&str; 16] = [
+    "rx_bytes",
+    "rx_packets",
+    "rx_errors",
+    "rx_dropped",
+    "rx_fifo_errors",
+    "rx_frame_errors",
+    "rx_compressed",
+    "rx_multicast",
+    "tx_bytes",
+    "tx_packets",
+    "tx_errors",
+    "tx_dropped",
+    "tx_fifo_errors",
+    "tx_collisions",
+    "tx_carrier_errors",
+    "tx_compressed",
+];
+
+fn send_a_little() {
+    let to = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let from = UdpSocket::bind("127.0.0.1:0").unwrap();
+    from.send_to(&[7; 1000], to.local_addr().unwrap()).unwrap();
+}
+
+#[test]
+fn between_two_readings_of_the_file() {
+    let before = rows(&read("/proc/net/dev"), 2, 0);
+    send_a_little();
+    let found = scrape(&["--once", "--only", "netdev"]);
+    send_a_little();
+    let after = rows(&read("/proc/net/dev"), 2, 0);
+    let names: BTreeSet<_> = found.iter().map(|record| record["interface"].as_str().unwrap()).collect();
+    for (name, before) in &before {
+        let Some(after) = after.get(name) else { continue };
+        assert!(names.contains(name.as_str()), "{name} is missing");
+        let record = found.iter().find(|record| record["interface"] == **name).unwrap();
+        for (place, field) in FIELDS.iter().enumerate() {
+            assert_between(
+                before[place],
+                records::number(record, field),
+                after[place],
+                &format!("{field} of {name}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn between_two_readings_of_psutil() {
+    const CODE: &str = "
+import json, psutil
+table = psutil.net_io_counters(pernic=True, nowrap=False)
+print(json.dumps({name: row._asdict() for name, row in table.items()}))";
+    let Some(before) = python_table(CODE) else { return };
+    send_a_little();
+    let found = scrape(&["--once", "--only", "netdev"]);
+    send_a_little();
+    let after = python_table(CODE).unwrap();
+    for record in &found {
+        let name = record["interface"].as_str().unwrap();
+        let (Some(before), Some(after)) = (before.get(name), after.get(name)) else { continue };
+        for (field, theirs) in [
+            ("rx_bytes", "bytes_recv"),
+            ("tx_bytes", "bytes_sent"),
+            ("rx_packets", "packets_recv"),
+            ("tx_packets", "packets_sent"),
+            ("rx_errors", "errin"),
+            ("tx_errors", "errout"),
+            ("rx_dropped", "dropin"),
+            ("tx_dropped", "dropout"),
+        ] {
+            assert_between(
+                before[theirs],
+                records::number(record, field),
+                after[theirs],
+                &format!("{field} of {name}"),
+            );
+        }
+    }
+    assert!(found.iter().any(|record| record["interface"] == "lo" && record["whole"] == false), "{found:?}");
+}
+
+/// In a network namespace of our own, a pair of interfaces appears in the middle of a run, carries something
+/// and goes. There is no hardware, so that they are what the namespace exchanges with the outside.
+#[test]
+fn interfaces_come_and_go() {
+    let script = r#"
+        ip link set lo up
+        ip link add probe type veth peer name peer 2>/dev/null || { echo '"no veth"'; exit 0; }
+        ip link del probe
+        "$1" -i 150ms -n 12 --only netdev &
+        sleep 0.4
+        ip link add probe type veth peer name peer
+        ip link set peer up
+        ip link set probe up
+        sleep 0.6
+        ip link del probe
+        wait $!
+    "#;
+    let Some(stdout) = unshared("-rn", script, &[program!("scrape").as_ref()]) else { return };
+    let found = records::parse(&stdout);
+    if found.first().is_some_and(|first| first == "no veth") {
+        return super::support::skip("veth interfaces cannot be made here");
+    }
+    let samples: BTreeSet<_> = found.iter().map(|record| record["ts"].to_string()).collect();
+    assert_eq!(samples.len(), 12, "it went on to the end");
+    let seen: Vec<_> = found.iter().filter(|record| record["interface"] == "probe").collect();
+    assert!((2..11).contains(&seen.len()), "seen in {} samples", seen.len());
+    assert!(seen.iter().all(|record| record["whole"].is_null() || record["whole"] == true), "{seen:?}");
+    let (first, lo) = (seen[0], records::of(&found, "netdev")[0]);
+    assert!(first["interval_s"].is_null() && seen[1]["interval_s"].is_f64());
+    // Counting began in the interval in which it appeared, not at boot.
+    let (start, ts) = (first["start_ts"].as_str().unwrap(), first["ts"].as_str().unwrap());
+    assert!(start < ts && start > lo["start_ts"].as_str().unwrap(), "{first}");
+    assert!(samples.contains(&first["start_ts"].to_string()));
+}

@@ -1,0 +1,294 @@
+//! `scrape` from outside: its options, its exit codes, and how it behaves in pipes.
+#![cfg(target_os = "linux")]
+
+mod support;
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::records::{number, of, one, parse, records, run};
+use support::{poll, program, skip};
+
+fn scrape(args: &[&str]) -> Vec<Value> {
+    records(program!("scrape"), args)
+}
+
+/// The exit code and stderr of a call that is wrong.
+fn refused(args: &[&str]) -> (Option<i32>, String) {
+    let output = run(program!("scrape"), args);
+    assert!(output.stdout.is_empty(), "{args:?} wrote records");
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+fn start(args: &[&str]) -> Child {
+    let mut command = Command::new(program!("scrape"));
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// Waits for the end; gives how long it took, the exit code, and stderr.
+fn end(mut child: Child, limit: Duration) -> (Duration, Option<i32>, String) {
+    let asked = Instant::now();
+    let Some(status) = poll(limit, || child.try_wait().unwrap()) else {
+        child.kill().unwrap();
+        panic!("still there after {limit:?}");
+    };
+    let took = asked.elapsed();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (took, status.code(), stderr)
+}
+
+const RATIOS: [&str; 8] = [
+    "user_ratio",
+    "nice_ratio",
+    "system_ratio",
+    "idle_ratio",
+    "iowait_ratio",
+    "irq_ratio",
+    "softirq_ratio",
+    "steal_ratio",
+];
+
+#[test]
+fn once_is_one_set_without_rates() {
+    let set = scrape(&["--once"]);
+    for kind in ["host", "cpu", "kernel", "load", "memory", "paging"] {
+        let record = one(&set, kind);
+        assert_eq!((&record["ts"], &record["host"]), (&set[0]["ts"], &set[0]["host"]), "{kind}");
+        assert_eq!((&record["interval_s"], &record["utilization_ratio"]), (&Value::Null, &Value::Null));
+    }
+    assert!(!of(&set, "interface").is_empty());
+    assert!(of(&set, "processes").is_empty() && of(&set, "process").is_empty(), "not asked for");
+}
+
+#[test]
+fn once_with_an_interval_is_one_set_with_rates() {
+    let begin = Instant::now();
+    let set = scrape(&["--once", "-i", "300ms", "--per-cpu"]);
+    let took = begin.elapsed().as_secs_f64();
+    let cpus = of(&set, "cpu");
+    assert_eq!(cpus.len() as f64, 1.0 + number(cpus[0], "logical_cpus"));
+    let total = cpus[0];
+    assert_eq!((&total["cpu"], &total["per_cpu"]), (&Value::Null, &Value::Bool(true)));
+    let sum: f64 = RATIOS.iter().map(|field| number(total, field)).sum();
+    assert!((sum - 1.0).abs() < 1e-5, "{sum}");
+    let idle = number(total, "idle_ratio") + number(total, "iowait_ratio");
+    assert!((number(total, "utilization_ratio") + idle - 1.0).abs() < 1e-5);
+    for kind in ["cpu", "kernel", "paging"] {
+        let interval = number(of(&set, kind)[0], "interval_s");
+        assert!(interval >= 0.3 && interval <= took, "{kind}: {interval} of {took}");
+    }
+    assert!(number(one(&set, "kernel"), "context_switches_per_s") > 0.0);
+    // The host is told in the set that is written.
+    assert_eq!(of(&set, "host").len(), 1);
+}
+
+#[test]
+fn count_and_duration_end_it() {
+    let lines = scrape(&["-n", "3", "-i", "50ms", "--only", "load"]);
+    let times: Vec<_> = lines.iter().map(|line| line["ts"].as_str().unwrap()).collect();
+    assert_eq!(times.len(), 3);
+    assert!(times.is_sorted(), "{times:?}");
+    let begin = Instant::now();
+    let lines = scrape(&["--duration", "450ms", "-i", "100ms", "--only", "load"]);
+    // Samples at 0, 100 … 400 ms; a loaded machine may be late for some.
+    assert!((2..=5).contains(&lines.len()), "{}", lines.len());
+    assert!(begin.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn only_and_except_choose() {
+    let kinds = |args: &[&str]| -> Vec<String> {
+        let mut kinds: Vec<_> =
+            scrape(args).iter().map(|line| line["kind"].as_str().unwrap().into()).collect();
+        kinds.dedup();
+        kinds
+    };
+    assert_eq!(kinds(&["--once", "--only", "memory, load"]), ["load", "memory"]);
+    assert_eq!(kinds(&["--once", "--only", "cpu", "--only", "load", "--except", "cpu"]), ["load"]);
+    assert_eq!(kinds(&["--once", "--only", "processes"]), ["processes"]);
+    let most = kinds(&["--once", "--except", "cpu,host"]);
+    assert!(
+        most.contains(&"kernel".into()) && !most.contains(&"cpu".into()) && !most.contains(&"host".into())
+    );
+}
+
+#[test]
+fn what_is_wrong_in_a_call_is_said() {
+    let (code, message) = refused(&["--only", "cpus"]);
+    assert_eq!(code, Some(2));
+    assert!(message.contains("'cpus'") && message.contains("memory"), "{message}");
+    assert!(message.contains("similar") && message.contains("'cpu'"), "{message}");
+    for args in [["--only", "status"], ["--except", "status"], ["--except", "lost"]] {
+        assert_eq!(refused(&args).0, Some(2), "{args:?}");
+    }
+    for root in ["--proc-root", "--sys-root"] {
+        let (code, message) = refused(&[root, "/no/such/folder"]);
+        assert!(code == Some(2) && message.contains(&format!("{root} /no/such/folder")), "{message}");
+    }
+    let (code, message) = refused(&["--only", "cpu,metric"]);
+    assert!(code == Some(2) && message.contains("metric") && message.contains("--url"), "{message}");
+    let (code, message) = refused(&["--only", "cpu", "--except", "cpu"]);
+    assert_eq!((code, message.starts_with("scrape: ")), (Some(2), true), "{message}");
+    let (code, message) = refused(&["--filter", "select(.kind == \"cpu\""]);
+    assert_eq!(code, Some(2));
+    assert!(message.starts_with("scrape: --filter: ") && message.contains('^'), "{message}");
+    for args in [&["-i", "0s"][..], &["-n", "0"], &["--once", "-n", "2"], &["--nosuch"], &["-i", "soon"]] {
+        assert_eq!(refused(args).0, Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn the_filter_makes_the_output() {
+    // Without `host`, whose status records pass every filter by where a machine has no DMI.
+    let filter = "select(.kind == \"load\") | .kind, .total_tasks";
+    let output = run(program!("scrape"), &["--once", "--except", "host", "-f", filter]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let [kind, tasks] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    assert_eq!(kind, "\"load\"");
+    assert!(tasks.parse::<u64>().unwrap() > 0);
+    // An error on one record is told once, counted, and no reason to fail.
+    let output = run(program!("scrape"), &["-n", "3", "-i", "20ms", "--only", "load", "-f", "error"]);
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && output.stdout.is_empty(), "{message}");
+    assert_eq!(message.matches("told once").count(), 1, "{message}");
+    assert!(message.contains("3 failed in the filter"), "{message}");
+}
+
+#[test]
+fn status_records_pass_the_filter_by() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().to_str().unwrap();
+    let args = ["--once", "--proc-root", empty, "--only", "load", "-f", "empty"];
+    let lines = scrape(&args);
+    assert_eq!(one(&lines, "status")["reason"], "absent");
+    assert!(scrape(&[&args[..], &["--filter-all"]].concat()).is_empty());
+}
+
+#[test]
+fn a_missing_source_is_told_once_and_the_others_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let (proc, sys) = (dir.path().join("proc"), dir.path().join("sys"));
+    std::fs::create_dir_all(&proc).unwrap();
+    std::fs::create_dir_all(&sys).unwrap();
+    std::fs::write(proc.join("loadavg"), "0.50 0.25 1.00 1/2 3\n").unwrap();
+    std::fs::write(proc.join("meminfo"), "nonsense\n").unwrap();
+    let roots = ["--proc-root", proc.to_str().unwrap(), "--sys-root", sys.to_str().unwrap()];
+    let lines = scrape(&[&roots[..], &["-n", "3", "-i", "20ms"]].concat());
+    assert_eq!(of(&lines, "load").len(), 3);
+    let told: Vec<_> =
+        of(&lines, "status").iter().map(|it| (it["source"].clone(), it["reason"].clone())).collect();
+    let about =
+        |name: &str| told.iter().filter(|it| it.0 == proc.join(name).to_str().unwrap()).collect::<Vec<_>>();
+    for (name, reason) in
+        [("stat", "absent"), ("vmstat", "absent"), ("meminfo", "invalid"), ("pressure", "absent")]
+    {
+        let [(_, why)] = about(name)[..] else { panic!("{name}: {told:?}") };
+        assert_eq!(why, reason, "{name}");
+    }
+    assert_eq!(about("loadavg").len(), 0);
+}
+
+#[test]
+fn a_denied_source_is_told_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["loadavg", "uptime"] {
+        std::fs::write(dir.path().join(name), "0.50 0.25 1.00 1/2 3\n").unwrap();
+    }
+    std::fs::set_permissions(dir.path().join("loadavg"), PermissionsExt::from_mode(0o000)).unwrap();
+    std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut command = Command::new(program!("scrape"));
+    command.args(["--once", "--only", "load", "--proc-root"]).arg(dir.path());
+    if rustix::process::geteuid().is_root() {
+        command.uid(65534).gid(65534);
+    }
+    let Ok(output) = command.output() else { return skip("nobody may not run the built program here") };
+    let lines = parse(&output.stdout);
+    assert_eq!(one(&lines, "status")["reason"], "denied");
+    assert!(one(&lines, "status")["detail"].as_str().unwrap().contains("run as root"));
+    assert!(output.status.success());
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_error() {
+    let mut child = start(&["-i", "10ms"]);
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("{\"ts\":\"") && line.ends_with("}\n"), "{line}");
+    let (took, code, message) = end(child, Duration::from_secs(5));
+    assert_eq!((code, message.as_str()), (Some(0), ""));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_reader_that_leaves_while_nothing_is_written_is_noticed() {
+    let mut child = start(&["-i", "1h", "--only", "load"]);
+    let mut reader = BufReader::new(child.stdout.take().unwrap());
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    let (took, code, message) = end(child, Duration::from_secs(5));
+    assert_eq!((code, message.as_str()), (Some(0), ""));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+#[test]
+fn a_full_disk_is_an_error() {
+    let full = File::create("/dev/full").unwrap();
+    let output = Command::new(program!("scrape")).arg("--once").stdout(full).output().unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(message.starts_with("scrape: ") && message.contains("No space left"), "{message}");
+}
+
+#[test]
+fn a_signal_finishes_the_line_and_ends_it() {
+    for number in [Signal::INT, Signal::TERM] {
+        let mut child = start(&["-i", "5ms"]);
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        reader.read_line(&mut String::new()).unwrap();
+        signal(&child, number);
+        let mut rest = Vec::new();
+        reader.read_to_end(&mut rest).unwrap();
+        assert!(rest.is_empty() || rest.ends_with(b"}\n"), "the last line is torn");
+        parse(&rest);
+        assert_eq!(end(child, Duration::from_secs(5)).1, Some(0), "{number:?}");
+    }
+}
+
+#[test]
+fn a_reader_that_does_not_read_cannot_keep_it() {
+    let mut child = start(&["-i", "1ms"]);
+    let pid = child.id();
+    // Until the pipe is full and the program sleeps in its write (the first number of the file is the system call's).
+    let blocked = || std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
+    let write = poll(Duration::from_secs(20), || {
+        let first = blocked();
+        std::thread::sleep(Duration::from_millis(60));
+        (first.starts_with("1 ") && first == blocked()).then_some(())
+    });
+    if cfg!(target_arch = "x86_64") {
+        assert!(write.is_some(), "{}", blocked());
+    }
+    signal(&child, Signal::TERM);
+    let mut stdout = child.stdout.take().unwrap();
+    let (took, code, message) = end(child, Duration::from_secs(5));
+    assert_eq!(code, Some(1), "{message}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let lost: u64 = message.split(' ').find_map(|word| word.parse().ok()).expect(&message);
+    assert!(lost > 0 && message.contains("lines not written"), "{message}");
+    // What was written is whole, but for the line that the pipe had no room for.
+    let mut written = Vec::new();
+    stdout.read_to_end(&mut written).unwrap();
+    let whole = written.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+    parse(&written[..whole]);
+}

@@ -1,0 +1,331 @@
+//! `tele-ship --otlp` against a server that misbehaves: nothing is lost, nothing is counted wrong.
+
+#![cfg(feature = "http")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use prost::Message;
+use rustix::process::Signal;
+use support::{Answer, Capture, Request, Ship, free_port, time};
+
+const WAIT: Duration = Duration::from_secs(20);
+
+/// `log` records with the bodies from..to.
+fn logs(range: std::ops::Range<u32>) -> String {
+    let line =
+        |n| format!("{{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"log\",\"host\":\"h\",\"body\":\"{n}\"}}\n");
+    range.map(line).collect()
+}
+
+/// The bodies of the log records in a request.
+fn bodies(request: &Request) -> Vec<String> {
+    assert_eq!((&*request.method, &*request.path), ("POST", "/v1/logs"));
+    assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
+    let message = ExportLogsServiceRequest::decode(&*request.plain()).expect("a request for logs");
+    let records = message.resource_logs.into_iter().flat_map(|r| r.scope_logs).flat_map(|s| s.log_records);
+    let text = |any| if let Any::StringValue(text) = any { text } else { panic!("{any:?}") };
+    records.map(|record| text(record.body.and_then(|body| body.value).expect("a body"))).collect()
+}
+
+/// How often each body came, over requests that were answered with success.
+fn arrived(requests: &[Request]) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for body in requests.iter().flat_map(bodies) {
+        *counts.entry(body).or_default() += 1;
+    }
+    counts
+}
+
+/// Each of 0..n, so many times.
+fn each(n: u32, times: u32) -> BTreeMap<String, u32> {
+    (0..n).map(|n| (n.to_string(), times)).collect()
+}
+
+#[test]
+fn every_line_arrives_once() {
+    let server = Capture::script([]);
+    let ended = Ship::run(&["--otlp", &server.url(), "--batch-lines", "300"], logs(0..1000));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1000, 1000, 0, 0, 0]));
+    assert_eq!((ended.count("accepted_items"), ended.count("requests")), (1000, 4));
+    let requests = server.requests();
+    assert_eq!(arrived(&requests), each(1000, 1));
+    assert_eq!(requests[0].header("content-encoding"), Some("gzip"));
+    assert!(requests[0].header("user-agent").unwrap().starts_with("telepipe/"));
+    assert_eq!(server.connections(), 1, "connections stay open");
+}
+
+#[test]
+fn a_line_goes_when_its_time_has_come() {
+    let server = Capture::script([]);
+    let mut ship = Ship::start(&["--otlp", &server.url(), "--batch-age", "300ms"]);
+    ship.feed(logs(0..1));
+    assert_eq!(bodies(&server.wait(1, Duration::from_secs(5))[0]), ["0"]);
+    ship.feed(logs(1..2));
+    ship.feed("{\"kind\":\"log\",\"body\":\"2\"}"); // unfinished: stays until the end
+    assert_eq!(bodies(&server.wait(2, Duration::from_secs(5))[1]), ["1"]);
+    assert_eq!(ship.end().lines(), [3, 3, 0, 0, 0]);
+    assert_eq!(bodies(&server.requests()[2]), ["2"]);
+}
+
+#[test]
+fn a_server_that_is_away_is_waited_for() {
+    let port = free_port();
+    let mut ship = Ship::start(&["--otlp", &format!("http://127.0.0.1:{port}"), "--batch-age", "100ms"]);
+    for n in 0..30 {
+        ship.feed(logs(n..n + 1));
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let server = Capture::on(port, |_| Answer::ok());
+    let ended = ship.end();
+    assert_eq!((ended.code, ended.lines()), (Some(0), [30, 30, 0, 0, 0]));
+    assert_eq!(arrived(&server.requests()), each(30, 1));
+    assert!(ended.count("retries") > 0);
+    assert!(
+        ended.stderr.contains("refused") && ended.stderr.contains("works again after"),
+        "{}",
+        ended.stderr
+    );
+    assert_eq!(ended.stderr.matches("refused").count(), 1, "an outage is told once: {}", ended.stderr);
+}
+
+#[test]
+fn retry_after_is_honoured_in_both_forms() {
+    // The date has whole seconds: two to three from now.
+    let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(6);
+    let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap();
+    let answers =
+        [Answer::status(429).header("Retry-After", "2"), Answer::status(503).header("Retry-After", &date)];
+    let server = Capture::script(answers);
+    let ended = Ship::run(&["--otlp", &server.url()], logs(0..10));
+    assert_eq!((ended.code, ended.lines(), ended.count("retries")), (Some(0), [10, 10, 0, 0, 0], 2));
+    let requests = server.requests();
+    assert!(requests[1].at - requests[0].at >= Duration::from_secs(2));
+    assert!(jiff::Timestamp::now() >= jiff::fmt::rfc2822::parse(&date).unwrap().timestamp());
+    assert!(requests.iter().all(|request| request.body == requests[0].body));
+}
+
+#[test]
+fn bursts_resets_and_cut_answers_are_tried_again() {
+    let server = Capture::script([
+        Answer::status(503),
+        Answer::status(502),
+        Answer::status(504),
+        Answer::hangup(),
+        Answer::ok().body("0123456789").cut_after(5),
+    ]);
+    let ended = Ship::run(&["--otlp", &server.url()], logs(0..50));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [50, 50, 0, 0, 0]));
+    assert_eq!((ended.count("requests"), ended.count("retries"), ended.count("accepted_items")), (6, 5, 50));
+    assert_eq!(arrived(&server.requests()), each(50, 6));
+}
+
+#[test]
+fn a_server_that_never_answers_is_given_up_and_tried_again() {
+    let server = Capture::script([Answer::silence()]);
+    let (ended, took) = time(|| Ship::run(&["--otlp", &server.url(), "--timeout", "1s"], logs(0..5)));
+    assert_eq!((ended.code, ended.lines(), ended.count("retries")), (Some(0), [5, 5, 0, 0, 0], 1));
+    assert!(took >= Duration::from_secs(1) && ended.stderr.contains("no answer in time"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_refusal_is_final() {
+    // google.rpc.Status with message "no such tenant"
+    let body = b"\x08\x03\x12\x0eno such tenant".to_vec();
+    let server =
+        Capture::script([Answer::status(400).header("Content-Type", "application/x-protobuf").body(body)]);
+    let ended = Ship::run(&["--otlp", &server.url(), "--batch-lines", "20"], logs(0..30));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [30, 10, 20, 0, 0]));
+    assert_eq!((ended.count("rejected_items"), ended.count("accepted_items")), (20, 10));
+    assert!(ended.stderr.contains("line 1 rejected: ") && ended.stderr.contains("no such tenant"));
+    assert!(!ended.stderr.contains("line 6 rejected"), "only the first few are shown: {}", ended.stderr);
+}
+
+#[test]
+fn what_is_too_large_is_split() {
+    let server = Capture::with(|request| match bodies(request).len() {
+        0..=10 => Answer::ok(),
+        _ => Answer::status(413),
+    });
+    let ended = Ship::run(&["--otlp", &server.url()], logs(0..100));
+    assert_eq!(
+        (ended.code, ended.lines(), ended.count("encoded_items")),
+        (Some(0), [100, 100, 0, 0, 0], 100)
+    );
+    let taken: Vec<_> = server.requests().into_iter().filter(|request| bodies(request).len() <= 10).collect();
+    assert_eq!(arrived(&taken), each(100, 1));
+    let order: Vec<u32> = taken.iter().flat_map(bodies).map(|body| body.parse().unwrap()).collect();
+    assert!(order.is_sorted(), "{order:?}");
+}
+
+#[test]
+fn a_line_that_is_too_large_alone_is_rejected_alone() {
+    let poisoned = |request: &Request| bodies(request).contains(&"37".to_owned());
+    let server = Capture::with(move |request| Answer::status(if poisoned(request) { 413 } else { 200 }));
+    let ended = Ship::run(&["--otlp", &server.url()], logs(0..100));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [100, 99, 1, 0, 0]));
+    assert!(ended.stderr.contains("line 38 rejected"), "{}", ended.stderr);
+    let taken: Vec<_> = server.requests().into_iter().filter(|request| !poisoned(request)).collect();
+    let mut expected = each(100, 1);
+    expected.remove("37");
+    assert_eq!(arrived(&taken), expected);
+}
+
+#[test]
+fn partial_success_is_counted_told_once_and_not_sent_again() {
+    let partial = || {
+        Answer::ok()
+            .header("Content-Type", "application/x-protobuf")
+            .body(*b"\x0a\x0b\x08\x03\x12\x07too old")
+    };
+    let json = r#"{"partialSuccess":{"rejectedLogRecords":"2","errorMessage":"too new"}}"#;
+    let json = Answer::ok().header("Content-Type", "application/json").body(json);
+    let server = Capture::script([partial(), partial(), json]);
+    let ended = Ship::run(&["--otlp", &server.url(), "--batch-lines", "10"], logs(0..40));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [40, 40, 0, 0, 0]));
+    assert_eq!(["encoded_items", "accepted_items", "rejected_items"].map(|n| ended.count(n)), [40, 32, 8]);
+    assert_eq!((ended.stderr.matches("too old").count(), ended.stderr.matches("too new").count()), (1, 1));
+    assert_eq!(arrived(&server.requests()), each(40, 1));
+}
+
+#[test]
+fn strange_input_is_accounted_for() {
+    let server = Capture::script([]);
+    let url = server.url();
+    let ended = Ship::run(&["--otlp", &url], "");
+    assert_eq!((ended.code, ended.lines(), ended.count("requests")), (Some(0), [0; 5], 0));
+    let ended = Ship::run(&["--otlp", &url], "\n \r\n\t\n");
+    assert_eq!((ended.code, ended.lines()), (Some(0), [0; 5]));
+    let ended = Ship::run(&["--otlp", &url], "{}");
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]));
+
+    let mut input = logs(0..1).into_bytes();
+    input.extend_from_slice(b"{\"body\":\"\xff\xfe\"}\n[1]\n");
+    input.resize(input.len() + (2 << 20), b'x');
+    input.extend_from_slice(b"\nnot JSON\n");
+    input.extend_from_slice(logs(1..2).as_bytes());
+    let ended = Ship::run(&["--otlp", &url], input);
+    assert_eq!((ended.code, ended.lines()), (Some(1), [6, 2, 4, 0, 0]));
+    for (line, why) in [(2, "not UTF-8"), (3, "not a JSON object"), (4, "longer than 1 MiB"), (5, "not JSON")]
+    {
+        let line = format!("line {line} rejected: {why}");
+        assert!(ended.stderr.contains(&line), "{line}: {}", ended.stderr);
+    }
+    assert!(ended.stderr.len() < 4096, "{}", ended.stderr.len());
+}
+
+#[test]
+fn a_signal_while_the_server_is_away_leaves_what_is_pending() {
+    for (signals, drain, code) in [(1, "1s", 1), (2, "30s", 130)] {
+        let url = format!("http://127.0.0.1:{}", free_port());
+        let mut ship = Ship::start(&["--otlp", &url, "--drain", drain, "--batch-age", "100ms"]);
+        ship.feed(logs(0..7));
+        ship.feed("{\"unfinished\":");
+        std::thread::sleep(Duration::from_secs(1));
+        let begin = Instant::now();
+        let stdin = ship.take_stdin(); // stays open
+        for _ in 0..signals {
+            ship.signal(Signal::TERM);
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        let ended = ship.wait();
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+        assert_eq!(
+            (ended.code, ended.count("pending"), ended.count("delivered")),
+            (Some(code), 7, 0),
+            "{ended:?}"
+        );
+        assert_eq!(ended.count("dropped"), u64::from(signals == 1), "the line cut short");
+        drop(stdin);
+    }
+}
+
+#[test]
+fn the_last_lines_of_a_pipeline_arrive_after_the_signal() {
+    let server = Capture::script([]);
+    let mut ship = Ship::start(&["--otlp", &server.url(), "--batch-age", "100ms"]);
+    ship.feed(logs(0..5));
+    server.wait(1, WAIT);
+    ship.signal(Signal::INT);
+    std::thread::sleep(Duration::from_millis(700));
+    ship.feed(logs(5..9));
+    let (ended, took) = time(|| ship.end());
+    assert_eq!((ended.code, ended.lines()), (Some(0), [9, 9, 0, 0, 0]));
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert_eq!(arrived(&server.requests()), each(9, 1));
+}
+
+#[test]
+fn a_producer_that_goes_on_after_the_signal_is_left() {
+    let server = Capture::script([]);
+    let mut ship = Ship::start(&["--otlp", &server.url(), "--batch-age", "100ms"]);
+    ship.feed(logs(0..5));
+    server.wait(1, WAIT);
+    ship.signal(Signal::TERM);
+    let stdin = ship.take_stdin();
+    let (ended, took) = time(|| ship.wait());
+    assert_eq!((ended.code, ended.lines()), (Some(0), [5, 5, 0, 0, 0]));
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    drop(stdin);
+}
+
+#[test]
+fn reading_stops_when_the_queue_is_full() {
+    let url = format!("http://127.0.0.1:{}", free_port());
+    let args = ["--otlp", &url, "--queue-bytes", "1MiB", "--batch-bytes", "64KiB", "--drain", "500ms"];
+    let mut ship = Ship::start(&args);
+    let mut stdin = ship.take_stdin();
+    let writer = std::thread::spawn(move || {
+        let chunk = logs(0..10_000);
+        let mut written = 0;
+        while written < 100 << 20 && std::io::Write::write_all(&mut stdin, chunk.as_bytes()).is_ok() {
+            written += chunk.len();
+        }
+        written
+    });
+    std::thread::sleep(Duration::from_secs(2));
+    ship.signal(Signal::TERM);
+    let ended = ship.wait();
+    let written = writer.join().unwrap();
+    assert!(written < 3 << 20, "{written}");
+    let [read, delivered, _, pending, _] = ended.lines();
+    assert!(delivered == 0 && pending > 1000 && read <= pending + 1, "{ended:?}");
+    let length = logs(10..11).len() as u64;
+    assert!(read * length > 1 << 19 && read * length < 2 << 20, "{read} lines");
+}
+
+#[test]
+fn the_environment_is_the_exporter_specification_s() {
+    let server = Capture::script([]);
+    let endpoint = server.url() + "/base/";
+    let mut ship = Ship::start_with(
+        &["--otlp"],
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &endpoint),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20s3cret,x-scope=a"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "none"),
+        ],
+    );
+    ship.feed(logs(0..1));
+    let ended = ship.end();
+    assert_eq!(ended.code, Some(0));
+    let request = &server.requests()[0];
+    assert_eq!(request.path, "/base/v1/logs");
+    assert_eq!(
+        (request.header("authorization"), request.header("x-scope")),
+        (Some("Bearer s3cret"), Some("a"))
+    );
+    assert_eq!(request.header("content-encoding"), None);
+    assert!(!ended.stderr.contains("s3cret"));
+
+    let grpc = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret")];
+    let ended = Ship::start_with(&["--otlp"], &grpc).end();
+    assert_eq!(ended.code, Some(2));
+    assert!(ended.stderr.contains("OTEL_EXPORTER_OTLP_PROTOCOL is grpc"), "{}", ended.stderr);
+    let help = Ship::start_with(&["--help"], &grpc).end();
+    assert!(!String::from_utf8_lossy(&help.stdout).contains("s3cret"));
+}

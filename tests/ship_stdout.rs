@@ -1,0 +1,174 @@
+//! `tele-ship --stdout` and readers that leave, stop reading or are full.
+
+mod support;
+
+use std::fs::OpenOptions;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use support::{Ship, poll, program};
+
+fn lines(count: usize) -> String {
+    (0..count)
+        .map(|n| format!("{{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"log\",\"body\":\"{n}\"}}\n"))
+        .collect()
+}
+
+fn start(args: &[&str], stdout: impl Into<Stdio>) -> Child {
+    let mut command = Command::new(program!("tele-ship"));
+    command.args(["--stdout", "--batch-age", "50ms"]).args(args);
+    command.stdin(Stdio::piped()).stdout(stdout).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Waits for the end and says how long it took.
+fn end(mut child: Child) -> (Output, Duration) {
+    let begin = Instant::now();
+    let ended = poll(Duration::from_secs(20), || child.try_wait().unwrap());
+    if ended.is_none() {
+        let _ = child.kill();
+    }
+    assert!(ended.is_some(), "tele-ship did not end");
+    let took = begin.elapsed();
+    (child.wait_with_output().unwrap(), took)
+}
+
+#[test]
+fn each_batch_is_a_line_of_otlp_json() {
+    let ended = Ship::run(&["--stdout", "--batch-lines", "40"], lines(100));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [100, 100, 0, 0, 0]));
+    let written: Vec<Value> =
+        ended.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let records =
+        |line: &Value| line["resourceLogs"][0]["scopeLogs"][0]["logRecords"].as_array().unwrap().clone();
+    assert_eq!(written.iter().map(|line| records(line).len()).collect::<Vec<_>>(), [40, 40, 20]);
+    let bodies = written
+        .iter()
+        .flat_map(records)
+        .map(|record| record["body"]["stringValue"].as_str().unwrap().to_owned());
+    assert!(bodies.eq((0..100).map(|n| n.to_string())));
+    // What was written can be read again.
+    let again = Ship::run(&["--stdout"], &ended.stdout);
+    assert_eq!((again.code, again.lines(), again.count("accepted_items")), (Some(0), [3, 3, 0, 0, 0], 100));
+}
+
+#[test]
+fn a_reader_that_has_enough_ends_it_well() {
+    let mut child = start(&[], Stdio::piped());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines(10).as_bytes()).unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    assert!(first.starts_with("{\"resourceLogs\""));
+    // The reader is gone, and nothing more is written; stdin stays open.
+    let (output, took) = end(child);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    drop(stdin);
+
+    let mut child = start(&[], Stdio::piped());
+    drop(child.stdout.take());
+    let _ = child.stdin.take().unwrap().write_all(lines(100_000).as_bytes());
+    assert_eq!(end(child).0.status.code(), Some(0));
+}
+
+#[test]
+fn a_full_device_is_a_failure() {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut child = start(&[], full);
+    child.stdin.take().unwrap().write_all(lines(3).as_bytes()).unwrap();
+    let (output, _) = end(child);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("No space left") && stderr.contains("3 dropped"), "{stderr}");
+}
+
+#[test]
+fn a_reader_that_has_stopped_does_not_hold_it_up() {
+    let mut child = start(&["--drain", "500ms"], Stdio::piped());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines(20_000).as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    let mut stdout = child.stdout.take().unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let (output, took) = end(child);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(took < Duration::from_secs(2) && output.status.code() == Some(1), "{took:?} {stderr}");
+    let summary = stderr.lines().find(|line| line.contains("lines read")).unwrap();
+    let pending: u64 =
+        summary.split(" + ").find_map(|part| part.strip_suffix(" pending")?.parse().ok()).unwrap();
+    let mut written = String::new();
+    stdout.read_to_string(&mut written).unwrap();
+    assert!(pending > 0 && summary.contains("20000 lines read") && written.len() < 1 << 20, "{stderr}");
+    drop(stdin);
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn a_reader_that_leaves_does_not_take_the_others_along() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("a.db");
+    let mut child = start(&["--sqlite", db.to_str().unwrap()], Stdio::piped());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines(1).as_bytes()).unwrap();
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    for _ in 0..10 {
+        stdin.write_all(lines(10).as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    drop(stdin);
+    let (output, _) = end(child);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("sqlite: 101 lines read = 101 delivered"), "{stderr}");
+}
+
+/// By util-linux's script(1), which gives it a terminal.
+#[test]
+fn on_a_terminal_a_status_line_tells_how_it_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let feed = "for i in 1 2 3 4 5; do echo {}; sleep 0.5; done";
+    let line =
+        format!("({feed}) | {} --stdout >{}/out", program!("tele-ship").display(), dir.path().display());
+    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
+    let Ok(output) = output else {
+        assert!(!support::in_ci(), "script(1) is missing");
+        return support::skip("script(1) is missing");
+    };
+    let screen = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{screen}");
+    assert!(screen.contains(" records/s · stdout: ") && screen.contains(" waiting"), "{screen}");
+    let last = screen.trim_end().rsplit('\n').next().unwrap();
+    assert!(
+        last.contains("\r\u{1b}[Ktele-ship: stdout: 5 lines read"),
+        "the status line is wiped: {screen:?}"
+    );
+}
+
+#[test]
+fn the_records_about_itself_fit_their_schema_and_add_up() {
+    let mut child = start(&["--stats", "200ms"], Stdio::piped());
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(lines(50).as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_millis(900));
+    stdin.write_all(b"nonsense\n").unwrap();
+    drop(stdin);
+    let stderr = String::from_utf8(end(child).0.stderr).unwrap();
+    let schema = Command::new(program!("tele-ship")).args(["--generate", "schema"]).output().unwrap();
+    let mut schema: Value = serde_json::from_slice(&schema.stdout).unwrap();
+    let mut schema = schema["$defs"]["ship_stats"].take();
+    schema["additionalProperties"] = false.into();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    let records: Vec<Value> = stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert!(records.len() >= 3, "{stderr}");
+    for record in &records {
+        assert!(schema.is_valid(record), "{record}");
+        let sum = |names: [&str; 5]| names.iter().map(|name| record[name].as_u64().unwrap()).sum::<u64>();
+        assert_eq!(record["read"], sum(["delivered", "rejected", "dead_lettered", "pending", "dropped"]));
+    }
+    let last = records.last().unwrap();
+    assert_eq!((&last["read"], &last["delivered"], &last["rejected"]), (&51.into(), &50.into(), &1.into()));
+}

@@ -1,0 +1,202 @@
+//! `tele-ship --otlp https://…`: whom it trusts, and how it shows who it is. Certificates are made by `openssl`.
+
+#![cfg(feature = "http")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
+use support::{Ship, in_ci, skip};
+
+const LINE: &str = "{\"kind\":\"log\",\"body\":\"x\"}\n";
+
+/// A certificate that vouches for itself, for 127.0.0.1, and its key.
+struct Identity {
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Identity {
+    fn make(dir: &Path, name: &str) -> Option<Self> {
+        let config = dir.join("openssl.cnf");
+        let text = format!(
+            "[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n[dn]\nCN = {name}\n[ext]\n\
+                    subjectAltName = IP:127.0.0.1\nbasicConstraints = critical, CA:FALSE\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let made =
+            Self { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}.key")) };
+        let output = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args(["-config".as_ref(), config.as_os_str(), "-out".as_ref(), made.certificate.as_os_str()])
+            .args(["-keyout".as_ref(), made.key.as_os_str()])
+            .output();
+        let Ok(output) = output else {
+            assert!(!in_ci(), "openssl is missing");
+            skip("openssl is missing");
+            return None;
+        };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Some(made)
+    }
+}
+
+/// A server with that identity, which wants a client to have `client`'s; gives its URL, and each request's path.
+fn serve(identity: &Identity, client: Option<&Identity>) -> (String, Receiver<String>) {
+    let certificate = |identity: &Identity| CertificateDer::from_pem_file(&identity.certificate).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().unwrap();
+    let config = match client {
+        None => config.with_no_client_auth(),
+        Some(client) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(certificate(client)).unwrap();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build().unwrap();
+            config.with_client_cert_verifier(verifier)
+        }
+    };
+    let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
+    let config = Arc::new(config.with_single_cert(vec![certificate(identity)], key).unwrap());
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // A handshake that fails is the client's refusal, which is what some tests want.
+            let _ = answer(stream, &config).map(|path| sender.send(path));
+        }
+    });
+    (url, receiver)
+}
+
+/// Takes one request and says that it is fine.
+fn answer(stream: TcpStream, config: &Arc<ServerConfig>) -> std::io::Result<String> {
+    let connection = ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
+    let mut stream = BufReader::new(StreamOwned::new(connection, stream));
+    let (mut first, mut length) = (String::new(), 0);
+    stream.read_line(&mut first)?;
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line)?;
+        match line.trim_end().to_lowercase().split_once(": ") {
+            Some(("content-length", value)) => length = value.parse().map_err(std::io::Error::other)?,
+            Some(_) => {}
+            None => break,
+        }
+    }
+    stream.read_exact(&mut vec![0; length])?;
+    stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")?;
+    stream.get_mut().conn.send_close_notify();
+    stream.get_mut().flush()?;
+    Ok(first)
+}
+
+/// Ships one line, and ends after two seconds if it does not arrive.
+fn ship(args: &[&str], variables: &[(&str, &str)]) -> support::Ended {
+    let mut ship =
+        Ship::start_with(&[args, &["--drain", "100ms", "--batch-age", "10ms"]].concat(), variables);
+    ship.feed(LINE);
+    drop(ship.take_stdin());
+    let pid = rustix::process::Pid::from_raw(ship.pid().cast_signed()).unwrap();
+    let timer = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        let _ = rustix::process::kill_process(pid, Signal::TERM);
+    });
+    let ended = ship.wait();
+    timer.join().unwrap();
+    ended
+}
+
+#[test]
+fn only_who_is_trusted_gets_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(server), Some(other)) = (Identity::make(dir.path(), "a"), Identity::make(dir.path(), "b"))
+    else {
+        return;
+    };
+    let (url, requests) = serve(&server, None);
+    let [ca, wrong] = [&server, &other].map(|identity| identity.certificate.to_str().unwrap());
+    let elsewhere = url.replace("127.0.0.1", "localhost");
+    for (args, why) in [
+        (&["--otlp", &url][..], "UnknownIssuer"),
+        (&["--otlp", &url, "--ca-file", wrong], "UnknownIssuer"),
+        (&["--otlp", &elsewhere, "--ca-file", ca], "not valid for name"),
+    ] {
+        let ended = ship(args, &[]);
+        assert_eq!((ended.code, ended.lines()), (Some(1), [1, 0, 0, 1, 0]));
+        assert!(ended.stderr.contains("certificate") && ended.stderr.contains(why), "{}", ended.stderr);
+    }
+    assert!(requests.try_recv().is_err());
+
+    let nothing = ("SSL_CERT_FILE", "/nonexistent");
+    let by_variable = ("OTEL_EXPORTER_OTLP_CERTIFICATE", ca);
+    for (args, variables) in [
+        (&["--otlp", &url, "--ca-file", ca][..], &[][..]),
+        (&["--otlp", &url, "--ca-file", ca], &[nothing]),
+        (&["--otlp", &url], &[by_variable]),
+    ] {
+        let ended = ship(args, variables);
+        assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+        assert_eq!(requests.recv_timeout(Duration::from_secs(5)).unwrap(), "POST /v1/logs HTTP/1.1\r\n");
+    }
+}
+
+#[test]
+fn a_client_shows_its_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(server), Some(client)) = (Identity::make(dir.path(), "a"), Identity::make(dir.path(), "b"))
+    else {
+        return;
+    };
+    let (url, requests) = serve(&server, Some(&client));
+    let args = ["--otlp", &url, "--ca-file", server.certificate.to_str().unwrap()];
+    assert_eq!(ship(&args, &[]).lines(), [1, 0, 0, 1, 0]);
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let (certificate, key) = (path(&client.certificate), path(&client.key));
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate.as_str()),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", &key),
+    ];
+    let ended = ship(&args, &variables);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+    assert!(requests.recv_timeout(Duration::from_secs(5)).is_ok());
+}
+
+#[test]
+fn files_that_are_missing_or_no_certificates_are_mistakes() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("empty.pem");
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n").unwrap();
+    for path in ["/nonexistent.pem", file.to_str().unwrap()] {
+        let ended = Ship::start(&["--otlp", "https://127.0.0.1:1", "--ca-file", path]).wait();
+        assert!(ended.code == Some(2) && ended.stderr.contains(path), "{}", ended.stderr);
+    }
+    // Where nothing is encrypted, nobody asks for certificates.
+    let server = support::Capture::script([]);
+    let mut ship = Ship::start_with(&["--otlp", &server.url()], &[("SSL_CERT_FILE", "/nonexistent")]);
+    ship.feed(LINE);
+    assert_eq!(ship.end().code, Some(0));
+}

@@ -1,0 +1,294 @@
+//! An HTTP/1.1 server on loopback that keeps every request and answers by a script: statuses, headers, bodies,
+//! delays, connections cut short, silence. Standard library only, so that it owes nothing to what it tests.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// One request as it came.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// `POST`.
+    pub method: String,
+    /// The path with its query: `/v1/metrics`.
+    pub path: String,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    /// The body as sent, compressed where the sender compressed it.
+    pub body: Vec<u8>,
+    /// When the body was complete.
+    pub at: Instant,
+}
+
+impl Request {
+    /// A header by its lower-case name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body, decompressed where `content-encoding` is gzip.
+    pub fn plain(&self) -> Vec<u8> {
+        if self.header("content-encoding") != Some("gzip") {
+            return self.body.clone();
+        }
+        let mut plain = Vec::new();
+        flate2::read::MultiGzDecoder::new(&*self.body).read_to_end(&mut plain).expect("a gzip body");
+        plain
+    }
+}
+
+/// What to answer. `Answer::status(429).header("Retry-After", "2")`.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    delay: Duration,
+    ending: Ending,
+}
+
+#[derive(Clone, Debug)]
+enum Ending {
+    Whole,
+    CutAfter(usize),
+    Hangup,
+    Silence,
+}
+
+impl Answer {
+    /// This status and an empty body.
+    pub fn status(status: u16) -> Self {
+        Self { status, headers: vec![], body: vec![], delay: Duration::ZERO, ending: Ending::Whole }
+    }
+
+    /// 200 with an empty body: to OTLP, all accepted.
+    pub fn ok() -> Self {
+        Self::status(200)
+    }
+
+    /// Closes the connection after the request, with no answer.
+    pub fn hangup() -> Self {
+        Self { ending: Ending::Hangup, ..Self::ok() }
+    }
+
+    /// Never answers; the connection stays open until the other side leaves or the server is dropped.
+    pub fn silence() -> Self {
+        Self { ending: Ending::Silence, ..Self::ok() }
+    }
+
+    /// Adds a header.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Sets the body; `content-length` follows it.
+    pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self
+    }
+
+    /// Waits this long before it answers.
+    pub fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// Closes the connection after so many bytes of the body, all of which the head promised.
+    pub fn cut_after(mut self, bytes: usize) -> Self {
+        self.ending = Ending::CutAfter(bytes);
+        self
+    }
+
+    /// Writes it; false when the connection is over.
+    fn send(&self, stream: &mut TcpStream) -> io::Result<bool> {
+        thread::sleep(self.delay);
+        let sent = match self.ending {
+            Ending::Hangup => return Ok(false),
+            // Read until the other side leaves, or `Capture` shuts the connection.
+            Ending::Silence => return io::copy(stream, &mut io::sink()).map(|_| false),
+            Ending::CutAfter(bytes) => bytes.min(self.body.len()),
+            Ending::Whole => self.body.len(),
+        };
+        let mut text = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", self.status, self.body.len());
+        for (name, value) in &self.headers {
+            text += &format!("{name}: {value}\r\n");
+        }
+        stream.write_all(text.as_bytes())?;
+        stream.write_all(b"\r\n")?;
+        stream.write_all(&self.body[..sent])?;
+        Ok(matches!(self.ending, Ending::Whole))
+    }
+}
+
+type Script = Box<dyn FnMut(&Request) -> Answer + Send>;
+
+/// A running server; stops when dropped.
+pub struct Capture {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    arrived: Condvar,
+}
+
+struct State {
+    script: Script,
+    requests: Vec<Request>,
+    connections: Vec<TcpStream>,
+    stopped: bool,
+}
+
+impl Capture {
+    /// Answers with these, in turn, then always 200 with an empty body.
+    pub fn script(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let mut answers = answers.into_iter().collect::<Vec<_>>().into_iter();
+        Self::with(move |_| answers.next().unwrap_or_else(Answer::ok))
+    }
+
+    /// Answers with what the function makes of each request. It runs under the server's lock: no waiting in it.
+    pub fn with(script: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
+        Self::on(0, script)
+    }
+
+    /// The same on a port of one's own choice; 0 is any.
+    ///
+    /// # Panics
+    /// When the port is taken.
+    pub fn on(port: u16, script: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port on loopback");
+        let address = listener.local_addr().expect("the bound address");
+        let state = State { script: Box::new(script), requests: vec![], connections: vec![], stopped: false };
+        let shared = Arc::new(Shared { state: Mutex::new(state), arrived: Condvar::new() });
+        let thread = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || shared.accept(&listener)
+        });
+        Self { address, shared, thread: Some(thread) }
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Every request so far, in the order in which they were complete.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.lock().requests.clone()
+    }
+
+    /// How many connections were made to it.
+    pub fn connections(&self) -> usize {
+        self.shared.lock().connections.len()
+    }
+
+    /// Waits for at least so many requests and gives all there are.
+    ///
+    /// # Panics
+    /// When they have not come within `limit`.
+    pub fn wait(&self, count: usize, limit: Duration) -> Vec<Request> {
+        let too_few = |state: &mut State| state.requests.len() < count;
+        let waited = self.shared.arrived.wait_timeout_while(self.shared.lock(), limit, too_few);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let got = state.requests.len();
+        assert!(got >= count, "{got} of {count} requests came within {limit:?}");
+        state.requests.clone()
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.stopped = true;
+            for connection in state.connections.drain(..) {
+                // Fails where the other side has left.
+                let _ = connection.shutdown(Shutdown::Both);
+            }
+        }
+        // Wakes `accept`, which then sees that it is over.
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn accept(self: &Arc<Self>, listener: &TcpListener) {
+        for stream in listener.incoming().flatten() {
+            let mut state = self.lock();
+            if state.stopped {
+                return;
+            }
+            state.connections.extend(stream.try_clone());
+            let shared = Arc::clone(self);
+            // An error is the other side's leaving, which is its right.
+            thread::spawn(move || shared.serve(stream));
+        }
+    }
+
+    fn serve(&self, mut stream: TcpStream) -> io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        while let Some(request) = read_request(&mut reader)? {
+            let last = request.header("connection") == Some("close");
+            let answer = {
+                let mut state = self.lock();
+                let answer = (state.script)(&request);
+                state.requests.push(request);
+                answer
+            };
+            self.arrived.notify_all();
+            if !answer.send(&mut stream)? || last {
+                break;
+            }
+        }
+        stream.shutdown(Shutdown::Both)
+    }
+}
+
+/// The next request of a connection; `None` at its end.
+fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
+    let first = read_line(reader)?;
+    let mut words = first.split(' ').map(str::to_owned);
+    let (Some(method), Some(path)) = (words.next(), words.next()) else { return Ok(None) };
+    let mut headers = vec![];
+    loop {
+        let line = read_line(reader)?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+    let mut request = Request { method, path, headers, body: vec![], at: Instant::now() };
+    if request.header("transfer-encoding") == Some("chunked") {
+        while let size @ 1.. = usize::from_str_radix(&read_line(reader)?, 16).map_err(io::Error::other)? {
+            read_exactly(reader, size, &mut request.body)?;
+            read_line(reader)?;
+        }
+        read_line(reader)?;
+    } else if let Some(length) = request.header("content-length") {
+        let length = length.parse().map_err(io::Error::other)?;
+        read_exactly(reader, length, &mut request.body)?;
+    }
+    request.at = Instant::now();
+    Ok(Some(request))
+}
+
+fn read_line(reader: &mut impl BufRead) -> io::Result<String> {
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    Ok(line.trim_end().to_owned())
+}
+
+fn read_exactly(reader: &mut impl BufRead, length: usize, into: &mut Vec<u8>) -> io::Result<()> {
+    let got = reader.by_ref().take(length as u64).read_to_end(into)?;
+    if got == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}

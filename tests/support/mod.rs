@@ -1,0 +1,115 @@
+//! What the black-box tests share: the built programs, the machine's means (root, Python, samples), a real
+//! OpenTelemetry Collector, and an HTTP server that answers by a script.
+//!
+//! Used as `mod support;`. `scripts/test` gives the environment: `TELEPIPE_PYTHON`, a Python with psutil and
+//! opentelemetry-proto; `TELEPIPE_OTELCOL`, the Collector; `TELEPIPE_LONG=1` for the long tier. A plain
+//! `cargo test` has none of these, and such tests then say that they are skipped; where `CI` is set they fail.
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    reason = "each test file uses its own part of this module"
+)]
+
+mod capture;
+mod collector;
+pub mod records;
+mod ship;
+pub mod stored;
+pub mod tables;
+
+use std::env;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+pub use capture::{Answer, Capture, Request};
+pub use collector::Collector;
+pub use ship::{Ended, Ship, time};
+
+/// The path of a built program: `program!("scrape")`.
+macro_rules! program {
+    ($name:literal) => {
+        std::path::Path::new(env!(concat!("CARGO_BIN_EXE_", $name)))
+    };
+}
+pub(crate) use program;
+
+/// Says why a test does nothing, past libtest's capturing.
+pub fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    // Fails when nobody reads stderr, to whom it would matter.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
+/// True for root. Anyone else is told that the test is skipped: `if !require_root() { return; }`.
+pub fn require_root() -> bool {
+    let root = rustix::process::geteuid().is_root();
+    if !root {
+        skip("it needs root (sudo ./scripts/test)");
+    }
+    root
+}
+
+/// True in the long tier (`scripts/test --long`); otherwise says that the test is skipped.
+pub fn require_long() -> bool {
+    let long = env::var("TELEPIPE_LONG").is_ok_and(|value| value == "1");
+    if !long {
+        skip("it takes long (./scripts/test --long)");
+    }
+    long
+}
+
+/// The path that an environment variable of `scripts/test` holds.
+///
+/// # Panics
+/// Where `CI` is set and the variable is not: a test must not disappear there.
+pub fn require_env(name: &str) -> Option<PathBuf> {
+    if let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) {
+        return Some(value.into());
+    }
+    assert!(!in_ci(), "{name} is unset, and CI leaves no test out: run it through ./scripts/test");
+    skip(&format!("{name} is unset (./scripts/test sets it)"));
+    None
+}
+
+/// True where a test that cannot run must fail instead of being skipped.
+pub fn in_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
+}
+
+/// A Python with psutil and opentelemetry-proto, ready for arguments.
+pub fn python() -> Option<Command> {
+    require_env("TELEPIPE_PYTHON").map(Command::new)
+}
+
+/// The recorded /proc and /sys trees, `../shared/samples` beside the repository, where they are present.
+pub fn samples() -> Option<PathBuf> {
+    let samples = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join("shared/samples");
+    if samples.is_dir() {
+        return Some(samples);
+    }
+    skip("there is no ../shared/samples");
+    None
+}
+
+/// Asks `done` again every 10 ms until it gives something, for at most `limit`.
+pub fn poll<T>(limit: Duration, mut done: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(value) = done() {
+            return Some(value);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A port of 127.0.0.1 that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
+    listener.local_addr().expect("the bound address").port()
+}
