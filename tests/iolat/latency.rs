@@ -4,12 +4,16 @@ use telepipe::bpf::hist::index;
 
 use serde_json::Value;
 
-use crate::machine::{LoopDisk, Measured, fio, measured, ready};
+use crate::machine::{LoopDisk, Measured, Percentile, fio, measured, ready};
 use crate::tracer::{Iolat, of};
 
 /// fio's time holds ours and the way to and from it. On a busy machine that way can be long at times: one run of a
 /// few in which both agree is enough, but in none may ours be longer.
-const RUNS: usize = 6;
+const RUNS: usize = 8;
+
+/// fio asks for completions over and over in place of sleeping: to wake up from an idle CPU takes a virtual machine
+/// tens of microseconds, which are no part of the request.
+const AWAKE: [&str; 3] = ["--ioengine=libaio", "--iodepth=1", "--iodepth_batch_complete_min=0"];
 
 struct Ours {
     p50: f64,
@@ -24,15 +28,17 @@ fn ours(records: &[Value], op: &str) -> Ours {
     Ours { p50: nanos("p50_us"), p99: nanos("p99_us"), max: nanos("max_us") }
 }
 
-/// Within 10 % or 10 µs.
-fn close(ours: f64, theirs: f64) -> bool {
-    (ours - theirs).abs() <= (theirs * 0.1).max(10_000.0)
+/// Within 10 % or 10 µs of fio's time of completion, which begins when the submission has returned, or of its
+/// whole time, which begins before it: the request begins in between.
+fn close(ours: f64, fio: Percentile) -> bool {
+    let near = |theirs: f64| (ours - theirs).abs() <= (theirs * 0.1).max(10_000.0);
+    near(fio.completion) || near(fio.whole)
 }
 
 fn check(ours: &Ours, fio: &Measured) -> bool {
     assert!(ours.max <= fio.longest, "the longest took {} ns, fio saw none above {}", ours.max, fio.longest);
     // Both round to buckets.
-    assert!(ours.p50 <= fio.p50 * 1.03 + 2000.0, "p50 {} ns, fio {}", ours.p50, fio.p50);
+    assert!(ours.p50 <= fio.p50.whole * 1.03 + 2000.0, "p50 {} ns, fio {:?}", ours.p50, fio.p50);
     close(ours.p50, fio.p50) && close(ours.p99, fio.p99)
 }
 
@@ -51,7 +57,7 @@ fn like_fio(args: &[&str], ops: &[&str]) {
             return;
         }
         seen.extend(
-            pairs.iter().map(|(a, b)| format!("p50 {} / {}, p99 {} / {}", a.p50, b.p50, a.p99, b.p99)),
+            pairs.iter().map(|(a, b)| format!("p50 {} / {:?}, p99 {} / {:?}", a.p50, b.p50, a.p99, b.p99)),
         );
     }
     panic!("never within 10 % or 10 us of fio, ours / fio in ns: {seen:#?}");
@@ -59,19 +65,19 @@ fn like_fio(args: &[&str], ops: &[&str]) {
 
 #[test]
 fn reads_one_at_a_time() {
-    like_fio(&["--rw=randread", "--bs=64k", "--ioengine=psync", "--size=24m", "--loops=4"], &["read"]);
+    like_fio(&[&["--rw=randread", "--bs=64k", "--size=24m", "--loops=4"], &AWAKE[..]].concat(), &["read"]);
 }
 
 #[test]
 fn writes_one_at_a_time() {
-    like_fio(&["--rw=randwrite", "--bs=64k", "--ioengine=psync", "--size=24m", "--loops=4"], &["write"]);
+    like_fio(&[&["--rw=randwrite", "--bs=64k", "--size=24m", "--loops=4"], &AWAKE[..]].concat(), &["write"]);
 }
 
 /// Also the test of the kernel's habit to read the clock once for all requests of a batch: libaio hands them over
 /// one by one, so that each has its own time.
 #[test]
 fn thirty_two_at_a_time() {
-    let args = ["--rw=randread", "--bs=16k", "--ioengine=libaio", "--iodepth=32", "--size=24m", "--loops=4"];
+    let args = ["--rw=randread", "--bs=64k", "--ioengine=libaio", "--iodepth=32", "--size=24m", "--loops=4"];
     like_fio(&args, &["read"]);
 }
 

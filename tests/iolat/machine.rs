@@ -113,21 +113,35 @@ impl Diskstats {
     }
 }
 
+/// From the return of the submission, and from before it; in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Percentile {
+    pub completion: f64,
+    pub whole: f64,
+}
+
 /// What fio measured of reads or writes, in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     pub requests: u64,
     pub bytes: u64,
-    pub p50: f64,
-    pub p99: f64,
+    pub p50: Percentile,
+    pub p99: Percentile,
     pub longest: f64,
 }
 
 /// Runs one fio job. It has priority over everything else, so that what it measures is the I/O and not the wait for
 /// a CPU of a busy machine.
 pub fn fio(target: &str, args: &[&str]) -> Value {
-    let own =
-        ["--name=job", "--direct=1", "--output-format=json", "--percentile_list=50:99", "--randrepeat=1"];
+    let own = [
+        "--name=job",
+        "--direct=1",
+        "--output-format=json",
+        "--percentile_list=50:99",
+        "--clat_percentiles=1",
+        "--lat_percentiles=1",
+        "--randrepeat=1",
+    ];
     let fio: Vec<_> = ["fio"].iter().chain(&own).chain(args).map(|arg| (*arg).to_owned()).collect();
     let mut command = Command::new("chrt");
     command.args(["-f", "50"]).args(fio).arg(format!("--filename={target}"));
@@ -141,7 +155,8 @@ pub fn fio(target: &str, args: &[&str]) -> Value {
 /// One side (`read` or `write`) of what fio says.
 pub fn measured(job: &Value, side: &str) -> Measured {
     let side = &job[side];
-    let percentile = |name: &str| side["clat_ns"]["percentile"][name].as_f64().unwrap_or(0.0);
+    let of = |time: &str, name: &str| side[time]["percentile"][name].as_f64().unwrap_or(0.0);
+    let percentile = |name| Percentile { completion: of("clat_ns", name), whole: of("lat_ns", name) };
     Measured {
         requests: side["total_ios"].as_u64().unwrap(),
         bytes: side["io_bytes"].as_u64().unwrap(),
