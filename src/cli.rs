@@ -137,8 +137,10 @@ impl Common {
             return host.clone();
         }
         if self.foreign() {
-            let path = self.proc_root.join("sys/kernel/hostname");
-            let text = std::fs::read(path).unwrap_or_else(|_| b"unknown".into());
+            // Of /proc itself it would be this machine's.
+            let recorded = (self.proc_root != Path::new("/proc"))
+                .then(|| std::fs::read(self.proc_root.join("sys/kernel/hostname")).ok());
+            let text = recorded.flatten().unwrap_or_else(|| b"unknown".into());
             return String::from_utf8_lossy(&text).trim().to_owned();
         }
         this_host()

@@ -179,7 +179,7 @@ fn iolat_arrives_whole_bucket_for_bucket() {
     let all = points(&stored);
     let reads =
         |name: &&support::stored::Name| name.attributes.iter().any(|pair| pair == "disk.io.direction=read");
-    let total = all.keys().filter(reads).filter(|name| name.metric == "telepipe.block.duration");
+    let total = all.keys().filter(reads).filter(|name| name.metric == "linux.block.duration");
     assert!(total.count() >= 3 && count > 15, "{count} points");
     let histogram = |points: &Vec<support::stored::Point>| points[0].shape == "exponentialHistogram";
     assert!(all.values().filter(|points| histogram(points)).all(|points| points[0].unit == "ns"));

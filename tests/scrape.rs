@@ -292,3 +292,27 @@ fn a_reader_that_does_not_read_cannot_keep_it() {
     let whole = written.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     parse(&written[..whole]);
 }
+
+/// What it says that it reads is what it holds open.
+#[test]
+fn verbose_says_what_is_read() {
+    let mut child = start(&["-v", "-i", "100ms", "--only", "load,memory,cpu,kernel"]);
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut told: Vec<_> = lines.by_ref().take(3).collect();
+    let files = std::fs::read_dir(format!("/proc/{}/fd", child.id())).unwrap();
+    let open: Vec<_> = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok()).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "scrape: cpu, kernel: /proc/stat and /proc/uptime",
+            "scrape: load: /proc/loadavg",
+            "scrape: memory: /proc/meminfo"
+        ]
+    );
+    for path in ["/proc/stat", "/proc/uptime", "/proc/loadavg", "/proc/meminfo"] {
+        assert!(open.iter().any(|file| file.as_os_str() == path), "{path} is not among {open:?}");
+    }
+}

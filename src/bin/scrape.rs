@@ -19,6 +19,7 @@ use telepipe::record::{
     CPU, DISK, FILESYSTEM, HOST, INTERFACE, KERNEL, Kind, LOAD, LOST, MEMORY, METRIC, NETDEV, PAGING,
     PRESSURE, PROCESS, PROCESSES, Reason, SNAPSHOT, SOCKETS, STATUS, TCP, UDP,
 };
+use telepipe::say::say;
 use telepipe::stop::Stop;
 use telepipe::ticker::Ticker;
 
@@ -199,6 +200,15 @@ impl Scrape {
         }
     }
 
+    /// Says how the kinds that are wanted are measured.
+    fn tell_methods(&self, sources: &[Box<dyn Collector>]) {
+        for source in sources {
+            let kinds = source.kinds().iter().filter(|kind| self.wants(kind)).map(|kind| kind.name);
+            let kinds: Vec<_> = kinds.collect();
+            say(format_args!("{}: {}", kinds.join(", "), source.method()));
+        }
+    }
+
     /// Asks every source at every tick.
     fn sample(&self, sources: &mut [Box<dyn Collector>], roots: &Roots, stop: &Stop) -> Result<()> {
         let mut out = self.common.emitter()?;
@@ -226,6 +236,9 @@ impl Scrape {
                 source.collect(&sample, &mut out)?;
             }
             out.flush()?;
+            if self.common.verbose && interval.is_none() {
+                self.tell_methods(sources);
+            }
         }
         out.finish(self.common.verbose)
     }

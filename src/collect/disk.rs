@@ -54,6 +54,11 @@ impl Collector for DiskCollector {
         &[&DISK]
     }
 
+    fn method(&self) -> String {
+        let way = if self.gathered.is_empty() { "" } else { ", which is missing: the stat files of sysfs" };
+        format!("{}{way}; what a device is from {}", self.path, self.sys.join("block").display())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let Self { path, source, sys, gathered, slots } = self;
         let text = match source.read() {

@@ -46,6 +46,13 @@ impl Collector for FilesystemCollector {
         &[&FILESYSTEM]
     }
 
+    fn method(&self) -> String {
+        let Self { list, foreign, .. } = self;
+        let space =
+            if *foreign { "nothing, as it is another machine's" } else { "statvfs, half a second each" };
+        format!("mounts from {}; their space by {space}", list.path().display())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         if !sample.wants(&FILESYSTEM) {
             return Ok(());

@@ -27,6 +27,15 @@ impl Collector for HostCollector {
         &[&HOST]
     }
 
+    fn method(&self) -> String {
+        let Roots { proc, sys, .. } = &self.0;
+        format!(
+            "uname, {}, and DMI, topology and cpufreq of {}",
+            proc.join("cpuinfo").display(),
+            sys.display()
+        )
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         if !sample.inventory || !sample.wants(&HOST) {
             return Ok(());

@@ -35,6 +35,12 @@ impl Collector for InetCollector {
         &[&TCP, &UDP]
     }
 
+    fn method(&self) -> String {
+        let Self { snmp, snmp6, netstat, sockets } = self;
+        let [snmp, snmp6, netstat] = [snmp, snmp6, netstat].map(|source| source.path().display());
+        format!("{snmp}, {snmp6}, {netstat}; sockets by state from {}", sockets.method())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let (mut tcp, mut udp) = (Tcp::default(), Udp::default());
         if (sample.wants(&TCP) || sample.wants(&UDP))

@@ -44,6 +44,13 @@ impl Collector for InterfaceCollector {
         &[&INTERFACE]
     }
 
+    fn method(&self) -> String {
+        let Roots { proc, sys, foreign } = &self.0;
+        let addresses = if *foreign { "" } else { "addresses by getifaddrs, " };
+        let (class, route) = (sys.join("class/net"), proc.join("net/route"));
+        format!("{addresses}{} and {}", class.display(), route.display())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         if !sample.inventory || !sample.wants(&INTERFACE) {
             return Ok(());

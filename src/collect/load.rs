@@ -22,6 +22,10 @@ impl Collector for LoadCollector {
         &[&LOAD]
     }
 
+    fn method(&self) -> String {
+        self.0.path().display().to_string()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let Some(bytes) = self.0.read_or_tell(sample.ts, out)? else { return Ok(()) };
         match parse(bytes) {

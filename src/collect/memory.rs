@@ -22,6 +22,10 @@ impl Collector for MemoryCollector {
         &[&MEMORY]
     }
 
+    fn method(&self) -> String {
+        self.0.path().display().to_string()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         if !sample.wants(&MEMORY) {
             return Ok(());

@@ -172,6 +172,9 @@ pub trait Collector {
     /// The kinds it can write; it is dropped if none is wanted.
     fn kinds(&self) -> &'static [&'static Kind];
 
+    /// What it reads, and how, as a person wants to know it: for `--verbose`, after the first sample.
+    fn method(&self) -> String;
+
     /// Reads and emits.
     ///
     /// # Errors

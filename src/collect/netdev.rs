@@ -62,6 +62,10 @@ impl Collector for NetdevCollector {
         &[&NETDEV]
     }
 
+    fn method(&self) -> String {
+        format!("{}; what is virtual from {}", self.source.path().display(), self.class.display())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let Some(text) = self.source.read_or_tell(sample.ts, out)? else {
             self.slots.miss();

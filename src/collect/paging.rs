@@ -25,6 +25,10 @@ impl Collector for PagingCollector {
         &[&PAGING]
     }
 
+    fn method(&self) -> String {
+        self.source.path().display().to_string()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         // Only the sample just before counts: no rate across one that failed.
         let before = std::mem::take(&mut self.before);

@@ -37,6 +37,10 @@ impl Collector for PressureCollector {
         &[&PRESSURE]
     }
 
+    fn method(&self) -> String {
+        self.folder.display().to_string()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         for (resource, source, stalls) in &mut self.resources {
             // Only the sample just before counts: no ratio across one that failed.

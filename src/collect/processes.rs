@@ -123,6 +123,10 @@ impl Collector for ProcessesCollector {
         &[&PROCESSES, &PROCESS]
     }
 
+    fn method(&self) -> String {
+        format!("stat, status and cgroup of every process in {}", self.proc.display())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let found = match self.walk() {
             Ok(found) => found,

@@ -31,6 +31,10 @@ impl Collector for SocketsCollector {
         &[&SOCKETS]
     }
 
+    fn method(&self) -> String {
+        format!("{} and {}", self.ipv4.path().display(), self.ipv6.path().display())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         if !sample.wants(&SOCKETS) {
             return Ok(());

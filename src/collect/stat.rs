@@ -81,6 +81,10 @@ impl Collector for StatCollector {
         &[&CPU, &KERNEL]
     }
 
+    fn method(&self) -> String {
+        format!("{} and {}", self.stat.path().display(), self.uptime.path().display())
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         // Only the sample just before counts: what was away has no rates when it is back.
         let before = std::mem::take(&mut self.cpus);

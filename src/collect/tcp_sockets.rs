@@ -33,6 +33,14 @@ impl TcpSockets {
         Self { diag, tcp: source("tcp"), tcp6: source("tcp6") }
     }
 
+    /// Which way it is.
+    pub fn method(&self) -> String {
+        match self.diag {
+            Diag::Never => format!("{} and {}", self.tcp.path().display(), self.tcp6.path().display()),
+            Diag::Untried | Diag::Open(_) => "netlink sock_diag".into(),
+        }
+    }
+
     /// Fills in the two fields of sockets by state.
     ///
     /// # Errors

@@ -110,11 +110,11 @@ pub const IO: Kind = Kind::metrics::<Io>(
     "Latency of the block I/O that ended in an interval, by device and operation",
     Temporality::Delta,
     &[
-        Metric::histogram("buckets", "telepipe.block.duration"),
-        Metric::histogram("device_buckets", "telepipe.block.device.duration"),
-        Metric::histogram("queue_buckets", "telepipe.block.queue.duration"),
-        Metric::counter("bytes", "telepipe.block.io", "By"),
-        Metric::counter("errors", "telepipe.block.errors", "{error}"),
+        Metric::histogram("buckets", "linux.block.duration"),
+        Metric::histogram("device_buckets", "linux.block.device.duration"),
+        Metric::histogram("queue_buckets", "linux.block.queue.duration"),
+        Metric::counter("bytes", "linux.block.io", "By"),
+        Metric::counter("errors", "linux.block.errors", "{error}"),
     ],
 )
 .about(&[("device", "system.device"), ("op", "disk.io.direction")]);

@@ -119,6 +119,7 @@ fn records_agree_with_themselves_while_the_kernel_counts() {
             "--runtime=2",
             "--time_based",
             "--size=16m",
+            "--rate_iops=12000", // no more than the event log holds
         ],
     );
     let kernel = Diskstats::read(&disk.name).since(before);

@@ -42,6 +42,10 @@ impl Collector for Foreign {
         &[&HOST, &INTERFACE, &CPU, &LOAD, &MEMORY, &FILESYSTEM, &NETDEV]
     }
 
+    fn method(&self) -> String {
+        "nothing: recorded trees are read on Linux only".into()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let detail = "recorded /proc and /sys trees are read on Linux only";
         out.status(sample.ts, "--proc-root", Reason::Unsupported, detail)

@@ -29,6 +29,10 @@ impl Collector for NetworksCollector {
         &[&INTERFACE, &NETDEV]
     }
 
+    fn method(&self) -> String {
+        "getifaddrs and sysctl, by the sysinfo crate".into()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         self.networks.refresh(true);
         let mut networks: Vec<_> = self.networks.iter().collect();

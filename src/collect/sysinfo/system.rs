@@ -72,6 +72,10 @@ impl Collector for SystemCollector {
         &[&HOST, &CPU, &LOAD, &MEMORY]
     }
 
+    fn method(&self) -> String {
+        "sysctl and host_statistics64, by the sysinfo crate".into()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let cpus = self.cpus(sample);
         if sample.inventory && sample.wants(&HOST) {

@@ -119,6 +119,10 @@ impl Collector for VolumesCollector {
         &[&FILESYSTEM]
     }
 
+    fn method(&self) -> String {
+        "getmntinfo and statfs, by the sysinfo crate".into()
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         if !sample.wants(&FILESYSTEM) {
             return Ok(());

@@ -93,6 +93,11 @@ impl Collector for UrlCollector {
         super::KINDS
     }
 
+    fn method(&self) -> String {
+        let urls: Vec<_> = self.targets.iter().map(|target| target.endpoint.url.as_str()).collect();
+        format!("GET {}", urls.join(", "))
+    }
+
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let Self { runtime: Some(runtime), client, targets, stop } = self else { return Ok(()) };
         if !sample.write {
