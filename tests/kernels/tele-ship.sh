@@ -15,7 +15,7 @@ arrived() { # NAME LINES ACCOUNT…
 }
 
 fresh null_blk nr_devices=1 irqmode=2 completion_nsec=2000000
-direct /dev/nullb0 read 400 4096 >/dev/null &
+direct /dev/nullb0 read 20000 4096 >/dev/null & # longer than iolat takes, however slow the machine is
 iolat -i 300ms -n 3 | tee /tmp/lines | tele-ship --stdout >/tmp/otlp 2>/tmp/err
 kill $!
 arrived iolat-stdout "$(wc -l </tmp/lines)" $(account /tmp/err)
