@@ -71,6 +71,46 @@ struct device {
 	__u32 devt;
 };
 
+/* include/linux/sched.h, and what it refers to */
+struct pid;
+
+struct signal_struct { /* include/linux/sched/signal.h */
+	struct pid *pids[4];
+};
+
+struct cred { /* include/linux/cred.h */
+	struct {
+		__u32 val;
+	} uid;
+};
+
+struct kernfs_node { /* include/linux/kernfs.h */
+	__u64 id;
+};
+
+struct cgroup_subsys_state { /* include/linux/cgroup-defs.h */
+	struct cgroup *cgroup;
+	struct cgroup_subsys_state *parent;
+};
+
+struct cgroup {
+	struct cgroup_subsys_state self;
+	struct kernfs_node *kn;
+};
+
+struct css_set {
+	struct cgroup *dfl_cgrp;
+};
+
+struct task_struct {
+	__s32 pid;
+	__s32 tgid;
+	struct cred *cred;
+	char comm[16];
+	struct signal_struct *signal;
+	struct css_set *cgroups;
+};
+
 /* include/linux/blk-mq.h */
 struct request {
 	struct request_queue *q;

@@ -9,6 +9,9 @@
 #include "kernel.h"
 
 #define COMM_LEN 16
+#define MAX_PIDS 16
+#define MAX_DEPTH 32 /* of cgroups */
+#define PIDTYPE_PGID 2
 
 /* As src/bpf/task.rs reads it. */
 struct task_id {
@@ -21,37 +24,115 @@ struct task_id {
 };
 
 const volatile bool tell_all; /* user and cgroup too, not only process and name */
-const volatile bool want_pid;
-const volatile __u32 wanted_pid;
+const volatile __u32 want_pids; /* how many of wanted_pids */
+const volatile __u32 wanted_pids[MAX_PIDS];
 const volatile bool want_uid;
 const volatile __u32 wanted_uid;
 const volatile bool want_cgroup;
-const volatile __u64 wanted_cgroup;
+const volatile __u64 wanted_cgroup; /* it, and all below it */
 const volatile bool want_comm;
 const volatile __u64 wanted_comm[COMM_LEN / 8]; /* padded with zeros, as the kernel does */
+const volatile bool leave_out_self;
+
+/* The tracer's own process group, by its struct pid; told by the program in self.h. */
+__u64 own_group;
+
+static __always_inline __u64 group_of(struct task_struct *task, bool direct)
+{
+	struct signal_struct *signal = READ(direct, task, signal);
+
+	return (__u64)READ(direct, signal, pids[PIDTYPE_PGID]);
+}
+
+static __always_inline bool pid_wanted(__u32 pid)
+{
+	for (__u32 i = 0; i < MAX_PIDS; i++)
+		if (i < want_pids && wanted_pids[i] == pid)
+			return true;
+	return false;
+}
+
+static __always_inline bool comm_wanted(struct task_struct *task)
+{
+	__u64 comm[COMM_LEN / 8] = {};
+
+	bpf_core_read(comm, COMM_LEN, &task->comm);
+	return comm[0] == wanted_comm[0] && comm[1] == wanted_comm[1];
+}
+
+static __always_inline __u64 cgroup_id_of(struct cgroup *cgroup, bool direct)
+{
+	struct kernfs_node *node = READ(direct, cgroup, kn);
+
+	return READ(direct, node, id);
+}
+
+static __always_inline struct cgroup *cgroup_of(struct task_struct *task, bool direct)
+{
+	struct css_set *set = READ(direct, task, cgroups);
+
+	return READ(direct, set, dfl_cgrp);
+}
+
+/* Whether the task is in the cgroup that was asked for, or in one below it. */
+static __always_inline bool cgroup_wanted(struct task_struct *task, bool direct)
+{
+	struct cgroup *cgroup = cgroup_of(task, direct);
+
+	for (int i = 0; i < MAX_DEPTH && cgroup; i++) {
+		struct cgroup_subsys_state *above;
+
+		if (cgroup_id_of(cgroup, direct) == wanted_cgroup)
+			return true;
+		above = READ(direct, cgroup, self.parent);
+		if (!above)
+			return false;
+		cgroup = READ(direct, above, cgroup);
+	}
+	return false;
+}
+
+/* Whether a task, the current one or another, is one that was asked for. */
+static __always_inline bool task_asked_for(struct task_struct *task, bool direct)
+{
+	if (leave_out_self && group_of(task, direct) == own_group)
+		return false;
+	if (want_pids && !pid_wanted(READ(direct, task, tgid)))
+		return false;
+	if (want_uid) {
+		struct cred *cred = READ(direct, task, cred);
+
+		if (READ(direct, cred, uid.val) != wanted_uid)
+			return false;
+	}
+	if (want_cgroup && !cgroup_wanted(task, direct))
+		return false;
+	return !want_comm || comm_wanted(task);
+}
+
+/* Describes a task, the current one or another. */
+static __always_inline void task_describe(struct task_id *id, struct task_struct *task, bool direct)
+{
+	id->pid = READ(direct, task, tgid);
+	id->tid = READ(direct, task, pid);
+	if (tell_all) {
+		struct cred *cred = READ(direct, task, cred);
+
+		id->uid = READ(direct, cred, uid.val);
+		id->cgroup_id = cgroup_id_of(cgroup_of(task, direct), direct);
+	}
+	bpf_core_read(id->comm, COMM_LEN, &task->comm);
+	id->known = 1;
+}
 
 /* Describes the current task; false if it was not asked for. */
-static __always_inline bool task_wanted(struct task_id *task)
+static __always_inline bool task_wanted(struct task_id *id)
 {
-	__u64 pid_tgid = bpf_get_current_pid_tgid();
-	const __u64 *comm = (const __u64 *)task->comm;
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 
-	task->pid = pid_tgid >> 32;
-	task->tid = (__u32)pid_tgid;
-	if (want_pid && task->pid != wanted_pid)
+	if (!task_asked_for(task, false))
 		return false;
-	if (want_uid || tell_all)
-		task->uid = (__u32)bpf_get_current_uid_gid();
-	if (want_uid && task->uid != wanted_uid)
-		return false;
-	if (want_cgroup || tell_all)
-		task->cgroup_id = bpf_get_current_cgroup_id();
-	if (want_cgroup && task->cgroup_id != wanted_cgroup)
-		return false;
-	bpf_get_current_comm(task->comm, COMM_LEN);
-	if (want_comm && (comm[0] != wanted_comm[0] || comm[1] != wanted_comm[1]))
-		return false;
-	task->known = 1;
+	task_describe(id, task, false);
 	return true;
 }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use libbpf_rs::{ProgramInput, ProgramMut};
 
+use super::load::explain;
 use crate::cli::Usage;
 
 /// The longest name of a task, and its closing zero.
@@ -37,12 +39,15 @@ impl TaskId {
     }
 }
 
+/// How many processes can be asked for.
+pub const MAX_PIDS: usize = 16;
+
 /// The options of every tracer that choose tasks; all must hold.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TaskFilter {
-    /// Only this process
-    #[arg(long, value_name = "PID")]
-    pub pid: Option<u32>,
+    /// Only this process, with all its threads; may be given more than once
+    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    pub pid: Vec<u32>,
 
     /// Only threads of this name (the kernel keeps 15 bytes of it)
     #[arg(long, value_name = "NAME")]
@@ -52,7 +57,7 @@ pub struct TaskFilter {
     #[arg(long, value_name = "UID")]
     pub uid: Option<u32>,
 
-    /// Only this cgroup (v2): its folder, or its id
+    /// Only this cgroup (v2) and those below it: its folder, or its id
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
 }
@@ -60,7 +65,20 @@ pub struct TaskFilter {
 impl TaskFilter {
     /// Whether any filter is on.
     pub fn is_on(&self) -> bool {
-        self.pid.is_some() || self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some()
+        !self.pid.is_empty() || self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some()
+    }
+
+    /// The processes, padded with zeros, for `wanted_pids`.
+    ///
+    /// # Errors
+    /// [`Usage`] if there are more than [`MAX_PIDS`].
+    pub fn pids(&self) -> Result<[u32; MAX_PIDS]> {
+        let mut padded = [0; MAX_PIDS];
+        let places = padded.get_mut(..self.pid.len());
+        places
+            .ok_or_else(|| Usage(format!("--pid: at most {MAX_PIDS} processes")))?
+            .copy_from_slice(&self.pid);
+        Ok(padded)
     }
 
     /// The name as the kernel holds it: two words, padded with zeros.
@@ -89,6 +107,24 @@ impl TaskFilter {
     }
 }
 
+/// The option of tracers that would otherwise see what they do themselves.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct OwnGroup {
+    /// Trace this program's own process group too, which a pipeline shares
+    #[arg(long)]
+    pub include_self: bool,
+}
+
+/// Runs the program of `bpf/self.h` here, by which the others know our process group. Needs the
+/// rights of loading.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn know_self(program: &ProgramMut<'_>) -> Result<()> {
+    let ran = program.test_run(ProgramInput::default());
+    ran.map(drop).map_err(|error| explain(&error, "cannot find out the tracer's own process group"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,6 +135,14 @@ mod tests {
         let bytes = |name: &str| filter(name).comm_words().map(u64::to_ne_bytes).concat();
         assert_eq!(bytes("fio"), *b"fio\0\0\0\0\0\0\0\0\0\0\0\0\0");
         assert_eq!(bytes("a-name-that-is-too-long"), *b"a-name-that-is-\0");
+    }
+
+    #[test]
+    fn so_many_processes() {
+        let filter = |count| TaskFilter { pid: (1..=count).collect(), ..TaskFilter::default() };
+        assert_eq!(filter(2).pids().unwrap()[..3], [1, 2, 0]);
+        assert_eq!(filter(16).pids().unwrap()[15], 16);
+        assert!(filter(17).pids().unwrap_err().is::<Usage>());
     }
 
     #[test]

@@ -134,8 +134,8 @@ fn switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometr
     data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
     let TaskFilter { pid, comm, uid, cgroup } = &settings.tasks;
     data.tell_all = settings.events.is_some();
-    data.want_pid = pid.is_some();
-    data.wanted_pid = pid.unwrap_or(0);
+    data.wanted_pids = settings.tasks.pids()?;
+    data.want_pids = u32::try_from(pid.len())?;
     data.want_uid = uid.is_some();
     data.wanted_uid = uid.unwrap_or(0);
     data.want_cgroup = cgroup.is_some();
