@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirEntryExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::collect::cgroup::mount;
+use crate::collect::cgroup::{container_id, mount};
 
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -34,6 +34,13 @@ impl Cgroups {
             self.read_again();
         }
         self.paths.get(&id).map(String::as_str)
+    }
+
+    /// The path, and the container that it names.
+    pub fn names(&mut self, id: u64) -> (Option<String>, Option<String>) {
+        let path = self.path(id).map(str::to_owned);
+        let container = path.as_deref().and_then(container_id).map(str::to_owned);
+        (path, container)
     }
 
     fn read_again(&mut self) {

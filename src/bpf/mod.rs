@@ -20,4 +20,8 @@ pub mod map;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod privilege;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod ring;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod session;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod task;

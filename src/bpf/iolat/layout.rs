@@ -66,14 +66,6 @@ pub struct Event {
 // SAFETY: as above.
 unsafe impl Plain for Event {}
 
-impl Event {
-    /// From what the ring buffer holds; `None` if it has another size.
-    pub fn read(bytes: &[u8]) -> Option<Self> {
-        // SAFETY: as many bytes as the struct has, any of which are a value of it; alignment is not needed.
-        (bytes.len() == size_of::<Self>()).then(|| unsafe { bytes.as_ptr().cast::<Self>().read_unaligned() })
-    }
-}
-
 /// The budget for the two arrays, in bytes.
 const BUDGET: usize = 16 << 20;
 const MAX_SHARDS: u32 = 16;

@@ -3,12 +3,10 @@
 //! Reads the arrays that the kernel program counts in, and gives what each
 //! device and operation did in an interval, and the slow requests one by one.
 
-use std::cell::RefCell;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
-use std::rc::Rc;
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::{Link, ProgramMut, RingBuffer, RingBufferBuilder, libbpf_sys};
+use libbpf_rs::{Link, ProgramMut, libbpf_sys};
 
 mod devices;
 mod layout;
@@ -28,6 +26,7 @@ use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::explain;
 use super::map::{MappedArray, load, store};
+use super::ring::Ring;
 use open::skeleton::{IolatSkel, types};
 
 /// What is done to a device. The numbers are those of `enum op`.
@@ -90,7 +89,7 @@ pub struct Tracer {
     issue_attached: bool,
     began_ns: u64,
     counted: [u64; 6],
-    ring: Option<(RingBuffer<'static>, Rc<RefCell<Vec<Event>>>)>,
+    ring: Option<Ring<Event>>,
 }
 
 impl Tracer {
@@ -121,7 +120,7 @@ impl Tracer {
             ring: None,
         };
         if settings.events.is_some() {
-            tracer.open_ring()?;
+            tracer.ring = Some(Ring::open(&tracer.skel.maps.ring)?);
         }
         tracer.attach_all(settings)?;
         Ok(tracer)
@@ -197,31 +196,14 @@ impl Tracer {
         self.skel.progs.issue.attach().is_ok()
     }
 
-    fn open_ring(&mut self) -> Result<()> {
-        let events = Rc::new(RefCell::new(Vec::new()));
-        let filled = Rc::clone(&events);
-        let mut builder = RingBufferBuilder::new();
-        builder.add(&self.skel.maps.ring, move |bytes| {
-            filled.borrow_mut().extend(Event::read(bytes));
-            0
-        })?;
-        self.ring = Some((builder.build()?, events));
-        Ok(())
-    }
-
     /// Readable when the ring buffer is half full; `None` without events.
     pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
-        let (ring, _) = self.ring.as_ref()?;
-        // SAFETY: the ring buffer owns it and lives as long as the borrow.
-        Some(unsafe { BorrowedFd::borrow_raw(ring.epoll_fd()) })
+        self.ring.as_ref().map(Ring::fd)
     }
 
     /// The events that are waiting, in their order.
     pub fn events(&self) -> Vec<Event> {
-        let Some((ring, events)) = &self.ring else { return Vec::new() };
-        // Being interrupted is no failure: what is left is there the next time.
-        let _ = ring.consume();
-        events.take()
+        self.ring.as_ref().map(Ring::take).unwrap_or_default()
     }
 
     /// Ends the interval: what each device and operation did in it, in no order, and what

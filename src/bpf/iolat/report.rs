@@ -3,19 +3,11 @@
 use super::{Activity, Devices, Event, Latency, Op};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
+use crate::bpf::session::Interval;
 use crate::clock::{Micros, Timestamp};
 use crate::record::{Io, IoEvent};
 
 const THOUSANDTHS: [u64; 5] = [500, 900, 950, 990, 999];
-
-/// The interval that a summary is about.
-#[derive(Clone, Copy, Debug)]
-pub struct Interval {
-    /// When it began.
-    pub start: Timestamp,
-    /// How long it was, in seconds.
-    pub seconds: f64,
-}
 
 /// The figures of one distribution.
 struct Figures {
@@ -123,9 +115,7 @@ pub fn event(
         record.comm = Some(task.comm());
         record.uid = Some(task.uid);
         record.cgroup_id = Some(task.cgroup_id);
-        record.cgroup = cgroups.path(task.cgroup_id).map(str::to_owned);
-        record.container_id =
-            record.cgroup.as_deref().and_then(crate::collect::cgroup::container_id).map(str::to_owned);
+        (record.cgroup, record.container_id) = cgroups.names(task.cgroup_id);
     }
     Some((clock.wall(event.end_ns), record))
 }

@@ -2,25 +2,19 @@
 
 use std::os::fd::BorrowedFd;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use anyhow::{Result, bail};
 
-use super::report::{self, Interval};
-use super::{Devices, Found, Losses, Settings, Tracer};
-use crate::bpf::cgroup::Cgroups;
-use crate::bpf::clock::{KernelClock, kernel_now};
+use super::report;
+use super::{Activity, Devices, Found, Losses, Settings, Tracer};
+use crate::bpf::clock::kernel_now;
+use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::cli::{self, Common, Usage};
 use crate::clock::Timestamp;
 use crate::emit::Emitter;
 use crate::record::Reason;
-use crate::stop::Stop;
-use crate::ticker::Ticker;
 
-/// Events are looked for this often; sooner when half of their buffer is full.
-const EVENTS_EVERY: Duration = Duration::from_millis(100);
 const SOURCE: &str = "block_rq_complete";
 
 /// What the command line says.
@@ -68,18 +62,13 @@ pub fn run(mut options: Options) -> Result<()> {
     }
     out.status(now, SOURCE, Reason::Active, &tracer.describe())?;
     out.flush()?;
-    let stop = options.common.stop()?;
-    Session {
-        begin_ns: tracer.began_ns(),
-        clock: KernelClock::measure(),
-        cgroups: Cgroups::new(Path::new("/")),
-        options,
-        tracer,
-        devices,
-        wanted,
-        out,
-    }
-    .report(&stop)
+    let (common, began_ns) = (options.common.clone(), tracer.began_ns());
+    session::run(
+        Session { options, tracer, devices, wanted, active: Vec::new() },
+        &common,
+        Output::new(out),
+        began_ns,
+    )
 }
 
 /// The devices that were asked for by name.
@@ -151,73 +140,54 @@ struct Session {
     tracer: Tracer,
     devices: Devices,
     wanted: Wanted,
-    cgroups: Cgroups,
-    clock: KernelClock,
-    /// When the interval began, by the kernel's clock.
-    begin_ns: u64,
-    out: Emitter,
+    /// What the interval that was ended last held.
+    active: Vec<Activity>,
 }
 
-impl Session {
-    fn report(mut self, stop: &Stop) -> Result<()> {
-        let mut ticker = Ticker::trailing(self.options.common.schedule(Duration::from_secs(1)));
-        let mut start = self.clock.wall(self.begin_ns);
-        while let Some(deadline) = ticker.deadline() {
-            while !stop.asked() && Instant::now() < deadline {
-                wait(stop, self.tracer.ring_fd(), deadline)?;
-                self.events()?;
-            }
-            if stop.reader_gone() {
-                break;
-            }
-            ticker.tick();
-            start = self.interval(start)?;
-            if stop.asked() {
-                break;
-            }
-        }
-        self.out.finish(self.options.common.verbose)
+impl session::Tracer for Session {
+    fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.tracer.ring_fd()
     }
 
-    fn events(&mut self) -> Result<()> {
+    fn events(&mut self, output: &mut Output) -> Result<()> {
         for event in self.tracer.events() {
-            let made = report::event(&event, self.clock, &mut self.devices, &mut self.cgroups);
+            let made = report::event(&event, output.clock, &mut self.devices, &mut output.cgroups);
             if let Some((ts, record)) = made {
-                self.out.emit(ts, &record)?;
+                output.emitter.emit(ts, &record)?;
             }
         }
-        self.out.flush()
+        Ok(())
     }
 
-    /// Ends the interval that began at `start`, and returns its end.
-    fn interval(&mut self, start: Timestamp) -> Result<Timestamp> {
+    fn end_interval(&mut self) -> u64 {
         let (active, end_ns) = self.tracer.take(kernel_now);
-        self.events()?;
-        self.clock = KernelClock::measure();
-        let end = self.clock.wall(end_ns);
-        let seconds = end_ns.saturating_sub(self.begin_ns) as f64 / 1e9;
-        self.begin_ns = end_ns;
+        self.active = active;
+        end_ns
+    }
+
+    fn report(&mut self, output: &mut Output, interval: Interval) -> Result<()> {
         if self.options.summary {
-            let interval = Interval { start, seconds: (seconds * 1e6).round() / 1e6 };
             let histogram = self.options.histogram;
-            let mut records: Vec<_> = active
+            let mut records: Vec<_> = self
+                .active
                 .iter()
                 .map(|activity| report::summary(activity, interval, &mut self.devices, histogram))
                 .collect();
             records.sort_by(|a, b| (&a.device, a.op).cmp(&(&b.device, b.op)));
             for record in &records {
-                self.out.emit(end, record)?;
+                output.emitter.emit(interval.end, record)?;
             }
         }
-        self.losses(end)?;
+        self.losses(&mut output.emitter, interval.end)?;
         if self.wanted.look_again(&self.devices) {
             self.tracer.want(&self.wanted.numbers);
         }
-        self.out.flush()?;
-        Ok(end)
+        Ok(())
     }
+}
 
-    fn losses(&mut self, now: Timestamp) -> Result<()> {
+impl Session {
+    fn losses(&mut self, out: &mut Emitter, now: Timestamp) -> Result<()> {
         let (losses, incomplete) = self.tracer.losses();
         let Losses { slots, events, submissions, untimed, nested } = losses;
         for (source, count) in [
@@ -227,40 +197,25 @@ impl Session {
             ("io: requests without any time", untimed),
             ("io: completions inside a completion", nested),
         ] {
-            self.out.lost(now, source, count)?;
+            out.lost(now, source, count)?;
         }
         if !incomplete {
             return Ok(());
         }
         let source = "block_rq_issue";
         match self.tracer.attach_missing() {
-            Ok(()) => self.out.status(
+            Ok(()) => out.status(
                 now,
                 source,
                 Reason::Active,
                 "a device's requests do not carry their times: two more hooks measure them from now on",
             ),
-            Err(error) => self.out.status(
+            Err(error) => out.status(
                 now,
                 source,
                 Reason::Denied,
                 &format!("a device's requests do not carry their times, and no hook can be added: {error}"),
             ),
         }
-    }
-}
-
-/// Sleeps until `deadline`, a stop, or, with a ring buffer, until events may be waiting.
-fn wait(stop: &Stop, ring: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<()> {
-    let mut left = deadline.saturating_duration_since(Instant::now());
-    let mut fds = vec![PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN)];
-    if let Some(ring) = ring {
-        left = left.min(EVENTS_EVERY);
-        fds.push(PollFd::from_borrowed_fd(ring, PollFlags::IN));
-    }
-    let timeout = Timespec::try_from(left).context("an interval too long to wait for")?;
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error).context("cannot wait"),
     }
 }

@@ -1,0 +1,118 @@
+//! A run of a tracer after it has attached: events as they come, a report per interval, until told to stop.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::cgroup::Cgroups;
+use super::clock::KernelClock;
+use crate::cli::Common;
+use crate::clock::Timestamp;
+use crate::emit::Emitter;
+use crate::stop::Stop;
+use crate::ticker::Ticker;
+
+/// Events are looked for this often; sooner when half of their buffer is full.
+const EVENTS_EVERY: Duration = Duration::from_millis(100);
+
+/// What tells one tracer from another while it runs.
+pub trait Tracer {
+    /// Readable when the ring buffer fills; `None` without events.
+    fn ring_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Writes the events that are waiting.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    fn events(&mut self, output: &mut Output) -> Result<()>;
+
+    /// Ends the interval: what happens from now on counts in the next. Returns when that was,
+    /// by the kernel's clock.
+    fn end_interval(&mut self) -> u64;
+
+    /// Writes the records of the interval that was ended last.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    fn report(&mut self, output: &mut Output, interval: Interval) -> Result<()>;
+}
+
+/// The interval that summaries are about.
+#[derive(Clone, Copy, Debug)]
+pub struct Interval {
+    /// When it began.
+    pub start: Timestamp,
+    /// When it ended.
+    pub end: Timestamp,
+    /// How long it was, in seconds.
+    pub seconds: f64,
+}
+
+/// Where records go, and what making them needs.
+pub struct Output {
+    /// Writes them.
+    pub emitter: Emitter,
+    /// From the kernel's time to that of day.
+    pub clock: KernelClock,
+    /// From the ids of cgroups to their paths.
+    pub cgroups: Cgroups,
+}
+
+impl Output {
+    /// Of this machine.
+    pub fn new(emitter: Emitter) -> Self {
+        Self { emitter, clock: KernelClock::measure(), cgroups: Cgroups::new(Path::new("/")) }
+    }
+}
+
+/// Runs until the end that the options name, or a signal. `began_ns` is when the tracer began
+/// to count, by the kernel's clock.
+///
+/// # Errors
+/// If stdout fails.
+pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut began_ns: u64) -> Result<()> {
+    let stop = common.stop()?;
+    let mut ticker = Ticker::trailing(common.schedule(Duration::from_secs(1)));
+    let mut start = output.clock.wall(began_ns);
+    while let Some(deadline) = ticker.deadline() {
+        while !stop.asked() && Instant::now() < deadline {
+            wait(&stop, tracer.ring_fd(), deadline)?;
+            tracer.events(&mut output)?;
+            output.emitter.flush()?;
+        }
+        if stop.reader_gone() {
+            break;
+        }
+        ticker.tick();
+        let end_ns = tracer.end_interval();
+        tracer.events(&mut output)?;
+        output.clock = KernelClock::measure();
+        let end = output.clock.wall(end_ns);
+        let seconds = end_ns.saturating_sub(began_ns) as f64 / 1e9;
+        tracer.report(&mut output, Interval { start, end, seconds: (seconds * 1e6).round() / 1e6 })?;
+        output.emitter.flush()?;
+        (start, began_ns) = (end, end_ns);
+        if stop.asked() {
+            break;
+        }
+    }
+    output.emitter.finish(common.verbose)
+}
+
+/// Sleeps until `deadline`, a stop, or, with a ring buffer, until events may be waiting.
+fn wait(stop: &Stop, ring: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<()> {
+    let mut left = deadline.saturating_duration_since(Instant::now());
+    let mut fds = vec![PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN)];
+    if let Some(ring) = ring {
+        left = left.min(EVENTS_EVERY);
+        fds.push(PollFd::from_borrowed_fd(ring, PollFlags::IN));
+    }
+    let timeout = Timespec::try_from(left).context("an interval too long to wait for")?;
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error).context("cannot wait"),
+    }
+}
