@@ -27,32 +27,36 @@
  */
 const volatile __u64 hist_cells[64];
 
+/*
+ * 1 if v is above the limit, else 0, both below 2^63: the sign of a difference, because a
+ * comparison becomes a jump, and a jump on a latency is one that the processor guesses wrong.
+ */
+#define HIST_ABOVE(v, limit)                    \
+	({                                      \
+		__u64 over_ = (limit) - (v);    \
+		barrier_var(over_);             \
+		over_ >> 63;                    \
+	})
+
+/* Halves the width in which the leading bit of v is looked for: it is above the low `bits`, or in them. */
+#define HIST_HALVE(v, exponent, bits)                                                  \
+	do {                                                                           \
+		__u64 by_ = HIST_ABOVE(v, (1ULL << (bits)) - 1) * (bits);              \
+		v >>= by_;                                                             \
+		exponent += by_;                                                       \
+	} while (0)
+
 /* The exponent of the leading bit of v, which is in [2^7, 2^36). */
 static __always_inline __u32 hist_exponent(__u64 v)
 {
-	__u32 e = 0;
+	__u32 exponent = 0;
 
-	if (v >> 32) {
-		v >>= 32;
-		e = 32;
-	}
-	if (v >> 16) {
-		v >>= 16;
-		e += 16;
-	}
-	if (v >> 8) {
-		v >>= 8;
-		e += 8;
-	}
-	if (v >> 4) {
-		v >>= 4;
-		e += 4;
-	}
-	if (v >> 2) {
-		v >>= 2;
-		e += 2;
-	}
-	return e + (v >> 1 ? 1 : 0);
+	HIST_HALVE(v, exponent, 32);
+	HIST_HALVE(v, exponent, 16);
+	HIST_HALVE(v, exponent, 8);
+	HIST_HALVE(v, exponent, 4);
+	HIST_HALVE(v, exponent, 2);
+	return exponent + (__u32)(v >> 1);
 }
 
 /*
@@ -73,7 +77,7 @@ static __always_inline __u32 hist_index(__u64 ns)
 	exponent = hist_exponent(below);
 	mantissa = (ns << (HIST_MAX_EXP - exponent)) - 1;
 	cell = hist_cells[(mantissa >> 30) & 63];
-	index = ((exponent - HIST_MIN_EXP) << 5) + (cell & 31) + (mantissa >= cell >> 5 ? 1 : 0);
+	index = ((exponent - HIST_MIN_EXP) << 5) + (cell & 31) + HIST_ABOVE(mantissa, (cell >> 5) - 1);
 	/* Always true; the verifier does not know it. */
 	barrier_var(index);
 	return index < HIST_BUCKETS(5) ? index : 0;
