@@ -3,8 +3,13 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use support::{Answer, Capture};
 
@@ -74,6 +79,37 @@ fn examples(program: &str) -> Vec<String> {
         .collect()
 }
 
+/// Writes to the disk below the build, several times a second, for as long as it lives.
+struct BusyDisk {
+    stop: Arc<AtomicBool>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl BusyDisk {
+    fn start() -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&stop);
+        let writer = std::thread::spawn(move || {
+            let mut file = tempfile::tempfile_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+            while !asked.load(Ordering::Relaxed) {
+                file.write_all(&[0; 4096]).unwrap();
+                file.sync_data().unwrap();
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        });
+        Self { stop, writer: Some(writer) }
+    }
+}
+
+impl Drop for BusyDisk {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
 fn check(script: &str, dir: &Path) {
     if script.contains("iolat") && !support::require_root() {
         return;
@@ -82,6 +118,8 @@ fn check(script: &str, dir: &Path) {
         let metrics = "# TYPE node_load1 gauge\nnode_load1 0.5\n";
         if request.path == "/metrics" { Answer::ok().body(metrics) } else { Answer::ok() }
     });
+    // An idle disk has nothing to tell.
+    let _busy = script.contains("iolat").then(BusyDisk::start);
     let output = type_in(script, dir, &server.url());
     let stderr = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code();
@@ -92,6 +130,9 @@ fn check(script: &str, dir: &Path) {
     }
     let stored = std::fs::read_dir(dir).unwrap().count() > 2;
     let sent = !server.requests().is_empty();
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let empty = stdout.lines().find(|line| *line == "null" || line.contains(":null"));
+    assert_eq!(empty, None, "{script}: picks what a record does not have");
     // Slow requests and full file systems may not exist in these seconds.
     let rare = script.contains("--events") || script.contains("> 0.9");
     assert!(rare || stored || sent || !output.stdout.is_empty(), "{script}: nothing came of it");

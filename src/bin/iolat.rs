@@ -46,8 +46,8 @@ struct Iolat {
     #[arg(long)]
     no_events: bool,
 
-    /// The shortest total time that makes an event
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration, requires = "events")]
+    /// The shortest total time that makes an event; 0 for every request
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none, requires = "events")]
     min: Duration,
 
     /// Write a record for each interval [the default]

@@ -57,7 +57,25 @@ pub fn drop_all(works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
     Ok(kept)
 }
 
+/// `none`, or their names.
+pub fn names(set: CapabilitySet) -> String {
+    let names: Vec<_> = set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(" and ") }
+}
+
 fn set(permitted: CapabilitySet, effective: CapabilitySet) -> Result<()> {
     let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).context("cannot give up capabilities")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_have_names() {
+        assert_eq!(names(CapabilitySet::empty()), "none");
+        assert_eq!(names(CapabilitySet::BPF), "CAP_BPF");
+        assert_eq!(names(CapabilitySet::BPF | CapabilitySet::PERFMON), "CAP_PERFMON and CAP_BPF");
+    }
 }

@@ -43,9 +43,9 @@ pub struct Io {
     pub p999_us: Option<Micros>,
     /// The slowest request, exactly.
     pub max_us: Option<Micros>,
-    /// Where the slowest request lay on the device, in sectors of 512 bytes.
+    /// Where the slowest request lay on the device, in sectors of 512 bytes; absent for a flush.
     pub max_sector: Option<u64>,
-    /// The length of the slowest request; of one that ended in parts, of its last part.
+    /// The length of the slowest request; of one that ended in parts, of its last part; absent for a flush.
     pub max_bytes: Option<u64>,
     /// The process that submitted the slowest request (with --who).
     pub max_pid: Option<u32>,
@@ -129,8 +129,8 @@ pub struct IoEvent {
     pub device: String,
     /// read, write, flush or discard.
     pub op: &'static str,
-    /// Where it lay on the device, in sectors of 512 bytes.
-    pub sector: u64,
+    /// Where it lay on the device, in sectors of 512 bytes; absent for a flush.
+    pub sector: Option<u64>,
     /// How long it was; of one that ended in parts, the last part.
     pub bytes: u64,
     /// The name of the error with which it ended, such as EIO; absent if it ended well.

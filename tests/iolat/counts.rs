@@ -47,7 +47,7 @@ fn thirty_two_at_a_time() {
 fn a_request_is_counted_when_it_was_issued_and_a_flush_phase_is_none() {
     let Some(_alone) = ready(&["fio", "losetup"]) else { return };
     let disk = LoopDisk::new();
-    let iolat = Iolat::start(&["--device", &disk.name]);
+    let iolat = Iolat::start(&["--device", &disk.name, "--events", "--min", "0"]);
     let log = EventLog::start(&disk.name);
     fio(&disk.path(), &["--rw=randwrite", "--bs=4k", "--ioengine=sync", "--fdatasync=1", "--size=4m"]);
     let logged = log.finish();
@@ -59,6 +59,15 @@ fn a_request_is_counted_when_it_was_issued_and_a_flush_phase_is_none() {
     assert_eq!(writes.max(1024 - logged.in_init), 1024.min(writes + logged.in_init), "{writes} of 1024");
     assert!(logged.phases > 1000, "the job made no flush phases: {logged:?}");
     assert_eq!(total(&records, "flush", "bytes"), 0);
+    // A flush lies nowhere on the device.
+    let flush = of(&records, "flush")[0];
+    assert!(flush["max_us"].as_f64() > Some(0.0), "{flush}");
+    assert!(flush.get("max_sector").is_none() && flush.get("max_bytes").is_none(), "{flush}");
+    let events = records.iter().filter(|record| record["kind"] == "io_event");
+    let (flushed, written): (Vec<_>, Vec<_>) = events.partition(|event| event["op"] == "flush");
+    assert_eq!((flushed.len() as u64, written.len() as u64), (flushes, writes), "--min 0: every request");
+    assert!(flushed.iter().all(|event| event.get("sector").is_none()), "{}", flushed[0]);
+    assert!(written.iter().all(|event| event["sector"].is_u64()), "{}", written[0]);
 }
 
 /// The disk below the build, where others write too: between a reading of the kernel's counts inside the measured

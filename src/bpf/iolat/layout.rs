@@ -66,6 +66,11 @@ pub struct Event {
 // SAFETY: as above.
 unsafe impl Plain for Event {}
 
+/// The kernel's sector; it has all bits set where the request lies nowhere.
+pub fn place(sector: u64) -> Option<u64> {
+    (sector != u64::MAX).then_some(sector)
+}
+
 /// The budget for the two arrays, in bytes.
 const BUDGET: usize = 16 << 20;
 const MAX_SHARDS: u32 = 16;

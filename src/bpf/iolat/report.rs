@@ -1,5 +1,6 @@
 //! From what the kernel program told to records.
 
+use super::layout::place;
 use super::{Activity, Devices, Event, Latency, Op};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
@@ -59,8 +60,8 @@ pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, h
         p99_us: p99,
         p999_us: p999,
         max_us: max,
-        max_sector: slowest.map(|slowest| slowest.sector),
-        max_bytes: slowest.map(|slowest| slowest.bytes.into()),
+        max_sector: slowest.and_then(|slowest| slowest.sector),
+        max_bytes: slowest.map(|slowest| slowest.bytes.into()).filter(|bytes| *bytes > 0),
         max_pid: task.map(|task| task.pid),
         max_comm: task.map(|task| task.comm()),
         device_count: (split != count).then_some(split),
@@ -100,7 +101,7 @@ pub fn event(
         begin_ts: Some(clock.wall(event.end_ns.saturating_sub(total))),
         device: devices.name(event.device),
         op: Op::from_kernel(event.op)?.name(),
-        sector: event.sector,
+        sector: place(event.sector),
         bytes: event.bytes.into(),
         error: error_name(event.error),
         total_us: Micros(total),

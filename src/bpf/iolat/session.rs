@@ -58,7 +58,8 @@ pub fn run(mut options: Options) -> Result<()> {
     tracer.want(&wanted.numbers);
     let kept = privilege::drop_all(|| tracer.may_attach())?;
     if options.common.verbose {
-        crate::say::say(format_args!("{}; capabilities kept: {kept:?}", tracer.describe()));
+        let kept = privilege::names(kept);
+        crate::say::say(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
     }
     out.status(now, SOURCE, Reason::Active, &tracer.describe())?;
     out.flush()?;

@@ -4,7 +4,7 @@ use std::array;
 use std::collections::HashMap;
 
 use super::Op;
-use super::layout::{Geometry, Peak, Slot};
+use super::layout::{Geometry, Peak, Slot, place};
 use crate::bpf::hist::{FINE, Histogram, buckets};
 use crate::bpf::map::{MappedArray, load, store};
 use crate::bpf::task::TaskId;
@@ -46,8 +46,8 @@ pub struct Activity {
 /// The request with the longest total time.
 #[derive(Clone, Copy, Debug)]
 pub struct Slowest {
-    /// Where it lay, in sectors of 512 bytes.
-    pub sector: u64,
+    /// Where it lay, in sectors of 512 bytes; `None` for what lies nowhere, as a flush.
+    pub sector: Option<u64>,
     /// How long it was.
     pub bytes: u32,
     /// Who submitted it, if that is known.
@@ -164,6 +164,6 @@ impl Table {
 impl Peak {
     fn slowest(&self) -> Slowest {
         let task = (self.task.known != 0).then_some(self.task);
-        Slowest { sector: self.sector, bytes: self.bytes, task }
+        Slowest { sector: place(self.sector), bytes: self.bytes, task }
     }
 }
