@@ -123,7 +123,9 @@ impl Program for Iolat {
 
 const OVERHEAD: &str = "\
 One hook per request, which counts in memory that is shared with the program: nothing is copied, and no process is \
-woken, for a request. `scripts/bench iolat` measures what it costs beside biolatency.
+woken, for a request. On a virtual machine (two CPUs of an AMD EPYC, Linux 6.18) that hook took 218 ns per request, \
+of which 64 are a hook that does nothing and 90 the reading of the clock; biolatency took 866 ns in the same run \
+(0.26 times). With --who, a second hook and a hash map, it was 602 ns. `scripts/bench iolat` measures it again.
 
 The maps take at most 16 MiB of kernel memory, less where there are few disks; -v says how much.";
 
@@ -142,7 +144,9 @@ Flushes, and requests that came about without a bio, belong to no partition, and
 with --partitions too.
 
 Not counted, as in /proc/diskstats: commands that are passed through (SG_IO, NVMe administration), and the \
-management of zones. Devices without requests of their own (device mapper, md, zram) show in the disks below them.
+management of zones. Devices without requests of their own (device mapper, md, zram) show in the disks below them; \
+a status record names them at the start. What a loop device, or another that lies on disks and has requests, does is \
+counted for it and again for the disks below, with --aggregate too.
 
 A request that ends in parts has its time taken when the last part ends.";
 

@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::io;
 use std::marker::PhantomData;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::ptr::NonNull;
 
 use anyhow::{Context as _, Result, ensure};
@@ -73,6 +74,12 @@ impl<T> Drop for MappedArray<T> {
         // SAFETY: mapped by `new` with this address and length, and nothing borrows from it.
         let _ = unsafe { munmap(self.base.as_ptr().cast::<c_void>(), self.len * size_of::<T>()) };
     }
+}
+
+/// What a map takes in the kernel, in bytes; `None` if /proc does not tell.
+pub fn memory(map: BorrowedFd<'_>) -> Option<usize> {
+    let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", map.as_raw_fd())).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("memlock:")?.trim().parse().ok())
 }
 
 /// Reads what the kernel may be writing.

@@ -1,13 +1,15 @@
 //! What goes wrong: devices that fail or go, readers that leave, missing rights.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use assert_cmd::cargo::CommandCargoExt as _;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::machine::{LoopDisk, ready, run};
-use crate::tracer::{Iolat, of, total};
+use crate::tracer::{Iolat, lost, of, total};
 
 fn iolat() -> Command {
     Command::cargo_bin("iolat").unwrap()
@@ -89,6 +91,54 @@ fn a_reader_that_leaves() {
     assert!(first.contains(r#""kind":"status""#), "{first}");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(left.elapsed() < Duration::from_secs(2), "noticed after {:?}", left.elapsed());
+}
+
+/// The programs that a process holds, by their numbers.
+fn programs(pid: u32) -> BTreeSet<u32> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+    let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
+    let number =
+        |text: String| text.lines().find_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+    texts.filter_map(number).collect()
+}
+
+#[test]
+fn killed_it_leaves_nothing_attached() {
+    let Some(_alone) = ready(&[]) else { return };
+    let mut iolat = Iolat::start(&["--who", "--events"]);
+    let held = programs(iolat.pid());
+    assert!(held.len() >= 2, "completion and submission: {held:?}");
+    kill_process(Pid::from_raw(iolat.pid() as i32).unwrap(), Signal::KILL).unwrap();
+    iolat.wait();
+    let until = Instant::now() + Duration::from_secs(10);
+    loop {
+        let loaded: BTreeSet<_> =
+            libbpf_rs::query::ProgInfoIter::default().map(|program| program.id).collect();
+        let left: Vec<_> = held.intersection(&loaded).collect();
+        if left.is_empty() {
+            break;
+        }
+        assert!(Instant::now() < until, "still loaded: {left:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Each counts for itself, and all count the same.
+#[test]
+fn several_at_once() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    let copies: Vec<_> = (0..4).map(|_| Iolat::start(&["--device", &disk.name])).collect();
+    assert!(read(&disk.path()));
+    let counted: BTreeSet<_> = copies
+        .into_iter()
+        .map(|copy| {
+            let records = copy.finish();
+            total(&records, "read", "count") + lost(&records)
+        })
+        .collect();
+    // One number, which is that of the requests, but for those that no tracer sees (machine.rs says which).
+    assert!(counted.len() == 1 && counted.iter().all(|count| (6..=8).contains(count)), "{counted:?}");
 }
 
 #[test]

@@ -132,6 +132,48 @@ fn a_device_that_appears_later() {
     iolat.finish();
 }
 
+/// What it counts was decided when there was no such device: a partition that comes later is told, not silently 0.
+#[test]
+fn a_partition_that_appears_later() {
+    let Some(_alone) = ready(&["losetup", "sfdisk"]) else { return };
+    let disk = LoopDisk::new();
+    let first = format!("{}p1", disk.name);
+    let mut iolat = Iolat::start_each("50ms", &["--device", &first]);
+    let absent = iolat.wait_for(|record| record["source"] == first.as_str());
+    assert_eq!(absent["reason"], "absent");
+    let table = "printf '2048,16384\\n' | sfdisk --quiet --no-tell-kernel \"$0\" && partx --update \"$0\"";
+    run("sh", &["-c", table, &disk.path()]);
+    let told = |record: &Value| record["source"] == first.as_str() && record["reason"] == "unsupported";
+    let record = iolat.wait_for(told);
+    assert!(record["detail"].as_str().unwrap().contains("--partitions"), "{record}");
+    let again = iolat.finish().into_iter().filter(|record| told(record)).count();
+    assert_eq!(again, 1, "told once");
+}
+
+/// What -v and the status say of the maps is what the kernel says of them.
+#[test]
+fn the_memory_of_all_maps_is_told() {
+    let Some(_alone) = ready(&[]) else { return };
+    for args in [&[][..], &["--who"], &["--who", "--events"]] {
+        let iolat = Iolat::start(args);
+        let mut maps = std::collections::BTreeMap::<u64, u64>::new();
+        for file in std::fs::read_dir(format!("/proc/{}/fdinfo", iolat.pid())).unwrap().flatten() {
+            let text = std::fs::read_to_string(file.path()).unwrap_or_default();
+            let field =
+                |name| text.lines().find_map(|line: &str| line.strip_prefix(name)?.trim().parse().ok());
+            if let (Some(map), Some(bytes)) = (field("map_id:"), field("memlock:")) {
+                maps.insert(map, bytes);
+            }
+        }
+        let records = iolat.finish();
+        let detail = records[0]["detail"].as_str().unwrap();
+        let (_, after) = detail.split_once("; ").unwrap();
+        let told: u64 = after.split_once(" KiB of maps").unwrap().0.parse().unwrap();
+        assert_eq!(told, maps.values().sum::<u64>() / 1024, "{detail}: {maps:?}");
+        assert!(told <= 16 << 10, "{detail}");
+    }
+}
+
 /// Statistics off: the request says neither when it began nor when it was issued.
 #[test]
 fn requests_without_times() {

@@ -70,6 +70,17 @@ impl Devices {
         entries.map(|entry| entry.path()).filter(|path| has_requests(path))
     }
 
+    /// The names of the disks that have a size, and no requests, sorted.
+    pub fn without_requests(&self) -> Vec<String> {
+        let used = |path: &Path| fs::read_to_string(path.join("size")).is_ok_and(|size| size.trim() != "0");
+        let entries = fs::read_dir(self.sys.join("block")).into_iter().flatten().flatten();
+        let unseen = entries.filter(|entry| !has_requests(&entry.path()) && used(&entry.path()));
+        let mut names: Vec<_> =
+            unseen.map(|entry| entry.file_name().to_string_lossy().replace('!', "/")).collect();
+        names.sort();
+        names
+    }
+
     /// How many disks have requests, how many requests the kernel has set aside for them,
     /// and whether one of them keeps no statistics: its requests carry no times.
     pub fn survey(&self) -> Survey {
@@ -131,6 +142,8 @@ mod tests {
         file("devices/nvme0n1/nvme0n1p2/dev", "259:2\n");
         file("devices/nvme0n1/nvme0n1p2/partition", "2\n");
         file("devices/zram0/dev", "253:0\n");
+        file("devices/zram0/size", "2097152\n");
+        file("devices/nvme0n1/size", "2097152\n");
         file("devices/c!d/dev", "104:5\n");
         for folder in ["class/block", "dev/block", "block"] {
             fs::create_dir_all(sys.join(folder)).unwrap();
@@ -170,5 +183,8 @@ mod tests {
         let root = tree();
         let expected = Survey { disks: 1, requests: 2 * (256 + 1023), untimed: true };
         assert_eq!(Devices::new(root.path()).survey(), expected);
+        assert_eq!(Devices::new(root.path()).without_requests(), ["zram0"]);
+        fs::write(root.path().join("devices/zram0/size"), "0\n").unwrap();
+        assert!(Devices::new(root.path()).without_requests().is_empty(), "it is not set up");
     }
 }

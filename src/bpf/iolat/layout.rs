@@ -71,9 +71,11 @@ pub fn place(sector: u64) -> Option<u64> {
     (sector != u64::MAX).then_some(sector)
 }
 
-/// The budget for the two arrays, in bytes.
-const BUDGET: usize = 16 << 20;
+/// The budget for all maps, in bytes.
+pub const BUDGET: usize = 16 << 20;
 const MAX_SHARDS: u32 = 16;
+/// Eight disks that read, write, flush and discard: there may be more later than at the start.
+const MIN_SLOT_BITS: u32 = 5;
 const MAX_SLOT_BITS: u32 = 10;
 
 /// How many of everything.
@@ -89,17 +91,17 @@ pub struct Geometry {
 
 impl Geometry {
     /// Room for twice as many pairs of device and operation as `disks` that read and write
-    /// make, and then as many shards as the budget and the CPUs allow.
-    pub fn choose(disks: usize, cpus: u32) -> Self {
+    /// make, and then as many shards as the CPUs ask for and `budget`, in bytes, allows.
+    pub fn choose(disks: usize, cpus: u32, budget: usize) -> Self {
         let wanted = (disks * 4 + 8).next_power_of_two();
-        let slot_bits = wanted.ilog2().clamp(4, MAX_SLOT_BITS);
+        let slot_bits = wanted.ilog2().clamp(MIN_SLOT_BITS, MAX_SLOT_BITS);
         let mut choice = Self { slot_bits, shards: 1, cpus };
-        while choice.bytes() > BUDGET && choice.slot_bits > 4 {
+        while choice.bytes() > budget && choice.slot_bits > 4 {
             choice.slot_bits -= 1;
         }
         while choice.shards < cpus.min(MAX_SHARDS)
             && let more = (Self { shards: choice.shards * 2, ..choice })
-            && more.bytes() <= BUDGET
+            && more.bytes() <= budget
         {
             choice = more;
         }
@@ -143,14 +145,16 @@ mod tests {
 
     #[test]
     fn the_budget_holds() {
-        for disks in [0, 1, 9, 40, 300, 5000] {
+        for (disks, budget) in
+            [0, 1, 9, 40, 300, 5000].into_iter().flat_map(|disks| [(disks, BUDGET), (disks, BUDGET / 3)])
+        {
             for cpus in [1, 2, 3, 8, 64, 512] {
-                let choice = Geometry::choose(disks, cpus);
-                assert!(choice.bytes() <= BUDGET, "{disks} disks, {cpus} CPUs: {choice:?}");
+                let choice = Geometry::choose(disks, cpus, budget);
+                assert!(choice.bytes() <= budget, "{disks} disks, {cpus} CPUs: {choice:?}");
                 assert!(choice.shards.is_power_of_two() && choice.shards < cpus * 2, "{choice:?}");
             }
         }
-        assert_eq!(Geometry::choose(9, 2), Geometry { slot_bits: 6, shards: 2, cpus: 2 });
+        assert_eq!(Geometry::choose(9, 2, BUDGET), Geometry { slot_bits: 6, shards: 2, cpus: 2 });
     }
 
     #[test]

@@ -25,7 +25,7 @@ use super::attach::Attach;
 use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::explain;
-use super::map::{MappedArray, load, store};
+use super::map::{MappedArray, load, memory, store};
 use super::ring::Ring;
 use open::skeleton::{IolatSkel, types};
 
@@ -248,6 +248,15 @@ impl Tracer {
         }
     }
 
+    /// What all maps take in the kernel, as it says itself.
+    fn map_bytes(&self) -> usize {
+        let maps = &self.skel.maps;
+        let fixed =
+            [&maps.slots, &maps.peaks, &maps.owners, &maps.pending, &maps.ring].map(|map| map.as_fd());
+        let data = [maps.bss.as_fd(), maps.rodata.as_fd()];
+        fixed.into_iter().chain(data).filter_map(memory).sum()
+    }
+
     /// One line: how it is attached and what memory it takes in the kernel.
     pub fn describe(&self) -> String {
         let Geometry { shards, cpus, .. } = self.geometry;
@@ -256,7 +265,7 @@ impl Tracer {
             self.attach,
             self.links.len(),
             if self.links.len() == 1 { "" } else { "s" },
-            self.table.bytes() / 1024,
+            self.map_bytes() / 1024,
             self.geometry.slots(),
         )
     }

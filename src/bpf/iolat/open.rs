@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use libbpf_rs::OpenObject;
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 
-use super::layout::Geometry;
+use super::layout::{BUDGET, Geometry};
 use crate::bpf::attach::{Attach, Kernel};
 use crate::bpf::hist::CELLS;
 use crate::bpf::load::explain;
@@ -25,12 +25,16 @@ pub(super) mod skeleton {
     include!(concat!(env!("OUT_DIR"), "/iolat.skel.rs"));
 }
 
-use skeleton::{IolatSkel, IolatSkelBuilder, OpenIolatSkel};
+use skeleton::{IolatSkel, IolatSkelBuilder, OpenIolatSkel, types};
 
 /// Room for the events of half a second at some 10,000 a second.
 const RING_BYTES: u32 = 1 << 20;
 /// The most requests that are kept track of at a time.
-const MOST_REQUESTS: u64 = 1 << 16;
+const MOST_REQUESTS: u32 = 1 << 16;
+/// Room for disks that appear later.
+const LEAST_REQUESTS: u32 = 1 << 12;
+/// What the kernel takes for one of them, in bytes, above the key and the value: at most.
+const ENTRY_BYTES: usize = 80;
 
 /// What to measure.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +65,18 @@ impl Settings {
     /// How many devices can be asked for.
     pub const MAX_DEVICES: usize = 16;
 
+    /// How many requests are kept track of: twice as many as exist, for there may be more disks later.
+    fn tracked(&self) -> u32 {
+        u32::try_from(self.requests * 2).unwrap_or(u32::MAX).clamp(LEAST_REQUESTS, MOST_REQUESTS)
+    }
+
+    /// What is left of the budget for the arrays that are counted in.
+    fn budget(&self) -> usize {
+        let entry = ENTRY_BYTES + size_of::<u64>() + size_of::<types::pending>();
+        let ring = if self.events.is_some() { RING_BYTES as usize } else { 0 };
+        BUDGET - self.tracked() as usize * entry - ring
+    }
+
     /// Whether a hook at submission says who did it.
     pub fn with_task(&self) -> bool {
         self.who || self.tasks.is_on()
@@ -78,7 +94,7 @@ pub(super) fn load(settings: &Settings) -> Result<(IolatSkel<'static>, Attach, G
     }
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let disks = if settings.aggregate { 1 } else { settings.disks };
-    let geometry = Geometry::choose(disks, u32::try_from(cpus)?);
+    let geometry = Geometry::choose(disks, u32::try_from(cpus)?, settings.budget());
     let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
     let mut result = Err(anyhow::anyhow!("no way to attach"));
     for attach in ways {
@@ -104,7 +120,7 @@ fn load_as(
     let io_start = kernel.arguments("block_io_start").is_some();
     // The queue was the first argument until 5.10, and in kernels that took the change back.
     let queue_first = kernel.arguments("block_rq_issue").context("this kernel has no block_rq_issue")? == 2;
-    let keep = settings.requests <= MOST_REQUESTS;
+    let keep = settings.requests <= u64::from(settings.tracked());
     switches(&mut open, settings, geometry)?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.task_at_issue = settings.with_task() && !io_start;
@@ -150,8 +166,7 @@ fn sizes(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometry) 
     open.maps.slots.set_max_entries(count(geometry.all_slots()))?;
     open.maps.peaks.set_max_entries(count(geometry.all_peaks()))?;
     open.maps.owners.set_max_entries(count(geometry.slots()))?;
-    let requests = settings.requests.clamp(1024, MOST_REQUESTS);
-    open.maps.pending.set_max_entries(u32::try_from(requests).unwrap_or(1024))?;
+    open.maps.pending.set_max_entries(settings.tracked())?;
     if settings.events.is_some() {
         open.maps.ring.set_max_entries(RING_BYTES)?;
     }

@@ -16,6 +16,11 @@ use crate::emit::Emitter;
 use crate::record::Reason;
 
 const SOURCE: &str = "block_rq_complete";
+const WITHOUT_REQUESTS: &str =
+    "has no requests of its own (device mapper, md, zram …): measure the disks below it";
+const LATE_PARTITION: &str =
+    "a partition, which was not there at the start: start again, or with --partitions, to measure it";
+const LATE_DISK: &str = "a whole disk, while partitions are measured, and it was not there at the start: start again to measure it";
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -62,10 +67,16 @@ pub fn run(mut options: Options) -> Result<()> {
         crate::say::say(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
     }
     out.status(now, SOURCE, Reason::Active, &tracer.describe())?;
+    let unseen = devices.without_requests().join(", ");
+    if options.devices.is_empty() && !unseen.is_empty() {
+        let detail =
+            "have no requests of their own: what they do shows in the disks below them, if there are any";
+        out.status(now, &unseen, Reason::Unsupported, detail)?;
+    }
     out.flush()?;
     let (common, began_ns) = (options.common.clone(), tracer.began_ns());
     session::run(
-        Session { options, tracer, devices, wanted, active: Vec::new() },
+        Session { options, tracer, devices, wanted, active: Vec::new(), untimed_told: false },
         &common,
         Output::new(out),
         began_ns,
@@ -113,8 +124,7 @@ impl Wanted {
     /// Says what cannot be measured; false if nothing else was asked for.
     fn report(&self, out: &mut Emitter, now: Timestamp) -> Result<bool> {
         for name in &self.without_requests {
-            let detail = "has no requests of its own (device mapper, md, zram …): measure the disks below it";
-            out.status(now, name, Reason::Unsupported, detail)?;
+            out.status(now, name, Reason::Unsupported, WITHOUT_REQUESTS)?;
         }
         for name in &self.absent {
             out.status(now, name, Reason::Absent, "no such block device; it is measured once it appears")?;
@@ -122,17 +132,21 @@ impl Wanted {
         Ok(self.without_requests.is_empty() || !self.numbers.is_empty() || !self.absent.is_empty())
     }
 
-    /// Looks again for those that were absent; true if one has come.
-    fn look_again(&mut self, devices: &Devices) -> bool {
+    /// Looks again for those that were absent: how many have come, and what to say of those that
+    /// cannot be measured. What is counted, disks or partitions, was decided before they were there.
+    fn look_again(&mut self, devices: &Devices) -> (usize, Vec<(String, &'static str)>) {
         let before = self.numbers.len();
-        self.absent.retain(|name| match devices.find(name) {
-            Found::Disk(number) | Found::Partition(number) => {
-                self.numbers.push(number);
-                false
+        let mut unsupported = Vec::new();
+        for name in std::mem::take(&mut self.absent) {
+            match (devices.find(&name), self.partitions) {
+                (Found::Disk(number), false) | (Found::Partition(number), true) => self.numbers.push(number),
+                (Found::Partition(_), false) => unsupported.push((name, LATE_PARTITION)),
+                (Found::Disk(_), true) => unsupported.push((name, LATE_DISK)),
+                (Found::WithoutRequests, _) => unsupported.push((name, WITHOUT_REQUESTS)),
+                (Found::Absent, _) => self.absent.push(name),
             }
-            Found::WithoutRequests | Found::Absent => true,
-        });
-        self.numbers.len() > before
+        }
+        (self.numbers.len() - before, unsupported)
     }
 }
 
@@ -143,6 +157,8 @@ struct Session {
     wanted: Wanted,
     /// What the interval that was ended last held.
     active: Vec<Activity>,
+    /// The hooks for requests without times could not be added, which has been told.
+    untimed_told: bool,
 }
 
 impl session::Tracer for Session {
@@ -180,8 +196,12 @@ impl session::Tracer for Session {
             }
         }
         self.losses(&mut output.emitter, interval.end)?;
-        if self.wanted.look_again(&self.devices) {
+        let (come, unsupported) = self.wanted.look_again(&self.devices);
+        if come > 0 {
             self.tracer.want(&self.wanted.numbers);
+        }
+        for (name, why) in unsupported {
+            output.emitter.status(interval.end, &name, Reason::Unsupported, why)?;
         }
         Ok(())
     }
@@ -200,7 +220,7 @@ impl Session {
         ] {
             out.lost(now, source, count)?;
         }
-        if !incomplete {
+        if !incomplete || self.untimed_told {
             return Ok(());
         }
         let source = "block_rq_issue";
@@ -211,12 +231,13 @@ impl Session {
                 Reason::Active,
                 "a device's requests do not carry their times: two more hooks measure them from now on",
             ),
-            Err(error) => out.status(
-                now,
-                source,
-                Reason::Denied,
-                &format!("a device's requests do not carry their times, and no hook can be added: {error}"),
-            ),
+            Err(error) => {
+                self.untimed_told = true;
+                let detail = format!(
+                    "a device's requests do not carry their times, and no hook can be added: {error}"
+                );
+                out.status(now, source, Reason::Denied, &detail)
+            }
         }
     }
 }

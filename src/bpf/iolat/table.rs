@@ -80,11 +80,6 @@ impl Table {
         Self { geometry, slots, peaks, before: HashMap::new() }
     }
 
-    /// The kernel's memory for it.
-    pub fn bytes(&self) -> usize {
-        self.slots.bytes() + self.peaks.bytes()
-    }
-
     /// What a slot of the half that is now still has gained since it was last read;
     /// `None` if nothing.
     pub fn take(&mut self, half: usize, slot: usize, key: u64) -> Option<Activity> {
