@@ -243,20 +243,132 @@ fn a_file_that_is_moved_away_is_followed_by_a_new_one() {
 }
 
 #[test]
-fn what_cannot_be_a_database_fails_at_once() {
+fn what_cannot_be_a_database_fails_at_once_and_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("notes.txt");
     std::fs::write(&file, "not a database, but longer than the header of one would be ".repeat(20)).unwrap();
-    for path in [file.as_path(), dir.path(), &dir.path().join("no/such/folder/a.db")] {
+    let cases = [
+        (file.as_path(), ["file is not a database"; 2]),
+        (dir.path(), ["Is a directory"; 2]),
+        (&dir.path().join("no/such/folder/a.db"), ["No such file or directory"; 2]),
+        // A folder in which even root makes no files.
+        (Path::new("/sys/kernel/a.db"), ["Permission denied", "Read-only file system"]),
+    ];
+    for (path, why) in cases {
         let ended = Ship::start(&["--sqlite", path.to_str().unwrap()]).wait();
         assert_eq!(ended.code, Some(1), "{}", ended.stderr);
         assert!(
-            ended.stderr.contains(path.to_str().unwrap()) && ended.stderr.contains("--sqlite"),
+            ended.stderr.contains("--sqlite") && why.iter().any(|why| ended.stderr.contains(why)),
             "{}",
             ended.stderr
         );
+        assert_eq!(ended.stderr.matches(path.to_str().unwrap()).count(), 1, "{}", ended.stderr);
     }
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"));
+}
+
+/// What tele-ship's man page says that its databases bear.
+const APPLICATION_ID: &str = "1953524080";
+
+#[test]
+fn a_database_of_another_program_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let [db, named] = ["a.db", "named.db"].map(|name| dir.path().join(name));
+    let sql = |db: &Path, sql: &str| {
+        let output = Command::new("sqlite3").arg(db).arg(sql).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    sql(&db, "CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)");
+    sql(&named, "PRAGMA application_id = 7; CREATE TABLE theirs (x); DROP TABLE theirs");
+    for db in [&db, &named] {
+        let before = std::fs::read(db).unwrap();
+        let ended = Ship::start(&["--sqlite", db.to_str().unwrap()]).wait();
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        assert!(ended.stderr.contains("another program") && ended.stderr.contains(APPLICATION_ID));
+        assert_eq!(std::fs::read(db).unwrap(), before);
+    }
+    // Its owner decides otherwise.
+    sql(&db, &format!("PRAGMA application_id = {APPLICATION_ID}"));
+    let line = "{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"k\",\"host\":\"h\"}\n";
+    assert_eq!(Ship::run(&["--sqlite", db.to_str().unwrap()], line).code, Some(0));
+    assert_eq!(sqlite3(&db, "SELECT (SELECT count(*) FROM theirs), (SELECT count(*) FROM k)"), ["1|1"]);
+    // An empty file belongs to nobody.
+    let empty = dir.path().join("empty.db");
+    std::fs::write(&empty, "").unwrap();
+    assert_eq!(Ship::run(&["--sqlite", empty.to_str().unwrap()], line).code, Some(0));
+    assert_eq!(sqlite3(&empty, "PRAGMA application_id"), [APPLICATION_ID]);
+}
+
+#[test]
+fn a_foreign_database_in_place_of_ours_is_not_written_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let [db, old] = ["a.db", "old.db"].map(|name| dir.path().join(name));
+    let line = "{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"k\",\"host\":\"h\"}\n";
+    let mut ship = Ship::start(&["--sqlite", db.to_str().unwrap(), "--batch-age", "20ms"]);
+    ship.feed(line);
+    let count = |db: &Path| sqlite3(db, "SELECT count(*) FROM sqlite_schema WHERE name = 'k'");
+    assert!(poll(WAIT, || (db.exists() && count(&db) == ["1"]).then_some(())).is_some());
+    std::fs::rename(&db, &old).unwrap();
+    assert!(Command::new("sqlite3").arg(&db).arg("CREATE TABLE theirs (x)").status().unwrap().success());
+    ship.feed(line);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(count(&db), ["0"]);
+    // Once it is out of the way, a new one is begun, and nothing was lost.
+    std::fs::remove_file(&db).unwrap();
+    ship.feed(line);
+    let ended = ship.end();
+    assert_eq!((ended.code, ended.lines()), (Some(0), [3, 3, 0, 0, 0]), "{}", ended.stderr);
+    assert!(ended.stderr.contains("another program"), "{}", ended.stderr);
+    for (db, rows) in [(db, "2"), (old, "1")] {
+        assert_eq!(sqlite3(&db, "PRAGMA application_id; SELECT count(*) FROM k"), [APPLICATION_ID, rows]);
+    }
+}
+
+#[test]
+fn kinds_and_fields_that_are_data_fit_in_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("a.db");
+    let path = db.to_str().unwrap();
+    let head = |kind: &str| format!("{{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"{kind}\",\"host\":\"h\"");
+    // 3000 fields of one kind, in lines of many and in lines of few, and of each type.
+    let big = "123456789012345678901234567890";
+    let wide: String = (0..3000).map(|n| format!(",\"f{n}\":{n}")).collect();
+    let mut lines = format!("{}{wide}}}\n", head("wide"));
+    for n in 0..1500 {
+        lines +=
+            &format!("{},\"f{n}\":\"text\",\"g{n}\":[{n}],\"h{n}\":18446744073709551615}}\n", head("wide"));
+    }
+    for run in 0..2 {
+        let ended = Ship::run(&["--sqlite", path], &lines);
+        assert_eq!((ended.code, ended.count("delivered")), (Some(0), 1501), "{run}: {}", ended.stderr);
+    }
+    assert_stored(&db, lines.repeat(2).as_bytes());
+    let columns: u32 = sqlite3(&db, "SELECT count(*) FROM pragma_table_info('wide')")[0].parse().unwrap();
+    assert!(columns <= 1001, "{columns}");
+    let last = sqlite3(&db, r#"SELECT "^more" ->> 'f2999' FROM wide LIMIT 1"#);
+    assert_eq!(last, ["2999"]);
+
+    // A thousand kinds, over two runs.
+    let db = dir.path().join("b.db");
+    let kinds = |range: std::ops::Range<u32>| {
+        range.map(|n| format!("{},\"n\":{big}}}\n", head(&format!("kind{n}")))).collect::<String>()
+    };
+    for (range, warned) in [(0..400, 0), (0..1000, 1)] {
+        let count = u64::from(range.end);
+        let ended = Ship::run(&["--sqlite", db.to_str().unwrap(), "--batch-lines", "100"], kinds(range));
+        assert_eq!((ended.code, ended.count("delivered")), (Some(0), count), "{}", ended.stderr);
+        assert_eq!(ended.stderr.matches("more than 500 kinds").count(), warned, "{}", ended.stderr);
+    }
+    let tables = sqlite3(&db, "SELECT count(*) FROM sqlite_schema WHERE type = 'table'");
+    assert_eq!(
+        (tables, sqlite3(&db, "SELECT count(*) FROM other")),
+        (vec!["501".into()], vec!["500".into()])
+    );
+    assert_eq!(sqlite3(&db, r#"SELECT typeof(n), n FROM kind499"#), [format!("text|{big}")]);
+    assert_eq!(sqlite3(&db, "SELECT json FROM other LIMIT 1"), [kinds(500..501).trim()]);
+    // Kinds of ours have a table whatever else there is.
+    let ended = Ship::run(&["--sqlite", db.to_str().unwrap()], head("load") + "}");
+    assert_eq!((ended.code, sqlite3(&db, "SELECT count(*) FROM load")), (Some(0), vec!["1".into()]));
 }
 
 #[test]

@@ -125,12 +125,20 @@ At the end stderr tells per destination what became of every line, and, with --s
 const DATABASE: &str = "\
 The table of a kind has its name, a column per field, and an index on `ts`; `kind` itself is not a column. New \
 fields become new columns. Booleans are 0 and 1, arrays and objects JSON text. Lines without `kind` and `ts` go whole \
-into the table `other`. A value that its column cannot hold exactly, such as a string among numbers or an integer \
-above 2^63-1, goes to a column `^text:NAME`, `^number:NAME` or `^json:NAME` beside it, and so does a field whose name \
-differs from another's only in case.
+into the table `other`. A value that its column cannot hold exactly, such as a string among numbers, goes to a column \
+`^text:NAME`, `^number:NAME` or `^json:NAME` beside it, and so does a field whose name differs from another's only in \
+case. An integer above 2^63-1 or below -2^63, however long, is kept as text, in its digits.
+
+Names that are data do not make tables and columns without end: a table has at most 1000 columns, and the fields for \
+which there is none are together an object in the column `^more`; beyond 500 tables, lines of further kinds go whole \
+into `other`, which stderr says once.
 
 The database is in WAL mode: others can read it while it is written. A batch is one transaction. After a power cut \
-the last transactions may be missing, and the database is consistent. If the file is moved away, a new one is begun.";
+the last transactions may be missing, and the database is consistent. If the file is moved away, a new one is begun.
+
+Its `PRAGMA application_id` is 1953524080 (\"tpip\"). A database that is not empty and does not have it is another \
+program's: tele-ship leaves it as it is and fails, or, if it comes in place of the one that is being written, waits \
+until it is gone. Who wants the tables in it all the same sets that number.";
 
 const ENVIRONMENT: &str = "\
 OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _COMPRESSION, _TIMEOUT, _CERTIFICATE, _CLIENT_CERTIFICATE, _CLIENT_KEY and \

@@ -10,7 +10,6 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use self::read::Object;
 use crate::clock::Timestamp;
 use crate::record::{KINDS, Kind, MAX_LINE, Signal};
 use crate::ship::otlp;
@@ -29,6 +28,8 @@ pub enum Value<'a> {
     I64(i64),
     /// An integer above `i64::MAX`, never a smaller one.
     U64(u64),
+    /// An integer that is none of these, in its digits.
+    Big(&'a str),
     /// Every other number; finite.
     F64(f64),
     /// A string.
@@ -67,9 +68,15 @@ impl<'a> Line<'a> {
             return Err(format!("longer than 1 MiB: {} bytes", line.len()));
         }
         let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
-        serde_json::from_str::<Object<'a>>(text).map(|object| Self { fields: object.0 }).map_err(|error| {
-            let what = if error.is_data() { "not a JSON object" } else { "not JSON" };
-            format!("{what}: {error}")
+        read::object(text).map(|fields| Self { fields }).map_err(|error| {
+            let said = error.to_string();
+            if error.is_data() {
+                format!("not a JSON object but {}", value_at(text.trim_ascii_start()))
+            } else if said.contains("surrogate") || said.contains("end of hex escape") {
+                format!("not JSON: half a surrogate pair in a string: {said}")
+            } else {
+                format!("not JSON: {said}")
+            }
         })
     }
 
@@ -127,6 +134,17 @@ impl<'a> Line<'a> {
     }
 }
 
+/// What a JSON value is, by its first character.
+fn value_at(text: &str) -> &'static str {
+    match text.as_bytes().first() {
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
 static KIND_BY_NAME: LazyLock<HashMap<&'static str, &'static Kind>> =
     LazyLock::new(|| KINDS.iter().map(|kind| (kind.name, *kind)).collect());
 
@@ -166,6 +184,7 @@ impl<'a> Value<'a> {
             Self::I64(value) => Some(value as f64),
             Self::U64(value) => Some(value as f64),
             Self::F64(value) => Some(value),
+            Self::Big(digits) => digits.parse().ok(),
             _ => None,
         }
     }
@@ -215,8 +234,19 @@ mod tests {
         assert!(why(b"{\"a\":1").starts_with("not JSON: EOF"));
         assert!(why(b"{\"a\":1}{}").starts_with("not JSON: trailing"));
         assert!(why(b"{\"a\":1e999}").starts_with("not JSON: number out of range"));
-        assert!(why(b"[1]").starts_with("not a JSON object: invalid type: sequence"));
-        assert!(why(b"null").starts_with("not a JSON object"));
+        for (line, what) in [
+            ("[]", "an array"),
+            (" \"x\"", "a string"),
+            ("null", "null"),
+            ("-1.5", "a number"),
+            ("true", "a boolean"),
+        ] {
+            assert_eq!(why(line.as_bytes()), format!("not a JSON object but {what}"));
+        }
+        for lone in [r"\ud800", r"\udc00", r"\ud800\ud800", r"x\ud800y"] {
+            assert!(why(format!(r#"{{"a":"{lone}"}}"#).as_bytes()).contains("surrogate"), "{lone}");
+            assert!(why(format!(r#"{{"{lone}":1}}"#).as_bytes()).contains("surrogate"), "{lone}");
+        }
         assert!(why(b"{\"a\":\"\xff\"}").starts_with("not UTF-8"));
         assert!(why(&[b'{'; 1000]).starts_with("not JSON"));
         let deep = [&br#"{"a":"#[..], &[b'['; 1000], &[b']'; 1000], b"}"].concat();

@@ -4,6 +4,7 @@
 //! `sqlite3` reads it while it is written. What is no record (no `kind`, no `ts`)
 //! goes as it is into the table `other`. A line without `ts` gets the time at which it was read.
 
+mod file;
 mod names;
 mod rows;
 mod schema;
@@ -11,88 +12,69 @@ mod schema;
 mod tests;
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::{Future, ready};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, OpenFlags, ToSql, TransactionBehavior};
+use rusqlite::{ErrorCode, ToSql, TransactionBehavior};
 
-use self::rows::{Cell, Row, Shapes};
-use self::schema::Table;
+use self::file::{Failure, File, explain};
+use self::rows::{Cell, MOST_TABLES, Row, Shapes};
+use self::schema::{OTHER, Table};
 use super::{Batch, Encoded, Request, Sink, Verdict};
-
-/// How long one attempt waits for somebody else's lock.
-const LOCK_WAIT: Duration = Duration::from_secs(1);
+use crate::say::say;
 
 /// The sink.
 pub struct Sqlite {
-    path: PathBuf,
-    db: Connection,
-    inode: u64,
+    file: File,
     shapes: Shapes,
     /// By shape number; as of `version`.
     tables: HashMap<usize, Table>,
     version: i64,
+    /// That there are too many kinds has been said.
+    told: bool,
 }
 
 impl Sqlite {
     /// Opens the database, creating it if need be.
     ///
     /// # Errors
-    /// If it cannot be opened, or is none.
+    /// If it cannot be opened, or is none of ours.
     pub fn open(path: &Path) -> Result<Self> {
-        let (db, inode) = connect(path).with_context(|| {
-            format!("cannot use {} as a database; name another file with --sqlite", path.display())
-        })?;
-        let path = path.to_owned();
-        Ok(Self { path, db, inode, shapes: Shapes::default(), tables: HashMap::new(), version: -1 })
+        let file = File::open(path)
+            .map_err(|failure| anyhow!("{}; name another file with --sqlite", explain(path, &failure)))?;
+        let sink = Self { file, shapes: Shapes::default(), tables: HashMap::new(), version: -1, told: false };
+        sink.with_tables().map_err(|failure| anyhow!("{}", explain(path, &failure)))
     }
 
-    /// Follows a file that was renamed or removed: what comes now belongs into a new one.
-    fn reopen_if_moved(&mut self) -> rusqlite::Result<()> {
-        if std::fs::metadata(&self.path).map_or(0, |file| file.ino()) != self.inode {
-            // What is still in the log belongs into the file that was moved, and the log goes by
-            // the old name: it must be gone before a new database has that name.
-            let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            self.db = Connection::open_in_memory()?;
-            (self.db, self.inode) = connect(&self.path)?;
+    fn with_tables(mut self) -> Result<Self, Failure> {
+        self.shapes.set_tables(schema::tables(&self.file.db)?);
+        Ok(self)
+    }
+
+    fn store(&mut self, rows: &[Row]) -> Result<(), Failure> {
+        if self.file.reopen_if_moved()? {
             self.version = -1;
+            self.shapes.set_tables(schema::tables(&self.file.db)?);
         }
-        Ok(())
-    }
-
-    fn store(&mut self, rows: &[Row]) -> rusqlite::Result<()> {
-        self.reopen_if_moved()?;
-        let Self { db, shapes, tables, version, .. } = self;
-        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let Self { file, shapes, tables, version, .. } = self;
+        let transaction = file.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let current = || transaction.pragma_query_value(None, "schema_version", |row| row.get(0));
         if *version != current()? {
             tables.clear();
         }
         // Until the commit, tables may be known that will not be there.
         *version = -1;
-        let mut columns = Vec::new();
-        for Row { shape: number, cells } in rows {
-            let shape = shapes.get(*number);
-            let table = match tables.entry(*number) {
-                std::collections::hash_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::hash_map::Entry::Vacant(entry) => {
-                    entry.insert(Table::open(&transaction, shape)?)
-                }
+        for row in rows {
+            let shape = shapes.get(row.shape);
+            let table = match tables.entry(row.shape) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(Table::open(&transaction, shape)?),
             };
-            columns.clear();
-            for (field, cell) in cells {
-                columns.push(table.column(&transaction, shape, *field, cell)?);
-            }
-            let mut insert = transaction.prepare_cached(&table.insert)?;
-            insert.clear_bindings();
-            for (column, (_, cell)) in columns.iter().zip(cells) {
-                insert.raw_bind_parameter(column + 1, cell)?;
-            }
-            insert.raw_execute()?;
+            table.insert(&transaction, shape, row)?;
         }
         let current = current()?;
         transaction.commit()?;
@@ -101,18 +83,39 @@ impl Sqlite {
     }
 }
 
-fn connect(path: &Path) -> rusqlite::Result<(Connection, u64)> {
-    // Not `:memory:` and not `file:…`, whatever it is called: always a file.
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let db = Connection::open_with_flags(&path, flags)?;
-    db.busy_timeout(LOCK_WAIT)?;
-    db.set_prepared_statement_cache_capacity(256);
-    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    db.pragma_update(None, "synchronous", "normal")?;
-    let inode = std::fs::metadata(&path).map_or(0, |file| file.ino());
-    Ok((db, inode))
+impl Sqlite {
+    /// What the machine, another process or a person causes can pass; the rest is a line's own fault.
+    fn verdict(&self, failure: &Failure) -> Verdict {
+        use ErrorCode::{
+            CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
+            NotADatabase, OutOfMemory, PermissionDenied, ReadOnly, SchemaChanged, SystemIoFailure,
+        };
+        let passes = match failure {
+            Failure::Foreign(_) => true,
+            Failure::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    CannotOpen
+                        | DatabaseBusy
+                        | DatabaseCorrupt
+                        | DatabaseLocked
+                        | DiskFull
+                        | FileLockingProtocolFailed
+                        | NotADatabase
+                        | OutOfMemory
+                        | PermissionDenied
+                        | ReadOnly
+                        | SchemaChanged
+                        | SystemIoFailure
+                )
+            ),
+        };
+        if passes {
+            Verdict::Retry { after: None, reason: self.file.explain(failure) }
+        } else {
+            Verdict::Split { reason: failure.to_string() }
+        }
+    }
 }
 
 impl Sink for Sqlite {
@@ -133,38 +136,18 @@ impl Sink for Sqlite {
                 Err(reason) => rejected.push((index, reason)),
             }
         }
+        if self.shapes.overflowed && !std::mem::replace(&mut self.told, true) {
+            say(format_args!(
+                "sqlite: more than {MOST_TABLES} kinds: lines of further ones go whole into the table `{OTHER}`"
+            ));
+        }
         let items = body.len() as u64;
         let requests = if body.is_empty() { vec![] } else { vec![Request { body, lines, items }] };
         Encoded { requests, rejected }
     }
 
     fn send(&mut self, body: &Vec<Row>) -> impl Future<Output = Verdict> {
-        ready(self.store(body).map_or_else(|error| verdict(&error, &self.path), |()| Verdict::DELIVERED))
-    }
-}
-
-/// What the machine or another process causes can pass; the rest is a line's own fault.
-fn verdict(error: &rusqlite::Error, path: &Path) -> Verdict {
-    use ErrorCode::{
-        CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
-        NotADatabase, OutOfMemory, PermissionDenied, ReadOnly, SchemaChanged, SystemIoFailure,
-    };
-    match error.sqlite_error_code() {
-        Some(
-            CannotOpen
-            | DatabaseBusy
-            | DatabaseCorrupt
-            | DatabaseLocked
-            | DiskFull
-            | FileLockingProtocolFailed
-            | NotADatabase
-            | OutOfMemory
-            | PermissionDenied
-            | ReadOnly
-            | SchemaChanged
-            | SystemIoFailure,
-        ) => Verdict::Retry { after: None, reason: format!("{}: {error}", path.display()) },
-        _ => Verdict::Split { reason: error.to_string() },
+        ready(self.store(body).map_or_else(|failure| self.verdict(&failure), |()| Verdict::DELIVERED))
     }
 }
 
@@ -174,7 +157,7 @@ impl ToSql for Cell {
             Self::Int(value) => ValueRef::Integer(*value),
             Self::Bool(value) => ValueRef::Integer(i64::from(*value)),
             Self::Real(value) => ValueRef::Real(*value),
-            Self::Text(text) | Self::Json(text) => ValueRef::Text(text.as_bytes()),
+            Self::Digits(text) | Self::Text(text) | Self::Json(text) => ValueRef::Text(text.as_bytes()),
         }))
     }
 }

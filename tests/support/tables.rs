@@ -59,13 +59,19 @@ fn read_back(db: &Path) -> HashMap<Option<String>, Vec<Map<String, Value>>> {
                 "typeof({name}) || ' ' || CASE typeof({name}) WHEN 'text' THEN hex({name}) ELSE quote({name}) END"
             )
         };
-        let cells = columns.iter().map(cell).collect::<Vec<_>>().join(" || '|' || ");
+        let cells = columns.iter().map(cell).collect::<Vec<_>>().join(", ");
         let rows = sqlite3(db, &format!("SELECT {cells} FROM {} ORDER BY rowid", quoted(&table)));
         let rows = rows.iter().map(|row| {
             let cells = row.split('|').zip(columns.iter().zip(&types));
-            cells
-                .filter_map(|(cell, (name, sql_type))| Some((unmarked(name).0, value(cell, sql_type)?)))
-                .collect()
+            let values = cells.filter_map(|(cell, (name, sql_type))| Some((name, value(cell, sql_type)?)));
+            let mut row = Map::new();
+            for (name, value) in values {
+                match value {
+                    Value::Object(more) if name == "^more" => row.extend(more),
+                    value => drop(row.insert(unmarked(name).0, value)),
+                }
+            }
+            row
         });
         all.insert(kind, rows.collect());
     }

@@ -1,40 +1,99 @@
 //! How serde builds a [`Value`]: strings borrowed where they can be.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::{Fields, Value};
 
-/// An object at the top of a line.
-pub(super) struct Object<'a>(pub(super) Fields<'a>);
+/// Reads an object and nothing after it.
+///
+/// # Errors
+/// Where it is not JSON, or what it is instead of an object.
+pub(super) fn object(text: &str) -> serde_json::Result<Fields<'_>> {
+    let source = Source { text, seen: Cell::new(0) };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let fields = deserializer.deserialize_map(ObjectVisitor(&source))?;
+    deserializer.end().map(|()| fields)
+}
 
-impl<'de> Deserialize<'de> for Object<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(ObjectVisitor)
+/// The text that is being read, for the digits that no machine number holds.
+struct Source<'de> {
+    text: &'de str,
+    /// Up to here, huge numbers have been seen.
+    seen: Cell<usize>,
+}
+
+impl<'de> Source<'de> {
+    /// The next number in the text that fits no integer and is at least 2^63, which a
+    /// visitor has just been given as a double.
+    fn next_huge(&self) -> Option<&'de str> {
+        let bytes = self.text.as_bytes();
+        let mut at = self.seen.get();
+        while at < bytes.len() {
+            match bytes[at] {
+                b'"' => at = after_string(bytes, at + 1),
+                b'-' | b'0'..=b'9' => {
+                    let more = |byte: &&u8| matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E' | b'0'..=b'9');
+                    let number = &self.text[at..at + bytes[at..].iter().take_while(more).count()];
+                    at += number.len();
+                    if is_huge(number) {
+                        self.seen.set(at);
+                        return Some(number);
+                    }
+                }
+                _ => at += 1,
+            }
+        }
+        None
     }
 }
 
-struct ObjectVisitor;
+/// The place after the closing quote of the string that goes on at `at`.
+fn after_string(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => return at + 1,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    at
+}
 
-impl<'de> Visitor<'de> for ObjectVisitor {
-    type Value = Object<'de>;
+const HUGE: f64 = (1u64 << 63) as f64;
+
+fn is_huge(number: &str) -> bool {
+    let fits = number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok();
+    !fits && number.parse::<f64>().is_ok_and(|value| value.abs() >= HUGE)
+}
+
+struct ObjectVisitor<'s, 'de>(&'s Source<'de>);
+
+impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
+    type Value = Fields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        read_fields(map, 32).map(Object)
+        read_fields(map, self.0, 32)
     }
 }
 
-fn read_fields<'de, A: MapAccess<'de>>(mut map: A, expected: usize) -> Result<Fields<'de>, A::Error> {
+fn read_fields<'de, A: MapAccess<'de>>(
+    mut map: A,
+    source: &Source<'de>,
+    expected: usize,
+) -> Result<Fields<'de>, A::Error> {
     let mut fields = Fields::with_capacity(expected);
     let mut seen = Seen::default();
-    while let Some((Text(name), value)) = map.next_entry()? {
+    while let Some(Text(name)) = map.next_key()? {
+        let value = map.next_value_seed(Reader(source))?;
         let repeated = fields.len() < FEW && seen.maybe(&name);
         match fields.iter_mut().find(|(known, _)| repeated && *known == name) {
             Some((_, first)) => *first = value,
@@ -110,15 +169,18 @@ impl<'de> Deserialize<'de> for Text<'de> {
     }
 }
 
-impl<'de> Deserialize<'de> for Value<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ValueVisitor)
+#[derive(Clone, Copy)]
+struct Reader<'s, 'de>(&'s Source<'de>);
+
+impl<'de> DeserializeSeed<'de> for Reader<'_, 'de> {
+    type Value = Value<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
 }
 
-struct ValueVisitor;
-
-impl<'de> Visitor<'de> for ValueVisitor {
+impl<'de> Visitor<'de> for Reader<'_, 'de> {
     type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,7 +204,12 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<Self::Value, E> {
-        if value.is_finite() { Ok(Value::F64(value)) } else { Err(E::custom("number out of range")) }
+        if !value.is_finite() {
+            return Err(E::custom("number out of range"));
+        }
+        let huge = if value.abs() >= HUGE { self.0.next_huge() } else { None };
+        let digits = huge.filter(|number| !number.contains(['.', 'e', 'E']));
+        Ok(digits.map_or(Value::F64(value), Value::Big))
     }
 
     fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
@@ -155,14 +222,14 @@ impl<'de> Visitor<'de> for ValueVisitor {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = seq.next_element()? {
+        while let Some(value) = seq.next_element_seed(self)? {
             values.push(value);
         }
         Ok(Value::Array(values))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        read_fields(map, 0).map(Value::Map)
+        read_fields(map, self.0, 0).map(Value::Map)
     }
 }
 
@@ -177,12 +244,33 @@ mod tests {
             let mut text = String::from(r#"{"a":1,"escaped\u0021":1"#);
             (0..others).for_each(|n| text += &format!(r#","field_{n}":{n}"#));
             text += r#","escaped!":2,"a":{"b":1,"b":2,"c":3},"z":null}"#;
-            let Object(fields) = serde_json::from_str(&text).unwrap();
+            let fields = object(&text).unwrap();
             let expected: serde_json::Value = serde_json::from_str(&text).unwrap();
             assert_eq!(fields.len(), expected.as_object().unwrap().len(), "{others}");
             assert_eq!((&*fields[0].0, &*fields[1].0), ("a", "escaped!"));
             let inner = [("b".into(), Value::I64(2)), ("c".into(), Value::I64(3))];
             assert_eq!((&fields[0].1, &fields[1].1), (&Value::Map(inner.into()), &Value::I64(2)));
         }
+    }
+
+    #[test]
+    fn integers_of_any_length_keep_their_digits() {
+        let (big, low) = ("123456789012345678901234567890", "-9223372036854775809");
+        let text = format!(
+            r#"{{"s":"\"{big}","a":[9223372036854775807,{big},1e300,-9223372036854775808,{{"x":{low}}}],"a":{big},
+            "b":[18446744073709551615,18446744073709551616,9223372036854775808.0,1E400e,0]}}"#
+        );
+        assert!(object(&text).is_err());
+        let twice = text.replace("1E400e", "-0");
+        let fields = object(&twice).unwrap();
+        assert_eq!(fields[1].1, Value::Big(big));
+        let [max, over, double, zero, _] = fields[2].1.as_array().unwrap() else { panic!("{fields:?}") };
+        assert_eq!((max, over), (&Value::U64(u64::MAX), &Value::Big("18446744073709551616")));
+        assert_eq!((double, zero), (&Value::F64(HUGE), &Value::F64(-0.0)));
+        let text = text.replace("\"a\":12", "\"c\":12").replace("1E400e", "1");
+        let Value::Array(values) = &object(&text).unwrap()[1].1 else { panic!("{text}") };
+        let inner = [("x".into(), Value::Big(low))];
+        let expected = [Value::I64(i64::MAX), Value::Big(big), Value::F64(1e300), Value::I64(i64::MIN)];
+        assert_eq!((&values[..4], &values[4]), (&expected[..], &Value::Map(inner.into())));
     }
 }

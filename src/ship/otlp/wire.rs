@@ -113,6 +113,7 @@ pub fn any_value(out: &mut Vec<u8>, field: u32, value: &Value<'_>) {
         Value::Bool(value) => uint(out, 2, u64::from(*value)),
         Value::I64(value) => uint(out, 3, *value as u64),
         Value::U64(value) => bytes(out, 1, value.to_string().as_bytes()),
+        Value::Big(digits) => bytes(out, 1, digits.as_bytes()),
         Value::F64(value) => double(out, 4, *value),
         Value::Str(text) => bytes(out, 1, text.as_bytes()),
         Value::Array(values) => {

@@ -2,15 +2,21 @@
 //! a shape (one per kind), and its cells to the shape's fields, both by number.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
 
+use super::names::marked;
+use crate::record;
 use crate::ship::Batch;
 use crate::ship::line::{Class, Line, Value};
 
-/// A kind with more fields than this uses names as data, which no table can hold.
+/// A kind with more fields than this uses names as data: the rest of them share a column.
 const MOST_FIELDS: usize = 1000;
+/// Beyond this many tables, kinds are data too: further ones share the table of lines that are no records.
+pub const MOST_TABLES: usize = 500;
 
 /// One value, in one of the forms in which SQLite keeps it exactly.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,7 +27,9 @@ pub enum Cell {
     Bool(bool),
     /// Finite.
     Real(f64),
-    /// A string; also an integer above `i64::MAX`, in its digits.
+    /// An integer that is none of those, in its digits.
+    Digits(String),
+    /// A string.
     Text(String),
     /// An array or object, as JSON.
     Json(String),
@@ -34,6 +42,8 @@ pub struct Row {
     pub shape: usize,
     /// The shape's field numbers, and the values. Null is no cell.
     pub cells: Vec<(usize, Cell)>,
+    /// The names and values of fields that came when the shape had enough of them.
+    pub beyond: Vec<(String, Cell)>,
 }
 
 /// The fields that the lines of one kind have had so far.
@@ -50,9 +60,19 @@ pub struct Shape {
 pub struct Shapes {
     shapes: Vec<Shape>,
     numbers: HashMap<Option<String>, usize>,
+    /// The tables that there are in the database and those to come, all but `other`.
+    tables: HashSet<String>,
+    /// A kind was met for which there is no room.
+    pub overflowed: bool,
 }
 
 impl Shapes {
+    /// Takes note of the tables that are in the database.
+    pub fn set_tables(&mut self, names: HashSet<String>) {
+        self.tables = names;
+        self.tables.extend(self.shapes.iter().filter_map(|shape| shape.kind.clone()));
+    }
+
     /// The shape of that number.
     pub fn get(&self, number: usize) -> &Shape {
         &self.shapes[number]
@@ -71,24 +91,38 @@ impl Shapes {
             Class::Otlp(_) => false,
             Class::Object => line.str("ts").is_some(),
         };
-        let Some(kind) = line.kind().filter(|_| is_record) else {
+        let Some(kind) = line.kind().filter(|kind| is_record && self.has_room(kind)) else {
             let shape = self.number(None);
             let ts = line.str("ts").map_or_else(received, |ts| Cell::Text(ts.to_owned()));
             let json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
-            return Ok(Row { shape, cells: vec![(0, ts), (1, Cell::Json(json))] });
+            return Ok(Row { shape, cells: vec![(0, ts), (1, Cell::Json(json))], beyond: Vec::new() });
         };
         let number = self.number(Some(kind));
         let shape = &mut self.shapes[number];
-        let mut cells = Vec::with_capacity(line.fields.len());
+        let (mut cells, mut beyond) = (Vec::with_capacity(line.fields.len()), Vec::new());
         if line.str("ts").is_none() {
             cells.push((0, received()));
         }
         for (name, value) in &line.fields {
             if name != "kind" && !matches!(value, Value::Null) {
-                cells.push((shape.field(name)?, cell(value)));
+                match shape.field(name) {
+                    Some(field) => cells.push((field, cell(value))),
+                    None => beyond.push((name.clone().into_owned(), cell(value))),
+                }
             }
         }
-        Ok(Row { shape: number, cells })
+        Ok(Row { shape: number, cells, beyond })
+    }
+
+    /// Whether a kind has a table or may still get one.
+    fn has_room(&mut self, kind: &str) -> bool {
+        let known = self.tables.contains(kind) || self.tables.contains(&marked("kind", kind));
+        let room = known || record::kind(kind).is_some() || self.tables.len() < MOST_TABLES;
+        if room && !known {
+            self.tables.insert(kind.to_owned());
+        }
+        self.overflowed |= !room;
+        room
     }
 
     fn number(&mut self, kind: Option<&str>) -> usize {
@@ -107,16 +141,31 @@ impl Shape {
         Self { kind, fields: first.map(str::to_owned).to_vec(), numbers }
     }
 
-    fn field(&mut self, name: &str) -> Result<usize, String> {
+    /// The number of a field, unless it would be one too many.
+    fn field(&mut self, name: &str) -> Option<usize> {
         if let Some(number) = self.numbers.get(name) {
-            return Ok(*number);
+            return Some(*number);
         }
         if self.fields.len() >= MOST_FIELDS {
-            return Err(format!("a field too many: this kind has had {MOST_FIELDS} names of fields"));
+            return None;
         }
         self.fields.push(name.to_owned());
         self.numbers.insert(name.to_owned(), self.fields.len() - 1);
-        Ok(self.fields.len() - 1)
+        Some(self.fields.len() - 1)
+    }
+}
+
+impl Cell {
+    /// The value as the JSON that it was.
+    pub fn json(&self) -> String {
+        match self {
+            Self::Int(value) => value.to_string(),
+            Self::Bool(value) => value.to_string(),
+            // Writing a number or a string to a string cannot fail.
+            Self::Real(value) => serde_json::to_string(value).unwrap_or_default(),
+            Self::Text(text) => serde_json::to_string(text).unwrap_or_default(),
+            Self::Digits(text) | Self::Json(text) => text.clone(),
+        }
     }
 }
 
@@ -124,7 +173,8 @@ fn cell(value: &Value<'_>) -> Cell {
     match value {
         Value::Bool(value) => Cell::Bool(*value),
         Value::I64(value) => Cell::Int(*value),
-        Value::U64(value) => Cell::Text(value.to_string()),
+        Value::U64(value) => Cell::Digits(value.to_string()),
+        Value::Big(digits) => Cell::Digits((*digits).to_owned()),
         Value::F64(value) => Cell::Real(*value),
         Value::Str(text) => Cell::Text(Cow::clone(text).into_owned()),
         Value::Null | Value::Array(_) | Value::Map(_) => {
@@ -145,6 +195,10 @@ impl Serialize for Json<'_> {
             Value::I64(value) => serializer.serialize_i64(*value),
             Value::U64(value) => serializer.serialize_u64(*value),
             Value::F64(value) => serializer.serialize_f64(*value),
+            Value::Big(digits) => match RawValue::from_string((*digits).to_owned()) {
+                Ok(raw) => raw.serialize(serializer),
+                Err(error) => Err(S::Error::custom(error)),
+            },
             Value::Str(text) => serializer.serialize_str(text),
             Value::Array(values) => serializer.collect_seq(values.iter().map(Json)),
             Value::Map(fields) => {
@@ -169,8 +223,8 @@ mod tests {
     #[test]
     fn every_form_of_value() {
         let (shapes, rows) = rows(&[concat!(
-            r#"{"ts":"2026-11-20T20:45:00Z","kind":"x","i":-5,"u":18446744073709551615,"f":0.5,"b":true,"#,
-            r#""n":null,"a":[1,2.5,"é\n"],"m":{"z":1,"a":{"y":null}}}"#
+            r#"{"ts":"2026-11-20T20:45:00Z","kind":"x","i":-5,"u":18446744073709551615,"v":-123456789012345678901234567890,"f":0.5,"b":true,"#,
+            r#""n":null,"a":[1,2.5,"é\n",1000000000000000000000],"m":{"z":1,"a":{"y":null}}}"#
         )]);
         let text = |text: &str| Cell::Text(text.into());
         let cells: Vec<_> = rows[0].cells.iter().map(|(_, cell)| cell.clone()).collect();
@@ -179,14 +233,15 @@ mod tests {
             [
                 text("2026-11-20T20:45:00Z"),
                 Cell::Int(-5),
-                text("18446744073709551615"),
+                Cell::Digits("18446744073709551615".into()),
+                Cell::Digits("-123456789012345678901234567890".into()),
                 Cell::Real(0.5),
                 Cell::Bool(true),
-                Cell::Json(r#"[1,2.5,"é\n"]"#.into()),
+                Cell::Json(r#"[1,2.5,"é\n",1000000000000000000000]"#.into()),
                 Cell::Json(r#"{"z":1,"a":{"y":null}}"#.into()),
             ]
         );
-        assert_eq!(shapes.get(0).fields, ["ts", "host", "i", "u", "f", "b", "a", "m"]);
+        assert_eq!(shapes.get(0).fields, ["ts", "host", "i", "u", "v", "f", "b", "a", "m"]);
     }
 
     #[test]
@@ -199,12 +254,24 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_data_are_refused() {
+    fn names_that_are_data_share_a_place() {
         let mut line = String::from(r#"{"ts":"t","kind":"x""#);
-        (0..999).for_each(|number| line += &format!(r#","f{number}":1"#));
-        let mut batch = Batch::new();
-        batch.push(0, format!("{line}}}").as_bytes());
-        let error = Shapes::default().row(&batch, 0).unwrap_err();
-        assert!(error.contains("1000"), "{error}");
+        (0..1500).for_each(|number| line += &format!(r#","f{number}":{number}"#));
+        let (shapes, rows) = rows(&[&format!("{line}}}")]);
+        assert_eq!((shapes.get(0).fields.len(), rows[0].cells.len(), rows[0].beyond.len()), (1000, 999, 502));
+        assert_eq!(rows[0].beyond[501], ("f1499".into(), Cell::Int(1499)));
+    }
+
+    #[test]
+    fn kinds_that_are_data_share_a_table() {
+        let line = |kind: &str| format!(r#"{{"ts":"t","kind":"{kind}","x":1}}"#);
+        let lines: Vec<_> =
+            (0..600).map(|n| line(&format!("k{n}"))).chain([line("load"), line("k5")]).collect();
+        let (shapes, rows) = rows(&lines.iter().map(String::as_str).collect::<Vec<_>>());
+        let kinds: Vec<_> = rows.iter().map(|row| shapes.get(row.shape).kind.as_deref()).collect();
+        assert_eq!((kinds[499], kinds[500], kinds[599]), (Some("k499"), None, None));
+        assert_eq!(kinds[600..], [Some("load"), Some("k5")]);
+        assert!(shapes.overflowed);
+        assert_eq!(rows[550].cells[1], (1, Cell::Json(line("k550"))));
     }
 }

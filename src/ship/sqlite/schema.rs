@@ -5,17 +5,21 @@
 //! that its column could not keep exactly (a string among numbers, an integer
 //! above `i64::MAX`) goes to a column of its own beside it: see [`super::names`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Result};
 
 use super::names::{marked, plain, quoted};
-use super::rows::{Cell, Shape};
+use super::rows::{Cell, Row, Shape};
 use crate::generate::{body_schema, json_type};
 use crate::record;
 
 /// The table of lines that are no records.
-const OTHER: &str = "other";
+pub const OTHER: &str = "other";
+/// The column of the fields for which there is no other: no field's own or marked name is like it.
+const MORE: &str = "^more";
+/// At this many columns no field gets another; SQLite itself takes 2000.
+const MOST_COLUMNS: usize = 1000;
 /// Integers up to here are exact as floating point.
 const EXACT: u64 = 1 << 53;
 
@@ -62,7 +66,7 @@ impl Holds {
             (Self::Anything, _)
             | (Self::Integer | Self::Number, Cell::Int(_) | Cell::Bool(_))
             | (Self::Real | Self::Number, Cell::Real(_))
-            | (Self::Text, Cell::Text(_))
+            | (Self::Text, Cell::Text(_) | Cell::Digits(_))
             | (Self::Json, Cell::Json(_)) => true,
             (Self::Real, Cell::Int(value)) => value.unsigned_abs() <= EXACT,
             _ => false,
@@ -74,7 +78,7 @@ impl Holds {
         match cell {
             Cell::Bool(_) => Self::Integer,
             Cell::Int(_) | Cell::Real(_) => Self::Number,
-            Cell::Text(_) => Self::Text,
+            Cell::Text(_) | Cell::Digits(_) => Self::Text,
             Cell::Json(_) => Self::Json,
         }
     }
@@ -83,7 +87,7 @@ impl Holds {
     fn beside(cell: &Cell) -> (Self, &'static str) {
         match cell {
             Cell::Int(_) | Cell::Real(_) | Cell::Bool(_) => (Self::Number, "number"),
-            Cell::Text(_) => (Self::Text, "text"),
+            Cell::Text(_) | Cell::Digits(_) => (Self::Text, "text"),
             Cell::Json(_) => (Self::Json, "json"),
         }
     }
@@ -91,10 +95,9 @@ impl Holds {
 
 /// One table, as far as it has been needed.
 pub struct Table {
-    /// Its name.
-    pub name: String,
+    name: String,
     /// The statement that inserts a row; parameter n is column n, from 1.
-    pub insert: String,
+    insert: String,
     columns: Vec<(String, Holds)>,
     by_name: HashMap<String, usize>,
     declared: HashMap<String, Holds>,
@@ -143,11 +146,12 @@ impl Table {
         Ok(if usable && (exists > 0 || taken == 0) { kind.into() } else { marked("kind", kind) })
     }
 
-    /// The column, from 0, that takes `cell` of the shape's field; adds it if there is none.
+    /// The column, from 0, that takes `cell` of the shape's field; adds it if there is
+    /// none, unless there are too many.
     ///
     /// # Errors
     /// What SQLite says of adding a column.
-    pub fn column(&mut self, db: &Connection, shape: &Shape, field: usize, cell: &Cell) -> Result<usize> {
+    fn column(&mut self, db: &Connection, shape: &Shape, field: usize, cell: &Cell) -> Result<Option<usize>> {
         while self.slots.len() <= field {
             let name = &shape.fields[self.slots.len()];
             let find = |name: &str| self.by_name.get(name).copied();
@@ -163,10 +167,13 @@ impl Table {
         };
         let [own, ..] = self.slots[field];
         if let Some(own) = own.filter(|own| self.columns[*own].1.accepts(cell)) {
-            return Ok(own);
+            return Ok(Some(own));
         }
         if let Some(column) = self.slots[field][beside] {
-            return Ok(column);
+            return Ok(Some(column));
+        }
+        if self.columns.len() >= MOST_COLUMNS {
+            return Ok(None);
         }
         let name = &shape.fields[field];
         let declared = self.declared.get(name).copied().filter(|holds| holds.accepts(cell));
@@ -179,7 +186,46 @@ impl Table {
         };
         let column = self.add(db, name, holds)?;
         self.slots[field][slot] = Some(column);
-        Ok(column)
+        Ok(Some(column))
+    }
+
+    /// Adds a row.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn insert(&mut self, db: &Connection, shape: &Shape, row: &Row) -> Result<()> {
+        let (mut places, mut more) = (Vec::with_capacity(row.cells.len()), Vec::new());
+        for (field, cell) in &row.cells {
+            match self.column(db, shape, *field, cell)? {
+                Some(column) => places.push((column, cell)),
+                None => more.push((shape.fields[*field].as_str(), cell)),
+            }
+        }
+        more.extend(row.beyond.iter().map(|(name, cell)| (name.as_str(), cell)));
+        let more = if more.is_empty() { None } else { Some(self.more(db, &more)?) };
+        places.extend(more.iter().map(|(column, cell)| (*column, cell)));
+        let mut insert = db.prepare_cached(&self.insert)?;
+        insert.clear_bindings();
+        for (column, cell) in places {
+            insert.raw_bind_parameter(column + 1, cell)?;
+        }
+        insert.raw_execute().map(|_| ())
+    }
+
+    /// The column of the fields that have none, and what to put there: an object of them.
+    ///
+    /// # Errors
+    /// What SQLite says of adding a column.
+    fn more(&mut self, db: &Connection, fields: &[(&str, &Cell)]) -> Result<(usize, Cell)> {
+        let column = match self.by_name.get(MORE) {
+            Some(column) => *column,
+            None => self.add(db, MORE.into(), Holds::Json)?,
+        };
+        // Writing a string to a string cannot fail.
+        let name = |name: &str| serde_json::to_string(name).unwrap_or_default();
+        let fields: Vec<_> =
+            fields.iter().map(|(field, cell)| format!("{}:{}", name(field), cell.json())).collect();
+        Ok((column, Cell::Json(format!("{{{}}}", fields.join(",")))))
     }
 
     fn add(&mut self, db: &Connection, name: String, holds: Holds) -> Result<usize> {
@@ -196,6 +242,15 @@ impl Table {
         let places = vec!["?"; names.len()].join(",");
         self.insert = format!("INSERT INTO {} ({}) VALUES ({places})", quoted(&self.name), names.join(","));
     }
+}
+
+/// The names of the tables that there are, but the one of lines that are no records.
+///
+/// # Errors
+/// What SQLite says.
+pub fn tables(db: &Connection) -> Result<HashSet<String>> {
+    let mut tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> ?1")?;
+    tables.query_map([OTHER], |row| row.get(0))?.collect()
 }
 
 fn create(db: &Connection, name: &str, columns: &[(String, Holds)]) -> Result<()> {

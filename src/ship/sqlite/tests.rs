@@ -2,6 +2,7 @@
 
 use super::*;
 use proptest::prelude::*;
+use rusqlite::Connection;
 use serde_json::{Map, Value, json};
 
 fn value() -> impl Strategy<Value = Value> {
@@ -63,6 +64,6 @@ proptest! {
         }
         let fields = records.iter().flat_map(|record| record.as_object().unwrap());
         let expected = fields.filter(|(name, value)| *name != "kind" && !value.is_null()).count();
-        prop_assert_eq!(values(&sink.db), i64::try_from(expected).unwrap());
+        prop_assert_eq!(values(&sink.file.db), i64::try_from(expected).unwrap());
     }
 }

@@ -162,6 +162,7 @@ fn describe(value: &Value<'_>) -> String {
         Value::Bool(value) => value.to_string(),
         Value::I64(value) => value.to_string(),
         Value::U64(value) => value.to_string(),
+        Value::Big(digits) => (*digits).into(),
         Value::F64(value) => value.to_string(),
         Value::Str(text) => format!("{:?}", text.chars().take(40).collect::<String>()),
         Value::Array(_) => "an array of something else".into(),
