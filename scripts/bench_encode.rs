@@ -96,6 +96,7 @@ fn encode(criterion: &mut Criterion<CpuTime>) {
         service: "telepipe".into(),
         pipeline: String::new(),
         host: "bench".into(),
+        default_host: "bench".into(),
         host_id: None,
         attributes: Vec::new(),
     };

@@ -16,6 +16,7 @@ use clap::{Args, Parser};
 use crate::emit::Emitter;
 use crate::filter::Filter;
 use crate::generate::{self, Generate};
+use crate::opened;
 use crate::record::Kind;
 use crate::say::say;
 use crate::stop::{GRACE, Stop};
@@ -117,8 +118,9 @@ impl Common {
     /// Where records go.
     ///
     /// # Errors
-    /// [`Usage`] for a bad filter.
+    /// [`Usage`] for a bad filter; if stdout is closed.
     pub fn emitter(&self) -> Result<Emitter> {
+        opened::stdout()?;
         let filter = self.filter.as_deref().map(Filter::new).transpose();
         let filter = filter.map_err(|message| Usage(format!("--filter: {message}")))?;
         Ok(Emitter::new(&self.host_name(), filter, self.filter_all))
@@ -192,7 +194,7 @@ pub fn main<P: Program>() -> ExitCode {
         }
     };
     let result = match program.generate() {
-        Some(what) => generate::write::<P>(what),
+        Some(what) => opened::stdout().and_then(|()| generate::write::<P>(what)),
         None => program.run(),
     };
     ended(result)

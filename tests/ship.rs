@@ -200,18 +200,25 @@ fn strange_input_is_accounted_for() {
     assert_eq!((ended.code, ended.lines(), ended.count("requests")), (Some(0), [0; 5], 0));
     let ended = Ship::run(&["--otlp", &url], "\n \r\n\t\n");
     assert_eq!((ended.code, ended.lines()), (Some(0), [0; 5]));
+    let ended = Ship::run(&["--otlp", &url], "\u{feff}{}\r\n\u{feff}\n");
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "byte order marks are no lines");
     let ended = Ship::run(&["--otlp", &url], "{}");
     assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]));
 
     let mut input = logs(0..1).into_bytes();
     input.extend_from_slice(b"{\"body\":\"\xff\xfe\"}\n[1]\n");
     input.resize(input.len() + (2 << 20), b'x');
-    input.extend_from_slice(b"\nnot JSON\n");
+    input.extend_from_slice(b"\nnot JSON\n{\"kind\":\"log\",\"body\":\"\\ud800\"}\n");
     input.extend_from_slice(logs(1..2).as_bytes());
     let ended = Ship::run(&["--otlp", &url], input);
-    assert_eq!((ended.code, ended.lines()), (Some(1), [6, 2, 4, 0, 0]));
-    for (line, why) in [(2, "not UTF-8"), (3, "not a JSON object"), (4, "longer than 1 MiB"), (5, "not JSON")]
-    {
+    assert_eq!((ended.code, ended.lines()), (Some(1), [7, 2, 5, 0, 0]));
+    for (line, why) in [
+        (2, "not UTF-8"),
+        (3, "not a JSON object but an array"),
+        (4, "longer than 1 MiB"),
+        (5, "not JSON"),
+        (6, "not JSON: half a surrogate pair"),
+    ] {
         let line = format!("line {line} rejected: {why}");
         assert!(ended.stderr.contains(&line), "{line}: {}", ended.stderr);
     }
@@ -296,6 +303,38 @@ fn reading_stops_when_the_queue_is_full() {
     assert!(delivered == 0 && pending > 1000 && read <= pending + 1, "{ended:?}");
     let length = logs(10..11).len() as u64;
     assert!(read * length > 1 << 19 && read * length < 2 << 20, "{read} lines");
+}
+
+#[test]
+fn what_is_pending_is_known_at_every_moment() {
+    // Lines that are gathered are pending, and age.
+    let server = Capture::with(|_| Answer::ok().after(Duration::from_millis(10)));
+    let mut ship = Ship::start(&["--otlp", &server.url(), "--batch-age", "1m", "--stats", "100ms"]);
+    ship.feed(logs(0..5));
+    std::thread::sleep(Duration::from_secs(1));
+    let ended = ship.end();
+    let waiting: Vec<_> = ended.records.iter().filter(|record| record["pending"] == 5).collect();
+    let ages: Vec<_> =
+        waiting.iter().map(|record| record["oldest_pending_s"].as_f64().expect("an age")).collect();
+    assert!(ages.len() >= 5 && ages.is_sorted() && ages.iter().all(|age| *age < 2.0), "{ages:?}");
+    assert_eq!(ended.lines(), [5, 5, 0, 0, 0]);
+
+    // Under load every record adds up (`Ship` looks at each), and counts only grow.
+    let args = ["--otlp", &server.url(), "--batch-lines", "100", "--batch-age", "5ms", "--stats", "2ms"];
+    let mut ship = Ship::start(&args);
+    for n in 0..400 {
+        ship.feed(logs(50 * n..50 * n + 50));
+        ship.feed("nonsense\n{\"kind\":\"log\",");
+        std::thread::sleep(Duration::from_millis(3));
+        ship.feed("\"body\":\"torn\"}\n");
+    }
+    let ended = ship.end();
+    assert_eq!((ended.code, ended.lines()), (Some(1), [20_800, 20_400, 400, 0, 0]));
+    assert!(ended.records.len() > 200, "{}", ended.records.len());
+    for name in ["read", "delivered", "rejected", "requests"] {
+        assert!(ended.records.is_sorted_by_key(|record| record[name].as_u64()), "{name}");
+    }
+    assert!(ended.records.iter().any(|record| record["pending"].as_u64() > Some(100)));
 }
 
 #[test]

@@ -86,6 +86,28 @@ fn a_full_device_is_a_failure() {
 }
 
 #[test]
+fn a_closed_stdout_is_a_failure() {
+    for command in ["tele-ship --stdout", "scrape --once", "scrape --generate schema"] {
+        let (name, args) = command.split_once(' ').unwrap();
+        let program = assert_cmd::cargo::cargo_bin(name);
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("exec \"$0\" {args} >&-"), program.to_str().unwrap()]);
+        let mut child = shell.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It may have ended before it reads.
+        let _ = child.stdin.take().unwrap().write_all(lines(3).as_bytes());
+        let (output, _) = end(child);
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{command}: {stderr}");
+        assert!(stderr.contains("cannot write to stdout: it was closed"), "{command}: {stderr}");
+    }
+    // /dev/null is somewhere, however it was opened.
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null").unwrap();
+    let mut child = start(&[], null);
+    child.stdin.take().unwrap().write_all(lines(3).as_bytes()).unwrap();
+    assert_eq!(end(child).0.status.code(), Some(0));
+}
+
+#[test]
 fn a_reader_that_has_stopped_does_not_hold_it_up() {
     let mut child = start(&["--drain", "500ms"], Stdio::piped());
     let mut stdin = child.stdin.take().unwrap();

@@ -4,14 +4,14 @@
 //! knows about tasks and futures. This is the one place where verdicts are
 //! handled, and where the lines of a sink are settled.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-use super::account::{Account, Fate};
+use super::account::{Account, Counts, Fate};
 use super::backoff::Backoff;
 use super::queue::Queue;
 use super::{Batch, Encoded, Request, Sink, Verdict};
@@ -32,6 +32,8 @@ pub struct Lane {
     pub queue: Queue,
     /// What became of what it got.
     pub account: Account,
+    /// When the batch that is being gathered was begun, if there is one.
+    gathering: Mutex<Option<Instant>>,
     /// The destination was a reader, and it left.
     reader_left: AtomicBool,
     hurried: AtomicBool,
@@ -45,9 +47,30 @@ impl Lane {
             name,
             queue: Queue::new(limit),
             account: Account::default(),
+            gathering: Mutex::default(),
             reader_left: AtomicBool::new(false),
             hurried: AtomicBool::new(false),
             hurry: Notify::new(),
+        }
+    }
+
+    /// Says since when lines are gathered that are in no batch yet.
+    pub fn gather(&self, since: Option<Instant>) {
+        *self.gathering.lock().unwrap_or_else(PoisonError::into_inner) = since;
+    }
+
+    /// The counts, and how long the oldest line that is pending has waited: none if none is.
+    pub fn state(&self) -> (Counts, Option<Duration>) {
+        loop {
+            let counts = self.account.counts();
+            let gathering = || *self.gathering.lock().unwrap_or_else(PoisonError::into_inner);
+            let oldest = self.queue.oldest().or_else(gathering);
+            // A line is in the queue or gathered whenever it is pending. If that is not what is seen,
+            // the last one was settled meanwhile: look again.
+            match oldest.filter(|_| counts.pending > 0) {
+                None if counts.pending > 0 => std::thread::yield_now(),
+                oldest => return (counts, oldest.map(|since| since.elapsed())),
+            }
         }
     }
 

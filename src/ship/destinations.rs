@@ -75,6 +75,7 @@ impl Destinations {
             self.open_otlp(pipeline)?;
         }
         if self.stdout {
+            crate::opened::stdout()?;
             pipeline.add(Stdout::new(self.encoder()?))?;
         }
         if self.sqlite.is_some() || (self.otlp.is_none() && !self.stdout) {

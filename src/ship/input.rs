@@ -2,7 +2,8 @@
 //! there are enough of them, or they are old enough.
 //!
 //! A line ends at `\n`; the last one may lack it. Lines of nothing but white
-//! space are not records and are not counted. A line over 1 MiB is skipped
+//! space are not records and are not counted. A byte order mark before a line,
+//! which files from elsewhere begin with, is no part of it. A line over 1 MiB is skipped
 //! without being held. Every line has a number, whatever becomes of it.
 
 use std::sync::Arc;
@@ -12,6 +13,8 @@ use memchr::memchr;
 
 use super::Batch;
 use crate::record::MAX_LINE;
+
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Splits a stream into lines.
 #[derive(Default)]
@@ -51,7 +54,7 @@ impl Splitter {
 
     /// Whether the stream stands in the middle of a line.
     pub fn unfinished(&self) -> bool {
-        self.skipping || !self.partial.trim_ascii().is_empty()
+        self.skipping || !blank(&self.partial)
     }
 
     fn line(&mut self, rest: &[u8], each: &mut impl FnMut(Piece<'_>)) {
@@ -63,9 +66,10 @@ impl Splitter {
             self.keep(rest);
             &self.partial
         };
+        let line = unmarked(line);
         if self.skipping {
             each(Piece::TooLong(offset));
-        } else if !line.trim_ascii().is_empty() {
+        } else if !blank(line) {
             each(Piece::Line(offset, line));
         }
         self.skipping = false;
@@ -80,6 +84,14 @@ impl Splitter {
             self.partial.extend_from_slice(part);
         }
     }
+}
+
+fn unmarked(line: &[u8]) -> &[u8] {
+    line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line)
+}
+
+fn blank(line: &[u8]) -> bool {
+    unmarked(line).trim_ascii().is_empty()
 }
 
 /// When a batch is full.
@@ -122,9 +134,14 @@ impl Cutter {
         }
     }
 
+    /// When the first of what is gathered was read; `None` if there is nothing.
+    pub fn since(&self) -> Option<Instant> {
+        self.batch.as_ref().map(|batch| batch.since)
+    }
+
     /// When what is gathered has its age; `None` if there is nothing.
     pub fn due(&self) -> Option<Instant> {
-        self.batch.as_ref().map(|batch| batch.since + self.limits.age)
+        self.since().map(|since| since + self.limits.age)
     }
 
     /// What is gathered, whether full or not.
@@ -180,6 +197,15 @@ mod tests {
                 assert_eq!(pieces[1], (1, Some(b"{}".to_vec())));
                 assert!(pieces[2] == (2, whole(b'y')) && pieces.len() == 3);
             }
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_line() {
+        let input = "\u{feff}{}\n\u{feff}\r\n\u{feff}{\"a\":\"\u{feff}\"}\n\u{feff}";
+        let expected = [(0, Some(b"{}".to_vec())), (2, Some("{\"a\":\"\u{feff}\"}".into()))];
+        for size in 1..20 {
+            assert_eq!(split(input.as_bytes(), size), expected, "in chunks of {size}");
         }
     }
 

@@ -166,8 +166,16 @@ impl Pipeline {
                 lanes.iter().for_each(|lane| lane.account.skip(1, Fate::Rejected));
             }
         });
+        // What is pending is seen to wait somewhere at any moment: in the queue, or being gathered.
+        let oldest = full.first().map(|batch: &Arc<Batch>| batch.since).or_else(|| self.cutter.since());
+        self.lanes.iter().for_each(|lane| lane.gather(oldest));
         self.lanes.iter().for_each(|lane| lane.account.read(lines));
         full.into_iter().for_each(|batch| self.push(batch));
+        self.gathered();
+    }
+
+    fn gathered(&self) {
+        self.lanes.iter().for_each(|lane| lane.gather(self.cutter.since()));
     }
 
     fn push(&self, batch: Arc<Batch>) {
@@ -177,6 +185,7 @@ impl Pipeline {
     fn push_rest(&mut self) {
         if let Some(batch) = self.cutter.cut() {
             self.push(batch);
+            self.gathered();
         }
     }
 

@@ -78,7 +78,7 @@ impl Reporter {
     }
 
     fn stats(&self, lane: &Lane) -> ShipStats {
-        let counts = lane.account.counts();
+        let (counts, oldest) = lane.state();
         ShipStats {
             start_ts: self.start,
             sink: lane.name.into(),
@@ -93,7 +93,7 @@ impl Reporter {
             rejected_items: counts.rejected_items,
             requests: counts.requests,
             retries: counts.retries,
-            oldest_pending_s: lane.queue.oldest().map(|oldest| oldest.elapsed().as_secs_f64()),
+            oldest_pending_s: oldest.map(|oldest| oldest.as_secs_f64()),
         }
     }
 
@@ -101,10 +101,10 @@ impl Reporter {
     fn status(&self, rate: f64) -> String {
         let mut text = format!("{rate} records/s");
         for lane in &self.lanes {
-            let counts = lane.account.counts();
+            let (counts, oldest) = lane.state();
             text += &format!(" · {}: {} delivered, {} waiting", lane.name, counts.delivered, counts.pending);
-            if let Some(oldest) = lane.queue.oldest() {
-                text += &format!(", oldest {} s", oldest.elapsed().as_secs());
+            if let Some(oldest) = oldest {
+                text += &format!(", oldest {} s", oldest.as_secs());
             }
         }
         // A terminal that does not know its width says 0.

@@ -30,12 +30,14 @@ pub struct Ended {
     pub stdout: Vec<u8>,
     /// What it said, less the records.
     pub stderr: String,
-    /// The last `ship_stats` record of each sink.
+    /// Every `ship_stats` record.
+    pub records: Vec<Value>,
+    /// The last one of each sink.
     pub stats: Vec<Value>,
 }
 
 impl Ship {
-    /// Starts one with these arguments and `--stats`, in an environment without OTEL variables and proxies.
+    /// Starts one with these arguments and, unless they have it, `--stats`, in an environment without OTEL variables and proxies.
     pub fn start(args: &[&str]) -> Self {
         Self::start_with(args, &[])
     }
@@ -47,7 +49,10 @@ impl Ship {
         for (name, _) in std::env::vars().filter(|(name, _)| foreign(name)) {
             command.env_remove(name);
         }
-        command.args(args).args(["--stats", "1h"]).envs(variables.iter().copied());
+        command.args(args).envs(variables.iter().copied());
+        if !args.contains(&"--stats") {
+            command.args(["--stats", "1h"]);
+        }
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("tele-ship starts");
         let (stdout, stderr) = (child.stdout.take().map(drain), child.stderr.take().map(drain));
@@ -104,14 +109,16 @@ impl Ship {
         let stderr = String::from_utf8(stderr.unwrap_or_default()).expect("stderr is UTF-8");
         let (records, words): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| line.starts_with('{'));
         assert!(words.iter().all(|line| line.starts_with("tele-ship: ")), "{stderr}");
+        let records: Vec<Value> =
+            records.iter().map(|record| serde_json::from_str(record).expect("a record")).collect();
         let mut stats = Vec::<Value>::new();
-        for record in records {
-            let record: Value = serde_json::from_str(record).expect("a record");
+        for record in &records {
+            balanced(record);
             stats.retain(|known| known["sink"] != record["sink"]);
-            stats.push(record);
+            stats.push(record.clone());
         }
-        let ended = Ended { code, stdout: stdout.unwrap_or_default(), stderr: words.join("\n"), stats };
-        ended.stats.iter().for_each(balanced);
+        let (stdout, stderr) = (stdout.unwrap_or_default(), words.join("\n"));
+        let ended = Ended { code, stdout, stderr, records, stats };
         ended
     }
 }
@@ -122,6 +129,7 @@ fn balanced(stats: &Value) {
     let fates = ["delivered", "rejected", "dead_lettered", "pending", "dropped"];
     assert_eq!(sum(&["read"]), sum(&fates), "{stats}");
     assert_eq!(sum(&["encoded_items"]), sum(&["accepted_items", "rejected_items"]), "{stats}");
+    assert_eq!(sum(&["pending"]) > 0, stats["oldest_pending_s"].is_number(), "{stats}");
 }
 
 impl Ended {

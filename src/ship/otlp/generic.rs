@@ -3,17 +3,21 @@
 use super::metric::{Metrics, Shape, Time};
 use super::points::{self, Histogram, Number, Span, Summary};
 use super::series::Series;
-use super::wire;
-use crate::ship::line::{Fields, Line, Value};
+use super::{said, wire};
+use crate::ship::line::{Fields, Line};
 
 /// The point of a `metric` record.
 pub struct Point<'l, 'a> {
-    line: &'l Line<'a>,
     name: &'l str,
+    unit: &'l str,
+    description: &'l str,
     shape: Shape,
     value: Data<'l, 'a>,
     attributes: Option<&'l Fields<'a>>,
 }
+
+const TYPES: [&str; 5] = ["gauge", "counter", "updowncounter", "histogram", "summary"];
+const TEMPORALITIES: [&str; 2] = ["cumulative", "delta"];
 
 enum Data<'l, 'a> {
     Number(Number),
@@ -27,28 +31,25 @@ impl<'l, 'a> Point<'l, 'a> {
     /// # Errors
     /// Which field is missing or makes no sense.
     pub fn new(line: &'l Line<'a>) -> Result<Self, String> {
-        let name = line.str("name").filter(|name| !name.is_empty()).ok_or("metric without a name")?;
-        let time = match line.str("temporality") {
-            None | Some("cumulative") => Time::Cumulative,
-            Some("delta") => Time::Delta,
-            Some(other) => return Err(format!("metric of temporality `{other}`")),
+        let fields = &line.fields;
+        let name = said::text(fields, "name")?.filter(|name| !name.is_empty()).ok_or("name is missing")?;
+        let time = [Time::Cumulative, Time::Delta][said::one_of(fields, "temporality", &TEMPORALITIES)?];
+        let (shape, value) = match said::one_of(fields, "type", &TYPES)? {
+            0 => (Shape::Gauge, Data::Number(number(fields)?)),
+            1 => (Shape::Sum(time, true), Data::Number(number(fields)?)),
+            2 => (Shape::Sum(time, false), Data::Number(number(fields)?)),
+            3 => (Shape::Histogram(time), Data::Histogram(Histogram::new(fields)?)),
+            _ => (Shape::Summary, Data::Summary(Summary::new(fields)?)),
         };
-        let (shape, value) = match line.str("type").unwrap_or("gauge") {
-            "gauge" => (Shape::Gauge, Data::Number(number(line)?)),
-            "counter" => (Shape::Sum(time, true), Data::Number(number(line)?)),
-            "updowncounter" => (Shape::Sum(time, false), Data::Number(number(line)?)),
-            "histogram" => (Shape::Histogram(time), Data::Histogram(Histogram::new(&line.fields)?)),
-            "summary" => (Shape::Summary, Data::Summary(Summary::new(&line.fields)?)),
-            other => return Err(format!("metric of type `{other}`")),
-        };
-        let attributes = line.get("attributes").and_then(Value::as_map);
-        Ok(Self { line, name, shape, value, attributes })
+        let text = |field| said::text(fields, field).map(Option::unwrap_or_default);
+        let (unit, description) = (text("unit")?, text("description")?);
+        let attributes = said::map(fields, "attributes")?;
+        Ok(Self { name, unit, description, shape, value, attributes })
     }
 
     /// The number of its metric.
     pub fn metric(&self, metrics: &mut Metrics) -> usize {
-        let text = |field| self.line.str(field).unwrap_or("");
-        metrics.id(self.name, text("description"), text("unit"), self.shape)
+        metrics.id(self.name, self.description, self.unit, self.shape)
     }
 
     /// Appends it, measured on `host` at `ts` and counted since `start`.
@@ -80,7 +81,6 @@ impl<'l, 'a> Point<'l, 'a> {
     }
 }
 
-fn number(line: &Line<'_>) -> Result<Number, String> {
-    let value = line.get("value").ok_or("metric without a value")?;
-    Number::new(value).ok_or_else(|| "metric whose value is no number".to_owned())
+fn number(fields: &Fields<'_>) -> Result<Number, String> {
+    said::number(fields, "value")?.ok_or_else(|| "value is missing".to_owned())
 }

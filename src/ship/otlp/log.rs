@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::names::Names;
-use super::{span, wire};
+use super::{said, span, wire};
 use crate::record::{KINDS, Kind, Level, Severity, Signal};
 use crate::ship::line::{Line, Value, get};
 
@@ -55,8 +55,14 @@ const PLACED: [&str; 2] = ["severity", "body"];
 
 /// A generic `log`: what it says. All of its fields are optional; those that
 /// have no place of their own are attributes too, as is a trace context that is none.
-pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) {
+///
+/// # Errors
+/// Which field makes no sense; nothing is appended then.
+pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String> {
     let severity = line.get("severity");
+    if !matches!(severity, None | Some(Value::Null | Value::Str(_) | Value::I64(0..=24))) {
+        return Err("severity is neither a name nor a number from 1 to 24".into());
+    }
     let attributes = line.get("attributes").and_then(Value::as_map);
     let trace = line.str("trace_id").and_then(|text| span::id::<16>("trace_id", text).ok());
     let span = line.str("span_id").and_then(|text| span::id::<8>("span_id", text).ok());
@@ -88,19 +94,25 @@ pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) {
         }
         wire::fixed64(out, 11, ts);
     });
+    Ok(())
 }
 
 /// A `snapshot`: the body is what was answered.
-pub fn snapshot(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) {
+///
+/// # Errors
+/// Which field makes no sense; nothing is appended then.
+pub fn snapshot(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String> {
+    let url = said::text(&line.fields, "url")?;
     wire::message(out, 2, |out| {
         wire::fixed64(out, 1, ts);
         wire::any_value(out, 5, line.get("data").unwrap_or(&Value::Null));
-        if let Some(url) = line.str("url") {
+        if let Some(url) = url {
             wire::key_text(out, 6, "url.full", url);
         }
         wire::fixed64(out, 11, ts);
         wire::text(out, 12, "snapshot");
     });
+    Ok(())
 }
 
 /// Any other object: the body is all of it, the time what it says or 0 for

@@ -24,6 +24,7 @@ mod plan;
 mod points;
 mod record;
 mod resource;
+mod said;
 mod series;
 mod span;
 mod wire;
@@ -170,7 +171,7 @@ impl Encoder {
             }
             Class::Object => {
                 let ts = TIMES.iter().find_map(|field| self.times.get(line, field).ok().flatten());
-                let host = self.hosts.get(line.host().unwrap_or(&self.options.host), &self.options);
+                let host = self.hosts.get(line.host().unwrap_or(&self.options.default_host), &self.options);
                 log::object(&mut host.logs, line, ts, received);
                 Ok((Signal::Logs, 1))
             }
@@ -185,7 +186,7 @@ impl Encoder {
     ) -> Result<(Signal, u64), String> {
         let ts = self.times.get(line, "ts")?.unwrap_or(received);
         let start = self.times.get(line, "start_ts")?.unwrap_or(0);
-        let name = line.host().unwrap_or(&self.options.host);
+        let name = said::text(&line.fields, "host")?.unwrap_or(&self.options.default_host);
         let host = self.hosts.get(name, &self.options);
         match kind.signal {
             kinds::Signal::Metrics { .. } => {
@@ -205,13 +206,13 @@ impl Encoder {
                 return Ok((Signal::Metrics, 1));
             }
             kinds::Signal::Generic(Generic::Span) => {
-                let begin = self.times.get(line, "begin_ts")?.ok_or("span without begin_ts")?;
+                let begin = self.times.get(line, "begin_ts")?.ok_or("begin_ts is missing")?;
                 span::write(&mut host.spans, line, begin, ts)?;
                 return Ok((Signal::Traces, 1));
             }
             kinds::Signal::Log { .. } => self.logs.record(&mut host.logs, kind, line, ts),
-            kinds::Signal::Generic(Generic::Log) => log::generic(&mut host.logs, line, ts),
-            kinds::Signal::Generic(Generic::Snapshot) => log::snapshot(&mut host.logs, line, ts),
+            kinds::Signal::Generic(Generic::Log) => log::generic(&mut host.logs, line, ts)?,
+            kinds::Signal::Generic(Generic::Snapshot) => log::snapshot(&mut host.logs, line, ts)?,
         }
         Ok((Signal::Logs, 1))
     }

@@ -14,11 +14,14 @@ pub struct Options {
     pub service: String,
     /// Tells several pipelines on one host apart, in `service.instance.id`.
     pub pipeline: String,
-    /// The name of this host: that of lines that name none.
+    /// The name of this host, as the system has it.
     pub host: String,
+    /// The host of lines that name none: this one, unless the environment names it otherwise.
+    pub default_host: String,
     /// `host.id`, of records of this host only.
     pub host_id: Option<String>,
-    /// Attributes that go before all others.
+    /// Attributes that go before all others. Those about the host (`host.…`, `os.…`)
+    /// are said of this one only.
     pub attributes: Vec<(String, String)>,
 }
 
@@ -33,17 +36,22 @@ impl Options {
             Some(text) => parse_attributes(&text).context("OTEL_RESOURCE_ATTRIBUTES")?,
             None => Vec::new(),
         };
-        let named = |(key, _): &&(String, String)| key == "service.name";
-        let service = variable("OTEL_SERVICE_NAME")
-            .or_else(|| attributes.iter().find(named).map(|(_, value)| value.clone()))
-            .unwrap_or_else(|| "telepipe".to_owned());
-        attributes.retain(|(key, _)| key != "service.name");
+        let mut take = |name: &str| {
+            let place = attributes.iter().position(|(key, _)| key == name)?;
+            Some(attributes.remove(place).1)
+        };
+        let named = take("service.name");
+        let service = variable("OTEL_SERVICE_NAME").or(named).unwrap_or_else(|| "telepipe".to_owned());
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        // A record says itself where it was measured: one name for all would merge their hosts.
+        let default_host = take("host.name").filter(|name| !name.is_empty()).unwrap_or_else(|| host.clone());
         let host_id = std::fs::read_to_string("/etc/machine-id").ok();
         Ok(Self {
             names: Names::default(),
             service,
             pipeline: String::new(),
-            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            host,
+            default_host,
             host_id: host_id.map(|id| id.trim().to_owned()).filter(|id| !id.is_empty()),
             attributes,
         })
@@ -52,7 +60,7 @@ impl Options {
     /// The bytes of the `Resource` of a host. What we know of this machine only
     /// is not said of others.
     pub fn resource(&self, host: &str) -> Vec<u8> {
-        let here = host == self.host;
+        let here = host == self.host || host == self.default_host;
         let instance = instance_id(&[&self.service, &self.pipeline, host]);
         let version = env!("CARGO_PKG_VERSION");
         let mut all = vec![
@@ -69,8 +77,10 @@ impl Options {
             ("telemetry.sdk.language", "rust"),
             ("telemetry.sdk.version", version),
         ]);
-        all.retain(|(key, _)| !self.attributes.iter().any(|(given, _)| given == key));
-        all.extend(self.attributes.iter().map(|(key, value)| (key.as_str(), value.as_str())));
+        let about_host = |key: &str| key.starts_with("host.") || key.starts_with("os.");
+        let given: Vec<_> = self.attributes.iter().filter(|(key, _)| here || !about_host(key)).collect();
+        all.retain(|(key, _)| !given.iter().any(|(given, _)| given == key));
+        all.extend(given.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut out = Vec::new();
         for (key, value) in all {
             wire::key_text(&mut out, 1, key, value);
@@ -137,6 +147,10 @@ pub fn percent_decode(text: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use opentelemetry_proto::tonic::common::v1::any_value;
+
     use super::*;
 
     #[test]
@@ -166,21 +180,35 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_goes_before_what_is_found() {
-        let attributes = vec![("host.name".to_owned(), "other".to_owned()), ("x".to_owned(), "1".to_owned())];
+    fn what_is_given_goes_before_what_is_found_and_is_said_of_this_host() {
+        let given = [("service.instance.id", "1"), ("host.id", "x"), ("cloud.region", "eu")];
         let options = Options {
             names: Names::Semconv,
             service: "s".into(),
             pipeline: String::new(),
             host: "h".into(),
-            host_id: None,
-            attributes,
+            default_host: "named".into(),
+            host_id: Some("found".into()),
+            attributes: given.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
         };
-        let bytes = options.resource("h");
-        let found: opentelemetry_proto::tonic::resource::v1::Resource =
-            prost::Message::decode(&bytes[..]).unwrap();
-        let keys: Vec<_> = found.attributes.iter().map(|pair| &*pair.key).collect();
-        assert_eq!(keys.iter().filter(|key| **key == "host.name").count(), 1);
-        assert_eq!(keys[keys.len() - 2..], ["host.name", "x"]);
+        let resource = |host: &str| {
+            let bytes = options.resource(host);
+            let found: opentelemetry_proto::tonic::resource::v1::Resource =
+                prost::Message::decode(&bytes[..]).unwrap();
+            let text = |pair: opentelemetry_proto::tonic::common::v1::KeyValue| {
+                let Some(any_value::Value::StringValue(text)) = pair.value.unwrap().value else { panic!() };
+                (pair.key, text)
+            };
+            let pairs: Vec<_> = found.attributes.into_iter().map(text).collect();
+            let map: HashMap<_, _> = pairs.iter().cloned().collect();
+            assert_eq!(map.len(), pairs.len(), "{pairs:?}");
+            map
+        };
+        for (host, id, os) in [("h", Some("x"), true), ("named", Some("x"), true), ("other", None, false)] {
+            let resource = resource(host);
+            let get = |key: &str| resource.get(key).map(String::as_str);
+            assert_eq!((get("host.name"), get("host.id"), get("os.type").is_some()), (Some(host), id, os));
+            assert_eq!((get("service.instance.id"), get("cloud.region")), (Some("1"), Some("eu")));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `span` records.
 
-use super::wire;
-use crate::ship::line::{Line, Value};
+use super::{said, wire};
+use crate::ship::line::Line;
 
 /// `SPAN_KIND_INTERNAL`: records do not say another.
 const INTERNAL: u64 = 1;
@@ -11,20 +11,19 @@ const INTERNAL: u64 = 1;
 /// # Errors
 /// Which field is missing or makes no sense; nothing is appended then.
 pub fn write(out: &mut Vec<u8>, line: &Line<'_>, begin: u64, end: u64) -> Result<(), String> {
-    let required = |field: &str| line.str(field).ok_or(format!("span without {field}"));
+    let fields = &line.fields;
+    let required = |field: &str| said::text(fields, field)?.ok_or(format!("{field} is missing"));
     let trace = id::<16>("trace_id", required("trace_id")?)?;
     let span = id::<8>("span_id", required("span_id")?)?;
-    let parent = match line.str("parent_span_id") {
-        None | Some("") => None,
-        Some(text) => Some(id::<8>("parent_span_id", text)?),
-    };
+    let parent = said::text(fields, "parent_span_id")?.filter(|text| !text.is_empty());
+    let parent = parent.map(|text| id::<8>("parent_span_id", text)).transpose()?;
     let name = required("name")?;
-    let code = match line.str("status") {
-        None | Some("unset") => 0,
-        Some("ok") => 1,
-        Some("error") => 2,
-        Some(other) => return Err(format!("span of status `{other}`")),
-    };
+    let code = said::one_of(fields, "status", &["unset", "ok", "error"])? as u64;
+    let message = said::text(fields, "status_message")?.unwrap_or_default();
+    let attributes = said::map(fields, "attributes")?;
+    if begin > end {
+        return Err("begin_ts is after ts, the end".into());
+    }
     wire::message(out, 2, |out| {
         wire::bytes(out, 1, &trace);
         wire::bytes(out, 2, &span);
@@ -35,10 +34,9 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>, begin: u64, end: u64) -> Result
         wire::uint(out, 6, INTERNAL);
         wire::fixed64(out, 7, begin);
         wire::fixed64(out, 8, end);
-        if let Some(attributes) = line.get("attributes").and_then(Value::as_map) {
+        if let Some(attributes) = attributes {
             wire::key_values(out, 9, attributes);
         }
-        let message = line.str("status_message").unwrap_or("");
         if code != 0 || !message.is_empty() {
             wire::message(out, 15, |out| {
                 wire::text(out, 2, message);

@@ -1,8 +1,8 @@
 //! Histograms with explicit bounds, and summaries, of `metric` records.
 
-use super::Span;
-use crate::ship::line::{Fields, Value, get};
-use crate::ship::otlp::wire;
+use super::{Number, Span};
+use crate::ship::line::{Fields, Value};
+use crate::ship::otlp::{said, wire};
 
 /// A `HistogramDataPoint`.
 pub struct Histogram<'f, 'a> {
@@ -19,26 +19,27 @@ impl<'f, 'a> Histogram<'f, 'a> {
     /// # Errors
     /// Which of them is missing or makes no sense.
     pub fn new(fields: &'f Fields<'a>) -> Result<Self, String> {
-        let (bounds, buckets) = (array(fields, "bounds")?, array(fields, "bucket_counts")?);
+        let (bounds, buckets) = (said::numbers(fields, "bounds")?, said::counts(fields, "bucket_counts")?);
         if !(bounds.is_empty() && buckets.is_empty()) && buckets.len() != bounds.len() + 1 {
             let (bounds, buckets) = (bounds.len(), buckets.len());
-            return Err(format!("histogram of {bounds} bounds and {buckets} bucket counts, not one more"));
+            return Err(format!(
+                "bucket_counts has {buckets} elements where bounds has {bounds}, not one more"
+            ));
         }
-        let bounds_of = bounds.iter().map(|bound| bound.as_f64().ok_or("histogram bound that is no number"));
-        let numbers = bounds_of.collect::<Result<Vec<_>, _>>()?;
-        if !numbers.is_sorted_by(|low, high| low < high) {
-            return Err("histogram whose bounds do not ascend".into());
+        if !bounds.is_sorted_by(|low, high| low.as_f64() < high.as_f64()) {
+            return Err("bounds do not ascend".into());
         }
-        let mut sum_of_buckets = 0u64;
-        for bucket in buckets {
-            let count = bucket.as_u64().ok_or("histogram bucket count that is no count")?;
-            sum_of_buckets = sum_of_buckets.checked_add(count).ok_or("histogram of too large counts")?;
-        }
-        let said = get(fields, "count").and_then(Value::as_u64);
-        // OTLP wants the count to be the sum of the buckets, if there are any.
-        let count =
-            if buckets.is_empty() { said.ok_or("histogram without a count")? } else { sum_of_buckets };
-        Ok(Self { count, sum: get(fields, "sum").and_then(Value::as_f64), bounds, buckets })
+        let add = |sum: u64, bucket: &Value<'_>| sum.checked_add(bucket.as_u64()?);
+        let sum_of_buckets = buckets.iter().try_fold(0, add).ok_or("bucket_counts are too large")?;
+        let count = match said::count(fields, "count")? {
+            Some(count) if buckets.is_empty() || count == sum_of_buckets => count,
+            Some(count) => {
+                return Err(format!("count is {count}, the sum of bucket_counts {sum_of_buckets}"));
+            }
+            None if buckets.is_empty() => return Err("count is missing".into()),
+            None => sum_of_buckets,
+        };
+        Ok(Self { count, sum: said::number(fields, "sum")?.map(Number::as_f64), bounds, buckets })
     }
 
     /// Appends it; the attributes are complete fields 9.
@@ -71,16 +72,16 @@ impl<'f, 'a> Summary<'f, 'a> {
     /// # Errors
     /// Which of them is missing or makes no sense.
     pub fn new(fields: &'f Fields<'a>) -> Result<Self, String> {
-        let (quantiles, values) = (array(fields, "quantiles")?, array(fields, "values")?);
+        let (quantiles, values) = (said::numbers(fields, "quantiles")?, said::numbers(fields, "values")?);
         if quantiles.len() != values.len() {
             let (quantiles, values) = (quantiles.len(), values.len());
-            return Err(format!("summary of {quantiles} quantiles and {values} values, not as many"));
+            return Err(format!("quantiles has {quantiles} elements and values {values}, not as many"));
         }
-        if quantiles.iter().chain(values).any(|number| number.as_f64().is_none()) {
-            return Err("summary of what are no numbers".into());
+        if !quantiles.iter().all(|quantile| quantile.as_f64().is_some_and(|at| (0.0..=1.0).contains(&at))) {
+            return Err("quantiles are not from 0 to 1".into());
         }
-        let count = get(fields, "count").and_then(Value::as_u64).ok_or("summary without a count")?;
-        let sum = get(fields, "sum").and_then(Value::as_f64).unwrap_or(0.0);
+        let count = said::count(fields, "count")?.ok_or("count is missing")?;
+        let sum = said::number(fields, "sum")?.map_or(0.0, Number::as_f64);
         Ok(Self { count, sum, quantiles, values })
     }
 
@@ -98,14 +99,5 @@ impl<'f, 'a> Summary<'f, 'a> {
             }
             out.extend_from_slice(attributes);
         });
-    }
-}
-
-/// The array of that name, or an empty one.
-fn array<'f, 'a>(fields: &'f Fields<'a>, name: &str) -> Result<&'f [Value<'a>], String> {
-    match get(fields, name) {
-        None | Some(Value::Null) => Ok(&[]),
-        Some(Value::Array(values)) => Ok(values),
-        Some(_) => Err(format!("{name} is not an array")),
     }
 }

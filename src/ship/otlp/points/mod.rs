@@ -37,7 +37,8 @@ impl Number {
         }
     }
 
-    fn as_f64(self) -> f64 {
+    /// The nearest double.
+    pub fn as_f64(self) -> f64 {
         match self {
             Self::Int(value) => value as f64,
             Self::Double(value) => value,

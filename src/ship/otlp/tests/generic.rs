@@ -113,31 +113,54 @@ fn what_goes_back_starts_again() {
 #[test]
 fn half_a_metric_is_refused() {
     for (fields, reason) in [
-        (r#""value":1"#, "metric without a name"),
-        (r#""name":"","value":1"#, "metric without a name"),
-        (r#""name":"n""#, "metric without a value"),
-        (r#""name":"n","value":"1""#, "metric whose value is no number"),
-        (r#""name":"n","type":"timer","value":1"#, "metric of type `timer`"),
-        (r#""name":"n","type":"counter","temporality":"since","value":1"#, "metric of temporality `since`"),
-        (r#""name":"n","type":"histogram""#, "histogram without a count"),
+        (r#""value":1"#, "name is missing"),
+        (r#""name":"","value":1"#, "name is missing"),
+        (r#""name":5,"value":1"#, "name is not a string"),
+        (r#""name":"n""#, "value is missing"),
+        (r#""name":"n","value":"1""#, "value is not a number"),
+        (
+            r#""name":"n","type":"Gauge","value":1"#,
+            "type is `Gauge`, which is none of gauge, counter, updowncounter, histogram, summary",
+        ),
+        (r#""name":"n","type":1,"value":1"#, "type is not a string"),
+        (
+            r#""name":"n","type":"counter","temporality":"since","value":1"#,
+            "temporality is `since`, which is none of cumulative, delta",
+        ),
+        (r#""name":"n","value":1,"unit":5"#, "unit is not a string"),
+        (r#""name":"n","value":1,"description":["a"]"#, "description is not a string"),
+        (r#""name":"n","value":1,"attributes":["a"]"#, "attributes is not a map"),
+        (r#""name":"n","value":1,"host":5"#, "host is not a string"),
+        (r#""name":"n","type":"histogram""#, "count is missing"),
         (
             r#""name":"n","type":"histogram","bounds":[1],"bucket_counts":[1]"#,
-            "histogram of 1 bounds and 1 bucket counts, not one more",
+            "bucket_counts has 1 elements where bounds has 1, not one more",
         ),
+        (r#""name":"n","type":"histogram","bounds":[2,1],"bucket_counts":[1,1,1]"#, "bounds do not ascend"),
         (
-            r#""name":"n","type":"histogram","bounds":[2,1],"bucket_counts":[1,1,1]"#,
-            "histogram whose bounds do not ascend",
+            r#""name":"n","type":"histogram","bounds":["1"],"bucket_counts":[1,1]"#,
+            "bounds has an element that is not a number",
         ),
         (
             r#""name":"n","type":"histogram","bounds":[1],"bucket_counts":[1,-1]"#,
-            "histogram bucket count that is no count",
+            "bucket_counts has an element that is not a count",
         ),
         (r#""name":"n","type":"histogram","bounds":1"#, "bounds is not an array"),
         (
-            r#""name":"n","type":"summary","count":1,"quantiles":[0.5],"values":[]"#,
-            "summary of 1 quantiles and 0 values, not as many",
+            r#""name":"n","type":"histogram","count":3,"bounds":[1],"bucket_counts":[1,1]"#,
+            "count is 3, the sum of bucket_counts 2",
         ),
-        (r#""name":"n","type":"summary","quantiles":[],"values":[]"#, "summary without a count"),
+        (r#""name":"n","type":"histogram","count":1.5"#, "count is not a count"),
+        (r#""name":"n","type":"histogram","count":1,"sum":"2""#, "sum is not a number"),
+        (
+            r#""name":"n","type":"summary","count":1,"quantiles":[0.5],"values":[]"#,
+            "quantiles has 1 elements and values 0, not as many",
+        ),
+        (
+            r#""name":"n","type":"summary","count":1,"quantiles":[99],"values":[1]"#,
+            "quantiles are not from 0 to 1",
+        ),
+        (r#""name":"n","type":"summary","quantiles":[],"values":[]"#, "count is missing"),
     ] {
         let encoded = encode(&[point(0, fields)]);
         assert_eq!(encoded.rejected, [(0, reason.to_owned())], "{fields}");

@@ -82,6 +82,21 @@ fn a_log_record_keeps_what_has_no_place() {
 }
 
 #[test]
+fn a_log_record_that_makes_no_sense_is_refused() {
+    for (fields, reason) in [
+        (r#""kind":"log","severity":25"#, "severity is neither a name nor a number from 1 to 24"),
+        (r#""kind":"log","severity":["warn"]"#, "severity is neither a name nor a number from 1 to 24"),
+        (r#""kind":"log","host":["h"]"#, "host is not a string"),
+        (r#""kind":"snapshot","url":7"#, "url is not a string"),
+    ] {
+        assert_eq!(encode(&[format!("{{{fields}}}")]).rejected, [(0, reason.to_owned())]);
+    }
+    // What has another form but a place all the same is kept.
+    let log = log_of(r#"{"kind":"log","severity":17,"attributes":["a"]}"#);
+    assert_eq!((log.severity_number, attributes(&log.attributes)), (17, json!({"attributes": ["a"]})));
+}
+
+#[test]
 fn a_record_of_nothing_known_is_kept_whole() {
     let line = json!({"ts": TS, "kind": "load", "loadavg": 1});
     let log = log_of(&line.to_string());

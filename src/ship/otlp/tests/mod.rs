@@ -27,6 +27,7 @@ pub fn options(names: Names) -> Options {
         service: "telepipe".into(),
         pipeline: String::new(),
         host: "here".into(),
+        default_host: "here".into(),
         host_id: Some("0123".into()),
         attributes: Vec::new(),
     }

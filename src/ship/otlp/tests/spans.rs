@@ -26,16 +26,23 @@ fn a_span_says_what_it_says() {
 
 #[test]
 fn half_a_span_is_refused() {
-    for (whole, broken) in [
-        ("\"check\"", "5"),
-        ("b7ad6b7169203331", "b7ad6b716920333"),
-        ("b7ad6b7169203331", "0000000000000000"),
-        ("0af7651916cd43dd8448eb211c80319C", "é"),
-        ("2026-11-20T20:45:00.5Z", "yesterday"),
-        ("begin_ts", "begun"),
-        ("error", "bad"),
+    for (whole, broken, reason) in [
+        ("\"check\"", "5", "name is not a string"),
+        ("b7ad6b7169203331", "b7ad6b716920333", "span_id is not 16 hexadecimal digits"),
+        ("b7ad6b7169203331", "0000000000000000", "span_id is not 16 hexadecimal digits"),
+        ("\"00f067aa0ba902b7\"", "7", "parent_span_id is not a string"),
+        ("0af7651916cd43dd8448eb211c80319C", "é", "trace_id is not 32 hexadecimal digits"),
+        ("trace_id", "trace", "trace_id is missing"),
+        ("2026-11-20T20:45:00.5Z", "yesterday", "begin_ts is not an RFC 3339 time"),
+        ("2026-11-20T20:45:00.5Z", "2026-11-20T20:45:01.1Z", "begin_ts is after ts"),
+        ("begin_ts", "begun", "begin_ts is missing"),
+        ("error", "Error", "status is `Error`, which is none of unset, ok, error"),
+        ("\"error\"", "2", "status is not a string"),
+        ("\"no\"", "{}", "status_message is not a string"),
+        ("{\"a\":true}", "[true]", "attributes is not a map"),
     ] {
         let encoded = encode(&[LINE.replace(whole, broken)]);
         assert_eq!((encoded.requests.len(), encoded.rejected.len()), (0, 1), "{broken}");
+        assert!(encoded.rejected[0].1.starts_with(reason), "{:?} is not {reason}", encoded.rejected);
     }
 }
