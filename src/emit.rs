@@ -20,6 +20,9 @@ use crate::stop::PENDING_LINES;
 /// Above this the buffer is written even if more is pending.
 const HIGH_WATER: usize = 64 * 1024;
 
+/// What a pipe takes in one piece from each of several writers: Linux's PIPE_BUF, at least 512 elsewhere.
+const WHOLE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+
 /// Writes records to stdout.
 pub struct Emitter {
     host: Vec<u8>,
@@ -30,6 +33,8 @@ pub struct Emitter {
     reported: HashSet<(String, u8)>,
     written: u64,
     lost: u64,
+    /// Stdout is a pipe, into which others may write too.
+    shared: bool,
 }
 
 impl Emitter {
@@ -46,6 +51,7 @@ impl Emitter {
             reported: HashSet::new(),
             written: 0,
             lost: 0,
+            shared: is_pipe(),
         }
     }
 
@@ -119,10 +125,14 @@ impl Emitter {
     }
 
     /// Writes all pending lines to stdout.
+    ///
+    /// # Errors
+    /// If stdout fails.
     pub fn flush(&mut self) -> Result<()> {
         let mut rest = self.buffer.as_slice();
         while !rest.is_empty() {
-            match rustix::io::write(rustix::stdio::stdout(), rest) {
+            let piece = if self.shared { &rest[..piece(rest)] } else { rest };
+            match rustix::io::write(rustix::stdio::stdout(), piece) {
                 Ok(n) => {
                     let lines = rest[..n].iter().filter(|&&byte| byte == b'\n').count();
                     PENDING_LINES.fetch_sub(lines as u64, Ordering::AcqRel);
@@ -175,10 +185,48 @@ pub fn write_line<R: Record>(out: &mut Vec<u8>, ts: Timestamp, host: &[u8], reco
     Ok(())
 }
 
+/// How much of `rest`, which is not empty, to write at once: as many whole lines as a pipe takes in one
+/// piece, so that `(scrape & scrape) | tele-ship` mixes lines and not their parts. A longer line goes alone.
+fn piece(rest: &[u8]) -> usize {
+    let end = |line: usize| line + 1;
+    let within = &rest[..rest.len().min(WHOLE)];
+    let last = memchr::memrchr(b'\n', within).or_else(|| memchr::memchr(b'\n', rest));
+    last.map_or(rest.len(), end)
+}
+
+fn is_pipe() -> bool {
+    let stat = rustix::fs::fstat(rustix::stdio::stdout());
+    stat.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
+}
+
 /// Somebody gave us a stdout that does not block: wait for it instead.
 fn wait_writable() -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
     let out = rustix::stdio::stdout();
     poll(&mut [PollFd::new(&out, PollFlags::OUT)], None)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Pieces are whole lines, no longer than a pipe takes in one piece unless they are one line.
+        #[test]
+        fn pieces_are_whole_lines(lengths in prop::collection::vec(0usize..3 * WHOLE, 1..20)) {
+            let text: Vec<u8> = lengths.iter().flat_map(|length| [vec![b'x'; *length], vec![b'\n']].concat()).collect();
+            let mut rest = &text[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(piece(rest));
+                let lines = now.iter().filter(|byte| **byte == b'\n').count();
+                prop_assert!(now.ends_with(b"\n") && (now.len() <= WHOLE || lines == 1));
+                // No more would have gone in.
+                let next = later.iter().position(|byte| *byte == b'\n').map_or(usize::MAX, |end| end + 1);
+                prop_assert!(next == usize::MAX || now.len() + next > WHOLE);
+                rest = later;
+            }
+        }
+    }
 }

@@ -316,3 +316,22 @@ fn verbose_says_what_is_read() {
         assert!(open.iter().any(|file| file.as_os_str() == path), "{path} is not among {open:?}");
     }
 }
+
+/// A pipe takes up to 4096 bytes in one piece: lines that are shorter stay whole, however many write.
+#[test]
+fn two_of_them_can_write_into_one_pipe() {
+    let scrape = program!("scrape").display().to_string();
+    let one = format!("{scrape} --per-cpu -i 2ms -n 150");
+    // Read slowly, so that the pipe is full and whoever writes has to wait for room.
+    let script = format!("({one} --host a & {one} --host b & wait) | (sleep 1; dd bs=1000 status=none)");
+    let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+    let lines: Vec<&[u8]> = output.stdout.split(|byte| *byte == b'\n').filter(|l| !l.is_empty()).collect();
+    assert!(lines.iter().all(|line| line.len() < 4096) && output.stdout.len() > 1 << 20);
+    let torn: Vec<_> = lines.iter().filter(|line| serde_json::from_slice::<Value>(line).is_err()).collect();
+    assert!(torn.is_empty(), "{} of {} lines: {}", torn.len(), lines.len(), String::from_utf8_lossy(torn[0]));
+    let records = parse(&output.stdout);
+    for host in ["a", "b"] {
+        let samples = records.iter().filter(|record| record["host"] == host && record["kind"] == "memory");
+        assert_eq!(samples.count(), 150, "{host}");
+    }
+}

@@ -11,7 +11,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use prost::Message;
 use rustix::process::Signal;
-use support::{Answer, Capture, Request, Ship, free_port, time};
+use support::{Answer, Capture, Request, Ship, free_port, program, time};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -367,4 +367,50 @@ fn the_environment_is_the_exporter_specification_s() {
     assert!(ended.stderr.contains("OTEL_EXPORTER_OTLP_PROTOCOL is grpc"), "{}", ended.stderr);
     let help = Ship::start_with(&["--help"], &grpc).end();
     assert!(!String::from_utf8_lossy(&help.stdout).contains("s3cret"));
+}
+
+#[test]
+fn what_is_wrong_on_the_command_line_is_told() {
+    for (args, words) in [
+        (&["--otlp="][..], "--otlp= is empty: write --otlp http://HOST:PORT"),
+        (&["--otlp", "localhost"], "--otlp localhost: not a URL; write http://HOST:PORT"),
+        (
+            &["--otlp", "--compression", "GZIP"],
+            "'GZIP' for '--compression <HOW>'\n  [possible values: gzip, none]",
+        ),
+        (&["--names", "Semconv"], "[possible values: semconv, hostmetrics]"),
+        (&["--otlp", "--timeout", "0"], "'--timeout <TIME>': must be longer than nothing"),
+        (&["--sqlite="], "a value is required for '--sqlite <FILE>'"),
+        (&["--queue-bytes", "1.5M"], "not a size; write 4096, 64KiB, 1MiB or 2GiB"),
+    ] {
+        let output = std::process::Command::new(program!("tele-ship")).args(args).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("tele-ship: ") && stderr.contains(words), "{args:?}: {stderr}");
+    }
+}
+
+/// The names of the hosts that the environment and the lines give, as the server hears them.
+#[test]
+fn hosts_stay_apart_whatever_the_environment_names() {
+    let server = Capture::script([]);
+    let variables =
+        [("OTEL_RESOURCE_ATTRIBUTES", "host.name=gateway,host.id=1,deployment.environment.name=x")];
+    let mut ship = Ship::start_with(&["--otlp", &server.url()], &variables);
+    for host in [r#","host":"web1""#, r#","host":"web2""#, ""] {
+        ship.feed(format!("{{\"kind\":\"log\",\"body\":\"b\"{host}}}\n"));
+    }
+    assert_eq!(ship.end().lines(), [3, 3, 0, 0, 0]);
+    let message = ExportLogsServiceRequest::decode(&*server.requests()[0].plain()).unwrap();
+    let said = |name: &str| -> Vec<Option<Any>> {
+        let resources = message.resource_logs.iter().filter_map(|of| of.resource.as_ref());
+        let find = |of: &opentelemetry_proto::tonic::resource::v1::Resource| {
+            of.attributes.iter().find(|pair| pair.key == name)?.value.clone()?.value
+        };
+        resources.map(find).collect()
+    };
+    let text = |text: &str| Some(Any::StringValue(text.into()));
+    assert_eq!(said("host.name"), [text("web1"), text("web2"), text("gateway")]);
+    assert_eq!(said("host.id"), [None, None, text("1")]);
+    assert_eq!(said("deployment.environment.name"), [text("x"), text("x"), text("x")]);
 }

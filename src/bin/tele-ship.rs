@@ -104,8 +104,18 @@ Each line is one JSON object of at most 1 MiB. Records of telepipe's programs be
 that their declarations say; `metric`, `log` and `span` records, from any program, describe themselves; a line of \
 OTLP/JSON is taken as it is; any other object becomes a log record whose body it is.
 
-Lines of nothing but white space are passed over and not counted. What is no JSON object, is not UTF-8 or is too \
-long is rejected: counted, and the first few are shown on stderr.";
+Lines of nothing but white space are passed over and not counted, and a byte order mark before a line is no part of \
+it. A line that a destination can never take is rejected: it is counted, and the first few are shown on stderr with \
+the reason. No destination takes what is longer than 1 MiB, not UTF-8, not JSON (half a surrogate pair such as \
+`\\ud800` in a string is not), or not an object. SQLite takes everything else. For OTLP, a record is rejected too if a \
+field that has a place there holds something else, and the reason names the field: `ts`, `start_ts` or `begin_ts` that \
+is not an RFC 3339 time; a field of one of our metrics that is not a number, or buckets that make no sense; a `metric` \
+without `name` or `value`, of an unknown `type` or `temporality`, whose `unit` is not a string or `attributes` not a \
+map, or whose `bounds`, `bucket_counts` and `count` do not fit together; a `span` without ids, `name` or `begin_ts`, \
+or that begins after its end; a `log` whose `severity` is neither a name nor a number from 1 to 24; a line of OTLP/JSON \
+that is not as the specification has it. Fields of a `metric` or `span`, or of a kind of ours that is metrics, that have \
+no place are not sent to OTLP. There an integer that does not fit 64 signed bits is its digits as a string, or as the \
+value of a metric the nearest double.";
 
 const DELIVERY: &str = "\
 Every destination gets every line, at its own pace. A request that fails because the server cannot be reached, \
@@ -144,7 +154,11 @@ const ENVIRONMENT: &str = "\
 OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _COMPRESSION, _TIMEOUT, _CERTIFICATE, _CLIENT_CERTIFICATE, _CLIENT_KEY and \
 _PROTOCOL (http/protobuf), and the same with METRICS_, LOGS_ or TRACES_ after OTLP_ for one signal; \
 OTEL_SERVICE_NAME; OTEL_RESOURCE_ATTRIBUTES; HTTP_PROXY, HTTPS_PROXY and NO_PROXY; XDG_DATA_HOME. Options go before \
-variables.";
+variables.
+
+A record's own `host` is always its `host.name`: one in OTEL_RESOURCE_ATTRIBUTES is for lines that name no host, so \
+that streams of several hosts stay apart. Of the other attributes there, those that begin with `host.` or `os.` are \
+said of this host only, all others of every host.";
 
 const EXIT_STATUS: &str = "\
 0 if every destination has every line that was read, or the reader of stdout left; 1 if something was rejected, is \
@@ -152,6 +166,10 @@ still pending or was dropped, or the program failed; 2 for a mistake on the comm
 130 after a second signal.";
 
 const CAVEATS: &str = "\
+Several programs can write into the pipe that tele-ship reads: those of telepipe write whole lines, and lines of up to \
+4096 bytes (PIPE_BUF) stay whole. A longer one, or one that another program passes on in pieces, as ssh does, can get \
+another's line in its middle, and then is rejected; after ssh, grep --line-buffered . makes whole lines again.
+
 Waiting lines are in memory: they are lost if the program is killed or the machine stops. At the end of input \
 tele-ship goes on trying for as long as a server is away; bound that with timeout(1), which leaves --drain for the rest.";
 

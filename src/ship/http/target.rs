@@ -103,6 +103,9 @@ fn setting(signal: Signal, name: &str, env: Env<'_>) -> Option<(String, String)>
 /// A signal's own endpoint is used as it is; to the others, the signal's path is appended.
 fn url(signal: Signal, given: Option<&str>, env: Env<'_>) -> Result<Url> {
     if let Some(given) = given {
+        if given.trim().is_empty() {
+            bail!("--otlp= is empty: write --otlp http://HOST:PORT, or --otlp alone for the default");
+        }
         return base(given, signal).with_context(|| format!("--otlp {}", harmless(given)));
     }
     let Some((variable, value)) = setting(signal, "ENDPOINT", env) else {
