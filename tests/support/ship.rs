@@ -118,8 +118,7 @@ impl Ship {
             stats.push(record.clone());
         }
         let (stdout, stderr) = (stdout.unwrap_or_default(), words.join("\n"));
-        let ended = Ended { code, stdout, stderr, records, stats };
-        ended
+        Ended { code, stdout, stderr, records, stats }
     }
 }
 
