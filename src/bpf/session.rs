@@ -75,6 +75,8 @@ impl Output {
 /// If stdout fails.
 pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut began_ns: u64) -> Result<()> {
     let stop = common.stop()?;
+    // Only now: who reads that we are active may send a signal at once.
+    output.emitter.flush()?;
     let mut ticker = Ticker::trailing(common.schedule(Duration::from_secs(1)));
     let mut start = output.clock.wall(began_ns);
     while let Some(deadline) = ticker.deadline() {

@@ -123,6 +123,20 @@ fn killed_it_leaves_nothing_attached() {
     }
 }
 
+/// Whoever has read that it is active may stop it, and it ends as it should.
+#[test]
+fn a_signal_right_after_the_first_record() {
+    let Some(_alone) = ready(&[]) else { return };
+    for _ in 0..20 {
+        let mut child = iolat().args(["-i", "1h"]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut first).unwrap();
+        kill_process(Pid::from_raw(child.id() as i32).unwrap(), Signal::TERM).unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{status}, {first}");
+    }
+}
+
 /// Each counts for itself, and all count the same.
 #[test]
 fn several_at_once() {

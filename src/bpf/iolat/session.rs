@@ -73,7 +73,6 @@ pub fn run(mut options: Options) -> Result<()> {
             "have no requests of their own: what they do shows in the disks below them, if there are any";
         out.status(now, &unseen, Reason::Unsupported, detail)?;
     }
-    out.flush()?;
     let (common, began_ns) = (options.common.clone(), tracer.began_ns());
     session::run(
         Session { options, tracer, devices, wanted, active: Vec::new(), untimed_told: false },
