@@ -31,6 +31,10 @@ impl Timestamp {
 
     /// Writes the thirty bytes of `2026-11-20T20:45:00.123456789Z`.
     pub fn write(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.text());
+    }
+
+    fn text(self) -> [u8; 30] {
         let secs = self.0 / 1_000_000_000;
         let (year, month, day) = civil_from_days(secs / 86_400);
         let of_day = secs % 86_400;
@@ -42,7 +46,7 @@ impl Timestamp {
         digits(&mut text[14..16], of_day / 60 % 60);
         digits(&mut text[17..19], of_day % 60);
         digits(&mut text[20..29], self.0 % 1_000_000_000);
-        out.extend_from_slice(&text);
+        text
     }
 }
 
@@ -71,9 +75,7 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Vec::with_capacity(30);
-        self.write(&mut text);
-        f.write_str(&String::from_utf8_lossy(&text))
+        f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -90,7 +92,7 @@ impl FromStr for Timestamp {
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 

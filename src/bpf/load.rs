@@ -1,9 +1,10 @@
 //! Loading: what libbpf says, kept for when it fails, and turned into advice.
 
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Mutex;
 
 use anyhow::anyhow;
-use libbpf_rs::{ErrorKind, PrintLevel, set_print};
+use libbpf_rs::{ErrorKind, PrintLevel, libbpf_sys, set_print};
 
 use super::privilege::advice;
 use crate::cli;
@@ -35,4 +36,16 @@ pub fn explain(error: &libbpf_rs::Error, doing: &str) -> anyhow::Error {
         return anyhow!("{doing}: {error}\n{}", advice(cli::name(), "A privilege is"));
     }
     anyhow!("{doing}: {error:#}\n{complaints}")
+}
+
+/// How often a program was not run because it was running on that CPU already; `None` if the
+/// kernel does not tell (before 5.12, or to a process without privileges before 5.19).
+pub fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
+    let mut info = libbpf_sys::bpf_prog_info::default();
+    let mut len = size_of::<libbpf_sys::bpf_prog_info>() as u32;
+    // SAFETY: a valid descriptor, and a struct of the length given, of which the kernel fills a part.
+    let result = unsafe {
+        libbpf_sys::bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut len)
+    };
+    (result == 0).then_some(info.recursion_misses)
 }

@@ -24,4 +24,6 @@ pub mod ring;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod session;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod syscall;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod task;

@@ -9,6 +9,9 @@ use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 
 use super::map::Plain;
 
+/// So many events are taken at a time: a kernel that is faster than we are does not keep us here.
+const MOST: usize = 1 << 15;
+
 /// A ring buffer whose records are all a `T`.
 pub struct Ring<T> {
     ring: RingBuffer<'static>,
@@ -37,10 +40,10 @@ impl<T: Plain + 'static> Ring<T> {
         unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
     }
 
-    /// The events that are waiting.
+    /// The events that are waiting, or the first of many.
     pub fn take(&self) -> Vec<T> {
         // Being interrupted is no failure: what is left is there the next time.
-        let _ = self.ring.consume();
+        let _ = self.ring.consume_raw_n(MOST);
         self.events.take()
     }
 }

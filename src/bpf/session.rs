@@ -38,6 +38,14 @@ pub trait Tracer {
     /// # Errors
     /// If stdout fails.
     fn report(&mut self, output: &mut Output, interval: Interval) -> Result<()>;
+
+    /// After the last interval: looks no longer, and writes what is still waiting.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    fn end(&mut self, _output: &mut Output, _now: Timestamp) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// The interval that summaries are about.
@@ -100,6 +108,9 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
         if stop.asked() {
             break;
         }
+    }
+    if !stop.reader_gone() {
+        tracer.end(&mut output, start)?;
     }
     output.emitter.finish(common.verbose)
 }

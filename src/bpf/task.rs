@@ -1,5 +1,6 @@
 //! Which task did it: the filters that `bpf/task.h` decides, and what it tells.
 
+use std::borrow::Cow;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
@@ -33,9 +34,14 @@ pub struct TaskId {
 
 impl TaskId {
     /// The thread's name; what is not UTF-8 in it is U+FFFD.
-    pub fn comm(&self) -> String {
+    pub fn name(&self) -> Cow<'_, str> {
         let end = self.comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
-        String::from_utf8_lossy(&self.comm[..end]).into_owned()
+        String::from_utf8_lossy(&self.comm[..end])
+    }
+
+    /// The same, to keep.
+    pub fn comm(&self) -> String {
+        self.name().into_owned()
     }
 }
 
@@ -106,6 +112,23 @@ impl TaskFilter {
         Ok(folder.map_err(|error| Usage(format!("--cgroup {}: {error}", path.display())))?.ino())
     }
 }
+
+/// Sets the switches of `bpf/task.h` in the constants of a skeleton, which has a type of its own
+/// for each tracer: `task_switches!(data, filter)`.
+macro_rules! task_switches {
+    ($data:expr, $filter:expr) => {{
+        let (data, filter): (_, &$crate::bpf::task::TaskFilter) = (&mut *$data, $filter);
+        data.wanted_pids = filter.pids()?;
+        data.want_pids = u32::try_from(filter.pid.len())?;
+        data.want_uid = filter.uid.is_some();
+        data.wanted_uid = filter.uid.unwrap_or(0);
+        data.want_cgroup = filter.cgroup.is_some();
+        data.wanted_cgroup = filter.cgroup_id()?;
+        data.want_comm = filter.comm.is_some();
+        data.wanted_comm = filter.comm_words();
+    }};
+}
+pub(super) use task_switches;
 
 /// The option of tracers that would otherwise see what they do themselves.
 #[derive(Args, Clone, Copy, Debug, Default)]

@@ -11,6 +11,7 @@ mod cpu;
 mod disk;
 mod filesystem;
 mod generic;
+mod hex;
 mod host;
 mod io;
 mod kernel;
@@ -23,6 +24,7 @@ mod pressure;
 mod processes;
 mod ship;
 mod sockets;
+mod syscall;
 mod table;
 mod tcp;
 mod udp;
@@ -34,6 +36,7 @@ pub use generic::{
     Attributes, Counting, LOG, LogEntry, METRIC, MetricPoint, MetricType, SNAPSHOT, SPAN, Snapshot, Span,
     SpanStatus,
 };
+pub use hex::Hex;
 pub use host::{HOST, Host, INTERFACE, Interface};
 pub use io::{IO, IO_EVENT, Io, IoEvent};
 pub use kernel::{KERNEL, Kernel};
@@ -46,6 +49,7 @@ pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
 pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
+pub use syscall::{SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY, Syscall, SyscallStuck, SyscallSummary};
 pub use table::{Generic, Instrument, Kind, Level, Metric, Record, Severity, Signal, Temporality};
 pub use tcp::{TCP, Tcp, TcpStates};
 pub use udp::{UDP, Udp};
@@ -72,6 +76,9 @@ pub static KINDS: &[&Kind] = &[
     &FILESYSTEM,
     &IO,
     &IO_EVENT,
+    &SYSCALL,
+    &SYSCALL_STUCK,
+    &SYSCALL_SUMMARY,
     &NETDEV,
     &TCP,
     &UDP,

@@ -17,6 +17,8 @@ pub mod records;
 mod ship;
 pub mod stored;
 pub mod tables;
+#[cfg(target_os = "linux")]
+pub mod tracer;
 
 use std::env;
 use std::io::Write as _;

@@ -3,10 +3,10 @@
 //! Reads the arrays that the kernel program counts in, and gives what each
 //! device and operation did in an interval, and the slow requests one by one.
 
-use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::{Link, ProgramMut, libbpf_sys};
+use libbpf_rs::{Link, ProgramMut};
 
 mod devices;
 mod layout;
@@ -24,7 +24,7 @@ pub use table::{Activity, Latency, Slowest, Table};
 use super::attach::Attach;
 use super::bank::Banks;
 use super::clock::kernel_now;
-use super::load::explain;
+use super::load::{explain, recursion_misses};
 use super::map::{MappedArray, load, memory, store};
 use super::ring::Ring;
 use open::skeleton::{IolatSkel, types};
@@ -269,16 +269,4 @@ impl Tracer {
             self.geometry.slots(),
         )
     }
-}
-
-/// How often a program was not run because it was running on that CPU already; `None` if the
-/// kernel does not tell (before 5.12, or to a process without privileges before 5.19).
-fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
-    let mut info = libbpf_sys::bpf_prog_info::default();
-    let mut len = size_of::<libbpf_sys::bpf_prog_info>() as u32;
-    // SAFETY: a valid descriptor, and a struct of the length given, of which the kernel fills a part.
-    let result = unsafe {
-        libbpf_sys::bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut len)
-    };
-    (result == 0).then_some(info.recursion_misses)
 }

@@ -11,7 +11,7 @@ use super::layout::{BUDGET, Geometry};
 use crate::bpf::attach::{Attach, Kernel};
 use crate::bpf::hist::CELLS;
 use crate::bpf::load::explain;
-use crate::bpf::task::TaskFilter;
+use crate::bpf::task::{TaskFilter, task_switches};
 
 /// What libbpf-cargo made of `bpf/iolat.bpf.c`.
 #[expect(
@@ -148,16 +148,8 @@ fn switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometr
     data.filter_task = settings.tasks.is_on();
     data.events = settings.events.is_some();
     data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
-    let TaskFilter { pid, comm, uid, cgroup } = &settings.tasks;
     data.tell_all = settings.events.is_some();
-    data.wanted_pids = settings.tasks.pids()?;
-    data.want_pids = u32::try_from(pid.len())?;
-    data.want_uid = uid.is_some();
-    data.wanted_uid = uid.unwrap_or(0);
-    data.want_cgroup = cgroup.is_some();
-    data.wanted_cgroup = settings.tasks.cgroup_id()?;
-    data.want_comm = comm.is_some();
-    data.wanted_comm = settings.tasks.comm_words();
+    task_switches!(data, &settings.tasks);
     Ok(())
 }
 

@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * System calls: those that took long, all of them counted, and those that do not return.
+ *
+ * Two hooks, at the entry and the exit of every call. The entry leaves the time in the
+ * task's own storage; the exit takes it out again, so that a time is never paired with
+ * another call: an exit without an entry (a child that returns from clone, a call that
+ * began before we did) counts nothing, and a task that ends inside a call takes its time
+ * with it. exec by any thread of a process is one call of one task. An iterator over all
+ * tasks finds the calls that are not over.
+ */
+#include "kernel.h"
+#include "hist.h"
+#include "task.h"
+#include "self.h"
+#include "regs.h"
+#include "files.h"
+
+#define NUMBERS 512 /* of calls, per table; the last stands for all that are beyond */
+#define SCALE 3
+
+/* What is known of a number beforehand. */
+enum choice { CHOSEN = 1, WAITS = 2, BY_FILE = 4, EXEC = 8 };
+
+/* Set before loading; what is off is removed by the verifier. */
+const volatile __u8 choice[2 * NUMBERS]; /* native calls, then 32-bit ones */
+const volatile bool events;              /* one for each call as slow as min_ns */
+const volatile bool waits;               /* also for those that wait by design */
+const volatile bool summary;             /* count all */
+const volatile __u64 min_ns;
+const volatile __u64 stuck_ns;
+const volatile __u64 ring_half; /* in bytes */
+const volatile __u32 shards;    /* a CPU counts in shard cpu % shards */
+const volatile __u32 cpus;      /* possible CPUs */
+
+/* Shared with user space while running. */
+volatile __u32 bank;          /* which half of the arrays is counted in */
+volatile __u64 watched_since; /* no call that began later has escaped us */
+__u64 lost_events;            /* events that found the ring buffer full */
+__u64 lost_calls;             /* entries that found no room */
+
+/* What is kept of a task between entry and exit. */
+struct call {
+	__u64 begin_ns; /* 0: in no call that is followed */
+	__s32 nr;
+	__u32 compat;
+	__u64 args[CALL_ARGS]; /* of an exec, which leaves none in the registers */
+};
+
+/* One call that is over. As src/bpf/syscall/layout.rs reads it. */
+struct event {
+	__u64 end_ns;
+	__u64 duration_ns;
+	__u64 args[CALL_ARGS];
+	__s64 ret;
+	__s32 nr;
+	__u32 cpu;
+	__u8 compat;
+	__u8 fd_type;
+	__u8 pad[6];
+	struct task_id task;
+};
+
+/* One that is not. */
+struct stuck {
+	__u64 begin_ns; /* 0: before watched_since */
+	__u64 now_ns;
+	__u64 args[CALL_ARGS];
+	__s32 nr;
+	__u32 state; /* of the task */
+	__u8 compat;
+	__u8 fd_type;
+	__u8 pad[6];
+	struct task_id task;
+};
+
+/* All calls of one number. */
+struct slot {
+	__u64 sum_ns;
+	__u64 errors;
+	__u32 buckets[HIST_BUCKETS(SCALE)];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct call);
+} calls SEC(".maps");
+
+/* Where tracing programs have no task storage (before 5.13): by the task's address, which
+ * unlike its id does not change in exec. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u64);
+	__type(value, struct call);
+} calls_hash SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* halves x shards x NUMBERS native, then halves x NUMBERS 32-bit */
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+/* The longest call, per CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* halves x CPUs x 2 NUMBERS */
+	__type(key, __u32);
+	__type(value, __u64);
+} peaks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
+static __always_inline __u32 index_of(__s32 nr, bool compat)
+{
+	__u32 index = (__u32)nr < NUMBERS ? nr : NUMBERS - 1;
+
+	if (compat)
+		index += NUMBERS;
+	barrier_var(index);
+	return index & (2 * NUMBERS - 1);
+}
+
+static __always_inline void count(struct call *call, __u64 ns, long ret)
+{
+	__u32 index = index_of(call->nr, call->compat), half = bank & 1, at;
+	__u32 cpu = bpf_get_smp_processor_id(), bucket = hist_index(ns) >> (5 - SCALE);
+	struct slot *slot;
+	__u64 *peak;
+
+	/* Always below; the verifier loses sight of it in the shift. */
+	barrier_var(bucket);
+	bucket = bucket < HIST_BUCKETS(SCALE) ? bucket : 0;
+	if (index < NUMBERS)
+		at = (half * shards + (shards < cpus ? cpu % shards : cpu)) * NUMBERS + index;
+	else
+		at = (2 * shards + half) * NUMBERS + (index - NUMBERS);
+	slot = bpf_map_lookup_elem(&slots, &at);
+	if (!slot)
+		return;
+	COUNT(&slot->sum_ns, ns);
+	COUNT(&slot->buckets[bucket], 1);
+	if (ret < 0 && ret >= -4095)
+		COUNT(&slot->errors, 1);
+	at = (half * cpus + cpu) * 2 * NUMBERS + index;
+	peak = bpf_map_lookup_elem(&peaks, &at);
+	if (peak && ns > *peak)
+		*peak = ns;
+}
+
+/* The arguments of an exec. By a helper: compiled, it would share instructions with the reading
+ * of registers, and the verifier allows each only one kind of memory. */
+static __always_inline void recall(__u64 *args, struct call *call)
+{
+	bpf_probe_read_kernel(args, sizeof(call->args), call->args);
+}
+
+/* An event, unless the call is one that waits by design. */
+static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct task_struct *task,
+				 struct pt_regs *regs, long ret, bool direct)
+{
+	__u8 kind = choice[index_of(call->nr, call->compat)];
+	enum fd_type fd_type = FD_OTHER;
+	__u64 args[CALL_ARGS];
+	struct event *event;
+
+	if (!waits && kind & WAITS)
+		return;
+	if (kind & EXEC)
+		recall(args, call);
+	else
+		call_args(args, regs, call->compat, direct);
+	if (kind & BY_FILE)
+		fd_type = fd_type_of(task, args[0]);
+	if (!waits && fd_type)
+		return;
+	event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+	if (!event) {
+		COUNT(&lost_events, 1);
+		return;
+	}
+	event->end_ns = end;
+	event->duration_ns = ns;
+	__builtin_memcpy(event->args, args, sizeof(args));
+	event->ret = ret;
+	event->nr = call->nr;
+	event->cpu = bpf_get_smp_processor_id();
+	event->compat = call->compat;
+	event->fd_type = fd_type;
+	task_describe(&event->task, task, direct);
+	/* The reader looks by a timer; it is woken only when half is full. */
+	bpf_ringbuf_submit(event, bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_half ?
+					  BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
+/* Whether a call that begins is one to follow. */
+static __always_inline __u8 follow(struct task_struct *task, long nr, bool compat, bool direct)
+{
+	return task_asked_for(task, direct) ? choice[index_of(nr, compat)] : 0;
+}
+
+static __always_inline void begin(struct call *call, __u8 kind, struct pt_regs *regs, long nr,
+				  bool compat, bool direct)
+{
+	call->nr = nr;
+	call->compat = compat;
+	if (kind & EXEC)
+		call_args(call->args, regs, compat, direct);
+	call->begin_ns = bpf_ktime_get_ns();
+}
+
+static __always_inline int end(struct call *call, struct task_struct *task, struct pt_regs *regs,
+			       long ret, bool direct)
+{
+	__u64 now, ns;
+
+	if (!call || !call->begin_ns)
+		return 0;
+	now = bpf_ktime_get_ns();
+	ns = now - call->begin_ns;
+	call->begin_ns = 0;
+	if (summary)
+		count(call, ns, ret);
+	if (events && ns >= min_ns)
+		tell(call, now, ns, task, regs, ret, direct);
+	return 0;
+}
+
+static __always_inline int enter_stored(__u64 *ctx, bool direct)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	bool compat = is_compat(task, true);
+	__u8 kind = follow(task, ctx[1], compat, true);
+	struct call *call;
+
+	if (!(kind & CHOSEN))
+		return 0;
+	call = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (call)
+		begin(call, kind, (struct pt_regs *)ctx[0], ctx[1], compat, direct);
+	else
+		COUNT(&lost_calls, 1);
+	return 0;
+}
+
+static __always_inline int exit_stored(__u64 *ctx, bool direct)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct call *call = bpf_task_storage_get(&calls, task, NULL, 0);
+
+	return end(call, task, (struct pt_regs *)ctx[0], (long)ctx[1], direct);
+}
+
+SEC("tp_btf/sys_enter")
+int enter_btf(__u64 *ctx)
+{
+	return enter_stored(ctx, true);
+}
+
+SEC("tp_btf/sys_exit")
+int exit_btf(__u64 *ctx)
+{
+	return exit_stored(ctx, true);
+}
+
+SEC("raw_tp/sys_enter")
+int enter_raw(__u64 *ctx)
+{
+	return enter_stored(ctx, false);
+}
+
+SEC("raw_tp/sys_exit")
+int exit_raw(__u64 *ctx)
+{
+	return exit_stored(ctx, false);
+}
+
+SEC("raw_tp/sys_enter")
+int enter_hash(__u64 *ctx)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	bool compat = is_compat(task, false);
+	__u8 kind = follow(task, ctx[1], compat, false);
+	struct call *call, empty = {};
+	__u64 key = (__u64)task;
+
+	if (!(kind & CHOSEN))
+		return 0;
+	call = bpf_map_lookup_elem(&calls_hash, &key);
+	if (!call && !bpf_map_update_elem(&calls_hash, &key, &empty, BPF_NOEXIST))
+		call = bpf_map_lookup_elem(&calls_hash, &key);
+	if (call)
+		begin(call, kind, (struct pt_regs *)ctx[0], ctx[1], compat, false);
+	else
+		COUNT(&lost_calls, 1);
+	return 0;
+}
+
+SEC("raw_tp/sys_exit")
+int exit_hash(__u64 *ctx)
+{
+	__u64 key = bpf_get_current_task();
+	struct call *call = bpf_map_lookup_elem(&calls_hash, &key);
+
+	return end(call, (struct task_struct *)key, (struct pt_regs *)ctx[0], (long)ctx[1], false);
+}
+
+/* The next task may have the address of one that has ended. */
+SEC("raw_tp/sched_process_exit")
+int forget(__u64 *ctx)
+{
+	__u64 key = bpf_get_current_task();
+
+	(void)ctx;
+	bpf_map_delete_elem(&calls_hash, &key);
+	return 0;
+}
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+};
+
+struct bpf_iter__task {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+};
+
+struct task_struct___state {
+	__s64 state; /* until 5.13 */
+	__u32 __state;
+	__u32 flags;
+	__s32 exit_state;
+};
+
+#pragma clang attribute pop
+
+#define TASK_SLEEPS 3 /* interruptible or not, and neither stopped nor traced */
+#define TASK_STOPPED 12
+#define NO_USER_SIDE 0x204010 /* PF_KTHREAD, PF_USER_WORKER, PF_IO_WORKER */
+
+static __always_inline __u32 state_of(struct task_struct *task)
+{
+	struct task_struct___state *holder = (void *)task;
+
+	if (bpf_core_field_exists(holder->__state))
+		return READ(false, holder, __state);
+	return READ(false, holder, state);
+}
+
+/* Fills in a call that began before we looked; false if the task is in none. */
+static __always_inline bool begun_before(struct stuck *stuck, struct task_struct *task,
+					 struct pt_regs *regs)
+{
+	struct task_struct___state *holder = (void *)task;
+	long nr;
+
+	/* A task that runs has left in its registers whatever it did last. */
+	if (!(stuck->state & TASK_SLEEPS) || stuck->state & TASK_STOPPED ||
+	    READ(false, holder, flags) & NO_USER_SIDE)
+		return false;
+	nr = call_number(regs);
+	if (nr < 0)
+		return false;
+	stuck->begin_ns = 0;
+	stuck->nr = nr;
+	stuck->compat = is_compat(task, false);
+	return task_asked_for(task, false) && stuck->now_ns - watched_since >= stuck_ns;
+}
+
+static __always_inline bool begun_since(struct stuck *stuck, struct call *call)
+{
+	stuck->begin_ns = call->begin_ns;
+	stuck->nr = call->nr;
+	stuck->compat = call->compat;
+	barrier();
+	/* Another call, if it returned just now. */
+	return stuck->begin_ns && stuck->begin_ns == *(volatile __u64 *)&call->begin_ns &&
+	       stuck->begin_ns < stuck->now_ns && stuck->now_ns - stuck->begin_ns >= stuck_ns;
+}
+
+static __always_inline int look(struct bpf_iter__task *ctx, struct task_struct *task, struct call *call)
+{
+	struct task_struct___state *holder = (void *)task;
+	struct stuck stuck = { .now_ns = bpf_ktime_get_ns() };
+	struct pt_regs *regs = regs_of(task);
+	__u8 kind;
+
+	if (READ(false, holder, exit_state))
+		return 0;
+	stuck.state = state_of(task);
+	if (!(call ? begun_since(&stuck, call) : begun_before(&stuck, task, regs)))
+		return 0;
+	kind = choice[index_of(stuck.nr, stuck.compat)];
+	if (!(kind & CHOSEN) || (!waits && kind & WAITS))
+		return 0;
+	if (call && kind & EXEC)
+		recall(stuck.args, call);
+	else
+		call_args(stuck.args, regs, stuck.compat, false);
+	if (kind & BY_FILE)
+		stuck.fd_type = fd_type_of(task, stuck.args[0]);
+	if (!waits && stuck.fd_type)
+		return 0;
+	task_describe(&stuck.task, task, false);
+	bpf_seq_write(ctx->meta->seq, &stuck, sizeof(stuck));
+	return 0;
+}
+
+SEC("iter/task")
+int stuck_stored(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+
+	return task ? look(ctx, task, bpf_task_storage_get(&calls, task, NULL, 0)) : 0;
+}
+
+SEC("iter/task")
+int stuck_hash(struct bpf_iter__task *ctx)
+{
+	struct task_struct *task = ctx->task;
+	__u64 key = (__u64)task;
+
+	return task ? look(ctx, task, bpf_map_lookup_elem(&calls_hash, &key)) : 0;
+}
+
+char LICENSE[] SEC("license") = "GPL";

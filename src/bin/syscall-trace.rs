@@ -1,0 +1,162 @@
+//! `syscall-trace`: system calls that take long, that do not return, and all of them counted.
+//!
+//! Hooks the entry and the exit of every system call by eBPF, on Linux.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+
+use telepipe::cli::{self, Common, Program};
+use telepipe::generate::Generate;
+use telepipe::record::{Kind, LOST, STATUS, SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY};
+
+/// System calls that take long or do not return, as JSON lines
+///
+/// One record for each system call that took as long as --min, with its arguments, what it returned and who called.
+/// Calls that wait by design (for an event, another task or a time) are left out unless --waits is given.
+#[derive(Parser)]
+#[command(name = "syscall-trace")]
+struct SyscallTrace {
+    #[command(flatten)]
+    common: Common,
+
+    /// The shortest time that makes a record; 0 for all
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none)]
+    min: Duration,
+
+    /// Tell calls that wait by design too
+    #[arg(long)]
+    waits: bool,
+
+    /// Every interval, tell the calls that have not returned for this long
+    #[arg(long, value_name = "TIME", value_parser = cli::duration)]
+    stuck: Option<Duration>,
+
+    /// Every interval, count all calls by name, those too that wait
+    #[arg(long, overrides_with = "no_summary")]
+    summary: bool,
+
+    /// Write no summaries [the default]
+    #[arg(long)]
+    no_summary: bool,
+
+    /// Write a record for each slow call [the default]
+    #[arg(long, overrides_with = "no_events")]
+    events: bool,
+
+    /// Write no record for single calls
+    #[arg(long)]
+    no_events: bool,
+
+    /// Leave the distributions out of the summaries
+    #[arg(long)]
+    no_histogram: bool,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    calls: telepipe::bpf::syscall::Calls,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    tasks: telepipe::bpf::task::TaskFilter,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    own: telepipe::bpf::task::OwnGroup,
+
+    /// How to hook into the kernel [default: the cheapest way that it takes]
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[arg(long, value_name = "HOW", hide = true)]
+    attach: Option<telepipe::bpf::syscall::Way>,
+}
+
+impl Program for SyscallTrace {
+    const KINDS: &'static [&'static Kind] = &[&SYSCALL, &SYSCALL_STUCK, &SYSCALL_SUMMARY, &STATUS, &LOST];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("Calls that take longer than 10 ms", "sudo syscall-trace"),
+        (
+            "What opens and syncs of files wait for",
+            "sudo syscall-trace --min 1ms --syscall openat,fsync,fdatasync",
+        ),
+        ("Calls that hang for more than five seconds", "sudo syscall-trace --no-events --stuck 5s"),
+        (
+            "How many calls of each name, and how long they take",
+            "sudo syscall-trace --no-events --summary -f '{syscall, count, sum_us, p99_us}'",
+        ),
+        ("Everything one process asks of the kernel", "sudo syscall-trace --min 0 --waits --pid 1"),
+        ("To an OpenTelemetry Collector", "sudo syscall-trace --summary | tele-ship --otlp"),
+    ];
+    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+
+    fn generate(&self) -> Option<Generate> {
+        self.common.generate.what
+    }
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    fn run(self) -> Result<()> {
+        use telepipe::bpf::syscall::{Options, Settings, run};
+
+        if self.common.foreign() {
+            let text = "--proc-root, --sys-root: calls are traced in the running kernel, not in files";
+            return Err(cli::Usage(text.into()).into());
+        }
+        let events = !self.no_events;
+        let summary = self.summary && !self.no_summary;
+        if !events && !summary && self.stuck.is_none() {
+            return Err(cli::Usage("--no-events: nothing is left; add --summary or --stuck".into()).into());
+        }
+        let settings = Settings {
+            way: self.attach,
+            choice: Box::new(self.calls.choice()?),
+            // Who asks for a wait by its name wants to see it.
+            waits: self.waits || self.calls.names_waits(),
+            include_self: self.own.include_self,
+            tasks: self.tasks,
+            events: events.then_some(self.min),
+            summary,
+            stuck: self.stuck,
+        };
+        run(Options { common: self.common, settings, histogram: !self.no_histogram })
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "bpf")))]
+    fn run(self) -> Result<()> {
+        anyhow::bail!(
+            "this build cannot trace: syscall-trace needs Linux, and the feature bpf when it is built"
+        )
+    }
+}
+
+const OVERHEAD: &str = "\
+Two hooks run at every system call of the machine, whether it is asked for or not. `scripts/bench tracers` measures \
+what they cost beside syscount and bpftrace.
+
+The maps take at most 16 MiB of kernel memory, and beside them each thread that makes a call keeps 64 bytes; -v says \
+how much.";
+
+const CAVEATS: &str = "\
+A call is seen when it returns. One that never does is seen by --stuck only: exit and exit_group of course, and a call \
+in which its thread is killed.
+
+The time is that between the kernel's own hooks: what the processor takes to enter the kernel, and what signal \
+handlers and the scheduler add on the way out, is not in it. A call that a signal interrupts ends, with ERESTARTSYS or \
+the like, and is a new call when the kernel enters it again.
+
+Calls that began before the program did are not told when they return, because nobody knows how long they took; \
+--stuck tells them with at_least_us, from the registers of their sleeping threads.
+
+Arguments are what was passed, as numbers: what they point to is not read. They are taken when the call returns, \
+but for execve and execveat; a debugger that changes them in between changes what is told.
+
+Process and thread numbers are those of the outermost namespace, also inside a container.
+
+Whether a read or write waits is decided by the file behind the descriptor when the call is over; if another thread \
+has closed it by then, the call counts as one that does not wait.
+
+Numbers beyond those known when this was built are called syscall_N, and are in the class other.";
+
+fn main() -> ExitCode {
+    cli::main::<SyscallTrace>()
+}

@@ -1,0 +1,193 @@
+//! System calls: the user side of `bpf/syscall.bpf.c`.
+//!
+//! Reads the events that it leaves in a ring buffer, the arrays that it counts in,
+//! and, through an iterator, the calls that have not returned.
+
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::{Iter, Link, ProgramMut};
+
+mod choice;
+mod class;
+mod errors;
+mod layout;
+mod names;
+mod open;
+mod report;
+mod session;
+mod table;
+
+pub use choice::Calls;
+pub use class::{Choice, Class};
+pub use layout::{Event, Geometry, Slot, Stuck};
+pub use names::Abi;
+pub use open::{Settings, Way};
+pub use session::{Options, run};
+pub use table::{Activity, Table};
+
+use super::bank::Banks;
+use super::clock::kernel_now;
+use super::load::{explain, recursion_misses};
+use super::map::{MappedArray, load, memory, store};
+use super::ring::{Ring, read};
+use open::skeleton::{SyscallSkel, types};
+
+/// What the kernel program could not tell or count, since it was last asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Events that found the ring buffer full.
+    pub events: u64,
+    /// Calls of which the time of entry found no room.
+    pub calls: u64,
+    /// Entries or exits in the middle of another one, on the same CPU.
+    pub nested: u64,
+}
+
+/// The loaded and attached programs.
+pub struct Tracer {
+    way: Way,
+    skel: SyscallSkel<'static>,
+    shared: *mut types::bss,
+    table: Option<Table>,
+    banks: Banks,
+    links: Vec<Link>,
+    iterator: Option<Link>,
+    began_ns: u64,
+    counted: [u64; 3],
+    ring: Option<Ring<Event>>,
+}
+
+impl Tracer {
+    /// Loads and attaches.
+    ///
+    /// # Errors
+    /// If the kernel refuses, with what to do about it.
+    pub fn start(settings: &Settings) -> Result<Self> {
+        let (mut skel, way, geometry) = open::load(settings)?;
+        let shared: *mut types::bss =
+            skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
+        let table = if settings.summary {
+            let (slots, peaks) = (MappedArray::new(&skel.maps.slots)?, MappedArray::new(&skel.maps.peaks)?);
+            Some(Table::new(geometry, slots, peaks))
+        } else {
+            None
+        };
+        let ring = settings.events.map(|_| Ring::open(&skel.maps.ring)).transpose()?;
+        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
+        let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
+        let (links, iterator, began_ns, counted) = (Vec::new(), None, 0, [0; 3]);
+        let mut tracer = Self { way, skel, shared, table, banks, links, iterator, began_ns, counted, ring };
+        tracer.attach()?;
+        Ok(tracer)
+    }
+
+    fn attach(&mut self) -> Result<()> {
+        // The exit first: an entry whose exit is not seen would look like a call that does not return.
+        let [enter, exit] = self.main_programs();
+        let mut links = Vec::new();
+        for program in [&self.skel.progs.forget, exit, enter] {
+            if program.autoload() {
+                let link = program.attach();
+                links.push(link.map_err(|e| explain(&e, "cannot attach to system calls"))?);
+            }
+        }
+        self.links = links;
+        self.began_ns = kernel_now();
+        // SAFETY: valid as `shared` is.
+        unsafe { store(&raw mut (*self.shared).watched_since, self.began_ns) };
+        for program in [&self.skel.progs.stuck_stored, &self.skel.progs.stuck_hash] {
+            if program.autoload() {
+                let link = program.attach();
+                self.iterator = Some(link.map_err(|e| explain(&e, "cannot iterate over tasks"))?);
+            }
+        }
+        Ok(())
+    }
+
+    fn main_programs(&self) -> [&ProgramMut<'static>; 2] {
+        let progs = &self.skel.progs;
+        match self.way {
+            Way::TpBtf => [&progs.enter_btf, &progs.exit_btf],
+            Way::RawTp => [&progs.enter_raw, &progs.exit_raw],
+            Way::RawTpHash => [&progs.enter_hash, &progs.exit_hash],
+        }
+    }
+
+    /// When counting began, by the kernel's clock.
+    pub fn began_ns(&self) -> u64 {
+        self.began_ns
+    }
+
+    /// Whether everything that is still to be done can be, with the privileges of now.
+    pub fn works(&self) -> bool {
+        self.iterator.as_ref().is_none_or(|link| Iter::new(link).is_ok())
+    }
+
+    /// Looks no longer.
+    pub fn detach(&mut self) {
+        self.links.clear();
+    }
+
+    /// Readable when the ring buffer is half full; `None` without events.
+    pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.ring.as_ref().map(Ring::fd)
+    }
+
+    /// The events that are waiting, in their order.
+    pub fn events(&self) -> Vec<Event> {
+        self.ring.as_ref().map(Ring::take).unwrap_or_default()
+    }
+
+    /// Ends the interval: the calls that returned in it, and when it ended.
+    pub fn take(&mut self) -> (Vec<Activity>, u64) {
+        let Some(table) = &mut self.table else { return (Vec::new(), kernel_now()) };
+        let (half, end_ns) = self.banks.switch(kernel_now);
+        (table.take(half), end_ns)
+    }
+
+    /// The calls that have not returned for as long as was asked for.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn stuck(&self) -> Result<Vec<Stuck>> {
+        let Some(link) = &self.iterator else { return Ok(Vec::new()) };
+        let mut bytes = Vec::new();
+        let mut iterator = Iter::new(link).map_err(|e| explain(&e, "cannot iterate over tasks"))?;
+        iterator.read_to_end(&mut bytes).context("cannot iterate over tasks")?;
+        Ok(bytes.chunks(size_of::<Stuck>()).filter_map(read).collect())
+    }
+
+    /// What was lost since the last call.
+    pub fn losses(&mut self) -> Losses {
+        let shared = self.shared;
+        let [enter, exit] = self.main_programs();
+        let nested = [enter, exit].map(|program| recursion_misses(program.as_fd()));
+        let nested = nested.into_iter().flatten().sum::<u64>().max(self.counted[2]);
+        // SAFETY: valid as `shared` is.
+        let events = unsafe { load(&raw const (*shared).lost_events) };
+        // SAFETY: likewise.
+        let calls = unsafe { load(&raw const (*shared).lost_calls) };
+        let now = [events, calls, nested];
+        let gained: [u64; 3] = std::array::from_fn(|i| now[i].saturating_sub(self.counted[i]));
+        self.counted = now;
+        let [events, calls, nested] = gained;
+        Losses { events, calls, nested }
+    }
+
+    /// One line: how it is attached and what memory it takes in the kernel.
+    pub fn describe(&self) -> String {
+        let maps = &self.skel.maps;
+        let made = [
+            (&maps.slots, true),
+            (&maps.peaks, true),
+            (&maps.ring, true),
+            (&maps.calls_hash, true),
+            (&maps.calls, self.way != Way::RawTpHash),
+        ];
+        let bytes: usize =
+            made.into_iter().filter(|(_, made)| *made).filter_map(|(map, _)| memory(map.as_fd())).sum();
+        format!("sys_enter and sys_exit by {}; {} KiB of maps", self.way, bytes / 1024)
+    }
+}

@@ -1,0 +1,171 @@
+//! Setting the programs' switches, and loading them.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use libbpf_rs::OpenObject;
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+
+use super::class::Choice;
+use super::layout::Geometry;
+use crate::bpf::attach::Kernel;
+use crate::bpf::hist::CELLS;
+use crate::bpf::load::explain;
+use crate::bpf::task::{TaskFilter, know_self, task_switches};
+
+/// What libbpf-cargo made of `bpf/syscall.bpf.c`.
+#[expect(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
+pub(super) mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/syscall.skel.rs"));
+}
+
+use skeleton::{OpenSyscallSkel, SyscallSkel, SyscallSkelBuilder};
+
+/// Room for the events of some tens of milliseconds of a flood; twice as much where nothing else is kept.
+const RING_BYTES: u32 = 4 << 20;
+/// Threads that can be inside a call at a time, where they have no storage of their own.
+const MOST_TASKS: u32 = 1 << 14;
+
+/// How the entry and the exit of a call are hooked, and where the time of entry is kept; the cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Way {
+    /// Typed tracepoints, task storage.
+    TpBtf,
+    /// Untyped ones, task storage.
+    RawTp,
+    /// Untyped ones, and a hash of tasks: before 5.13.
+    RawTpHash,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TpBtf => "tp_btf, times in task storage",
+            Self::RawTp => "raw_tp, times in task storage",
+            Self::RawTpHash => "raw_tp, times in a hash",
+        })
+    }
+}
+
+/// What to trace.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How to attach; `None` for the best that works.
+    pub way: Option<Way>,
+    /// Only calls of such tasks.
+    pub tasks: TaskFilter,
+    /// Also those of our own process group.
+    pub include_self: bool,
+    /// Which calls.
+    pub choice: Box<Choice>,
+    /// An event for each call that took at least so long.
+    pub events: Option<Duration>,
+    /// Also for those that wait by design.
+    pub waits: bool,
+    /// Count all.
+    pub summary: bool,
+    /// Look for calls that have not returned for so long.
+    pub stuck: Option<Duration>,
+}
+
+/// Loads the programs, in the best way that the kernel takes.
+pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Way, Geometry)> {
+    Kernel::read()?;
+    let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
+    let geometry = Geometry::choose(u32::try_from(cpus)?);
+    let ways = settings.way.map_or(vec![Way::TpBtf, Way::RawTp, Way::RawTpHash], |only| vec![only]);
+    let mut result = Err(anyhow::anyhow!("no way to attach"));
+    for way in ways {
+        result = load_as(settings, way, geometry).map(|skel| (skel, way, geometry));
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SyscallSkel<'static>> {
+    // The skeleton borrows from it. One per run, which ends with the process.
+    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut open = SyscallSkelBuilder::default()
+        .open(storage)
+        .map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+    switches(&mut open, settings, geometry)?;
+    let hash = way == Way::RawTpHash;
+    let progs = &mut open.progs;
+    for (program, wanted) in [
+        (&mut progs.enter_btf, way == Way::TpBtf),
+        (&mut progs.exit_btf, way == Way::TpBtf),
+        (&mut progs.enter_raw, way == Way::RawTp),
+        (&mut progs.exit_raw, way == Way::RawTp),
+        (&mut progs.enter_hash, hash),
+        (&mut progs.exit_hash, hash),
+        (&mut progs.forget, hash),
+        (&mut progs.stuck_hash, hash && settings.stuck.is_some()),
+        (&mut progs.stuck_stored, !hash && settings.stuck.is_some()),
+        (&mut progs.know_self, !settings.include_self),
+    ] {
+        program.set_autoload(wanted);
+    }
+    sizes(&mut open, settings, geometry, hash).map_err(|e| explain(&e, "cannot size the maps"))?;
+    let skel = open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({way})")))?;
+    if !settings.include_self {
+        know_self(&skel.progs.know_self)?;
+    }
+    Ok(skel)
+}
+
+fn switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
+    let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
+    let nanos = |time: Option<Duration>| time.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
+    data.hist_cells = CELLS;
+    data.choice = *settings.choice;
+    data.events = settings.events.is_some();
+    data.waits = settings.waits;
+    data.summary = settings.summary;
+    data.min_ns = nanos(settings.events);
+    data.stuck_ns = nanos(settings.stuck);
+    data.ring_half = u64::from(ring_bytes(settings)) / 2;
+    data.shards = geometry.shards;
+    data.cpus = geometry.cpus;
+    data.tell_all = true;
+    data.leave_out_self = !settings.include_self;
+    task_switches!(data, &settings.tasks);
+    Ok(())
+}
+
+fn ring_bytes(settings: &Settings) -> u32 {
+    match (settings.events, settings.summary) {
+        (None, _) => 4096,
+        (Some(_), true) => RING_BYTES,
+        (Some(_), false) => 2 * RING_BYTES,
+    }
+}
+
+fn sizes(
+    open: &mut OpenSyscallSkel<'_>,
+    settings: &Settings,
+    geometry: Geometry,
+    hash: bool,
+) -> libbpf_rs::Result<()> {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    if settings.summary {
+        open.maps.slots.set_max_entries(count(geometry.all_slots()))?;
+        open.maps.peaks.set_max_entries(count(geometry.all_peaks()))?;
+    }
+    open.maps.ring.set_max_entries(ring_bytes(settings))?;
+    if hash {
+        open.maps.calls_hash.set_max_entries(MOST_TASKS)?;
+    }
+    open.maps.calls.set_autocreate(!hash)?;
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! From what the kernel program told to records.
+
+use std::borrow::Cow;
+
+use super::class::Class;
+use super::errors::error;
+use super::layout::{Event, FD_TYPES, SCALE, Stuck};
+use super::names::{Abi, NUMBERS};
+use super::table::Activity;
+use crate::bpf::cgroup::Cgroups;
+use crate::bpf::clock::KernelClock;
+use crate::bpf::session::Interval;
+use crate::clock::{Micros, Timestamp};
+use crate::collect::cgroup::container_id;
+use crate::record::{Hex, Syscall, SyscallStuck, SyscallSummary};
+
+fn name(abi: Abi, nr: i32) -> Cow<'static, str> {
+    abi.name(nr).map_or_else(|| Cow::Owned(format!("syscall_{nr}")), Cow::Borrowed)
+}
+
+/// A read or write of what makes it wait is a wait.
+fn class(name: &str, fd_type: Option<&str>) -> &'static str {
+    if fd_type.is_some() { Class::Wait.name() } else { Class::of(name).name() }
+}
+
+fn fd_type(index: u8) -> Option<&'static str> {
+    FD_TYPES.get(usize::from(index)).copied().flatten()
+}
+
+/// When a call returned, and its record.
+pub fn event<'a>(event: &'a Event, clock: KernelClock, cgroups: &'a mut Cgroups) -> (Timestamp, Syscall<'a>) {
+    let abi = Abi::from_kernel(event.compat != 0);
+    let name = name(abi, event.nr);
+    let fd_type = fd_type(event.fd_type);
+    let cgroup = cgroups.path(event.task.cgroup_id);
+    let record = Syscall {
+        nr: event.nr,
+        class: class(&name, fd_type),
+        arch: abi.arch(event.nr),
+        syscall: name,
+        duration_us: Micros(event.duration_ns),
+        begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.duration_ns))),
+        ret: event.ret,
+        error: error(event.ret),
+        args: event.args.map(Hex),
+        fd_type,
+        pid: event.task.pid,
+        tid: event.task.tid,
+        comm: event.task.name(),
+        uid: event.task.uid,
+        cpu: event.cpu,
+        cgroup_id: event.task.cgroup_id,
+        container_id: cgroup.and_then(container_id).map(Cow::Borrowed),
+        cgroup: cgroup.map(Cow::Borrowed),
+    };
+    (clock.wall(event.end_ns), record)
+}
+
+/// When a call that is not over was looked at, and its record. `watched_since` is when we began to look, by
+/// the kernel's clock.
+pub fn stuck<'a>(
+    stuck: &'a Stuck,
+    watched_since: u64,
+    clock: KernelClock,
+    cgroups: &'a mut Cgroups,
+) -> (Timestamp, SyscallStuck<'a>) {
+    let abi = Abi::from_kernel(stuck.compat != 0);
+    let name = name(abi, stuck.nr);
+    let fd_type = fd_type(stuck.fd_type);
+    let cgroup = cgroups.path(stuck.task.cgroup_id);
+    let seen = stuck.begin_ns != 0;
+    let age = Micros(stuck.now_ns.saturating_sub(if seen { stuck.begin_ns } else { watched_since }));
+    let record = SyscallStuck {
+        nr: stuck.nr,
+        class: class(&name, fd_type),
+        arch: abi.arch(stuck.nr),
+        syscall: name,
+        elapsed_us: seen.then_some(age),
+        at_least_us: (!seen).then_some(age),
+        begin_ts: seen.then(|| clock.wall(stuck.begin_ns)),
+        state: state(stuck.state),
+        args: stuck.args.map(Hex),
+        fd_type,
+        pid: stuck.task.pid,
+        tid: stuck.task.tid,
+        comm: stuck.task.name(),
+        uid: stuck.task.uid,
+        cgroup_id: stuck.task.cgroup_id,
+        container_id: cgroup.and_then(container_id).map(Cow::Borrowed),
+        cgroup: cgroup.map(Cow::Borrowed),
+    };
+    (clock.wall(stuck.now_ns), record)
+}
+
+/// The bits of include/linux/sched.h that ps(1) has letters for.
+fn state(bits: u32) -> &'static str {
+    match bits {
+        0 => "R",
+        _ if bits & 2 != 0 => "D",
+        _ if bits & 1 != 0 => "S",
+        _ if bits & 12 != 0 => "T",
+        _ => "X",
+    }
+}
+
+/// The record of the calls of one number.
+pub fn summary(activity: &Activity, interval: Interval, with_histogram: bool) -> SyscallSummary {
+    let Activity { index, errors, sum_ns, max_ns, ref histogram } = *activity;
+    let abi = Abi::from_kernel(index >= NUMBERS);
+    let nr = (index % NUMBERS) as i32;
+    let name = if nr as usize == NUMBERS - 1 { Cow::Borrowed("other") } else { name(abi, nr) };
+    let count = histogram.count();
+    let [p50, p95, p99] = histogram.percentiles([500, 950, 990], max_ns).map(|ns| Some(Micros(ns)));
+    SyscallSummary {
+        class: Class::of(&name).name(),
+        arch: abi.arch(nr),
+        syscall: name,
+        start_ts: Some(interval.start),
+        interval_s: interval.seconds,
+        count,
+        errors,
+        sum_us: Micros(sum_ns),
+        mean_us: sum_ns.checked_div(count).map(Micros),
+        p50_us: p50,
+        p95_us: p95,
+        p99_us: p99,
+        max_us: Some(Micros(max_ns)),
+        scale: with_histogram.then_some(SCALE as i32),
+        buckets: with_histogram.then(|| histogram.sparse()),
+    }
+}

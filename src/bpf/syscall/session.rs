@@ -1,0 +1,120 @@
+//! A run of `syscall-trace`: start, give up privileges, and report until told to stop.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::Result;
+
+use super::report;
+use super::{Activity, Event, Losses, Settings, Tracer};
+use crate::bpf::session::{self, Interval, Output};
+use crate::bpf::{load, privilege};
+use crate::cli::{self, Common};
+use crate::clock::Timestamp;
+use crate::record::Reason;
+use crate::say::say;
+
+const SOURCE: &str = "sys_exit";
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The options of every producer.
+    pub common: Common,
+    /// What the kernel program does.
+    pub settings: Settings,
+    /// Whether summaries carry their distributions.
+    pub histogram: bool,
+}
+
+/// Runs until the end that the options name, or a signal.
+///
+/// # Errors
+/// If the kernel refuses, or stdout fails.
+pub fn run(options: Options) -> Result<()> {
+    let Options { common, settings, histogram } = options;
+    let mut out = common.emitter()?;
+    privilege::check(cli::name())?;
+    load::listen();
+    let tracer = Tracer::start(&settings)?;
+    let kept = privilege::drop_all(|| tracer.works())?;
+    if common.verbose {
+        say(format_args!("{}; capabilities kept: {kept:?}", tracer.describe()));
+    }
+    if settings.events.is_some() && !settings.waits {
+        say(format_args!("calls that wait by design are left out (futex, poll, reads of a pipe …): --waits"));
+    }
+    out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
+    out.flush()?;
+    let began_ns = tracer.began_ns();
+    let session = Session { tracer, histogram, active: Vec::new() };
+    session::run(session, &common, Output::new(out), began_ns)
+}
+
+struct Session {
+    tracer: Tracer,
+    histogram: bool,
+    /// What the interval that was ended last held.
+    active: Vec<Activity>,
+}
+
+impl session::Tracer for Session {
+    fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.tracer.ring_fd()
+    }
+
+    fn events(&mut self, output: &mut Output) -> Result<()> {
+        tell(&self.tracer.events(), output)
+    }
+
+    fn end_interval(&mut self) -> u64 {
+        let (active, end_ns) = self.tracer.take();
+        self.active = active;
+        end_ns
+    }
+
+    fn report(&mut self, output: &mut Output, interval: Interval) -> Result<()> {
+        for activity in &self.active {
+            let record = report::summary(activity, interval, self.histogram);
+            output.emitter.emit(interval.end, &record)?;
+        }
+        for stuck in self.tracer.stuck()? {
+            let since = self.tracer.began_ns();
+            let (ts, record) = report::stuck(&stuck, since, output.clock, &mut output.cgroups);
+            output.emitter.emit(ts, &record)?;
+        }
+        self.losses(output, interval.end)
+    }
+
+    /// What was in the ring buffer in the end belongs to the run as well.
+    fn end(&mut self, output: &mut Output, now: Timestamp) -> Result<()> {
+        self.tracer.detach();
+        while let events = self.tracer.events()
+            && !events.is_empty()
+        {
+            tell(&events, output)?;
+        }
+        self.losses(output, now)
+    }
+}
+
+impl Session {
+    fn losses(&mut self, output: &mut Output, now: Timestamp) -> Result<()> {
+        let Losses { events, calls, nested } = self.tracer.losses();
+        for (source, count) in [
+            ("syscall: ring buffer full", events),
+            ("syscall: no room for the time of entry", calls),
+            ("syscall: entries and exits inside another", nested),
+        ] {
+            output.emitter.lost(now, source, count)?;
+        }
+        Ok(())
+    }
+}
+
+fn tell(events: &[Event], output: &mut Output) -> Result<()> {
+    for event in events {
+        let (ts, record) = report::event(event, output.clock, &mut output.cgroups);
+        output.emitter.emit(ts, &record)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+// calls WHAT …: system calls whose number, time and result are known, for the tests of syscall-trace.
+//
+//   sleep MS…       nanosleep of so many milliseconds each; prints "nanosleep MICROSECONDS TID" of each, by its own clock
+//   pipe MS…        read of a pipe into which another process writes after that time; prints the same for read
+//   compat MS…      nanosleep as a 32-bit program calls it (x86-64 only)
+//   count N         N times getppid, prints "getppid N"; then as many close of no descriptor, which fail
+//   fifo PATH       opens a FIFO that nobody serves: it does not return
+//   exec MS…        a thread that is not the leader runs this program anew, with sleep, while the leader sleeps
+//   leave MS        ends after that time, while another of its threads is in a sleep of 100 s
+//   interrupt MS    a sleep of 100 s that a signal interrupts after that time; prints it
+//   loop SECONDS    getppid as fast as it goes; prints how many a second
+//   rate N SECONDS  getppid N times a second, evenly; prints how many it were
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static double now_us(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
+}
+
+static void told(const char *name, double begin) {
+    double end = now_us();
+    printf("%s %.3f %ld\n", name, end - begin, syscall(SYS_gettid));
+    fflush(stdout);
+}
+
+static void sleep_ms(double ms) {
+    struct timespec t = {.tv_sec = (time_t)(ms / 1e3), .tv_nsec = (long)(ms * 1e6) % 1000000000};
+    syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &t, NULL);
+}
+
+static void nanosleep_told(double ms) {
+    struct timespec t = {.tv_sec = (time_t)(ms / 1e3), .tv_nsec = (long)(ms * 1e6) % 1000000000};
+    double begin = now_us();
+#ifdef SYS_nanosleep
+    syscall(SYS_nanosleep, &t, NULL);
+#endif
+    told("nanosleep", begin);
+}
+
+static void pipe_told(double ms) {
+    int ends[2];
+    char byte;
+    if (pipe(ends) != 0) exit(1);
+    pid_t child = fork();
+    if (child == 0) {
+        sleep_ms(ms);
+        if (write(ends[1], "x", 1) != 1) _exit(1);
+        _exit(0);
+    }
+    double begin = now_us();
+    if (read(ends[0], &byte, 1) != 1) exit(1);
+    told("read", begin);
+    close(ends[0]);
+    close(ends[1]);
+}
+
+static void compat_told(double ms) {
+#ifdef __x86_64__
+    // A 32-bit call sees the low half of an address only.
+    int32_t *t = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+    long nr = 162, ret;
+    t[0] = (int32_t)(ms / 1e3);
+    t[1] = (int32_t)((long)(ms * 1e6) % 1000000000);
+    double begin = now_us();
+    __asm__ volatile("int $0x80" : "=a"(ret) : "a"(nr), "b"(t), "c"(0) : "memory", "r8", "r9", "r10", "r11");
+    if (ret != 0) exit(1);
+    told("nanosleep", begin);
+#else
+    (void)ms;
+    exit(3);
+#endif
+}
+
+static char **to_run;
+
+static void *run_anew(void *unused) {
+    (void)unused;
+    sleep_ms(20); // the leader sleeps by then
+    execv("/proc/self/exe", to_run);
+    exit(1);
+}
+
+static void *long_sleep(void *unused) {
+    sleep_ms(100e3);
+    return unused;
+}
+
+static void nothing(int signal) { (void)signal; }
+
+static void in_a_thread(void *(*what)(void *)) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, what, NULL) != 0) exit(1);
+}
+
+int main(int argc, char **argv) {
+    const char *what = argc > 1 ? argv[1] : "";
+    double first = argc > 2 ? atof(argv[2]) : 0;
+    void (*each)(double) = !strcmp(what, "sleep") ? nanosleep_told : !strcmp(what, "pipe") ? pipe_told
+                         : !strcmp(what, "compat") ? compat_told : NULL;
+    if (each) {
+        for (int i = 2; i < argc; i++) each(atof(argv[i]));
+    } else if (!strcmp(what, "count")) {
+        for (long i = 0; i < (long)first; i++) syscall(SYS_getppid);
+        for (long i = 0; i < (long)first; i++) syscall(SYS_close, -1);
+        printf("getppid %ld\n", (long)first);
+    } else if (!strcmp(what, "fifo")) {
+        return open(argv[2], O_RDONLY) < 0;
+    } else if (!strcmp(what, "exec")) {
+        argv[1] = "sleep";
+        to_run = argv;
+        in_a_thread(run_anew);
+        sleep_ms(100e3);
+    } else if (!strcmp(what, "leave")) {
+        in_a_thread(long_sleep);
+        sleep_ms(first);
+    } else if (!strcmp(what, "interrupt")) {
+        struct sigaction action = {.sa_handler = nothing};
+        sigaction(SIGALRM, &action, NULL);
+        struct itimerspec due = {.it_value = {.tv_sec = 0, .tv_nsec = (long)(first * 1e6)}};
+        timer_t timer;
+        timer_create(CLOCK_MONOTONIC, NULL, &timer);
+        timer_settime(timer, 0, &due, NULL);
+        nanosleep_told(100e3);
+    } else if (!strcmp(what, "loop")) {
+        long count = 0;
+        double begin = now_us();
+        while (now_us() < begin + first * 1e6)
+            for (int i = 0; i < 1000; i++, count++) syscall(SYS_getppid);
+        printf("%.0f\n", count / (now_us() - begin) * 1e6);
+    } else if (!strcmp(what, "rate") && argc > 3) {
+        double begin = now_us(), seconds = atof(argv[3]);
+        long count = 0, all = (long)(first * seconds);
+        // In bursts of a tenth of a millisecond; reading the clock is no system call.
+        while (count < all) {
+            long due = (long)((now_us() - begin) / 1e6 * first);
+            for (; count < due && count < all; count++) syscall(SYS_getppid);
+        }
+        printf("%ld %.0f\n", count, count / (now_us() - begin) * 1e6);
+    } else {
+        fprintf(stderr, "calls: see the head of its source\n");
+        return 2;
+    }
+    return 0;
+}

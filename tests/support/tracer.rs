@@ -1,0 +1,105 @@
+//! A running tracer: started, attached, its records as they come, ended as by Ctrl-C.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Tracer {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Tracer {
+    /// Starts it with one interval that does not end by itself, and waits until it has attached.
+    pub fn start(program: &Path, args: &[&str]) -> Self {
+        Self::start_each("1h", program, args)
+    }
+
+    /// The same with intervals of that length.
+    pub fn start_each(interval: &str, program: &Path, args: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let mut command = Command::new(program);
+        command.args(["--interval", interval]).args(args).stdin(Stdio::null());
+        command.stdout(file("stdout")).stderr(file("stderr"));
+        // In a group of its own: what the test starts is to be seen.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut tracer = Self { child: command.spawn().unwrap(), folder };
+        tracer.wait_for(|record| record["kind"] == "status" && record["reason"] == "active");
+        tracer
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The records so far.
+    pub fn records(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("stdout")).unwrap();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    pub fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Waits for a record.
+    pub fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(record) = self.records().into_iter().find(&wanted) {
+                return record;
+            }
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", self.stderr());
+            assert!(Instant::now() < until, "no such record in {:?}", self.records());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Ends it as Ctrl-C does; it must end well, and within two seconds.
+    pub fn finish(mut self) -> Vec<Value> {
+        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
+        kill_process(pid, Signal::INT).unwrap();
+        let asked = Instant::now();
+        let status = self.wait();
+        assert!(status.success(), "{status}: {}", self.stderr());
+        assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?} to end", asked.elapsed());
+        self.records()
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("it does not end");
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The records of a kind.
+pub fn of<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    records.iter().filter(|record| record["kind"] == kind).collect()
+}
+
+/// What was lost on the way, over all sources.
+pub fn lost(records: &[Value]) -> u64 {
+    of(records, "lost").iter().map(|record| record["count"].as_u64().unwrap()).sum()
+}
