@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use libm::exp2; // that of the standard library would need libm.so where the program runs
+
 /// The first bucket begins above 2 to this power, in nanoseconds.
 pub const MIN_EXPONENT: u32 = 7;
 /// The last bucket ends at 2 to this power.
@@ -146,14 +148,14 @@ impl Histogram {
     /// The geometric middle of a bucket.
     fn middle(&self, bucket: usize) -> u64 {
         let octaves = (bucket as f64 + 0.5) / f64::from(1 << self.scale) + f64::from(MIN_EXPONENT);
-        octaves.exp2().round() as u64
+        exp2(octaves).round() as u64
     }
 
     /// Where the highest bucket that counted something begins: no maximum is below it.
     pub fn floor_of_max(&self) -> u64 {
         let bucket = self.counts.iter().rposition(|count| *count > 0).unwrap_or(0);
         let octaves = bucket as f64 / f64::from(1 << self.scale) + f64::from(MIN_EXPONENT);
-        if bucket == 0 { 0 } else { octaves.exp2() as u64 }
+        if bucket == 0 { 0 } else { exp2(octaves) as u64 }
     }
 
     /// OTLP's bucket index, and the count, of each bucket that counted something.
