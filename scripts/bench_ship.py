@@ -10,7 +10,8 @@ import threading
 import time
 
 PROGRAMS = sys.argv[1]
-BYTES = int(float(os.environ.get("BENCH_MIB", "200")) * 2**20)
+BYTES = int(float(os.environ.get("BENCH_MIB", "64")) * 2**20)
+LIMIT = 10  # seconds for each run; on an idle machine one takes less than one
 CORES = sorted(os.sched_getaffinity(0))
 
 
@@ -18,35 +19,39 @@ def program(name, *args, **options):
     return subprocess.Popen([os.path.join(PROGRAMS, name), *args], stderr=subprocess.PIPE, **options)
 
 
-def output(process):
-    out, said = process.communicate(timeout=60)
-    if process.returncode != 0:
-        raise OSError(said.decode().strip() or f"exit code {process.returncode}")
-    return out
-
-
-def scrape():
+def scrape(lines):
     """A hundred samples of everything."""
-    return output(program("scrape", "--per-cpu", "-i", "20ms", "-n", "100", stdout=subprocess.PIPE))
+    finish(program("scrape", "--per-cpu", "-i", "20ms", "-n", "100", stdout=lines))
 
 
-def iolat():
+def iolat(lines):
     """Five seconds of a disk that has something to do."""
-    process = program("iolat", "-i", "100ms", "--duration", "5s", stdout=subprocess.PIPE)
+    process = program("iolat", "-i", "100ms", "--duration", "5s", stdout=lines)
     block = os.urandom(1 << 16)
     with tempfile.NamedTemporaryFile(dir=".") as file:
-        while process.poll() is None:
+        end = time.monotonic() + 10
+        while process.poll() is None and time.monotonic() < end:
             file.seek(0)
             for _ in range(64):
                 file.write(block)
                 file.flush()
                 os.fdatasync(file.fileno())
-    return output(process)
+    finish(process)
+
+
+def finish(process):
+    """Waits for its end, which must come soon."""
+    try:
+        _, said = process.communicate(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    if process.returncode != 0:
+        raise OSError(said.decode().strip() or f"exit code {process.returncode}")
 
 
 def serve(listener):
     """Reads requests whole and answers 200; a process of its own, so that it costs the other nothing."""
-    os.sched_setaffinity(0, CORES[-1:])
     scratch = memoryview(bytearray(1 << 20))
 
     def client(connection):
@@ -79,7 +84,11 @@ def play(path, url, compression):
         begin = time.monotonic()
         pin = lambda: os.sched_setaffinity(0, CORES[:1])
         process = program("tele-ship", *args, stdin=lines, env=env, preexec_fn=pin)
+        # Should the server be stuck, this ends it, and it says that lines are pending.
+        timer = threading.Timer(LIMIT, process.terminate)
+        timer.start()
         said = process.stderr.read().decode()
+        timer.cancel()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - begin
     if status != 0:
@@ -108,10 +117,13 @@ def main():
 
 def measure(record, path, url):
     try:
-        lines = record()
+        with open(path, "wb") as file:
+            record(file)
     except (OSError, subprocess.TimeoutExpired) as why:
         print(f"{record.__name__:10}not recorded: {why}")
         return
+    with open(path, "rb") as file:
+        lines = file.read()
     with open(path, "wb") as file:
         for _ in range(max(1, BYTES // len(lines))):
             file.write(lines)
