@@ -200,3 +200,18 @@ fn files_that_are_missing_or_no_certificates_are_mistakes() {
     ship.feed(LINE);
     assert_eq!(ship.end().code, Some(0));
 }
+
+#[test]
+fn a_server_without_tls_is_known_by_its_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut connection in listener.incoming().map_while(Result::ok) {
+            let _ = connection.read(&mut [0; 4096]);
+            let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let ended = ship(&["--otlp", &url], &[]);
+    assert_eq!(ended.lines(), [1, 0, 0, 1, 0]);
+    assert!(ended.stderr.contains("does not speak TLS there; is it http://?"), "{}", ended.stderr);
+}

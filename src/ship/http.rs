@@ -96,7 +96,10 @@ fn root(error: &reqwest::Error) -> String {
     while let Some(deeper) = cause.and_then(|cause| cause.source()) {
         cause = Some(deeper);
     }
-    cause.map_or_else(|| "cannot send".into(), ToString::to_string)
+    let text = cause.map_or_else(|| "cannot send".into(), ToString::to_string);
+    // What rustls says of bytes that are no TLS at all.
+    let plain = text.contains("InvalidContentType");
+    if plain { "the server does not speak TLS there; is it http://?".into() } else { text }
 }
 
 async fn read_body(mut response: Response) -> reqwest::Result<Vec<u8>> {

@@ -94,8 +94,15 @@ impl Answer<'_> {
         };
         let text = text.filter(|text| !text.is_empty());
         let text = text.unwrap_or_else(|| String::from_utf8_lossy(self.body).into_owned());
+        let text = if text.trim_start().starts_with('<') { without_tags(&text) } else { text };
         text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
     }
+}
+
+/// What a page says, about: servers and proxies that know nothing of OTLP answer with one.
+fn without_tags(page: &str) -> String {
+    let after_tag = |part: &str| part.split_once('>').map_or(" ".to_owned(), |(_, text)| format!(" {text}"));
+    page.split('<').skip(1).map(after_tag).collect()
 }
 
 /// Seconds, or a date of RFC 9110 (section 10.2.3).
@@ -162,7 +169,7 @@ mod tests {
         assert_eq!(verdict(200, true, json), Verdict::Delivered { rejected_items: 7, message: None });
         let page = b"<html>Log in</html>";
         for json in [false, true] {
-            let expected = refused(0, "its 200 is no answer of an OTLP server: <html>Log in</html>");
+            let expected = refused(0, "its 200 is no answer of an OTLP server: Log in");
             assert_eq!(verdict(200, json, page), expected);
             assert_eq!(verdict(200, json, b""), Verdict::DELIVERED);
         }
@@ -177,6 +184,6 @@ mod tests {
         assert_eq!(reason(false, b""), "server answers 400");
         assert_eq!(reason(false, b"\x08\x03\x12\x07bad\none"), "server answers 400: bad one");
         assert_eq!(reason(true, br#"{"code":3,"message":"bad"}"#), "server answers 400: bad");
-        assert_eq!(reason(false, b"<html>\n no </html>"), "server answers 400: <html> no </html>");
+        assert_eq!(reason(false, b"<html>\n no </html>"), "server answers 400: no");
     }
 }

@@ -113,7 +113,8 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
     db.busy_timeout(LOCK_WAIT)?;
     db.set_prepared_statement_cache_capacity(256);
     if db.is_readonly(rusqlite::MAIN_DB)? {
-        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), None).into());
+        let text = Some("cannot be written".to_owned());
+        return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), text).into());
     }
     claim(&mut db)?;
     db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
@@ -154,5 +155,5 @@ fn cause(path: &Path, failure: &Failure) -> Option<String> {
     // It keeps a log and an index beside the file.
     let folder = path.parent()?;
     let access = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
-    Some(format!("{}: {}", folder.display(), io::Error::from(access.err()?)))
+    Some(format!("the folder {}: {}", folder.display(), io::Error::from(access.err()?)))
 }
