@@ -1,6 +1,7 @@
 //! Which task did it: the filters that `bpf/task.h` decides, and what it tells.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
@@ -10,6 +11,9 @@ use libbpf_rs::{ProgramInput, ProgramMut};
 
 use super::load::explain;
 use crate::cli::Usage;
+
+/// What statfs(2) says of the cgroup v2 file system (include/uapi/linux/magic.h).
+const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
 /// The longest name of a task, and its closing zero.
 pub const COMM_LEN: usize = 16;
@@ -102,14 +106,20 @@ impl TaskFilter {
     /// The id of the cgroup; 0 if none is asked for.
     ///
     /// # Errors
-    /// [`Usage`] if there is no such folder.
+    /// [`Usage`] if there is no such folder, or it is none of the cgroup v2 file system: an id
+    /// that no task can have would match nothing, and say nothing.
     pub fn cgroup_id(&self) -> Result<u64> {
         let Some(path) = &self.cgroup else { return Ok(0) };
         if let Some(id) = path.to_str().and_then(|text| text.parse().ok()) {
             return Ok(id);
         }
-        let folder = std::fs::metadata(path);
-        Ok(folder.map_err(|error| Usage(format!("--cgroup {}: {error}", path.display())))?.ino())
+        let wrong = |what: &dyn Display| Usage(format!("--cgroup {}: {what}", path.display()));
+        let folder = std::fs::metadata(path).map_err(|error| wrong(&error))?;
+        let system = rustix::fs::statfs(path).map_err(|error| wrong(&error))?;
+        if system.f_type != CGROUP2_MAGIC {
+            return Err(wrong(&"no cgroup of version 2; `mount -t cgroup2` shows where these are").into());
+        }
+        Ok(folder.ino())
     }
 }
 

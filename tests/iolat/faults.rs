@@ -231,6 +231,7 @@ fn mistakes_in_the_call() {
         (&["--sys-root", "/tmp"][..], "--sys-root"),
         (&["--min", "5ms"], "--events"),
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
+        (&["--cgroup", "/tmp"], "no cgroup of version 2"),
         (&["--filter", ".a["], "--filter"),
     ] {
         let output = iolat().args(args).output().unwrap();
