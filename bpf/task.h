@@ -56,7 +56,8 @@ static __always_inline bool comm_wanted(struct task_struct *task)
 {
 	__u64 comm[COMM_LEN / 8] = {};
 
-	bpf_core_read(comm, COMM_LEN, &task->comm);
+	/* As a string: older kernels leave what was there before behind a shorter name. */
+	bpf_core_read_str(comm, COMM_LEN, &task->comm);
 	return comm[0] == wanted_comm[0] && comm[1] == wanted_comm[1];
 }
 
