@@ -139,7 +139,7 @@ fn partitions_have_their_names() {
     let table = "printf '2048,16384\\n18432,16384\\n' | sfdisk --quiet --no-tell-kernel \"$0\" && partx --update \"$0\"";
     run("sh", &["-c", table, &disk.path()]);
     let second = format!("{}p2", disk.name);
-    assert!(std::path::Path::new(&format!("/dev/{second}")).exists(), "no partition appeared");
+    assert!(Path::new(&format!("/dev/{second}")).exists(), "no partition appeared");
 
     let iolat = Iolat::start(&["--device", &second]);
     read(&format!("{}p1", disk.path()), 30);
