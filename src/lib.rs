@@ -13,6 +13,7 @@ pub mod collect;
 pub mod emit;
 pub mod filter;
 pub mod generate;
+pub mod input;
 pub mod opened;
 pub mod record;
 pub mod say;

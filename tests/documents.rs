@@ -14,19 +14,20 @@ use std::time::Duration;
 use support::{Answer, Capture};
 
 const README: &str = include_str!("../README.md");
-const PROGRAMS: [&str; 4] = ["scrape", "iolat", "syscall-trace", "tele-ship"];
+const PROGRAMS: [&str; 5] = ["scrape", "vmstat-json", "iolat", "syscall-trace", "tele-ship"];
 
-/// A folder with our programs, and a `sudo` and an `ssh` that run the command here.
+/// A folder with our programs, and a `sudo` and an `ssh` that run the command here, and a Mac's `vm_stat`.
 fn prepare(dir: &Path) {
     let bin = dir.join("bin");
     std::fs::create_dir(&bin).unwrap();
     for program in PROGRAMS {
         std::os::unix::fs::symlink(assert_cmd::cargo::cargo_bin(program), bin.join(program)).unwrap();
     }
-    for (name, shift) in [("sudo", 0), ("ssh", 1)] {
+    let vm_stat = concat!("exec cat ", env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vm_stat/interval.txt");
+    for (name, script) in [("sudo", "exec \"$@\""), ("ssh", "shift 1\nexec \"$@\""), ("vm_stat", vm_stat)] {
         use std::os::unix::fs::PermissionsExt;
         let path = bin.join(name);
-        std::fs::write(&path, format!("#!/bin/sh\nshift {shift}\nexec \"$@\"\n")).unwrap();
+        std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
     std::fs::write(dir.join(".otlp-headers"), "Authorization: Bearer nobody\n").unwrap();

@@ -47,6 +47,15 @@ fn scrape_writes_what_its_schema_says() {
 }
 
 #[test]
+fn vmstat_writes_what_its_schema_says() {
+    check("vmstat-json", &["-n", "2", "-i", "100ms"]);
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vm_stat");
+    for name in ["tagged.txt", "eleven_columns.txt"] {
+        check("vmstat-json", &["-i", "1s", "--input", &format!("{fixtures}/{name}")]);
+    }
+}
+
+#[test]
 fn endpoints_become_what_the_schema_says() {
     let metrics = "# TYPE a counter\n# UNIT a seconds\na_total{b=\"c\"} 1\na_created{b=\"c\"} 1\n# TYPE h histogram\n\
         h_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1.5\n# TYPE s summary\n# HELP s t\n\

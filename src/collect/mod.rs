@@ -74,6 +74,9 @@ mod sysinfo;
 mod tcp_sockets;
 pub mod text;
 pub mod url;
+#[cfg(target_os = "linux")]
+pub mod virtual_memory;
+pub mod vm_stat;
 
 #[cfg(target_os = "linux")]
 pub use linux::collectors;

@@ -24,10 +24,12 @@ mod pressure;
 mod processes;
 mod ship;
 mod sockets;
+mod swap;
 mod syscall;
 mod table;
 mod tcp;
 mod udp;
+mod vmstat;
 
 pub use cpu::{CPU, Cpu};
 pub use disk::{DISK, Disk, DiskType};
@@ -49,10 +51,12 @@ pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
 pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
+pub use swap::{SWAP, Swap, ZRAM, Zram};
 pub use syscall::{SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY, Syscall, SyscallStuck, SyscallSummary};
 pub use table::{Generic, Instrument, Kind, Level, Metric, Record, Severity, Signal, Temporality};
 pub use tcp::{TCP, Tcp, TcpStates};
 pub use udp::{UDP, Udp};
+pub use vmstat::{Rows, VMSTAT, Vmstat};
 
 /// Every kind there is. A new kind adds its line here.
 pub static KINDS: &[&Kind] = &[
@@ -69,6 +73,9 @@ pub static KINDS: &[&Kind] = &[
     &LOAD,
     &MEMORY,
     &PAGING,
+    &VMSTAT,
+    &SWAP,
+    &ZRAM,
     &PRESSURE,
     &PROCESSES,
     &PROCESS,

@@ -1,0 +1,265 @@
+//! `vmstat-json`: what the system says about its virtual memory.
+//!
+//! Reads /proc/vmstat, /proc/meminfo, /proc/swaps and zram on Linux, runs `vm_stat` on macOS, and anywhere reads
+//! what `vm_stat` printed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use telepipe::cli::{self, Common, Program};
+use telepipe::clock::Timestamp;
+use telepipe::collect::vm_stat::counts::Counts;
+use telepipe::collect::vm_stat::{self, Taken};
+use telepipe::emit::Emitter;
+use telepipe::generate::Generate;
+use telepipe::input::{Input, Lines};
+use telepipe::record::{Kind, LOST, STATUS, SWAP, VMSTAT, Vmstat, ZRAM};
+use telepipe::say::{excerpt, say};
+use telepipe::stop::Stop;
+
+/// How often to sample, if nobody says.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+const CAVEATS: &str = "The 22 counts have the meaning that macOS gives them. Linux has no speculative, throttled or \
+    purgeable pages, and does not count copies on write and zero fills; what is nearest to the others is told in \
+    FIELDS. A cgroup has no counts of what is read and written.\n\n\
+    Recorded output of vm_stat does not say when it was made: ts is when it was read, start_ts is absent, and rates \
+    appear only if --interval says how far apart its samples are. Rows of the interval form that hold what was added \
+    are summed up, so that totals are totals in every record; a row that is missing in the middle cannot be noticed.\n\n\
+    On Linux before 5.0 and in containers, /proc/vmstat is that of the whole machine.";
+
+const OVERHEAD: &str = "One sample reads two files of /proc, which costs the kernel most of the time. Measured by \
+    scripts/bench.";
+
+/// Virtual memory of this machine, or what vm_stat of macOS printed, as JSON lines
+#[derive(Parser)]
+#[command(name = "vmstat-json")]
+struct VmstatJson {
+    #[command(flatten)]
+    common: Common,
+
+    /// Read what vm_stat printed from this file, or from stdin if it is -
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// Read a cgroup (version 2): its folder, or its path such as /system.slice
+    #[arg(long, value_name = "PATH", conflicts_with = "input")]
+    cgroup: Option<String>,
+}
+
+impl Program for VmstatJson {
+    const KINDS: &'static [&'static Kind] = &[&VMSTAT, &SWAP, &ZRAM, &STATUS, &LOST];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("Page faults a second, and what is free", "vmstat-json | jq -c '[.faults_per_s, .free_bytes]'"),
+        ("Now, with rates over one second", "vmstat-json --once -i 1s"),
+        ("What a Mac says", "ssh mac vm_stat 1 | vmstat-json --input - -i 1s"),
+    ];
+    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+
+    fn generate(&self) -> Option<Generate> {
+        self.common.generate.what
+    }
+
+    fn run(self) -> Result<()> {
+        let stop = self.common.stop()?;
+        match &self.input {
+            Some(path) => {
+                let input = Input::open(path, &stop)?;
+                self.recorded(input)
+            }
+            None => self.live(&stop),
+        }
+    }
+}
+
+impl VmstatJson {
+    /// Everything that an input holds.
+    fn recorded(&self, mut input: Input) -> Result<()> {
+        let mut out = self.common.emitter()?;
+        let mut reader = Reader::new(self);
+        let mut lines = Lines::default();
+        while !reader.done()
+            && let Some(piece) = input.piece().context("cannot read the input")?
+        {
+            lines.push(piece, |line| reader.take(line, &mut out))?;
+            if !input.ready() {
+                out.flush()?;
+            }
+        }
+        reader.end(lines.rest(), &mut out)?;
+        out.finish(self.common.verbose)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn live(&self, stop: &Stop) -> Result<()> {
+        use telepipe::cli::Usage;
+        use telepipe::collect::virtual_memory::{CgroupCollector, VirtualMemoryCollector};
+        use telepipe::collect::{Collector, Roots, Sample, boot_time};
+        use telepipe::ticker::Ticker;
+
+        let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
+        let mut source: Box<dyn Collector> = match &self.cgroup {
+            Some(path) => Box::new(CgroupCollector::new(path, &roots)),
+            None => Box::new(VirtualMemoryCollector::new(&roots)),
+        };
+        let mut out = self.common.emitter()?;
+        let boot = boot_time(&roots);
+        let mut sampled = None;
+        let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
+        while let Some(tick) = ticker.next(stop) {
+            let now = std::time::Instant::now();
+            let interval = sampled.replace(now).map(|before| now - before);
+            let sample = Sample {
+                ts: Timestamp::now(),
+                boot,
+                interval,
+                write: tick.write,
+                inventory: tick.index == 0,
+                wanted: &|_| true,
+            };
+            source.collect(&sample, &mut out)?;
+            out.flush()?;
+            if self.common.verbose && tick.index == 0 {
+                say(format_args!("reads {}", source.method()));
+            }
+        }
+        out.finish(self.common.verbose)
+    }
+
+    /// Runs `vm_stat` for each sample: its own interval form leaves digits out.
+    #[cfg(target_os = "macos")]
+    fn live(&self, stop: &Stop) -> Result<()> {
+        use telepipe::cli::Usage;
+        use telepipe::collect::{Roots, boot_time};
+        use telepipe::record::Reason;
+        use telepipe::ticker::Ticker;
+
+        if self.cgroup.is_some() {
+            return Err(Usage("--cgroup: there are none on macOS".into()).into());
+        }
+        let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
+        let mut out = self.common.emitter()?;
+        let mut reader = Reader::new(self);
+        reader.start = boot_time(&roots);
+        let mut sampled = None;
+        let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
+        while let Some(tick) = ticker.next(stop) {
+            let now = std::time::Instant::now();
+            reader.interval = sampled.replace(now).map(|before| now - before);
+            reader.write = tick.write;
+            match std::process::Command::new("vm_stat").output() {
+                Ok(done) if done.status.success() => {
+                    for line in done.stdout.split(|&byte| byte == b'\n') {
+                        reader.take(line, &mut out)?;
+                    }
+                    reader.end(None, &mut out)?;
+                }
+                Ok(done) => {
+                    let why = excerpt(&done.stderr);
+                    out.status(Timestamp::now(), "vm_stat", Reason::Unsupported, &why)?;
+                }
+                Err(error) => out.status(Timestamp::now(), "vm_stat", Reason::Absent, &error.to_string())?,
+            }
+            out.flush()?;
+        }
+        out.finish(self.common.verbose)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
+    fn live(&self, _: &Stop) -> Result<()> {
+        Err(cli::Usage("this system cannot be measured; --input reads what vm_stat printed".into()).into())
+    }
+}
+
+/// Makes records of lines of `vm_stat`.
+struct Reader {
+    parser: vm_stat::Parser,
+    before: Option<Counts>,
+    start: Option<Timestamp>,
+    interval: Option<Duration>,
+    write: bool,
+    verbose: bool,
+    /// How many samples are still wanted.
+    left: Option<u64>,
+    unknown: u64,
+}
+
+impl Reader {
+    fn new(program: &VmstatJson) -> Self {
+        Self {
+            parser: vm_stat::Parser::default(),
+            before: None,
+            start: None,
+            interval: program.common.interval,
+            write: true,
+            verbose: program.common.verbose,
+            left: if program.common.once { Some(1) } else { program.common.count },
+            unknown: 0,
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    fn take(&mut self, line: &[u8], out: &mut Emitter) -> Result<()> {
+        if self.done() {
+            return Ok(());
+        }
+        let taken = self.parser.line(line);
+        self.taken(taken, line, out)
+    }
+
+    fn end(&mut self, rest: Option<&[u8]>, out: &mut Emitter) -> Result<()> {
+        if let Some(rest) = rest
+            && !self.done()
+        {
+            let taken = self.parser.rest(rest);
+            self.taken(taken, rest, out)?;
+        }
+        if !self.done() {
+            let taken = self.parser.finish();
+            self.taken(taken, b"", out)?;
+        }
+        let unknown = std::mem::take(&mut self.unknown);
+        out.lost(Timestamp::now(), "vm_stat line", unknown)
+    }
+
+    fn taken(&mut self, taken: Taken, line: &[u8], out: &mut Emitter) -> Result<()> {
+        match taken {
+            Taken::Yes => Ok(()),
+            Taken::Sample(sample) => self.sample(&sample, out),
+            Taken::No => {
+                self.unknown += 1;
+                if self.verbose {
+                    say(format_args!("not understood: {}", excerpt(line)));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn sample(&mut self, sample: &vm_stat::Sample, out: &mut Emitter) -> Result<()> {
+        let mut record = Vmstat { start_ts: self.start, ..Vmstat::default() };
+        sample.counts.fill(&mut record, sample.page_size);
+        record.consistent = sample.counts.consistent();
+        if let (Some(before), Some(interval)) = (&self.before, self.interval) {
+            sample.counts.fill_rates(before, interval, &mut record);
+        }
+        record.rows = (!sample.rows.0.is_empty()).then(|| sample.rows.clone());
+        self.before = Some(sample.counts.clone());
+        if self.write {
+            self.left = self.left.map(|left| left.saturating_sub(1));
+            out.emit(Timestamp::now(), &record)?;
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main::<VmstatJson>()
+}

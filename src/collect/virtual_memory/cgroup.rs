@@ -1,0 +1,154 @@
+//! The memory files of a cgroup of version 2 (kernel `mm/memcontrol.c`) → `vmstat`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::table::{Form, Table};
+use crate::collect::vm_stat::counts::{Counts, place};
+use crate::collect::{Collector, Roots, Sample, Source, cgroup};
+use crate::emit::Emitter;
+use crate::record::{Kind, Rows, VMSTAT, Vmstat};
+
+/// Files that hold one number, or `max`, and have no lines of names.
+const SINGLE: [&str; 7] = [
+    "memory.current",
+    "memory.peak",
+    "memory.max",
+    "memory.high",
+    "memory.swap.current",
+    "memory.zswap.current",
+    "memory.swap.max",
+];
+
+/// Reads one cgroup.
+pub struct CgroupCollector {
+    name: String,
+    stat: Source,
+    single: Vec<Source>,
+    table: Table,
+    before: Option<(Table, Counts)>,
+    page_size: Option<u64>,
+}
+
+impl CgroupCollector {
+    /// `path` is a folder, or a path inside the hierarchy such as `/system.slice`.
+    pub fn new(path: &str, roots: &Roots) -> Self {
+        let folder = folder(path, roots);
+        Self {
+            name: path.to_owned(),
+            stat: Source::new(folder.join("memory.stat")),
+            single: SINGLE.iter().map(|file| Source::new(folder.join(file))).collect(),
+            table: Table::default(),
+            before: None,
+            page_size: (!roots.foreign).then(|| rustix::param::page_size() as u64),
+        }
+    }
+}
+
+fn folder(path: &str, roots: &Roots) -> PathBuf {
+    let below = path.trim_start_matches('/');
+    match cgroup::mount(&roots.sys) {
+        Some(mount) if mount.join(below).is_dir() => mount.join(below),
+        _ => Path::new(path).to_owned(),
+    }
+}
+
+impl Collector for CgroupCollector {
+    fn kinds(&self) -> &'static [&'static Kind] {
+        &[&VMSTAT]
+    }
+
+    fn method(&self) -> String {
+        self.stat.path().display().to_string()
+    }
+
+    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        let before = self.before.take();
+        let Some(bytes) = self.stat.read_or_tell(sample.ts, out)? else { return Ok(()) };
+        self.table.read(bytes, Form::Plain);
+        if self.table.rows.0.is_empty() {
+            return self.stat.tell_invalid(sample.ts, out, "the lines of memory.stat");
+        }
+        let counts = counts(&self.table.rows, self.page_size);
+        if sample.wants(&VMSTAT) {
+            let mut record = Vmstat { cgroup: Some(self.name.clone()), ..Vmstat::default() };
+            counts.fill(&mut record, self.page_size);
+            fill_bytes(&self.table.rows, &mut record);
+            if let (Some((table, counts_before)), Some(interval)) = (&before, sample.interval) {
+                counts.fill_rates(counts_before, interval, &mut record);
+                record.growth_per_s = Some(self.table.growth(table, sample.interval, is_total));
+            }
+            let mut rows = self.table.rows.clone();
+            rows.0.extend(self.single.iter_mut().filter_map(single));
+            record.memory_stat = Some(rows);
+            out.emit(sample.ts, &record)?;
+        }
+        self.before = Some((self.table.clone(), counts));
+        Ok(())
+    }
+}
+
+/// The name and number of such a file; nothing where it is absent, or says `max`.
+fn single(source: &mut Source) -> Option<(String, u64)> {
+    let name = source.path().file_name()?.to_str()?.replace('.', "_");
+    let value = crate::collect::text::number(source.read().ok()?.trim_ascii())?;
+    Some((format!("{name}_bytes"), value))
+}
+
+/// Levels of a cgroup, in bytes: the names of the record's fields, and what they are the sum of.
+fn levels(rows: &Rows) -> [(&'static str, Option<u64>); 7] {
+    let sum = |names: &[&str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(rows.get(name)?));
+    // In memory.stat `file` holds shared memory too.
+    let files = rows.get("file").zip(rows.get("shmem")).map(|(file, shared)| file.saturating_sub(shared));
+    [
+        ("pages_active", sum(&["active_anon", "active_file"])),
+        ("pages_inactive", sum(&["inactive_anon", "inactive_file"])),
+        ("pages_wired", sum(&["unevictable", "slab_unreclaimable", "kernel_stack", "pagetables"])),
+        ("pages_file_backed", files),
+        ("pages_anonymous", sum(&["anon", "shmem"])),
+        ("pages_compressor_stored", rows.get("zswapped")),
+        ("pages_compressor_occupied", rows.get("zswap")),
+    ]
+}
+
+fn counts(rows: &Rows, page_size: Option<u64>) -> Counts {
+    let mut counts = Counts::default();
+    for (name, bytes) in levels(rows) {
+        counts.set(place(name), bytes.zip(page_size).map(|(bytes, size)| bytes / size));
+    }
+    for (name, key) in [
+        ("faults", "pgfault"),
+        ("pages_reactivated", "pgactivate"),
+        ("pages_purged", "pglazyfreed"),
+        ("pages_decompressed", "zswpin"),
+        ("pages_compressed", "zswpout"),
+        ("swap_ins", "pswpin"),
+        ("swap_outs", "pswpout"),
+    ] {
+        counts.set(place(name), rows.get(key));
+    }
+    counts
+}
+
+/// Bytes as they are, and not by way of pages.
+fn fill_bytes(rows: &Rows, record: &mut Vmstat) {
+    for (name, bytes) in levels(rows) {
+        let field = match name {
+            "pages_active" => &mut record.active_bytes,
+            "pages_inactive" => &mut record.inactive_bytes,
+            "pages_wired" => &mut record.wired_bytes,
+            "pages_file_backed" => &mut record.file_backed_bytes,
+            "pages_anonymous" => &mut record.anonymous_bytes,
+            "pages_compressor_stored" => &mut record.compressor_stored_bytes,
+            _ => &mut record.compressor_occupied_bytes,
+        };
+        *field = bytes;
+    }
+}
+
+/// Whether a name of memory.stat is a total: those of reclaim and faults; others are bytes.
+fn is_total(name: &str) -> bool {
+    let begins = ["pg", "workingset_", "thp_", "zswp", "pswp", "numa_", "swpin_", "swpout_"];
+    begins.iter().any(|prefix| name.starts_with(prefix)) && !["pgtables", "workingset_nodes"].contains(&name)
+}

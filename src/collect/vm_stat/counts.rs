@@ -1,0 +1,229 @@
+//! The 22 counts that Linux and macOS have in common, and the `vmstat` record that they become.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::collect::{micro, rate};
+use crate::record::Vmstat;
+
+/// How many counts there are.
+pub const COUNT: usize = 22;
+
+/// How many of them are levels; the others are totals.
+pub const LEVELS: usize = 11;
+
+/// The names of the record's fields, levels first.
+pub const FIELDS: [&str; COUNT] = [
+    "pages_free",
+    "pages_active",
+    "pages_inactive",
+    "pages_speculative",
+    "pages_throttled",
+    "pages_wired",
+    "pages_purgeable",
+    "pages_file_backed",
+    "pages_anonymous",
+    "pages_compressor_stored",
+    "pages_compressor_occupied",
+    "faults",
+    "pages_cow_faults",
+    "pages_zero_filled",
+    "pages_reactivated",
+    "pages_purged",
+    "pages_decompressed",
+    "pages_compressed",
+    "page_ins",
+    "page_outs",
+    "swap_ins",
+    "swap_outs",
+];
+
+/// The place of a field in [`FIELDS`].
+pub const fn place(name: &str) -> usize {
+    let mut place = 0;
+    while place < COUNT {
+        if same(FIELDS[place], name) {
+            return place;
+        }
+        place += 1;
+    }
+    panic!("no such count")
+}
+
+const fn same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    if one.len() != other.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < one.len() {
+        if one[index] != other[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+/// A count that was printed, and the step in which it was: 1, 1000 (`K`) or 1000000 (`M`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Printed {
+    /// The count; the true one is less than a step above.
+    pub value: u64,
+    /// The step.
+    pub step: u64,
+}
+
+impl Printed {
+    /// A count to the last digit.
+    pub const fn exact(value: u64) -> Self {
+        Self { value, step: 1 }
+    }
+
+    /// The sum, and how far it may be off; `None` if it does not fit into 64 bits.
+    pub fn plus(self, other: Self) -> Option<Self> {
+        let off = (self.step - 1).checked_add(other.step - 1)?;
+        Some(Self { value: self.value.checked_add(other.value)?, step: off + 1 })
+    }
+}
+
+/// The counts of one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Counts(pub [Option<Printed>; COUNT]);
+
+impl Counts {
+    /// Sets an exact count.
+    pub fn set(&mut self, place: usize, value: Option<u64>) {
+        self.0[place] = value.map(Printed::exact);
+    }
+
+    fn value(&self, place: usize) -> Option<u64> {
+        self.0[place].map(|printed| printed.value)
+    }
+
+    /// Whether the pages by use are as many as the pages by what backs them, as far as the printed
+    /// digits can say; `None` where one of the five is not there.
+    pub fn consistent(&self) -> Option<bool> {
+        let sum = |names: &[&str]| {
+            let mut places = names.iter().map(|name| self.0[place(name)]);
+            places.try_fold(Printed::exact(0), |sum, next| sum.plus(next?))
+        };
+        let by_use = sum(&["pages_active", "pages_inactive", "pages_speculative"])?;
+        let by_backing = sum(&["pages_file_backed", "pages_anonymous"])?;
+        let (low, high) =
+            if by_use.value <= by_backing.value { (by_use, by_backing) } else { (by_backing, by_use) };
+        Some(high.value - low.value < low.step)
+    }
+
+    /// Fills a record: counts, bytes, precision.
+    pub fn fill(&self, record: &mut Vmstat, page_size: Option<u64>) {
+        record.page_size_bytes = page_size;
+        for (place, field) in slots(record).into_iter().enumerate() {
+            *field = self.value(place);
+        }
+        for (place, field) in byte_slots(record).into_iter().enumerate() {
+            *field = self.value(place).zip(page_size).and_then(|(pages, size)| pages.checked_mul(size));
+        }
+        let rough = FIELDS.iter().zip(self.0);
+        let rough =
+            rough.filter_map(|(name, printed)| printed.filter(|it| it.step > 1).map(|it| (*name, it.step)));
+        let precision: BTreeMap<_, _> = rough.collect();
+        record.precision = (!precision.is_empty()).then_some(precision);
+    }
+
+    /// Fills the rates of a record from the totals of the sample before.
+    pub fn fill_rates(&self, before: &Self, interval: Duration, record: &mut Vmstat) {
+        record.interval_s = Some(micro(interval.as_secs_f64()));
+        for (index, field) in rate_slots(record).into_iter().enumerate() {
+            let place = LEVELS + index;
+            *field = rate(self.value(place), before.value(place), Some(interval));
+        }
+    }
+}
+
+fn slots(record: &mut Vmstat) -> [&mut Option<u64>; COUNT] {
+    [
+        &mut record.pages_free,
+        &mut record.pages_active,
+        &mut record.pages_inactive,
+        &mut record.pages_speculative,
+        &mut record.pages_throttled,
+        &mut record.pages_wired,
+        &mut record.pages_purgeable,
+        &mut record.pages_file_backed,
+        &mut record.pages_anonymous,
+        &mut record.pages_compressor_stored,
+        &mut record.pages_compressor_occupied,
+        &mut record.faults,
+        &mut record.pages_cow_faults,
+        &mut record.pages_zero_filled,
+        &mut record.pages_reactivated,
+        &mut record.pages_purged,
+        &mut record.pages_decompressed,
+        &mut record.pages_compressed,
+        &mut record.page_ins,
+        &mut record.page_outs,
+        &mut record.swap_ins,
+        &mut record.swap_outs,
+    ]
+}
+
+fn byte_slots(record: &mut Vmstat) -> [&mut Option<u64>; LEVELS] {
+    [
+        &mut record.free_bytes,
+        &mut record.active_bytes,
+        &mut record.inactive_bytes,
+        &mut record.speculative_bytes,
+        &mut record.throttled_bytes,
+        &mut record.wired_bytes,
+        &mut record.purgeable_bytes,
+        &mut record.file_backed_bytes,
+        &mut record.anonymous_bytes,
+        &mut record.compressor_stored_bytes,
+        &mut record.compressor_occupied_bytes,
+    ]
+}
+
+fn rate_slots(record: &mut Vmstat) -> [&mut Option<f64>; COUNT - LEVELS] {
+    [
+        &mut record.faults_per_s,
+        &mut record.pages_cow_faults_per_s,
+        &mut record.pages_zero_filled_per_s,
+        &mut record.pages_reactivated_per_s,
+        &mut record.pages_purged_per_s,
+        &mut record.pages_decompressed_per_s,
+        &mut record.pages_compressed_per_s,
+        &mut record.page_ins_per_s,
+        &mut record.page_outs_per_s,
+        &mut record.swap_ins_per_s,
+        &mut record.swap_outs_per_s,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_fields() {
+        let counts = Counts(std::array::from_fn(|place| Some(Printed { value: place as u64 + 1, step: 2 })));
+        let mut record = Vmstat::default();
+        counts.fill(&mut record, Some(10));
+        let record = serde_json::to_value(record).unwrap();
+        for (place, name) in FIELDS.iter().enumerate() {
+            assert_eq!(record[name], place + 1, "{name}");
+            assert_eq!(record["precision"][name], 2, "{name}");
+            let bytes = format!("{}_bytes", name.trim_start_matches("pages_"));
+            if place < LEVELS {
+                assert_eq!(record[&bytes], 10 * (place + 1), "{bytes}");
+            }
+        }
+        let mut rates = Vmstat::default();
+        let before = Counts(std::array::from_fn(|_| Some(Printed::exact(0))));
+        counts.fill_rates(&before, Duration::from_secs(1), &mut rates);
+        let rates = serde_json::to_value(rates).unwrap();
+        for (place, name) in FIELDS.iter().enumerate().skip(LEVELS) {
+            assert_eq!(rates[format!("{name}_per_s")], (place + 1) as f64, "{name}");
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! What `vm_stat` of macOS prints, once or every so many seconds → samples of [`Counts`].
+//!
+//! The one-shot form has a row per count, and its end is the next title or the end of the input. The interval form
+//! has a row per sample: the first one totals since boot, those after it levels and what was added to the totals.
+//! Title and header come again; then a row of totals may follow, which is one where no total is below what was.
+
+pub mod counts;
+mod row;
+
+use counts::{Counts, LEVELS, Printed};
+use row::{Line, column, label, normalized, read};
+
+use crate::record::Rows;
+
+/// The counts of one moment, totals as totals.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// As the title has it.
+    pub page_size: Option<u64>,
+    /// The counts that are known.
+    pub counts: Counts,
+    /// Rows and columns that are not, as printed.
+    pub rows: Rows,
+}
+
+/// What became of a line.
+#[derive(Debug, PartialEq)]
+pub enum Taken {
+    /// It was understood.
+    Yes,
+    /// It was understood, and a sample is complete.
+    Sample(Box<Sample>),
+    /// It was not.
+    No,
+}
+
+/// Takes line after line.
+#[derive(Default)]
+pub struct Parser {
+    page_size: Option<u64>,
+    /// The one-shot form: what has been seen of a sample.
+    open: Option<Sample>,
+    columns: Vec<Vec<u8>>,
+    /// Where the last name of the header ends.
+    width: usize,
+    /// The interval form: the totals so far.
+    totals: Option<Counts>,
+    after_header: bool,
+}
+
+impl Parser {
+    /// A line without its newline.
+    pub fn line(&mut self, line: &[u8]) -> Taken {
+        match read(line, true) {
+            Line::Empty => Taken::Yes,
+            Line::Title(size) => {
+                let done = self.finish();
+                self.page_size = size;
+                done
+            }
+            Line::Row(name, value) => self.row(&normalized(name), value),
+            Line::ObjectCache { hits, lookups } => {
+                let open = self.open();
+                open.rows.0.push(("object_cache_hits".into(), hits));
+                open.rows.0.push(("object_cache_lookups".into(), lookups));
+                Taken::Yes
+            }
+            Line::Header(names) => {
+                self.columns = names.into_iter().map(<[u8]>::to_vec).collect();
+                self.width = line.trim_ascii_end().len();
+                self.after_header = true;
+                self.finish()
+            }
+            Line::Numbers(numbers) => self.numbers(&numbers),
+            Line::Unknown => Taken::No,
+        }
+    }
+
+    /// What came after the last newline, if anything: a line that may have been cut off. Where numbers end left of
+    /// their column's end, digits are missing.
+    pub fn rest(&mut self, line: &[u8]) -> Taken {
+        match read(line, false) {
+            Line::Numbers(_) if line.trim_ascii_end().len() < self.width => Taken::No,
+            _ => self.line(line),
+        }
+    }
+
+    /// The sample that the end of the input completes.
+    pub fn finish(&mut self) -> Taken {
+        match self.open.take() {
+            Some(sample) => Taken::Sample(Box::new(sample)),
+            None => Taken::Yes,
+        }
+    }
+
+    fn open(&mut self) -> &mut Sample {
+        let page_size = self.page_size;
+        self.open.get_or_insert_with(|| Sample { page_size, ..Sample::default() })
+    }
+
+    fn row(&mut self, name: &str, value: u64) -> Taken {
+        if name.is_empty() {
+            return Taken::No;
+        }
+        let place = label(name);
+        let open = self.open();
+        let before = match place {
+            Some(place) => open.counts.0[place].map(|printed| printed.value),
+            None => open.rows.get(name),
+        };
+        if before == Some(value) {
+            return Taken::Yes;
+        }
+        // Another value of the same row is another sample, whose title is missing, and with it the page size.
+        let mut done = Taken::Yes;
+        if before.is_some() {
+            self.page_size = None;
+            done = self.finish();
+        }
+        let open = self.open();
+        match place {
+            Some(place) => open.counts.0[place] = Some(Printed::exact(value)),
+            None => open.rows.0.push((name.to_owned(), value)),
+        }
+        done
+    }
+
+    fn numbers(&mut self, numbers: &[Printed]) -> Taken {
+        if numbers.len() != self.columns.len() {
+            return Taken::No;
+        }
+        let mut sample = Sample { page_size: self.page_size, ..Sample::default() };
+        for (name, &printed) in self.columns.iter().zip(numbers) {
+            match column(name) {
+                Some(place) => sample.counts.0[place] = Some(printed),
+                None => sample.rows.0.push((normalized(name), printed.value)),
+            }
+        }
+        let after_header = std::mem::take(&mut self.after_header);
+        if let Some(totals) = &self.totals
+            && !(after_header && reaches(&sample.counts, totals))
+        {
+            for place in LEVELS..sample.counts.0.len() {
+                let added = sample.counts.0[place].zip(totals.0[place]);
+                sample.counts.0[place] = added.and_then(|(added, total)| total.plus(added));
+            }
+        }
+        self.totals = Some(sample.counts.clone());
+        Taken::Sample(Box::new(sample))
+    }
+}
+
+/// Whether every total is at least what it was: then they are totals, and not what was added to them.
+fn reaches(now: &Counts, before: &Counts) -> bool {
+    let totals = now.0.iter().zip(&before.0).skip(LEVELS);
+    totals.into_iter().all(|pair| match pair {
+        (Some(now), Some(before)) => now.value.saturating_add(now.step) > before.value,
+        _ => true,
+    })
+}
+
+#[cfg(test)]
+mod tests;

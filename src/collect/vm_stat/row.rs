@@ -1,0 +1,209 @@
+//! The lines of `vm_stat`: title, `Label: N.`, the header of columns, and rows of numbers.
+
+use nom::Parser as _;
+use nom::bytes::complete::{tag, take_until};
+use nom::character::complete::{char, digit1, space0};
+use nom::combinator::{all_consuming, map_opt, opt, rest};
+use nom::sequence::{delimited, preceded, terminated};
+use nom::{IResult, error::Error};
+
+use super::counts::{COUNT, Printed, place};
+use crate::collect::text::{number, words};
+
+type Parsed<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
+
+/// What a line of `vm_stat` is.
+#[derive(Debug, PartialEq)]
+pub enum Line<'a> {
+    /// The title, with the page size where it names one.
+    Title(Option<u64>),
+    /// `Label: N.`
+    Row(&'a [u8], u64),
+    /// `Object cache: 12 hits of 50 lookups (24% hit rate)`, to Mac OS X 10.8.
+    ObjectCache { hits: u64, lookups: u64 },
+    /// The names of columns.
+    Header(Vec<&'a [u8]>),
+    /// Numbers under them.
+    Numbers(Vec<Printed>),
+    /// Nothing but blanks.
+    Empty,
+    /// None of these.
+    Unknown,
+}
+
+/// Tells what it is. `whole` is false for what came after the last newline.
+pub fn read(line: &[u8], whole: bool) -> Line<'_> {
+    let trimmed = line.trim_ascii();
+    if trimmed.is_empty() {
+        return Line::Empty;
+    }
+    if let Ok((_, size)) = title(trimmed) {
+        return Line::Title(size);
+    }
+    if let Ok((_, (label, value))) = row(trimmed) {
+        return Line::Row(label, value);
+    }
+    if let Ok((_, (hits, lookups))) = object_cache(trimmed) {
+        return Line::ObjectCache { hits, lookups };
+    }
+    if let Some(numbers) = words(trimmed).map(printed).collect::<Option<Vec<_>>>() {
+        return Line::Numbers(numbers);
+    }
+    let names: Vec<_> = words(trimmed).collect();
+    let known = names.iter().filter(|name| column(name).is_some()).count();
+    if whole && names.len() >= 2 && known * 2 > names.len() { Line::Header(names) } else { Line::Unknown }
+}
+
+/// `Mach Virtual Memory Statistics: (page size of 4096 bytes, cache hits 0%)`
+fn title(line: &[u8]) -> Parsed<'_, Option<u64>> {
+    let size = delimited(
+        (space0, tag("(page size of ")),
+        map_opt(digit1, |digits| number(digits).filter(|size| size.is_power_of_two() && *size >= 1024)),
+        (tag(" bytes"), rest),
+    );
+    preceded(tag("Mach Virtual Memory Statistics:"), opt(size)).parse(line)
+}
+
+/// The full stop at the end says that the number is whole.
+fn row(line: &[u8]) -> Parsed<'_, (&[u8], u64)> {
+    let label = terminated(take_until(":"), char(':'));
+    all_consuming((label, delimited(space0, map_opt(digit1, number), char('.')))).parse(line)
+}
+
+fn object_cache(line: &[u8]) -> Parsed<'_, (u64, u64)> {
+    let count = |line| map_opt(digit1, number).parse(line);
+    let hits = preceded((tag("Object cache:"), space0), terminated(count, tag(" hits of ")));
+    (hits, terminated(count, (tag(" lookups"), rest))).parse(line)
+}
+
+/// `123`, `1246K`, `12M`.
+fn printed(word: &[u8]) -> Option<Printed> {
+    let (digits, step) = match word.split_last()? {
+        (b'K', digits) => (digits, 1000),
+        (b'M', digits) => (digits, 1_000_000),
+        _ => (word, 1),
+    };
+    Some(Printed { value: number(digits)?.checked_mul(step)?, step })
+}
+
+/// A name in lower case, with underscores for all that is no letter and no digit.
+pub fn normalized(name: &[u8]) -> String {
+    let mut out = String::new();
+    for &byte in name {
+        if byte.is_ascii_alphanumeric() {
+            out.push(byte.to_ascii_lowercase() as char);
+        } else if !out.is_empty() && !out.ends_with('_') {
+            out.push('_');
+        }
+    }
+    out.truncate(out.trim_end_matches('_').len());
+    out
+}
+
+/// The count that a column holds.
+pub fn column(name: &[u8]) -> Option<usize> {
+    Some(match name {
+        b"free" => place("pages_free"),
+        b"active" => place("pages_active"),
+        b"inactive" | b"inac" => place("pages_inactive"),
+        b"specul" | b"spec" => place("pages_speculative"),
+        b"throttle" => place("pages_throttled"),
+        b"wired" | b"wire" => place("pages_wired"),
+        b"prgable" => place("pages_purgeable"),
+        b"file-backed" => place("pages_file_backed"),
+        b"anonymous" => place("pages_anonymous"),
+        b"cmprssed" => place("pages_compressor_stored"),
+        b"cmprssor" => place("pages_compressor_occupied"),
+        b"faults" => place("faults"),
+        b"copy" => place("pages_cow_faults"),
+        b"0fill" => place("pages_zero_filled"),
+        b"reactive" => place("pages_reactivated"),
+        b"purged" => place("pages_purged"),
+        b"dcomprs" => place("pages_decompressed"),
+        b"comprs" => place("pages_compressed"),
+        b"pageins" => place("page_ins"),
+        b"pageout" | b"pageouts" => place("page_outs"),
+        b"swapins" => place("swap_ins"),
+        b"swapout" | b"swapouts" => place("swap_outs"),
+        _ => return None,
+    })
+}
+
+/// The labels of the one-shot form, normalized, in the order of the counts.
+const LABELS: [&str; COUNT] = [
+    "pages_free",
+    "pages_active",
+    "pages_inactive",
+    "pages_speculative",
+    "pages_throttled",
+    "pages_wired_down",
+    "pages_purgeable",
+    "file_backed_pages",
+    "anonymous_pages",
+    "pages_stored_in_compressor",
+    "pages_occupied_by_compressor",
+    "translation_faults",
+    "pages_copy_on_write",
+    "pages_zero_filled",
+    "pages_reactivated",
+    "pages_purged",
+    "decompressions",
+    "compressions",
+    "pageins",
+    "pageouts",
+    "swapins",
+    "swapouts",
+];
+
+/// The count that a row holds, by its normalized label.
+pub fn label(name: &str) -> Option<usize> {
+    LABELS.iter().position(|label| *label == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let size = |size| Line::Title(Some(size));
+        assert_eq!(read(b"Mach Virtual Memory Statistics: (page size of 16384 bytes)", true), size(16384));
+        let old = b" Mach Virtual Memory Statistics: (page size of 4096 bytes, cache hits 0%)";
+        assert_eq!(read(old, true), size(4096));
+        assert_eq!(
+            read(b"\"Translation faults\":   6256987137.", true),
+            Line::Row(b"\"Translation faults\"", 6256987137)
+        );
+        let hits = Line::ObjectCache { hits: 12, lookups: 50 };
+        assert_eq!(read(b"Object cache: 12 hits of 50 lookups (24% hit rate)", true), hits);
+        let numbers = [
+            Printed::exact(7),
+            Printed { value: 1_246_000, step: 1000 },
+            Printed { value: 2_000_000, step: 1_000_000 },
+        ];
+        assert_eq!(read(b"  7  1246K 2M ", true), Line::Numbers(numbers.to_vec()));
+        assert_eq!(read(b" \t\r", true), Line::Empty);
+        for cut in [
+            &b"Pages free:    12"[..],
+            b"Pages fr",
+            b"Pages free: 18446744073709551616.",
+            b"1 2 3x",
+            b"-1 2",
+            b"free",
+        ] {
+            assert_eq!(read(cut, true), Line::Unknown, "{}", String::from_utf8_lossy(cut));
+        }
+    }
+
+    #[test]
+    fn names() {
+        for (name, expected) in [
+            (&b"\"Translation faults\""[..], "translation_faults"),
+            (b"Pages copy-on-write", "pages_copy_on_write"),
+            (b"Tagged pages (MTE), active", "tagged_pages_mte_active"),
+            (b"\xff\"", ""),
+        ] {
+            assert_eq!(normalized(name), expected);
+        }
+    }
+}

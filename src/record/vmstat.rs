@@ -1,0 +1,250 @@
+//! Virtual memory, with the same names on Linux and on macOS.
+
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// Names and their counts in the order of their source, written as a map.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rows(pub Vec<(String, u64)>);
+
+impl Rows {
+    /// The count of that name.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, count)| *count)
+    }
+}
+
+impl Serialize for Rows {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, count) in &self.0 {
+            map.serialize_entry(name, count)?;
+        }
+        map.end()
+    }
+}
+
+impl JsonSchema for Rows {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Rows".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } })
+    }
+}
+
+/// The body of a `vmstat` record: `vm_stat` of macOS, or /proc/vmstat (kernel `mm/vmstat.c`) and
+/// /proc/meminfo (`fs/proc/meminfo.c`) of Linux, or the `memory.stat` of a cgroup (`mm/memcontrol.c`).
+///
+/// The first 22 counts have the meaning of macOS; on Linux those are filled that have an equivalent.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Vmstat {
+    /// Since when the totals count: boot. Not known of recorded output.
+    pub start_ts: Option<Timestamp>,
+    /// The cgroup that the record is of, as it was named.
+    pub cgroup: Option<String>,
+    /// Bytes in a page.
+    pub page_size_bytes: Option<u64>,
+    /// Pages not used for anything; on macOS without the speculative ones.
+    pub pages_free: Option<u64>,
+    /// Pages used of late.
+    pub pages_active: Option<u64>,
+    /// Pages not used of late.
+    pub pages_inactive: Option<u64>,
+    /// Pages read ahead and not used yet (macOS).
+    pub pages_speculative: Option<u64>,
+    /// Pages of processes that are held back (macOS).
+    pub pages_throttled: Option<u64>,
+    /// Pages that cannot be paged out. Linux: unevictable pages, unreclaimable slab, kernel stacks and page tables.
+    pub pages_wired: Option<u64>,
+    /// Pages that may be thrown away without saving (macOS).
+    pub pages_purgeable: Option<u64>,
+    /// Pages of files. Linux: the page cache without shared memory, tmpfs and the swap cache.
+    pub pages_file_backed: Option<u64>,
+    /// Pages that no file backs. Linux: anonymous pages, shared memory and tmpfs.
+    pub pages_anonymous: Option<u64>,
+    /// Pages that the compressor holds, at their full size. Linux: zswap and zram together.
+    pub pages_compressor_stored: Option<u64>,
+    /// Pages that the compressor uses to hold them.
+    pub pages_compressor_occupied: Option<u64>,
+    /// Page faults since `start_ts`.
+    pub faults: Option<u64>,
+    /// Pages copied because somebody wrote to a shared one (macOS).
+    pub pages_cow_faults: Option<u64>,
+    /// Pages filled with zeros (macOS).
+    pub pages_zero_filled: Option<u64>,
+    /// Pages that went from inactive back to active.
+    pub pages_reactivated: Option<u64>,
+    /// Pages thrown away without saving. Linux: lazily freed pages (MADV_FREE).
+    pub pages_purged: Option<u64>,
+    /// Pages taken out of the compressor. Linux: of zswap.
+    pub pages_decompressed: Option<u64>,
+    /// Pages put into the compressor. Linux: into zswap.
+    pub pages_compressed: Option<u64>,
+    /// Pages read in. Linux: all reads of block devices, in pages (`pgpgin` counts KiB).
+    pub page_ins: Option<u64>,
+    /// Pages written out. Linux: all writes to block devices, in pages.
+    pub page_outs: Option<u64>,
+    /// Pages read from swap. macOS: segments of compressed pages.
+    pub swap_ins: Option<u64>,
+    /// Pages written to swap. macOS: segments of compressed pages.
+    pub swap_outs: Option<u64>,
+    /// `pages_free` in bytes.
+    pub free_bytes: Option<u64>,
+    /// `pages_active` in bytes.
+    pub active_bytes: Option<u64>,
+    /// `pages_inactive` in bytes.
+    pub inactive_bytes: Option<u64>,
+    /// `pages_speculative` in bytes.
+    pub speculative_bytes: Option<u64>,
+    /// `pages_throttled` in bytes.
+    pub throttled_bytes: Option<u64>,
+    /// `pages_wired` in bytes.
+    pub wired_bytes: Option<u64>,
+    /// `pages_purgeable` in bytes.
+    pub purgeable_bytes: Option<u64>,
+    /// `pages_file_backed` in bytes.
+    pub file_backed_bytes: Option<u64>,
+    /// `pages_anonymous` in bytes.
+    pub anonymous_bytes: Option<u64>,
+    /// `pages_compressor_stored` in bytes: what it would be uncompressed.
+    pub compressor_stored_bytes: Option<u64>,
+    /// `pages_compressor_occupied` in bytes: what it takes.
+    pub compressor_occupied_bytes: Option<u64>,
+    /// Whether active + inactive + speculative = file-backed + anonymous, as on macOS since 10.9; false says that
+    /// the output was altered, or that its rows are of different moments.
+    pub consistent: Option<bool>,
+    /// By field, the step in which its count was printed, where that is not 1: `K` is 1000 and `M` 1000000. The
+    /// true count is less than one step above.
+    pub precision: Option<BTreeMap<&'static str, u64>>,
+    /// Length of the interval of the rates, in seconds.
+    pub interval_s: Option<f64>,
+    /// Page faults a second.
+    pub faults_per_s: Option<f64>,
+    /// Pages a second copied on write.
+    pub pages_cow_faults_per_s: Option<f64>,
+    /// Pages a second filled with zeros.
+    pub pages_zero_filled_per_s: Option<f64>,
+    /// Pages a second that became active again.
+    pub pages_reactivated_per_s: Option<f64>,
+    /// Pages a second thrown away.
+    pub pages_purged_per_s: Option<f64>,
+    /// Pages a second taken out of the compressor.
+    pub pages_decompressed_per_s: Option<f64>,
+    /// Pages a second put into the compressor.
+    pub pages_compressed_per_s: Option<f64>,
+    /// Pages a second read in.
+    pub page_ins_per_s: Option<f64>,
+    /// Pages a second written out.
+    pub page_outs_per_s: Option<f64>,
+    /// Pages a second read from swap.
+    pub swap_ins_per_s: Option<f64>,
+    /// Pages a second written to swap.
+    pub swap_outs_per_s: Option<f64>,
+    /// macOS: rows and columns that this program has no field for, by their name in lower case with underscores, as printed.
+    pub rows: Option<Rows>,
+    /// Linux: /proc/vmstat as it is. `nr_` are levels in pages, others totals since boot.
+    pub vmstat: Option<Rows>,
+    /// Linux: /proc/meminfo by name in lower case with underscores, in bytes (`_bytes`) or, for huge pages, in pages.
+    pub meminfo: Option<Rows>,
+    /// Of a cgroup: memory.stat as it is, and the other files of the memory controller by their names.
+    pub memory_stat: Option<Rows>,
+    /// Linux: what grew since the sample before, of the totals in `vmstat` or `memory_stat`, per second. What did
+    /// not change is left out.
+    pub growth_per_s: Option<BTreeMap<String, f64>>,
+}
+
+impl Record for Vmstat {
+    const KIND: &'static Kind = &VMSTAT;
+}
+
+const fn usage(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::updown(field, "telepipe.vmstat.usage", "By").with(attributes)
+}
+
+/// How many pages there are in a state; the established names count pages.
+const fn pages(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::updown(field, "telepipe.vmstat.pages", "{page}").with(attributes)
+}
+
+const fn events(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::counter(field, "telepipe.vmstat.operations", "{page}").with(attributes)
+}
+
+const fn paging(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+    Metric::counter(field, "system.paging.operations", "{operation}").with(attributes)
+}
+
+/// Each sample.
+pub const VMSTAT: Kind = Kind::metrics::<Vmstat>(
+    "vmstat",
+    "Virtual memory: pages by state, faults, paging and compression, as the system itself counts them",
+    Temporality::Cumulative,
+    &[
+        Metric::gauge("page_size_bytes", "telepipe.vmstat.page_size", "By")
+            .prometheus("vmstat_page_size_bytes", 1.0),
+        Metric::updown("free_bytes", "system.memory.usage", "By").with(&[("system.memory.state", "free")]),
+        usage("active_bytes", &[("system.memory.state", "active")]),
+        usage("inactive_bytes", &[("system.memory.state", "inactive")]),
+        usage("speculative_bytes", &[("system.memory.state", "speculative")]),
+        usage("throttled_bytes", &[("system.memory.state", "throttled")]),
+        usage("wired_bytes", &[("system.memory.state", "wired")]),
+        usage("compressor_occupied_bytes", &[("system.memory.state", "compressor")]),
+        Metric::updown("purgeable_bytes", "telepipe.vmstat.purgeable", "By"),
+        Metric::updown("file_backed_bytes", "telepipe.vmstat.file_backed", "By"),
+        Metric::updown("anonymous_bytes", "telepipe.vmstat.anonymous", "By"),
+        Metric::updown("compressor_stored_bytes", "telepipe.vmstat.compressor.stored", "By"),
+        pages("pages_free", &[("system.memory.state", "free")]).prometheus("vmstat_pages_free_count", 1.0),
+        pages("pages_active", &[("system.memory.state", "active")])
+            .prometheus("vmstat_pages_active_count", 1.0),
+        pages("pages_inactive", &[("system.memory.state", "inactive")])
+            .prometheus("vmstat_pages_inactive_count", 1.0),
+        pages("pages_speculative", &[("system.memory.state", "speculative")])
+            .prometheus("vmstat_pages_speculative_count", 1.0),
+        pages("pages_throttled", &[("system.memory.state", "throttled")])
+            .prometheus("vmstat_pages_throttled_count", 1.0),
+        pages("pages_wired", &[("system.memory.state", "wired")]).prometheus("vmstat_pages_wired_count", 1.0),
+        pages("pages_compressor_occupied", &[("system.memory.state", "compressor")])
+            .prometheus("vmstat_pages_compressor_count", 1.0),
+        Metric::updown("pages_purgeable", "telepipe.vmstat.purgeable.pages", "{page}")
+            .prometheus("vmstat_pages_purgeable_count", 1.0),
+        Metric::updown("pages_file_backed", "telepipe.vmstat.file_backed.pages", "{page}")
+            .prometheus("vmstat_pages_file_backed_count", 1.0),
+        Metric::updown("pages_anonymous", "telepipe.vmstat.anonymous.pages", "{page}")
+            .prometheus("vmstat_pages_anonymous_count", 1.0),
+        Metric::updown("pages_compressor_stored", "telepipe.vmstat.compressor.stored.pages", "{page}"),
+        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("vmstat_faults_total", 1.0),
+        events("pages_cow_faults", &[("telepipe.vmstat.operation", "copy_on_write")])
+            .prometheus("vmstat_pages_cow_faults_total", 1.0),
+        events("pages_zero_filled", &[("telepipe.vmstat.operation", "zero_fill")])
+            .prometheus("vmstat_pages_zero_filled_total", 1.0),
+        events("pages_reactivated", &[("telepipe.vmstat.operation", "reactivate")])
+            .prometheus("vmstat_pages_reactivated_total", 1.0),
+        events("pages_purged", &[("telepipe.vmstat.operation", "purge")])
+            .prometheus("vmstat_pages_purged_total", 1.0),
+        events("pages_decompressed", &[("telepipe.vmstat.operation", "decompress")])
+            .prometheus("vmstat_pages_decompressed_total", 1.0),
+        events("pages_compressed", &[("telepipe.vmstat.operation", "compress")])
+            .prometheus("vmstat_pages_compressed_total", 1.0),
+        paging("page_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "minor")])
+            .prometheus("vmstat_page_ins_total", 1.0),
+        paging("page_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "minor")])
+            .prometheus("vmstat_page_outs_total", 1.0),
+        paging("swap_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
+            .prometheus("vmstat_swap_ins_total", 1.0),
+        paging("swap_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
+            .prometheus("vmstat_swap_outs_total", 1.0),
+    ],
+)
+.about(&[("cgroup", "telepipe.cgroup")]);
