@@ -177,7 +177,7 @@ fn man<P: Program>(out: &mut Vec<u8>) -> io::Result<()> {
     page.render_name_section(out)?;
     synopsis(&P::command(), out)?;
     page.render_description_section(out)?;
-    page.render_options_section(out)?;
+    options(&page, out)?;
     let mut roff = Roff::default();
     if !P::KINDS.is_empty() {
         fields(&mut roff, P::KINDS);
@@ -187,8 +187,27 @@ fn man<P: Program>(out: &mut Vec<u8>) -> io::Result<()> {
         roff.control("TP", []).text([bold(*line)]).text([roman(*what)]);
     }
     sections(&mut roff, P::NOTES);
-    sections(&mut roff, SHARED);
+    // What a program says itself replaces what is said of all.
+    let own = |heading: &str| P::NOTES.iter().any(|(own, _)| *own == heading);
+    let shared: Vec<_> = SHARED.iter().filter(|(heading, _)| !own(heading)).copied().collect();
+    sections(&mut roff, &shared);
     roff.to_writer(out)
+}
+
+/// Groups of options are parts of the one section: another may have the name of a group.
+fn options(page: &clap_mangen::Man, out: &mut Vec<u8>) -> io::Result<()> {
+    let mut text = Vec::new();
+    page.render_options_section(&mut text)?;
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_prefix(b".SH ") {
+            Some(group) if group != b"OPTIONS\n" => {
+                out.extend(b".SS ");
+                out.extend(group);
+            }
+            _ => out.extend(line),
+        }
+    }
+    Ok(())
 }
 
 /// What holds for every program.
@@ -228,8 +247,10 @@ fn synopsis(command: &Command, out: &mut Vec<u8>) -> io::Result<()> {
         let short = arg.get_short().map_or(String::new(), |short| format!("-{short}|"));
         line.extend([roman(" ["), bold(format!("{short}--{long}"))]);
         if arg.get_action().takes_values() {
+            let may_lack = arg.get_num_args().is_some_and(|count| count.min_values() == 0);
+            let (open, close) = if may_lack { (" [", "]") } else { (" ", "") };
             let names = arg.get_value_names().unwrap_or_default();
-            line.extend(names.iter().flat_map(|name| [roman(" "), italic(name.as_str())]));
+            line.extend(names.iter().flat_map(|name| [roman(open), italic(name.as_str()), roman(close)]));
         }
         let repeats = matches!(arg.get_action(), clap::ArgAction::Append);
         line.push(roman(if repeats { "]..." } else { "]" }));

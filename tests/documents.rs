@@ -169,3 +169,30 @@ fn the_examples_of_the_man_pages_run() {
         }
     }
 }
+
+/// A page as `man` prints it: each section once, in the order that man-pages(7) and ours have.
+#[test]
+fn a_man_page_has_each_section_once() {
+    for program in PROGRAMS {
+        let page = Command::new(assert_cmd::cargo::cargo_bin(program)).args(["--generate", "man"]).output();
+        let page = String::from_utf8(page.unwrap().stdout).unwrap();
+        let headings = page.lines().filter_map(|line| line.strip_prefix(".SH "));
+        let headings: Vec<_> = headings.map(|heading| heading.trim_matches('"')).collect();
+        let once: std::collections::BTreeSet<_> = headings.iter().collect();
+        assert_eq!(once.len(), headings.len(), "{program}: {headings:?}");
+        let mut rest = headings.iter();
+        for section in [
+            "NAME",
+            "SYNOPSIS",
+            "DESCRIPTION",
+            "OPTIONS",
+            "FIELDS",
+            "EXAMPLES",
+            "OVERHEAD",
+            "CAVEATS",
+            "SEE ALSO",
+        ] {
+            assert!(rest.any(|heading| *heading == section), "{program}: {section} of {headings:?}");
+        }
+    }
+}

@@ -73,6 +73,7 @@ impl Program for TeleShip {
         ("DATABASE", DATABASE),
         ("ENVIRONMENT", ENVIRONMENT),
         ("EXIT STATUS", EXIT_STATUS),
+        ("OVERHEAD", OVERHEAD),
         ("CAVEATS", CAVEATS),
     ];
 
@@ -164,6 +165,14 @@ const EXIT_STATUS: &str = "\
 0 if every destination has every line that was read, or the reader of stdout left; 1 if something was rejected, is \
 still pending or was dropped, or the program failed; 2 for a mistake on the command line or in the environment; \
 130 after a second signal.";
+
+const OVERHEAD: &str = "\
+Measured by `scripts/bench ship` on two virtual CPUs of an AMD EPYC under Linux 6.18, to an HTTP server on loopback, \
+without compression: a million data points of scrape took 0.2 s of CPU time, a million of iolat, most of them \
+histograms, 1.5 s; gzip adds 40 % and 10 %. It encodes on one thread: 1.9 million points of scrape a second, 0.3 million \
+of iolat, while other work kept both CPUs busy.
+
+Memory: what waits, up to --queue-bytes per destination, and the batches that are being encoded and sent.";
 
 const CAVEATS: &str = "\
 Several programs can write into the pipe that tele-ship reads: those of telepipe write whole lines, and lines of up to \
