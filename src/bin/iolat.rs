@@ -97,6 +97,10 @@ impl Program for Iolat {
             let text = "--proc-root, --sys-root: I/O is measured in the running kernel, not in files";
             return Err(cli::Usage(text.into()).into());
         }
+        if self.no_summary && !self.summary && (!self.events || self.no_events) {
+            let text = "--no-summary: that leaves nothing to write; add --events";
+            return Err(cli::Usage(text.into()).into());
+        }
         let settings = Settings {
             attach: self.attach,
             aggregate: self.aggregate,

@@ -230,6 +230,8 @@ fn mistakes_in_the_call() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),
         (&["--min", "5ms"], "--events"),
+        (&["--no-summary"], "--events"),
+        (&["--events", "--no-summary", "--no-events"], "nothing to write"),
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
         (&["--cgroup", "/tmp"], "no cgroup of version 2"),
         (&["--filter", ".a["], "--filter"),
@@ -245,7 +247,8 @@ fn mistakes_in_the_call() {
 fn the_summary_can_be_left_out() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
-    let iolat = Iolat::start_each("50ms", &["--device", &disk.name, "--no-summary"]);
+    let iolat =
+        Iolat::start_each("50ms", &["--device", &disk.name, "--no-summary", "--events", "--min", "1m"]);
     assert!(read(&disk.path()));
     std::thread::sleep(Duration::from_millis(200));
     let records = iolat.finish();
