@@ -190,9 +190,14 @@ fn a_missing_source_is_told_once_and_the_others_go_on() {
         of(&lines, "status").iter().map(|it| (it["source"].clone(), it["reason"].clone())).collect();
     let about =
         |name: &str| told.iter().filter(|it| it.0 == proc.join(name).to_str().unwrap()).collect::<Vec<_>>();
-    for (name, reason) in
-        [("stat", "absent"), ("vmstat", "absent"), ("meminfo", "invalid"), ("pressure", "absent")]
-    {
+    for (name, reason) in [
+        ("stat", "absent"),
+        ("vmstat", "absent"),
+        ("meminfo", "invalid"),
+        ("pressure", "absent"),
+        ("cpuinfo", "absent"),
+        ("net/route", "absent"),
+    ] {
         let [(_, why)] = about(name)[..] else { panic!("{name}: {told:?}") };
         assert_eq!(why, reason, "{name}");
     }

@@ -48,13 +48,18 @@ impl Collector for HostCollector {
         host.model = dmi("product_name")
             .or_else(|| line(sys.join("firmware/devicetree/base/model")))
             .or_else(|| line(proc.join("device-tree/model")));
-        let info = cpuinfo(&fs::read(proc.join("cpuinfo")).unwrap_or_default());
+        let cpuinfo_path = proc.join("cpuinfo");
+        let content = fs::read(&cpuinfo_path);
+        let info = cpuinfo(content.as_deref().unwrap_or_default());
         host.processor = info.processor;
         let cpus = topology(&sys.join("devices/system/cpu"));
         host.logical_cpus = count(cpus.online).or(count(info.logical));
         host.physical_cores = count(cpus.cores.len()).or(count(info.cores.len()));
         (host.frequency_min_hz, host.frequency_max_hz) = (cpus.min_hz, cpus.max_hz);
         out.emit(sample.ts, &host)?;
+        if let Err(error) = content {
+            unreadable(out, sample.ts, &cpuinfo_path.to_string_lossy(), &error)?;
+        }
         tell_absent(sys, &host, sample, out)
     }
 }

@@ -65,9 +65,14 @@ impl Collector for InterfaceCollector {
         let net = self.0.proc.join("net");
         let ipv4 = fs::read(net.join("route")).map(|bytes| route::ipv4(&bytes));
         let ipv6 = fs::read(net.join("ipv6_route")).map(|bytes| route::ipv6(&bytes));
-        if ipv4.is_ok() || ipv6.is_ok() {
-            let routes: Vec<_> = ipv4.into_iter().chain(ipv6).flatten().collect();
-            interfaces.values_mut().for_each(|interface| set_routes(interface, &routes));
+        match (ipv4, ipv6) {
+            (Err(error), Err(_)) => {
+                unreadable(out, sample.ts, &net.join("route").to_string_lossy(), &error)?;
+            }
+            (ipv4, ipv6) => {
+                let routes: Vec<_> = ipv4.into_iter().chain(ipv6).flatten().collect();
+                interfaces.values_mut().for_each(|interface| set_routes(interface, &routes));
+            }
         }
         interfaces.values().try_for_each(|interface| out.emit(sample.ts, interface))
     }
