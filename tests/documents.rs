@@ -14,9 +14,10 @@ use std::time::Duration;
 use support::{Answer, Capture};
 
 const README: &str = include_str!("../README.md");
-const PROGRAMS: [&str; 5] = ["scrape", "vmstat-json", "iolat", "syscall-trace", "tele-ship"];
+const PROGRAMS: [&str; 6] = ["scrape", "vmstat-json", "pmstat", "iolat", "syscall-trace", "tele-ship"];
 
-/// A folder with our programs, and a `sudo` and an `ssh` that run the command here, and a Mac's `vm_stat`.
+/// A folder with our programs, and a `sudo` and an `ssh` that run the command here, and a Mac's
+/// `vm_stat` and `powermetrics`.
 fn prepare(dir: &Path) {
     let bin = dir.join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -24,7 +25,16 @@ fn prepare(dir: &Path) {
         std::os::unix::fs::symlink(assert_cmd::cargo::cargo_bin(program), bin.join(program)).unwrap();
     }
     let vm_stat = concat!("exec cat ", env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vm_stat/interval.txt");
-    for (name, script) in [("sudo", "exec \"$@\""), ("ssh", "shift 1\nexec \"$@\""), ("vm_stat", vm_stat)] {
+    let powermetrics =
+        concat!("exec cat ", env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/powermetrics/apple.plist");
+    std::fs::write(dir.join("powermetrics.txt"), include_str!("fixtures/powermetrics/apple.txt")).unwrap();
+    let scripts = [
+        ("sudo", "exec \"$@\""),
+        ("ssh", "shift 1\nexec \"$@\""),
+        ("vm_stat", vm_stat),
+        ("powermetrics", powermetrics),
+    ];
+    for (name, script) in scripts {
         use std::os::unix::fs::PermissionsExt;
         let path = bin.join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -135,7 +145,7 @@ fn check(script: &str, dir: &Path) {
         ];
         assert!(fine.iter().any(|text| line.contains(text)) || line.trim().is_empty(), "{script}: {stderr}");
     }
-    let stored = std::fs::read_dir(dir).unwrap().count() > 2;
+    let stored = std::fs::read_dir(dir).unwrap().count() > 3;
     let sent = !server.requests().is_empty();
     let stdout = String::from_utf8_lossy(&output.stdout);
     let empty = stdout.lines().find(|line| *line == "null" || line.contains(":null"));

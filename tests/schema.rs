@@ -56,6 +56,14 @@ fn vmstat_writes_what_its_schema_says() {
 }
 
 #[test]
+fn pmstat_writes_what_its_schema_says() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/powermetrics");
+    for name in ["apple.txt", "intel.txt", "old.txt", "apple.plist"] {
+        check("pmstat", &["--tasks", "--input", &format!("{fixtures}/{name}")]);
+    }
+}
+
+#[test]
 fn endpoints_become_what_the_schema_says() {
     let metrics = "# TYPE a counter\n# UNIT a seconds\na_total{b=\"c\"} 1\na_created{b=\"c\"} 1\n# TYPE h histogram\n\
         h_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1.5\n# TYPE s summary\n# HELP s t\n\

@@ -48,6 +48,7 @@ mod netstat;
 mod paging;
 #[cfg(target_os = "linux")]
 mod pidstat;
+pub mod powermetrics;
 #[cfg(target_os = "linux")]
 mod pressure;
 #[cfg(target_os = "linux")]

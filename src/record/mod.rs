@@ -7,10 +7,13 @@
 //! `JsonSchema` (with `#[skip_serializing_none]` where fields are optional),
 //! and beside each its [`Kind`] constant. Units are suffixes of field names.
 
+mod battery;
 mod cpu;
+mod cpu_power;
 mod disk;
 mod filesystem;
 mod generic;
+mod gpu;
 mod hex;
 mod host;
 mod io;
@@ -20,6 +23,7 @@ mod memory;
 mod meta;
 mod netdev;
 mod paging;
+mod power;
 mod pressure;
 mod processes;
 mod ship;
@@ -27,17 +31,22 @@ mod sockets;
 mod swap;
 mod syscall;
 mod table;
+mod task;
 mod tcp;
+mod thermal;
 mod udp;
 mod vmstat;
 
+pub use battery::{BATTERY, Battery};
 pub use cpu::{CPU, Cpu};
+pub use cpu_power::{CPU_POWER, CpuPower};
 pub use disk::{DISK, Disk, DiskType};
 pub use filesystem::{FILESYSTEM, Filesystem, Mode};
 pub use generic::{
     Attributes, Counting, LOG, LogEntry, METRIC, MetricPoint, MetricType, SNAPSHOT, SPAN, Snapshot, Span,
     SpanStatus,
 };
+pub use gpu::{GPU, Gpu};
 pub use hex::Hex;
 pub use host::{HOST, Host, INTERFACE, Interface};
 pub use io::{IO, IO_EVENT, Io, IoEvent};
@@ -47,6 +56,7 @@ pub use memory::{MEMORY, Memory};
 pub use meta::{LOST, Lost, Reason, STATUS, Status};
 pub use netdev::{NETDEV, Netdev};
 pub use paging::{PAGING, Paging};
+pub use power::{POWER, Power};
 pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
 pub use ship::{SHIP_STATS, ShipStats};
@@ -54,7 +64,9 @@ pub use sockets::{SOCKETS, Sockets};
 pub use swap::{SWAP, Swap, ZRAM, Zram};
 pub use syscall::{SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY, Syscall, SyscallStuck, SyscallSummary};
 pub use table::{Generic, Instrument, Kind, Level, Metric, Record, Severity, Signal, Temporality};
+pub use task::{PROCESS_POWER, ProcessPower, TASK, Task};
 pub use tcp::{TCP, Tcp, TcpStates};
+pub use thermal::{FAN, Fan, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure, VOLTAGE, Voltage};
 pub use udp::{UDP, Udp};
 pub use vmstat::{Rows, VMSTAT, Vmstat};
 
@@ -76,6 +88,16 @@ pub static KINDS: &[&Kind] = &[
     &VMSTAT,
     &SWAP,
     &ZRAM,
+    &POWER,
+    &CPU_POWER,
+    &GPU,
+    &TEMPERATURE,
+    &FAN,
+    &VOLTAGE,
+    &THERMAL_PRESSURE,
+    &BATTERY,
+    &TASK,
+    &PROCESS_POWER,
     &PRESSURE,
     &PROCESSES,
     &PROCESS,

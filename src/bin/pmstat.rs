@@ -1,0 +1,222 @@
+//! `pmstat`: power, energy, frequency, residency, temperature of processors, and batteries.
+//!
+//! Runs one `powermetrics` on macOS, and anywhere reads what it printed; on Linux reads perf, /sys and NVML.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use telepipe::cli::{self, Common, Program};
+use telepipe::clock::Timestamp;
+use telepipe::collect::powermetrics::records::Records;
+use telepipe::collect::powermetrics::{Parser, Told};
+use telepipe::emit::Emitter;
+use telepipe::generate::Generate;
+use telepipe::input::{Input, Lines};
+use telepipe::record::{
+    BATTERY, CPU_POWER, FAN, GPU, Kind, LOST, POWER, STATUS, TASK, TEMPERATURE, THERMAL_PRESSURE, VOLTAGE,
+};
+use telepipe::say::say;
+use telepipe::stop::Stop;
+
+const CAVEATS: &str = "Sum up the power records whose counted is true, and nothing is counted twice.\n\n\
+    What powermetrics says of network, disks and interrupts is understood and left out: scrape measures it. Its \
+    summary at the end is left out where the samples were told one by one. It tells the end of a sample to the \
+    second; later samples have the first one's time and the sum of the lengths since.\n\n\
+    Text gives power in whole milliwatts, so energy is that exact at best; property lists are finer.\n\n\
+    The records of a text sample appear when the next one begins, or at the end.";
+
+const OVERHEAD: &str = "Reading costs next to nothing; powermetrics itself takes up to a quarter of a core while it \
+    samples tasks, which is why one process is kept, and tasks are sampled only with --tasks.";
+
+/// Power, frequency, residency and temperature of processors, as JSON lines
+#[derive(clap::Parser)]
+#[command(name = "pmstat")]
+struct Pmstat {
+    #[command(flatten)]
+    common: Common,
+
+    /// Read what powermetrics printed, text or plist, from this file, or from stdin if it is -
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+
+    /// A record for each task that powermetrics tells of
+    #[arg(long)]
+    tasks: bool,
+}
+
+impl Program for Pmstat {
+    const KINDS: &'static [&'static Kind] = &[
+        &POWER,
+        &CPU_POWER,
+        &GPU,
+        &TEMPERATURE,
+        &FAN,
+        &VOLTAGE,
+        &THERMAL_PRESSURE,
+        &BATTERY,
+        &TASK,
+        &STATUS,
+        &LOST,
+    ];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("What a Mac uses", "ssh mac sudo powermetrics -f plist | pmstat --input - -f 'select(.counted)'"),
+        (
+            "How busy each CPU of a recording was",
+            "pmstat --input powermetrics.txt -f 'select(.component == \"cpu\")'",
+        ),
+    ];
+    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+
+    fn generate(&self) -> Option<Generate> {
+        self.common.generate.what
+    }
+
+    fn run(self) -> Result<()> {
+        let stop = self.common.stop()?;
+        match &self.input {
+            Some(path) => {
+                let input = Input::open(path, &stop)?;
+                let mut out = self.common.emitter()?;
+                self.recorded(input, &mut out)?;
+                out.finish(self.common.verbose)
+            }
+            None => self.live(&stop),
+        }
+    }
+}
+
+impl Pmstat {
+    /// Everything that an input holds.
+    fn recorded(&self, mut input: Input, out: &mut Emitter) -> Result<()> {
+        let mut reader = Reader::new(self);
+        let mut lines = Lines::default();
+        while !reader.done()
+            && let Some(piece) = input.piece().context("cannot read the input")?
+        {
+            lines.push(piece, |line| reader.take(out, |parser, tell| parser.line(line, tell)))?;
+            if !input.ready() {
+                out.flush()?;
+            }
+        }
+        if let Some(rest) = lines.rest() {
+            reader.take(out, |parser, tell| parser.rest(rest, tell))?;
+        }
+        reader.take(out, Parser::finish)?;
+        out.lost(Timestamp::now(), "powermetrics line", reader.unknown)
+    }
+
+    /// One `powermetrics` for as long as we run.
+    #[cfg(target_os = "macos")]
+    fn live(&self, stop: &Stop) -> Result<()> {
+        use std::process::{Command, Stdio};
+        use telepipe::record::Reason;
+
+        let mut out = self.common.emitter()?;
+        let interval = self.common.interval.unwrap_or(INTERVAL).as_millis().max(1).to_string();
+        let samplers = if self.tasks { "default,thermal" } else { "cpu_power,gpu_power,thermal,battery" };
+        let mut command = Command::new("powermetrics");
+        command.args(["-f", "plist", "-b", "0", "-i", &interval, "-s", samplers]);
+        if self.tasks {
+            command.arg("--show-process-energy");
+        }
+        if let Some(count) = self.wanted() {
+            command.args(["-n", &count.to_string()]);
+        }
+        let mut child = match command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn() {
+            Ok(child) => child,
+            Err(error) => {
+                out.status(Timestamp::now(), "powermetrics", Reason::Absent, &error.to_string())?;
+                return out.finish(self.common.verbose);
+            }
+        };
+        let stdout = child.stdout.take().context("no output of powermetrics")?;
+        let result = self.recorded(Input::new(stdout.into(), stop), &mut out);
+        // It may have ended by itself.
+        let _ = child.kill();
+        let ended = child.wait()?;
+        if !ended.success() && ended.code().is_some() {
+            let detail = format!("powermetrics ended with {ended}; it has to be run as root");
+            out.status(Timestamp::now(), "powermetrics", Reason::Denied, &detail)?;
+        }
+        result?;
+        out.finish(self.common.verbose)
+    }
+
+    #[cfg(not(target_os = "macos"))]
+    fn live(&self, _: &Stop) -> Result<()> {
+        Err(cli::Usage("only what powermetrics printed can be read here; name it by --input".into()).into())
+    }
+
+    fn wanted(&self) -> Option<u64> {
+        let timed = self.common.duration.map(|all| {
+            let interval = self.common.interval.unwrap_or(INTERVAL);
+            u64::try_from(all.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX).max(1)
+        });
+        if self.common.once { Some(1) } else { self.common.count.or(timed.filter(|_| self.input.is_none())) }
+    }
+}
+
+/// How often to sample, if nobody says.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Makes records of what `powermetrics` printed.
+struct Reader {
+    parser: Parser,
+    records: Records,
+    verbose: bool,
+    /// How many samples are still wanted.
+    left: Option<u64>,
+    unknown: u64,
+}
+
+impl Reader {
+    fn new(program: &Pmstat) -> Self {
+        Self {
+            parser: Parser::default(),
+            records: Records::new(program.tasks),
+            verbose: program.common.verbose,
+            left: program.wanted(),
+            unknown: 0,
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.left == Some(0)
+    }
+
+    /// Lets the parser take something, and writes what it tells.
+    fn take(
+        &mut self,
+        out: &mut Emitter,
+        feed: impl FnOnce(&mut Parser, &mut dyn FnMut(Told)),
+    ) -> Result<()> {
+        if self.done() {
+            return Ok(());
+        }
+        let mut told = Vec::new();
+        feed(&mut self.parser, &mut |it| told.push(it));
+        for told in told {
+            match told {
+                Told::Sample(sample) if !self.done() => {
+                    let written = self.records.write(&sample, out)?;
+                    self.left = self.left.map(|left| left.saturating_sub(u64::from(written)));
+                }
+                Told::Sample(_) => {}
+                Told::Unknown(what) => {
+                    self.unknown += 1;
+                    if self.verbose {
+                        say(format_args!("not understood: {what}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn main() -> ExitCode {
+    cli::main::<Pmstat>()
+}

@@ -1,0 +1,200 @@
+//! What a sample of `powermetrics` says, whatever the format it came in.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Timestamp;
+use crate::collect::micro;
+use crate::record::{Battery, CpuPower, Fan, Gpu, Task, Temperature, ThermalPressure};
+
+/// Mean power of a domain.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DomainPower {
+    /// `cpu`, `gpu`, `cluster` …
+    pub domain: String,
+    /// Which of several.
+    pub zone: Option<String>,
+    /// Watts.
+    pub watts: f64,
+}
+
+/// One sample.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// When it ended, to the second.
+    pub ts: Option<Timestamp>,
+    /// How long it was, in seconds.
+    pub elapsed_s: Option<f64>,
+    /// True for what sums up the samples, or all the time since boot.
+    pub summary: bool,
+    /// Power by domain.
+    pub powers: Vec<DomainPower>,
+    /// CPUs, clusters, packages.
+    pub cpus: Vec<CpuPower>,
+    /// Graphics processors.
+    pub gpus: Vec<Gpu>,
+    /// Sensors of temperature.
+    pub temperatures: Vec<Temperature>,
+    /// Fans.
+    pub fans: Vec<Fan>,
+    /// Heat.
+    pub pressure: Option<ThermalPressure>,
+    /// The battery, and how bright what it feeds is.
+    pub battery: Option<Battery>,
+    /// Processes.
+    pub tasks: Vec<Task>,
+}
+
+impl Sample {
+    /// Whether it says nothing but when it was.
+    pub fn is_empty(&self) -> bool {
+        let Self { powers, cpus, gpus, temperatures, fans, pressure, battery, tasks, .. } = self;
+        let lists = [powers.len(), cpus.len(), gpus.len(), temperatures.len(), fans.len(), tasks.len()];
+        lists.iter().all(|length| *length == 0) && pressure.is_none() && battery.is_none()
+    }
+
+    /// The part of a component that is there, or a new one.
+    pub fn cpu(&mut self, component: &'static str, core: &str) -> &mut CpuPower {
+        let found = self.cpus.iter().rposition(|cpu| cpu.component == component && cpu.core == core);
+        let index = found.unwrap_or_else(|| {
+            self.cpus.push(CpuPower { component, core: core.to_owned(), ..CpuPower::default() });
+            self.cpus.len() - 1
+        });
+        &mut self.cpus[index]
+    }
+
+    /// A cluster, with its name taken apart.
+    pub fn cluster(&mut self, name: &str) -> &mut CpuPower {
+        let cluster = self.cpu("cluster", name);
+        if cluster.cluster.is_none() {
+            cluster.cluster = Some(name.to_owned());
+            let kind = name.split('-').next().unwrap_or(name).trim_end_matches(|c: char| c.is_ascii_digit());
+            cluster.cluster_kind = Some(kind.to_owned());
+        }
+        cluster
+    }
+
+    /// A graphics processor.
+    pub fn gpu(&mut self, number: u64) -> &mut Gpu {
+        let name = format!("gpu{number}");
+        let found = self.gpus.iter().position(|gpu| gpu.gpu == name);
+        let index = found.unwrap_or_else(|| {
+            self.gpus.push(Gpu { gpu: name, source: "powermetrics".into(), ..Gpu::default() });
+            self.gpus.len() - 1
+        });
+        &mut self.gpus[index]
+    }
+
+    /// The battery.
+    pub fn battery(&mut self) -> &mut Battery {
+        self.battery.get_or_insert_with(|| Battery {
+            device: "battery".into(),
+            supply_type: "battery".into(),
+            ..Battery::default()
+        })
+    }
+
+    /// `percent_charge`, which on Intel is in milliampere-hours.
+    pub fn charge(&mut self, value: f64) {
+        let battery = self.battery();
+        if value <= 100.0 {
+            battery.charge_ratio = Some(micro(value / 100.0));
+        } else {
+            battery.charge_ah = Some(micro(value / 1000.0));
+        }
+    }
+
+    /// Takes the power of a domain; the same one may be told twice.
+    pub fn power(&mut self, domain: &str, zone: Option<&str>, watts: f64) {
+        let same = |known: &DomainPower| known.domain == domain && known.zone.as_deref() == zone;
+        if watts.is_finite() && !self.powers.iter().any(same) {
+            let (domain, zone) = (domain.to_owned(), zone.map(str::to_owned));
+            self.powers.push(DomainPower { domain, zone, watts: micro(watts) });
+        }
+    }
+
+    /// What follows from the whole: residencies of the same meaning, and the use of clusters.
+    pub fn complete(&mut self) {
+        self.drop_empty();
+        let mut used: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        for cpu in &mut self.cpus {
+            normalize(cpu.residency.as_mut(), cpu.active_ratio);
+            if let ("cpu", Some(cluster), Some(active)) = (cpu.component, &cpu.cluster, cpu.active_ratio) {
+                let (sum, count) = used.entry(cluster.clone()).or_default();
+                *sum += active;
+                *count += 1.0;
+            }
+        }
+        for cluster in self.cpus.iter_mut().filter(|cpu| cpu.component == "cluster") {
+            cluster.core_active_ratio = used.get(&cluster.core).map(|(sum, count)| micro(sum / count));
+        }
+        for gpu in &mut self.gpus {
+            normalize(gpu.residency.as_mut(), gpu.active_ratio);
+        }
+    }
+}
+
+impl Sample {
+    /// A row that could not be read leaves a name without a value.
+    fn drop_empty(&mut self) {
+        self.cpus.retain(|cpu| {
+            let CpuPower { component, core, cluster, cluster_kind, .. } = cpu.clone();
+            *cpu != CpuPower { component, core, cluster, cluster_kind, ..CpuPower::default() }
+        });
+        self.gpus.retain(|gpu| {
+            let Gpu { gpu: name, source, .. } = gpu.clone();
+            *gpu != Gpu { gpu: name, source, ..Gpu::default() }
+        });
+        self.pressure = self.pressure.take().filter(|pressure| *pressure != ThermalPressure::default());
+    }
+}
+
+/// Makes residencies parts of all the time. Some systems tell parts of the active time: those sum to 1 where the
+/// active time is less.
+fn normalize(residency: Option<&mut BTreeMap<u64, f64>>, active: Option<f64>) {
+    let (Some(residency), Some(active)) = (residency, active) else { return };
+    let sum: f64 = residency.values().sum();
+    if (sum - 1.0).abs() < (sum - active).abs() {
+        for part in residency.values_mut() {
+            *part = micro(*part * active / sum);
+        }
+    }
+}
+
+/// The domain of a name such as `CPU` or `Clusters Total`, and its zone if it is one of several.
+pub fn domain(name: &str) -> (String, Option<&str>) {
+    if name.ends_with("-Cluster") {
+        return ("cluster".into(), Some(name));
+    }
+    if name == "Clusters Total" {
+        return ("cpu".into(), None);
+    }
+    let word = name.split('(').next().unwrap_or(name).trim().to_ascii_lowercase();
+    (word.replace(|c: char| !c.is_ascii_alphanumeric(), "_"), None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn residencies_of_both_meanings_become_parts_of_all_the_time() {
+        for (parts, active, expected) in [
+            ([0.4, 0.6], 0.1, [0.04, 0.06]),
+            ([0.04, 0.06], 0.1, [0.04, 0.06]),
+            ([0.4, 0.6], 1.0, [0.4, 0.6]),
+            ([0.0, 0.0], 0.0, [0.0, 0.0]),
+        ] {
+            let mut residency = BTreeMap::from([(1, parts[0]), (2, parts[1])]);
+            normalize(Some(&mut residency), Some(active));
+            assert_eq!(residency.into_values().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn domains() {
+        assert_eq!(domain("CPU"), ("cpu".into(), None));
+        assert_eq!(domain("P1-Cluster"), ("cluster".into(), Some("P1-Cluster")));
+        assert_eq!(domain("Clusters Total"), ("cpu".into(), None));
+        assert_eq!(domain("SoC Fabric"), ("soc_fabric".into(), None));
+    }
+}

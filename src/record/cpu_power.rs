@@ -1,0 +1,86 @@
+//! Frequency and residency of processors: of a core, of a cluster of cores, of a package.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+
+/// The body of a `cpu_power` record: `powermetrics` of macOS; cpufreq and cpuidle of Linux
+/// (kernel `drivers/cpufreq`, `drivers/cpuidle/sysfs.c`). All of an interval, but the frequency of Linux, which
+/// is of the moment.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct CpuPower {
+    /// What it is of: `cpu` (what the scheduler runs tasks on), `core`, `cluster`, `package` or `system`.
+    pub component: &'static str,
+    /// Its name: `cpu0`, `core1`, `E-Cluster`, `package0`.
+    pub core: String,
+    /// The cluster that a CPU belongs to, or that this is.
+    pub cluster: Option<String>,
+    /// The kind of the cluster as reported, without its number: `E`, `P`, `M`, `S`.
+    pub cluster_kind: Option<String>,
+    /// Frequency while active.
+    pub frequency_hz: Option<u64>,
+    /// The lowest frequency that it may have.
+    pub frequency_min_hz: Option<u64>,
+    /// The highest frequency that it may have.
+    pub frequency_max_hz: Option<u64>,
+    /// Frequency as a ratio of the nominal one (Intel).
+    pub nominal_ratio: Option<f64>,
+    /// Who decides the frequency (Linux): `schedutil`, `powersave` …
+    pub governor: Option<String>,
+    /// Part of the time in which it ran. Of a cluster, that of its hardware: any of its cores, or what they share, was on.
+    pub active_ratio: Option<f64>,
+    /// Of a cluster: the mean of `active_ratio` over its cores, which is how much of it was used.
+    pub core_active_ratio: Option<f64>,
+    /// Part of the time in which it was idle.
+    pub idle_ratio: Option<f64>,
+    /// Part of the time in which it was switched off.
+    pub down_ratio: Option<f64>,
+    /// Part of the time in which it was online.
+    pub online_ratio: Option<f64>,
+    /// Hertz to the part of the time at that frequency. Together they are `active_ratio`.
+    pub residency: Option<BTreeMap<u64, f64>>,
+    /// Part of the time in any idle state, where the source says so in one number.
+    pub c_state_ratio: Option<f64>,
+    /// Idle state to the part of the time in it.
+    pub c_state: Option<BTreeMap<String, f64>>,
+    /// Part of the time in which the last-level cache was flushed (Intel).
+    pub llc_flushed_ratio: Option<f64>,
+    /// Instructions that were executed.
+    pub instructions: Option<f64>,
+    /// Instructions for each clock cycle.
+    pub instructions_per_cycle: Option<f64>,
+    /// Length of the interval, in seconds.
+    pub interval_s: Option<f64>,
+}
+
+impl Record for CpuPower {
+    const KIND: &'static Kind = &CPU_POWER;
+}
+
+/// Each sample, for each CPU and cluster.
+pub const CPU_POWER: Kind = Kind::metrics::<CpuPower>(
+    "cpu_power",
+    "Frequency, residency and idle states of a CPU, a core, a cluster or a package",
+    Temporality::Delta,
+    &[
+        Metric::gauge("frequency_hz", "telepipe.cpu.frequency", "Hz")
+            .prometheus("powermetrics_{component}_frequency_hertz", 1.0),
+        Metric::gauge("active_ratio", "telepipe.cpu.residency", "1")
+            .with(&[("telepipe.cpu.state", "active")])
+            .prometheus("powermetrics_{component}_active_residency_percent", 100.0),
+        Metric::gauge("idle_ratio", "telepipe.cpu.residency", "1")
+            .with(&[("telepipe.cpu.state", "idle")])
+            .prometheus("powermetrics_{component}_idle_residency_percent", 100.0),
+        Metric::gauge("down_ratio", "telepipe.cpu.residency", "1").with(&[("telepipe.cpu.state", "down")]),
+        Metric::gauge("core_active_ratio", "telepipe.cpu.cluster.utilization", "1"),
+        Metric::gauge("instructions_per_cycle", "telepipe.cpu.instructions_per_cycle", "1"),
+        Metric::gauge("residency", "telepipe.cpu.frequency.residency", "1").keyed("telepipe.cpu.frequency"),
+        Metric::gauge("c_state", "telepipe.cpu.idle_state.residency", "1").keyed("telepipe.cpu.idle_state"),
+    ],
+)
+.about(&[("core", "hw.id"), ("component", "hw.type"), ("cluster", "hw.parent")]);

@@ -1,0 +1,75 @@
+//! Graphics processors.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+
+/// The body of a `gpu` record: `powermetrics` of macOS; of Linux NVML, and amdgpu, i915 and xe in sysfs.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Gpu {
+    /// Which one: `gpu0`, or its PCI address.
+    pub gpu: String,
+    /// What it is called.
+    pub name: Option<String>,
+    /// Who says so: `powermetrics`, `nvml`, `amdgpu`, `i915`, `xe`.
+    pub source: String,
+    /// `suspended` for one that sleeps; it is not asked anything, as that would wake it.
+    pub runtime_status: Option<String>,
+    /// Frequency while active.
+    pub frequency_hz: Option<u64>,
+    /// Frequency of its memory.
+    pub memory_frequency_hz: Option<u64>,
+    /// Part of the time in which it ran.
+    pub active_ratio: Option<f64>,
+    /// Part of the time in which it was idle.
+    pub idle_ratio: Option<f64>,
+    /// Part of the time in which it was busy, as its driver says.
+    pub utilization_ratio: Option<f64>,
+    /// Part of the time in which its memory was read or written.
+    pub memory_utilization_ratio: Option<f64>,
+    /// Memory of its own in use.
+    pub memory_used_bytes: Option<u64>,
+    /// Memory of its own.
+    pub memory_total_bytes: Option<u64>,
+    /// Hertz to the part of the time at that frequency. Together they are `active_ratio`.
+    pub residency: Option<BTreeMap<u64, f64>>,
+    /// Part of the active time in which software asked for that state, or that frequency in hertz.
+    pub requested: Option<BTreeMap<String, f64>>,
+    /// Part of the time in each state of the software.
+    pub states: Option<BTreeMap<String, f64>>,
+    /// Part of the time in idle states, for those that have them (Intel).
+    pub c_state_ratio: Option<f64>,
+    /// Length of the interval, in seconds.
+    pub interval_s: Option<f64>,
+}
+
+impl Record for Gpu {
+    const KIND: &'static Kind = &GPU;
+}
+
+/// Each sample, for each one.
+pub const GPU: Kind = Kind::metrics::<Gpu>(
+    "gpu",
+    "A graphics processor: frequency, residency, utilization, memory",
+    Temporality::Delta,
+    &[
+        Metric::gauge("frequency_hz", "telepipe.gpu.frequency", "Hz"),
+        Metric::gauge("active_ratio", "telepipe.gpu.residency", "1")
+            .with(&[("telepipe.gpu.state", "active")])
+            .prometheus("powermetrics_gpu_active_residency_percent", 100.0),
+        Metric::gauge("idle_ratio", "telepipe.gpu.residency", "1")
+            .with(&[("telepipe.gpu.state", "idle")])
+            .prometheus("powermetrics_gpu_idle_residency_percent", 100.0),
+        Metric::gauge("utilization_ratio", "hw.gpu.utilization", "1"),
+        Metric::gauge("memory_utilization_ratio", "hw.gpu.memory.utilization", "1"),
+        Metric::updown("memory_used_bytes", "hw.gpu.memory.usage", "By"),
+        Metric::updown("memory_total_bytes", "hw.gpu.memory.limit", "By"),
+        Metric::gauge("residency", "telepipe.gpu.frequency.residency", "1").keyed("telepipe.gpu.frequency"),
+    ],
+)
+.about(&[("gpu", "hw.id"), ("name", "hw.name"), ("source", "telepipe.source")]);

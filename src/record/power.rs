@@ -1,0 +1,59 @@
+//! Power and energy by domain.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
+
+/// The body of a `power` record: `powermetrics` of macOS; of Linux RAPL (kernel `drivers/powercap/intel_rapl_*.c`,
+/// `arch/x86/events/rapl.c`), hwmon and batteries.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Power {
+    /// When the energy began to count: the program's first look at the source.
+    pub start_ts: Option<Timestamp>,
+    /// What uses it: `package`, `cpu`, `gpu`, `ane`, `dram`, `cluster`, `combined`, `psys`, `uncore`, or as the
+    /// source calls it.
+    pub domain: String,
+    /// Which of several, as the source names it: `E-Cluster`, `package-0/core`.
+    pub zone: Option<String>,
+    /// The domain or zone that contains it.
+    pub parent: Option<String>,
+    /// Who says so: `powermetrics`, `perf`, `powercap`, `hwmon`, `nvml`, `amdgpu`, `i915`.
+    pub source: String,
+    /// Whether it belongs into the machine's sum: false for what another counted domain contains or repeats.
+    pub counted: bool,
+    /// Energy since `start_ts`, over all wraps of the counter.
+    pub energy_joules: Option<f64>,
+    /// Mean power in the interval; on Linux from the second sample on.
+    pub power_watts: Option<f64>,
+    /// Length of the interval, in seconds.
+    pub interval_s: Option<f64>,
+    /// Of the interval, how long the machine was suspended. The power is then left out: who used it is not known.
+    pub suspended_s: Option<f64>,
+}
+
+impl Record for Power {
+    const KIND: &'static Kind = &POWER;
+}
+
+/// Each sample, for each domain.
+pub const POWER: Kind = Kind::metrics::<Power>(
+    "power",
+    "Power and energy of a domain: package, cores, memory, graphics, the whole machine",
+    Temporality::Cumulative,
+    &[
+        Metric::counter("energy_joules", "hw.energy", "J"),
+        Metric::gauge("power_watts", "hw.power", "W")
+            .prometheus("powermetrics_{domain}_power_milliwatts", 1000.0),
+    ],
+)
+.about(&[
+    ("domain", "hw.type"),
+    ("zone", "hw.id"),
+    ("parent", "hw.parent"),
+    ("source", "telepipe.source"),
+    ("counted", "telepipe.power.counted"),
+]);

@@ -1,0 +1,230 @@
+//! `pmstat` over what `powermetrics` printed, as text and as property lists.
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs;
+
+use serde_json::Value;
+use support::records::{number, of, one, parse, records, run};
+use support::{program, samples};
+use telepipe::record::{CPU_POWER, GPU, Kind, POWER, Signal, TEMPERATURE};
+
+fn fixture(name: &str) -> String {
+    format!("{}/tests/fixtures/powermetrics/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+fn input(path: &str, more: &[&str]) -> Vec<Value> {
+    records(program!("pmstat"), &[&["--input", path, "--host", "mac"][..], more].concat())
+}
+
+fn named<'a>(records: &'a [Value], field: &str, name: &str) -> &'a Value {
+    let found = records.iter().find(|record| record[field] == name);
+    found.unwrap_or_else(|| panic!("no {field} {name}"))
+}
+
+#[test]
+fn each_oddity_of_the_format_is_read() {
+    // File, the record (a field and its value), and of that a pointer and its value.
+    let cases: &[(&str, (&str, &str), &str, Value)] = &[
+        // Names of clusters: any upper-case letters and digits.
+        ("newest.txt", ("core", "M0-Cluster"), "/frequency_hz", 1_344_000_000.into()),
+        ("newest.txt", ("core", "S-Cluster"), "/cluster_kind", "S".into()),
+        ("apple.txt", ("core", "P0-Cluster"), "/cluster_kind", "P".into()),
+        // A new domain of power.
+        ("newest.txt", ("domain", "soc_fabric"), "/power_watts", 0.017.into()),
+        // `cpu 0`, idle before active, percentages without a leading zero.
+        ("old.txt", ("core", "cpu0"), "/active_ratio", 0.0043.into()),
+        ("old.txt", ("core", "cpu0"), "/residency/600000000", 0.004.into()),
+        ("apple.txt", ("core", "cpu2"), "/frequency_hz", 0.into()),
+        // Frequency lists that sum to 100 %, to the active residency, and both.
+        ("apple.txt", ("core", "E-Cluster"), "/residency/1200000000", 0.3.into()),
+        ("apple.txt", ("core", "P0-Cluster"), "/residency/3000000000", 0.045.into()),
+        ("newest.txt", ("core", "S-Cluster"), "/residency/1000000000", 0.5.into()),
+        // What the hardware was on for, and what its cores did.
+        ("apple.txt", ("core", "E-Cluster"), "/active_ratio", 0.5.into()),
+        ("apple.txt", ("core", "E-Cluster"), "/core_active_ratio", 0.15.into()),
+        ("apple.txt", ("core", "P0-Cluster"), "/down_ratio", 0.87.into()),
+        ("apple.txt", ("core", "P0-Cluster"), "/online_ratio", 0.14.into()),
+        // Rows of power by version, and which contains which.
+        ("old.txt", ("zone", "E-Cluster"), "/parent", "cpu".into()),
+        ("old.txt", ("domain", "cpu"), "/power_watts", 0.009.into()),
+        ("old.txt", ("domain", "dram"), "/counted", false.into()),
+        ("old.txt", ("domain", "package"), "/counted", true.into()),
+        ("apple.txt", ("domain", "combined"), "/counted", true.into()),
+        ("apple.txt", ("domain", "gpu"), "/counted", false.into()),
+        ("old.txt", ("core", "E-Cluster"), "/instructions", 1.5e9.into()),
+        // Intel: no blank before the unit, rows that belong to the CPU above.
+        ("intel.txt", ("domain", "package"), "/power_watts", 12.39.into()),
+        ("intel.txt", ("core", "cpu1"), "/frequency_hz", 2_589_170_000u64.into()),
+        ("intel.txt", ("core", "cpu0"), "/nominal_ratio", 1.0615.into()),
+        ("intel.txt", ("core", "core0"), "/c_state/C7", 0.695.into()),
+        ("intel.txt", ("core", "system"), "/llc_flushed_ratio", 0.125.into()),
+        ("intel.txt", ("gpu", "gpu0"), "/name", "IntelIG".into()),
+        ("intel.txt", ("gpu", "gpu0"), "/utilization_ratio", 0.0654.into()),
+        ("intel.txt", ("sensor_id", "cpu_die"), "/temperature_celsius", 74.8.into()),
+        ("intel.txt", ("sensor_id", "gpu_die"), "/temperature_celsius", 70.0.into()),
+        ("intel.txt", ("sensor_id", "fan0"), "/speed_rpm", 3906.89.into()),
+        ("intel.txt", ("kind", "thermal_pressure"), "/prochots", 3.into()),
+        // Milliampere-hours where there should be percent.
+        ("intel.txt", ("kind", "battery"), "/charge_ah", 6.325.into()),
+        ("intel.txt", ("kind", "battery"), "/keyboard_backlight_ratio", 0.25.into()),
+        ("apple.txt", ("kind", "battery"), "/charge_ratio", 0.6.into()),
+        ("intel.txt", ("comm", "Some Helper (GPU) 2"), "/energy_impact", 12.5.into()),
+        ("intel.txt", ("comm", "Some Helper (GPU) 2"), "/pid", 563.into()),
+        // Lists: repeated keys, MHz called Hz.
+        ("apple.plist", ("gpu", "gpu0"), "/frequency_hz", 400_000_000.into()),
+        ("apple.plist", ("gpu", "gpu0"), "/residency/800000000", 0.05.into()),
+        ("apple.plist", ("domain", "cpu"), "/energy_joules", 0.5.into()),
+    ];
+    for (name, (field, value), pointer, expected) in cases {
+        let lines = input(&fixture(name), &["--tasks"]);
+        let found = named(&lines, field, value).pointer(pointer);
+        let same = match (found.and_then(Value::as_f64), expected.as_f64()) {
+            (Some(found), Some(expected)) => (found - expected).abs() < 1e-9 * expected.abs().max(1.0),
+            _ => found == Some(expected),
+        };
+        assert!(same, "{name} {value} {pointer}: {found:?}, not {expected}");
+        assert!(of(&lines, "lost").is_empty(), "{name}: {lines:?}");
+    }
+}
+
+#[test]
+fn text_and_list_of_the_same_facts_give_the_same_records() {
+    let sorted = |name: &str| {
+        let mut lines: Vec<_> = input(&fixture(name), &[]).iter().map(Value::to_string).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted("apple.txt"), sorted("apple.plist"));
+}
+
+#[test]
+fn samples_of_a_stream_have_their_times_and_their_energy() {
+    let lines = input(&fixture("stream.plist"), &[]);
+    let power = of(&lines, "power");
+    let column = |field: &str| power.iter().map(|record| record[field].clone()).collect::<Vec<_>>();
+    // Told to the second, a sample and a half each.
+    let times = [
+        "2026-09-29T11:44:14.000000000Z",
+        "2026-09-29T11:44:15.500000000Z",
+        "2026-09-29T11:44:17.000000000Z",
+    ];
+    assert_eq!(column("ts"), times);
+    assert_eq!(column("energy_joules"), [1.5, 2.4, 2.7]);
+    assert_eq!(column("start_ts"), ["2026-09-29T11:44:12.500000000Z"; 3]);
+}
+
+#[test]
+fn a_summary_is_left_out_where_its_samples_were_told() {
+    let lines = input(&fixture("old.txt"), &[]);
+    let packages: Vec<_> = lines.iter().filter(|record| record["domain"] == "package").collect();
+    assert_eq!(packages.len(), 2);
+    assert!((number(packages[1], "energy_joules") - 0.112).abs() < 1e-9);
+    assert_eq!(of(&input(&fixture("old.txt"), &["-n", "1"]), "gpu").len(), 1);
+}
+
+#[test]
+fn tasks_are_told_on_demand() {
+    assert!(of(&input(&fixture("intel.txt"), &[]), "task").is_empty());
+    let all = input(&fixture("intel.txt"), &["--tasks"]);
+    assert_eq!(of(&all, "task").len(), 2);
+    assert!(named(&all, "comm", "ALL_TASKS").get("pid").is_none());
+}
+
+#[test]
+fn what_is_not_understood_is_counted_and_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cut");
+    let text = fs::read_to_string(fixture("apple.txt")).unwrap();
+    fs::write(&path, text.replace("ANE Power: 0 mW", "A riddle: 12\nGPU Power: 1") + "CPU Power: 12")
+        .unwrap();
+    let output = run(program!("pmstat"), &["--input", path.to_str().unwrap(), "-v"]);
+    assert!(output.status.success());
+    assert_eq!(one(&parse(&output.stdout), "lost")["count"], 3);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for line in ["A riddle: 12", "GPU Power: 1", "CPU Power: 12"] {
+        assert!(stderr.contains(&format!("not understood: {line}\n")), "{stderr}");
+    }
+}
+
+#[test]
+fn every_recorded_capture_is_accounted_for() {
+    let Some(samples) = samples() else { return };
+    let mut seen = 0;
+    for entry in fs::read_dir(samples.join("powermetrics")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.ends_with(".source") || name.starts_with("help") {
+            continue;
+        }
+        let lines = input(path.to_str().unwrap(), &["--tasks"]);
+        let lost: f64 = of(&lines, "lost").iter().map(|record| number(record, "count")).sum();
+        // One of them ends in the middle of a word.
+        let cut = if name.starts_with("m3max") { 1.0 } else { 0.0 };
+        assert_eq!(lost, cut, "{name}");
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        let words = [
+            "Cluster Power:",
+            "CPU Power:",
+            "ANE Power:",
+            "DRAM Power:",
+            "Package Power:",
+            "Clusters Total",
+            "Combined Power",
+            "package power",
+        ];
+        let rows = text.lines().filter(|line| words.iter().any(|word| line.contains(word))).count();
+        let told = of(&lines, "power").iter().filter(|record| record["domain"] != "gpu").count();
+        assert_eq!(told, rows, "{name}");
+        seen += 1;
+    }
+    assert!(seen >= 15, "{seen}");
+}
+
+/// The established names that records feed, with their values: the name's `{field}` is the record's.
+fn established(lines: &[Value]) -> HashMap<String, f64> {
+    let kinds: [&Kind; 4] = [&POWER, &CPU_POWER, &GPU, &TEMPERATURE];
+    let mut fed = HashMap::new();
+    for kind in kinds {
+        let Signal::Metrics { metrics, .. } = kind.signal else { continue };
+        for (record, metric) in
+            of(lines, kind.name).iter().flat_map(|record| metrics.iter().map(move |metric| (record, metric)))
+        {
+            let (Some((name, factor)), Some(value)) = (metric.prometheus, record[metric.field].as_f64())
+            else {
+                continue;
+            };
+            let mut name = name.to_owned();
+            for field in ["domain", "component"] {
+                name = name.replace(&format!("{{{field}}}"), record[field].as_str().unwrap_or(""));
+            }
+            let label = ["core", "sensor_id"].iter().find_map(|field| record[field].as_str());
+            if let Some(label) = label {
+                name = format!("{name}{{{label}}}");
+            }
+            fed.insert(name, value * factor);
+        }
+    }
+    fed
+}
+
+#[test]
+fn every_established_name_is_fed_by_a_real_row() {
+    let (apple, intel) =
+        (established(&input(&fixture("apple.txt"), &[])), established(&input(&fixture("intel.txt"), &[])));
+    for (fed, name, value) in [
+        (&apple, "powermetrics_cpu_power_milliwatts", 500.0),
+        (&apple, "powermetrics_gpu_power_milliwatts", 120.0),
+        (&apple, "powermetrics_cpu_frequency_hertz{cpu0}", 1.2e9),
+        (&apple, "powermetrics_cpu_active_residency_percent{cpu1}", 10.0),
+        (&apple, "powermetrics_cpu_idle_residency_percent{cpu1}", 90.0),
+        (&apple, "powermetrics_gpu_active_residency_percent", 25.0),
+        (&apple, "powermetrics_gpu_idle_residency_percent", 75.0),
+        (&intel, "powermetrics_cpu_temperature_celsius{cpu_die}", 74.8),
+    ] {
+        let found = fed.get(name).unwrap_or_else(|| panic!("no {name}"));
+        assert!((found - value).abs() < 1e-9 * value, "{name}: {found}");
+    }
+    assert!(!apple.keys().any(|name| name.starts_with("powermetrics_cpu_") && name.contains("Cluster")));
+}
