@@ -110,10 +110,25 @@ struct css_set {
 struct task_struct {
 	__s32 pid;
 	__s32 tgid;
+	__u32 __state; /* since 5.14 */
+	struct task_struct *group_leader;
 	struct cred *cred;
 	char comm[16];
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	__u64 self_exec_id; /* counts the programs that it became */
+};
+
+struct task_struct___old { /* until 5.13 */
+	long state;
+};
+
+struct task_struct___on_cpu { /* a byte in newer kernels, see below */
+	__s32 on_cpu;
+};
+
+struct task_struct___on_cpu_byte {
+	__u8 on_cpu;
 };
 
 /* include/linux/blk-mq.h */

@@ -223,7 +223,10 @@ const SHARED: &[(&str, &str)] = &[
          read, it ends after 1.5 s (tele-ship: after --drain) and says how much was not written. A second one ends \
          it at once.",
     ),
-    ("SEE ALSO", "scrape(1), vmstat-json(1), pmstat(1), iolat(1), syscall-trace(1), tele-ship(1), jq(1)"),
+    (
+        "SEE ALSO",
+        "scrape(1), vmstat-json(1), pmstat(1), iolat(1), schedlat(1), syscall-trace(1), tele-ship(1), jq(1)",
+    ),
 ];
 
 fn sections(roff: &mut Roff, list: &[(&str, &str)]) {

@@ -63,6 +63,29 @@ impl<T: Plain> MappedArray<T> {
         unsafe { self.base.as_ptr().add(index) }
     }
 
+    /// How many values it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Reads a value and leaves zeros. The kernel must not be writing there: in a half that is still.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn take(&self, index: usize) -> T {
+        let at = self.at(index);
+        // SAFETY: valid by `at`; nobody writes it meanwhile, so that it is whole.
+        let value = unsafe { load(at) };
+        // SAFETY: likewise, and zeros are a value of any `Plain`.
+        unsafe { at.write_bytes(0, 1) };
+        value
+    }
+
     /// How many bytes the kernel holds for it.
     pub fn bytes(&self) -> usize {
         self.len * size_of::<T>()

@@ -12,6 +12,8 @@ pub mod cgroup;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod clock;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod figures;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod iolat;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod load;
@@ -21,6 +23,8 @@ pub mod map;
 pub mod privilege;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod ring;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod schedlat;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod session;
 #[cfg(all(target_os = "linux", feature = "bpf"))]

@@ -39,14 +39,19 @@ pub struct TaskId {
 impl TaskId {
     /// The thread's name; what is not UTF-8 in it is U+FFFD.
     pub fn name(&self) -> Cow<'_, str> {
-        let end = self.comm.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
-        String::from_utf8_lossy(&self.comm[..end])
+        comm(&self.comm)
     }
 
     /// The same, to keep.
     pub fn comm(&self) -> String {
         self.name().into_owned()
     }
+}
+
+/// A task's name as the kernel holds it; what is not UTF-8 in it is U+FFFD.
+pub fn comm(padded: &[u8; COMM_LEN]) -> Cow<'_, str> {
+    let end = padded.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
+    String::from_utf8_lossy(&padded[..end])
 }
 
 /// How many processes can be asked for.

@@ -26,6 +26,7 @@ mod paging;
 mod power;
 mod pressure;
 mod processes;
+mod sched;
 mod ship;
 mod sockets;
 mod swap;
@@ -59,6 +60,7 @@ pub use paging::{PAGING, Paging};
 pub use power::{POWER, Power};
 pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
+pub use sched::{RUNQ, RUNQ_EVENT, Runq, RunqEvent, SCHED, Sched};
 pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
 pub use swap::{SWAP, Swap, ZRAM, Zram};
@@ -108,6 +110,9 @@ pub static KINDS: &[&Kind] = &[
     &SYSCALL,
     &SYSCALL_STUCK,
     &SYSCALL_SUMMARY,
+    &RUNQ,
+    &RUNQ_EVENT,
+    &SCHED,
     &NETDEV,
     &TCP,
     &UDP,

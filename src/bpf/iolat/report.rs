@@ -4,41 +4,20 @@ use super::layout::place;
 use super::{Activity, Devices, Event, Latency, Op};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
+use crate::bpf::figures::Figures;
 use crate::bpf::session::Interval;
 use crate::clock::{Micros, Timestamp};
 use crate::record::{Io, IoEvent};
 
-const THOUSANDTHS: [u64; 5] = [500, 900, 950, 990, 999];
-
-/// The figures of one distribution.
-struct Figures {
-    sum: Micros,
-    mean: Option<Micros>,
-    percentiles: [Option<Micros>; 5],
-    max: Option<Micros>,
-}
-
-impl Figures {
-    fn of(latency: &Latency) -> Self {
-        let count = latency.histogram.count();
-        let known = |ns| (count > 0).then_some(Micros(ns));
-        Self {
-            sum: Micros(latency.sum_ns),
-            mean: latency.sum_ns.checked_div(count).map(Micros),
-            percentiles: latency.histogram.percentiles(THOUSANDTHS, latency.max_ns).map(known),
-            max: known(latency.max_ns),
-        }
-    }
-}
-
 /// The record of what a device and operation did.
 pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, histogram: bool) -> Io {
     let Activity { total, on_device, queue, .. } = activity;
+    let of = |latency: &Latency| Figures::of(&latency.histogram, latency.sum_ns, latency.max_ns);
     let count = total.histogram.count();
     let split = on_device.histogram.count();
-    let Figures { sum, mean, percentiles: [p50, p90, p95, p99, p999], max } = Figures::of(total);
-    let device = Figures::of(on_device);
-    let waited = Figures::of(queue);
+    let Figures { sum, mean, percentiles: [p50, p90, p95, p99, p999], max } = of(total);
+    let device = of(on_device);
+    let waited = of(queue);
     let slowest = activity.slowest;
     let task = slowest.and_then(|slowest| slowest.task);
     let sparse = |latency: &Latency, known: bool| (histogram && known).then(|| latency.histogram.sparse());

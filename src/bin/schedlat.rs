@@ -1,0 +1,166 @@
+//! `schedlat`: how long tasks wait for a CPU, and what each process made of the scheduler.
+//!
+//! Follows the scheduler's wake-ups and switches by eBPF, on Linux.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+
+use telepipe::cli::{self, Common, Program};
+use telepipe::generate::Generate;
+use telepipe::record::{Kind, LOST, RUNQ, RUNQ_EVENT, SCHED, STATUS};
+
+/// Run-queue latency and scheduling of processes, as JSON lines
+///
+/// Every interval one record of how long tasks that could run waited for a CPU, one for each of the processes that
+/// waited most, and at once a record for each long wait.
+#[derive(Parser)]
+#[command(name = "schedlat")]
+struct Schedlat {
+    #[command(flatten)]
+    common: Common,
+
+    /// A runq record for each CPU
+    #[arg(long)]
+    per_cpu: bool,
+
+    /// A runq record for each cgroup (v2)
+    #[arg(long)]
+    per_cgroup: bool,
+
+    /// Write a record for each wait as long as --min [the default]
+    #[arg(long, overrides_with = "no_events")]
+    events: bool,
+
+    /// Write no record for single waits
+    #[arg(long)]
+    no_events: bool,
+
+    /// The shortest wait that makes an event
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none)]
+    min: Duration,
+
+    /// Write runq records for each interval [the default]
+    #[arg(long, overrides_with = "no_summary")]
+    summary: bool,
+
+    /// Write no runq records
+    #[arg(long)]
+    no_summary: bool,
+
+    /// Leave the distributions out of the records
+    #[arg(long)]
+    no_histogram: bool,
+
+    /// Write sched records for each interval [the default]
+    #[arg(long, overrides_with = "no_processes")]
+    processes: bool,
+
+    /// Write no sched records; about half the cost
+    #[arg(long)]
+    no_processes: bool,
+
+    /// Of so many processes, those that waited most
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    top: u64,
+
+    /// Of all processes
+    #[arg(long, conflicts_with = "top")]
+    all: bool,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    tasks: telepipe::bpf::task::TaskFilter,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    own: telepipe::bpf::task::OwnGroup,
+
+    /// How to hook into the kernel [default: the cheapest way that it takes]
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[arg(long, value_name = "HOW", hide = true)]
+    attach: Option<telepipe::bpf::attach::Attach>,
+
+    /// Keep waits in a map, as on kernels that cannot keep them with the tasks
+    #[arg(long, hide = true)]
+    no_task_storage: bool,
+}
+
+impl Program for Schedlat {
+    const KINDS: &'static [&'static Kind] = &[&RUNQ, &RUNQ_EVENT, &SCHED, &STATUS, &LOST];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        ("Every second, how long tasks wait for a CPU, and which processes wait most", "sudo schedlat"),
+        ("Who waits more than 20 ms, and for whom", "sudo schedlat --min 20ms --no-summary --no-processes"),
+        (
+            "Is one CPU worse than the others? The 99th percentile of each, as text",
+            r#"sudo schedlat --per-cpu --no-processes -f 'select(.kind == "runq") | "\(.cpu) \(.p99_us) us"'"#,
+        ),
+        ("To an OpenTelemetry Collector, bucket for bucket", "sudo schedlat --per-cgroup | tele-ship --otlp"),
+    ];
+    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+
+    fn generate(&self) -> Option<Generate> {
+        self.common.generate.what
+    }
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    fn run(self) -> Result<()> {
+        use telepipe::bpf::schedlat::{Options, Settings, run};
+
+        if self.common.foreign() {
+            let text = "--proc-root, --sys-root: scheduling is measured in the running kernel, not in files";
+            return Err(cli::Usage(text.into()).into());
+        }
+        let settings = Settings {
+            attach: self.attach,
+            no_task_storage: self.no_task_storage,
+            tasks: self.tasks,
+            own: self.own,
+            by_cgroup: self.per_cgroup,
+            processes: self.processes || !self.no_processes,
+            events: (self.events || !self.no_events).then_some(self.min),
+        };
+        run(Options {
+            common: self.common,
+            settings,
+            summary: self.summary || !self.no_summary,
+            per_cpu: self.per_cpu,
+            histogram: !self.no_histogram,
+            top: if self.all { None } else { usize::try_from(self.top).ok() },
+        })
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "bpf")))]
+    fn run(self) -> Result<()> {
+        anyhow::bail!("this build cannot trace: schedlat needs Linux, and the feature bpf when it is built")
+    }
+}
+
+const OVERHEAD: &str = "\
+One hook at each wake-up, one at each switch. They count in memory that is shared with the program: nothing is \
+copied, and no process is woken, but for events. `scripts/bench tracers` measures what they cost beside runqlat.
+
+The maps take at most 16 MiB of kernel memory, less where there are few CPUs; -v says how much. What waits is noted \
+with the task itself, where the kernel can do so (since 5.11), else in a map of 32,768 threads.";
+
+const CAVEATS: &str = "\
+A wait is counted when it ends. One that goes on is in no record yet; a task that was waiting already when schedlat \
+began is counted from its next wait on.
+
+A wait begins with the wake-up: that the task is moved to another CPU while it waits is part of it. The time in \
+which a hypervisor runs somebody else is not seen by this kernel: a task that is on a CPU is taken to run.
+
+The idle task is nobody: a CPU without work waits for nothing. The name in max_prev_comm and prev_comm is that of \
+the task that left the CPU last, which may be the idle task (swapper): the wait was then that for the CPU to wake up.
+
+In sched records the time on a CPU is split between intervals; waits and switches count where they end. \
+The switches of one process are those of all its threads, as the sum of /proc/PID/task/*/status has them.
+
+Processes that ran on none of the CPUs in an interval are not in it. Numbers of processes are those of the host, \
+also when schedlat runs in a container.";
+
+fn main() -> ExitCode {
+    cli::main::<Schedlat>()
+}

@@ -1,0 +1,168 @@
+//! Setting the programs' switches, and loading them.
+
+use std::mem::MaybeUninit;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use libbpf_rs::OpenObject;
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+
+use super::layout::Geometry;
+use crate::bpf::attach::{Attach, Kernel, Room};
+use crate::bpf::hist::CELLS;
+use crate::bpf::load::explain;
+use crate::bpf::task::{OwnGroup, TaskFilter, task_switches};
+
+/// What libbpf-cargo made of `bpf/schedlat.bpf.c`.
+#[expect(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
+pub(super) mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/schedlat.skel.rs"));
+}
+
+use skeleton::{OpenSchedlatSkel, SchedlatSkel, SchedlatSkelBuilder};
+
+/// Room for the events of half a second at some 10,000 a second.
+const RING_BYTES: u32 = 1 << 20;
+/// Threads that wait at a time, where their waits are kept in a map: about 2 MiB of it.
+const WAITING: u32 = 1 << 15;
+
+/// What to measure.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How to attach; `None` for the best that works.
+    pub attach: Option<Attach>,
+    /// Keep waits in a hash map even where they could be kept with the tasks.
+    pub no_task_storage: bool,
+    /// Only such tasks.
+    pub tasks: TaskFilter,
+    /// Whether our own are left out.
+    pub own: OwnGroup,
+    /// Tell cgroups apart.
+    pub by_cgroup: bool,
+    /// Account each process.
+    pub processes: bool,
+    /// An event for each wait of at least so long.
+    pub events: Option<Duration>,
+}
+
+/// What came of loading.
+pub(super) struct Loaded {
+    pub skel: SchedlatSkel<'static>,
+    pub attach: Attach,
+    /// Waits are kept with the tasks.
+    pub storage: bool,
+    pub geometry: Geometry,
+}
+
+/// Loads the programs, in the best way that the kernel takes.
+pub(super) fn load(settings: &Settings) -> Result<Loaded> {
+    let kernel = Kernel::read()?;
+    let Some(arguments @ 3..=4) = kernel.arguments("sched_switch") else {
+        bail!("this kernel has no tracepoint sched_switch of 3 or 4 arguments: please report its version");
+    };
+    let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
+    let geometry = Geometry::choose(cpus, settings.by_cgroup, settings.processes);
+    let mut result = Err(anyhow::anyhow!("no way to attach"));
+    for (attach, storage) in [(Attach::TpBtf, true), (Attach::TpBtf, false), (Attach::RawTp, false)] {
+        let asked_for = settings.attach.is_none_or(|only| only == attach);
+        let room = kernel.room();
+        if !asked_for || (storage && (settings.no_task_storage || room == Room::Nowhere)) {
+            continue;
+        }
+        let way = Way { attach, storage, may_create: room == Room::Anywhere, state_argument: arguments == 4 };
+        result = load_as(settings, way, geometry).map(|skel| Loaded { skel, attach, storage, geometry });
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+#[derive(Clone, Copy)]
+struct Way {
+    attach: Attach,
+    storage: bool,
+    may_create: bool,
+    state_argument: bool,
+}
+
+fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SchedlatSkel<'static>> {
+    // The skeleton borrows from it. One per run, which ends with the process.
+    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let mut open = SchedlatSkelBuilder::default()
+        .open(storage)
+        .map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+    switches(&mut open, settings, geometry)?;
+    let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
+    data.use_storage = way.storage;
+    data.may_create = way.may_create;
+    data.state_argument = way.state_argument;
+    choose_programs(&mut open, settings, way);
+    sizes(&mut open, settings, way, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
+    let storage = if way.storage { "" } else { ", waits in a map" };
+    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({}{storage})", way.attach)))
+}
+
+fn choose_programs(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, way: Way) {
+    let (btf, raw) = (way.attach == Attach::TpBtf, way.attach == Attach::RawTp);
+    let progs = &mut open.progs;
+    for (program, wanted) in [
+        (&mut progs.switch_btf, btf),
+        (&mut progs.wakeup_btf, btf),
+        (&mut progs.wakeup_new_btf, btf),
+        (&mut progs.migrate_btf, btf && settings.processes),
+        (&mut progs.switch_raw, raw),
+        (&mut progs.wakeup_raw, raw),
+        (&mut progs.wakeup_new_raw, raw),
+        (&mut progs.migrate_raw, raw && settings.processes),
+        (&mut progs.forked, way.storage && !way.may_create),
+        (&mut progs.each_task, way.storage && !way.may_create),
+    ] {
+        program.set_autoload(wanted);
+    }
+}
+
+fn switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
+    let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
+    data.hist_cells = CELLS;
+    data.cpus = u32::try_from(geometry.cpus)?;
+    data.by_cgroup = settings.by_cgroup;
+    data.group_bits = geometry.group_bits.unwrap_or(0);
+    data.processes = settings.processes;
+    data.process_bits = geometry.process_bits.unwrap_or(0);
+    data.events = settings.events.is_some();
+    data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    data.leave_out_self = !settings.own.include_self;
+    data.tell_all = true;
+    task_switches!(data, &settings.tasks);
+    Ok(())
+}
+
+fn sizes(
+    open: &mut OpenSchedlatSkel<'_>,
+    settings: &Settings,
+    way: Way,
+    geometry: Geometry,
+) -> libbpf_rs::Result<()> {
+    let count = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
+    let Geometry { cpus, .. } = geometry;
+    let maps = &mut open.maps;
+    maps.runqs.set_max_entries(count(2 * cpus))?;
+    maps.groups.set_max_entries(count(2 * cpus * geometry.groups()))?;
+    maps.table.set_max_entries(count(2 * cpus * geometry.processes()))?;
+    maps.stints.set_max_entries(count(cpus))?;
+    maps.waits.set_autocreate(way.storage)?;
+    if !way.storage {
+        maps.waits_by_tid.set_max_entries(WAITING)?;
+    }
+    if settings.events.is_some() {
+        maps.ring.set_max_entries(RING_BYTES)?;
+    }
+    Ok(())
+}

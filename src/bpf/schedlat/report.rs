@@ -1,0 +1,138 @@
+//! From what the kernel programs told to records.
+
+use super::layout::{Event, Longest, Process};
+use super::table::Waits;
+use crate::bpf::cgroup::Cgroups;
+use crate::bpf::clock::KernelClock;
+use crate::bpf::figures::Figures;
+use crate::bpf::session::Interval;
+use crate::bpf::task::comm;
+use crate::clock::{Micros, Timestamp};
+use crate::record::{Runq, RunqEvent, Sched};
+
+/// The record of the waits of an interval.
+pub fn runq(waits: &Waits, interval: Interval, cgroups: &mut Cgroups, histogram: bool) -> Runq {
+    let Figures { sum, mean, percentiles: [p50, p90, p95, p99, p999], max } =
+        Figures::of(&waits.histogram, waits.sum_ns, waits.longest.ns);
+    let (cgroup, container_id) = waits.cgroup_id.map_or((None, None), |id| cgroups.names(id));
+    let count = waits.histogram.count();
+    let longest: Option<Longest> = (waits.longest.ns > 0).then_some(waits.longest);
+    let show = histogram && count > 0;
+    Runq {
+        cpu: waits.cpu,
+        cgroup_id: waits.cgroup_id,
+        cgroup,
+        container_id,
+        start_ts: Some(interval.start),
+        interval_s: interval.seconds,
+        count,
+        sum_us: sum,
+        mean_us: mean,
+        p50_us: p50,
+        p90_us: p90,
+        p95_us: p95,
+        p99_us: p99,
+        p999_us: p999,
+        max_us: max,
+        max_pid: longest.map(|longest| longest.pid),
+        max_comm: longest.map(|longest| comm(&longest.comm).into_owned()),
+        max_prev_comm: longest.map(|longest| comm(&longest.prev_comm).into_owned()),
+        scale: show.then_some(waits.histogram.scale() as i32),
+        buckets: show.then(|| waits.histogram.sparse()),
+    }
+}
+
+/// When a long wait ended, and its record.
+pub fn event(event: &Event, clock: KernelClock, cgroups: &mut Cgroups) -> (Timestamp, RunqEvent) {
+    let task = &event.task;
+    let (cgroup, container_id) = cgroups.names(task.cgroup_id);
+    let record = RunqEvent {
+        begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.wait_ns))),
+        duration_us: Micros(event.wait_ns),
+        cpu: event.cpu,
+        pid: task.pid,
+        tid: task.tid,
+        comm: task.comm(),
+        uid: task.uid,
+        prev_pid: event.prev_pid,
+        prev_comm: comm(&event.prev_comm).into_owned(),
+        cgroup_id: (task.cgroup_id != 0).then_some(task.cgroup_id),
+        cgroup,
+        container_id,
+    };
+    (clock.wall(event.end_ns), record)
+}
+
+/// The record of a process, of which `known` is what was seen of it in earlier intervals.
+pub fn sched(process: &Process, known: Option<&Process>, interval: Interval, cgroups: &mut Cgroups) -> Sched {
+    // One that was on its CPU all the time was not described by the kernel in this interval.
+    let described = (process.comm[0] != 0).then(|| named(process));
+    let who = if described.is_some() { Some(process) } else { known };
+    let cgroup_id = who.map(|who| who.cgroup_id).filter(|id| *id != 0);
+    let (cgroup, container_id) = cgroup_id.map_or((None, None), |id| cgroups.names(id));
+    let (voluntary, involuntary) = (u64::from(process.voluntary), u64::from(process.involuntary));
+    let switches = voluntary + involuntary;
+    Sched {
+        pid: process.pid,
+        comm: described.or_else(|| from_proc(process.pid)).or_else(|| known.map(named)),
+        uid: who.map(|who| who.uid),
+        cgroup_id,
+        cgroup,
+        container_id,
+        start_ts: Some(interval.start),
+        interval_s: interval.seconds,
+        context_switches: switches,
+        voluntary_switches: voluntary,
+        involuntary_switches: involuntary,
+        wakeups: process.wakeups.into(),
+        migrations: process.migrations.into(),
+        cpu_time_us: Micros(process.cpu_ns),
+        mean_timeslice_us: process.cpu_ns.checked_div(switches).map(Micros),
+        runq_us: Micros(process.runq_ns),
+        max_runq_us: Micros(process.max_runq_ns),
+    }
+}
+
+fn named(process: &Process) -> String {
+    comm(&process.comm).into_owned()
+}
+
+fn from_proc(pid: u32) -> Option<String> {
+    let text = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
+    Some(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf::ring::read;
+
+    /// An event as a ring buffer of Linux 6.18 on x86-64 held it.
+    const RECORDED: [u8; 80] = *b"\x40\x5e\x00\x9a\xd4\x02\x00\x00\x8e\x19\xb7\x00\x00\x00\x00\x00\
+        \x00\x00\x00\x00\x31\x65\x00\x00lto cgu.0.rcgu.\x00\
+        \x01\x00\x00\x00\x00\x00\x00\x00\x30\x65\x00\x00\x4d\x65\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\
+        lto cgu.0.rcgu.\x00";
+
+    #[test]
+    fn an_event_from_its_bytes() {
+        let recorded: Event = read(&RECORDED).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let (_, record) = event(&recorded, KernelClock::measure(), &mut Cgroups::new(root.path()));
+        let expected = RunqEvent {
+            begin_ts: record.begin_ts,
+            duration_us: Micros(11_999_630),
+            cpu: 0,
+            pid: 0x6530,
+            tid: 0x654d,
+            comm: "lto cgu.0.rcgu.".into(),
+            uid: 0,
+            prev_pid: 0x6531,
+            prev_comm: "lto cgu.0.rcgu.".into(),
+            cgroup_id: Some(1),
+            cgroup: None,
+            container_id: None,
+        };
+        assert_eq!((record, recorded.end_ns), (expected, 0x02d4_9a00_5e40));
+        assert!(read::<Event>(&RECORDED[1..]).is_none());
+    }
+}

@@ -1,0 +1,181 @@
+//! Scheduling: how long tasks wait for a CPU, and what each process made of the scheduler.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_with::skip_serializing_none;
+
+use super::{Kind, Level, Metric, Record, Severity, Temporality};
+use crate::clock::{Micros, Timestamp};
+
+/// The body of a `runq` record: waits for a CPU that ended in the interval.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Runq {
+    /// The CPU that was waited for (with --per-cpu).
+    pub cpu: Option<u32>,
+    /// The id of the waiting tasks' cgroup (v2; this and the two below: with --per-cgroup).
+    pub cgroup_id: Option<u64>,
+    /// The path of that cgroup.
+    pub cgroup: Option<String>,
+    /// The container that the path names.
+    pub container_id: Option<String>,
+    /// When the interval began.
+    pub start_ts: Option<Timestamp>,
+    /// Its length, as measured.
+    pub interval_s: f64,
+    /// Waits that ended: from a wake-up, or from being taken off the CPU, until on a CPU (again).
+    pub count: u64,
+    /// The sum over all waits.
+    pub sum_us: Micros,
+    /// Its mean.
+    pub mean_us: Option<Micros>,
+    /// Half of the waits were at most this long.
+    pub p50_us: Option<Micros>,
+    /// 90 % of the waits were at most this long.
+    pub p90_us: Option<Micros>,
+    /// 95 % of the waits were at most this long.
+    pub p95_us: Option<Micros>,
+    /// 99 % of the waits were at most this long.
+    pub p99_us: Option<Micros>,
+    /// 99.9 % of the waits were at most this long.
+    pub p999_us: Option<Micros>,
+    /// The longest wait, exactly.
+    pub max_us: Option<Micros>,
+    /// The process that waited longest.
+    pub max_pid: Option<u32>,
+    /// The name of its thread.
+    pub max_comm: Option<String>,
+    /// The name of the thread that was running instead: that ran last before it on its CPU.
+    pub max_prev_comm: Option<String>,
+    /// OTLP's scale of the histogram: 2^scale buckets per power of two.
+    pub scale: Option<i32>,
+    /// The distribution: OTLP's bucket index to the number of waits, in nanoseconds. What is
+    /// shorter than 128 ns or longer than 68.7 s is in the first or last bucket.
+    pub buckets: Option<BTreeMap<i32, u64>>,
+}
+
+impl Record for Runq {
+    const KIND: &'static Kind = &RUNQ;
+}
+
+/// Each interval; with `--per-cpu` or `--per-cgroup` one for each that saw a wait end.
+pub const RUNQ: Kind = Kind::metrics::<Runq>(
+    "runq",
+    "Run-queue latency: how long tasks that could run waited for a CPU",
+    Temporality::Delta,
+    &[Metric::histogram("buckets", "linux.sched.run_queue.duration")],
+)
+.about(&[("cpu", "cpu.logical_number"), ("cgroup", "linux.cgroup.path"), ("container_id", "container.id")]);
+
+/// The body of a `runq_event` record: one long wait; `ts` is when it ended.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct RunqEvent {
+    /// When the task could have run.
+    pub begin_ts: Option<Timestamp>,
+    /// How long it waited.
+    pub duration_us: Micros,
+    /// The CPU on which it then ran.
+    pub cpu: u32,
+    /// The process that waited.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// The thread's name.
+    pub comm: String,
+    /// The thread's user.
+    pub uid: u32,
+    /// The process that ran last before it on that CPU; 0 if the CPU was idle.
+    pub prev_pid: u32,
+    /// The name of its thread.
+    pub prev_comm: String,
+    /// The id of the waiting thread's cgroup (v2).
+    pub cgroup_id: Option<u64>,
+    /// The path of that cgroup.
+    pub cgroup: Option<String>,
+    /// The container that the path names.
+    pub container_id: Option<String>,
+}
+
+impl Record for RunqEvent {
+    const KIND: &'static Kind = &RUNQ_EVENT;
+}
+
+/// Whenever a wait was as long as `--min`.
+pub const RUNQ_EVENT: Kind = Kind::log::<RunqEvent>(
+    "runq_event",
+    "One long wait for a CPU",
+    Severity::ByField(
+        "duration_us",
+        &[(0.0, Level::Info), (100_000.0, Level::Warn), (1_000_000.0, Level::Error)],
+    ),
+);
+
+/// The body of a `sched` record: what one process did in the interval, all its threads together.
+#[skip_serializing_none]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
+pub struct Sched {
+    /// The process.
+    pub pid: u32,
+    /// The name of its first thread.
+    pub comm: Option<String>,
+    /// Its user.
+    pub uid: Option<u32>,
+    /// The id of its cgroup (v2).
+    pub cgroup_id: Option<u64>,
+    /// The path of that cgroup.
+    pub cgroup: Option<String>,
+    /// The container that the path names.
+    pub container_id: Option<String>,
+    /// When the interval began.
+    pub start_ts: Option<Timestamp>,
+    /// Its length, as measured.
+    pub interval_s: f64,
+    /// Times its threads left a CPU.
+    pub context_switches: u64,
+    /// Of these, because they had nothing more to do: they slept, waited or ended.
+    pub voluntary_switches: u64,
+    /// Of these, because another task was to run.
+    pub involuntary_switches: u64,
+    /// Times its threads were woken from sleep.
+    pub wakeups: u64,
+    /// Times its threads were moved to another CPU.
+    pub migrations: u64,
+    /// Time on CPUs, also of threads that have not left theirs.
+    pub cpu_time_us: Micros,
+    /// Mean time on a CPU until it was left.
+    pub mean_timeslice_us: Option<Micros>,
+    /// Time waited for CPUs: waits that ended in the interval.
+    pub runq_us: Micros,
+    /// The longest of these waits.
+    pub max_runq_us: Micros,
+}
+
+impl Record for Sched {
+    const KIND: &'static Kind = &SCHED;
+}
+
+/// Each interval, for the processes that waited most.
+pub const SCHED: Kind = Kind::metrics::<Sched>(
+    "sched",
+    "Scheduling of one process: switches, wake-ups, time on CPUs and waiting for them",
+    Temporality::Delta,
+    &[
+        Metric::counter("voluntary_switches", "process.context_switches", "{context_switch}")
+            .with(&[("process.context_switch.type", "voluntary")]),
+        Metric::counter("involuntary_switches", "process.context_switches", "{context_switch}")
+            .with(&[("process.context_switch.type", "involuntary")]),
+        Metric::counter("wakeups", "linux.sched.process.wakeups", "{wakeup}"),
+        Metric::counter("migrations", "linux.sched.process.migrations", "{migration}"),
+        Metric::counter("cpu_time_us", "linux.sched.process.cpu.time", "s").times(1e-6),
+        Metric::counter("runq_us", "linux.sched.process.run_queue.time", "s").times(1e-6),
+    ],
+)
+.about(&[
+    ("pid", "process.pid"),
+    ("comm", "process.executable.name"),
+    ("uid", "process.user.id"),
+    ("container_id", "container.id"),
+]);

@@ -1,0 +1,85 @@
+//! Two spinners and a sleeper on one CPU: what `schedlat` says of them is what the scheduler says.
+
+use std::time::Duration;
+
+use crate::support::tracer::{lost, ready};
+use crate::work::{SLEEP, SPIN, Work, last_cpu, total, trace};
+
+/// From birth to standstill, over many intervals.
+fn equal_to_the_kernel(args: &[&str]) {
+    let Some(_alone) = ready(&["taskset", "perl"]) else { return };
+    let tracer = trace("250ms", &[&["--all", "--no-events"], args].concat());
+    let cpu = last_cpu();
+    let all = [Work::start(cpu, SPIN), Work::start(cpu, SPIN), Work::start(cpu, SLEEP)];
+    std::thread::sleep(Duration::from_secs(3));
+    all.iter().for_each(Work::stop);
+    let records = tracer.finish();
+    assert_eq!(lost(&records), 0, "{records:?}");
+
+    for (work, what) in all.iter().zip(["spinner", "spinner", "sleeper"]) {
+        let seen = |field: &str| total(&records, work.pid(), field);
+        let [voluntary, involuntary] = work.switches();
+        let switches = (voluntary + involuntary) as f64;
+        assert_eq!(seen("context_switches"), switches, "{what} {args:?}");
+        // Who sleeps with a signal pending is one or the other, by kernel version.
+        assert!((seen("voluntary_switches") - voluntary as f64).abs() <= 2.0, "{what} {args:?}");
+        let [ran, waited, stints] = work.schedstat().map(|number| number as f64);
+        // Where a wake-up preempts, the kernel takes its time for that of the switch, some microseconds earlier:
+        // such a wait it counts as none.
+        let earlier = if what == "sleeper" { 15_000.0 * stints } else { 0.0 };
+        let waits = seen("runq_us") * 1000.0;
+        let near = 0.95 * waited <= waits && waits <= 1.05 * waited + earlier;
+        assert!(near, "{what} {args:?}: waited {waits} of {waited} ns in {stints} stints");
+        let time = seen("cpu_time_us") * 1000.0;
+        assert!((time - ran).abs() <= 0.05 * ran + earlier, "{what} {args:?}: ran {time} of {ran} ns");
+        assert!((switches - stints).abs() <= 2.0, "{what}: {switches} switches in {stints} stints");
+        let longest = seen("max_runq_us") * 1000.0;
+        assert!(longest > 0.0 && longest <= waits, "{what}: {longest} of {waits} ns");
+    }
+    let [spinner, _, sleeper] = &all;
+    let wakeups = total(&records, sleeper.pid(), "wakeups");
+    let slept = sleeper.switches()[0] as f64;
+    assert!(wakeups <= slept + 5.0 && wakeups >= 0.95 * slept, "{wakeups} wake-ups from {slept} sleeps");
+    assert!(total(&records, spinner.pid(), "runq_us") > 500_000.0, "they got in each other's way");
+}
+
+#[test]
+fn waits_kept_with_the_tasks() {
+    equal_to_the_kernel(&[]);
+}
+
+#[test]
+fn waits_kept_in_a_map() {
+    equal_to_the_kernel(&["--no-task-storage"]);
+}
+
+#[test]
+fn by_raw_tracepoints() {
+    equal_to_the_kernel(&["--attach", "raw_tp"]);
+}
+
+/// One that never leaves its CPU shows in every interval, with the time of that interval.
+#[test]
+fn a_long_stint_is_split_between_intervals() {
+    let Some(_alone) = ready(&["taskset", "perl", "chrt"]) else { return };
+    let tracer = trace("100ms", &["--all", "--no-events"]);
+    // Real time on one CPU: for these 600 ms nobody takes it off.
+    let program = r#"system("chrt", "-f", "-p", "50", $$); my $end = Time::HiRes::time() + 0.6;
+        1 while Time::HiRes::time() < $end; print "done""#;
+    let work = Work::start(last_cpu(), program);
+    let pid = work.pid();
+    assert_eq!(work.output(), "done");
+    let records = tracer.finish();
+    let own: Vec<_> =
+        records.iter().filter(|record| record["kind"] == "sched" && record["pid"] == pid).collect();
+    let full = |record: &&&serde_json::Value| {
+        let [time, interval] = ["cpu_time_us", "interval_s"].map(|field| record[field].as_f64().unwrap());
+        assert!(time <= interval * 1.01e6 + 500.0, "more than the interval: {record}");
+        time > interval * 0.9e6
+    };
+    let whole = own.iter().filter(full).count();
+    assert!(whole >= 4, "in {whole} intervals of 100 ms it ran all the time: {own:?}");
+    assert_eq!(own.last().unwrap()["comm"], "perl", "it has become that");
+    let ran: f64 = total(&records, pid, "cpu_time_us");
+    assert!((600_000.0..900_000.0).contains(&ran), "{ran} us");
+}

@@ -1,0 +1,12 @@
+//! `schedlat` as root on a real kernel, against what the scheduler itself counts (/proc/PID/schedstat and status)
+//! and what waiting tasks measure. Without root each test says so and passes.
+
+#![cfg(all(target_os = "linux", feature = "bpf"))]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod counts;
+mod options;
+mod waits;
+mod work;

@@ -1,0 +1,96 @@
+//! Processes of known behaviour on one CPU, and what the kernel says of them.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::tracer::Tracer;
+
+/// Takes all the CPU it can get.
+pub const SPIN: &str = "1 while 1";
+/// Sleeps 2 ms, again and again.
+pub const SLEEP: &str = "select(undef, undef, undef, 0.002) while 1";
+
+/// A Perl program that was pinned to a CPU before it began, in a process group of its own.
+pub struct Work(Child);
+
+impl Work {
+    pub fn start(cpu: usize, program: &str) -> Self {
+        let mut command = Command::new("taskset");
+        command.args(["-c", &cpu.to_string(), "perl", "-MTime::HiRes", "-e", program]).process_group(0);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// Holds it, so that its numbers stand still.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+        while !self.status("State").starts_with('T') {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        // On its way to that state it still leaves the CPU.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+
+    /// What it printed until it ended.
+    pub fn output(mut self) -> String {
+        std::io::read_to_string(self.0.stdout.take().unwrap()).unwrap()
+    }
+
+    fn status(&self, field: &str) -> String {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.unwrap().trim().to_owned()
+    }
+
+    /// Voluntary and involuntary switches, as the kernel counts them.
+    pub fn switches(&self) -> [u64; 2] {
+        ["voluntary_ctxt_switches", "nonvoluntary_ctxt_switches"]
+            .map(|name| self.status(name).parse().unwrap())
+    }
+
+    /// Time on a CPU, time waited for one, and number of stints, as the kernel counts them, in nanoseconds.
+    pub fn schedstat(&self) -> [u64; 3] {
+        let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid())).unwrap();
+        let fields: Vec<_> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+        [fields[0], fields[1], fields[2]]
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The last CPU that this process may use.
+pub fn last_cpu() -> usize {
+    let may = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..rustix::thread::CpuSet::MAX_CPU).rev().find(|cpu| may.is_set(*cpu)).unwrap()
+}
+
+pub fn schedlat() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_schedlat"))
+}
+
+pub fn trace(interval: &str, args: &[&str]) -> Tracer {
+    Tracer::start_each(interval, schedlat(), args)
+}
+
+/// A field of the `sched` records of a process, summed.
+pub fn total(records: &[Value], pid: u32, field: &str) -> f64 {
+    let own = records.iter().filter(|record| record["kind"] == "sched" && record["pid"] == pid);
+    own.map(|record| record[field].as_f64().unwrap()).sum()
+}
