@@ -18,6 +18,7 @@
 
 #define NUMBERS 512 /* of calls, per table; the last stands for all that are beyond */
 #define SCALE 3
+#define WAKE_RANGE (64 << 10) /* bytes above half of the ring buffer: more than all CPUs add at once */
 
 /* What is known of a number beforehand. */
 enum choice { CHOSEN = 1, WAITS = 2, BY_FILE = 4, EXEC = 8 };
@@ -169,7 +170,7 @@ static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct 
 {
 	__u8 kind = choice[index_of(call->nr, call->compat)];
 	enum fd_type fd_type = FD_OTHER;
-	__u64 args[CALL_ARGS];
+	__u64 args[CALL_ARGS], above;
 	struct event *event;
 
 	if (!waits && kind & WAITS)
@@ -196,9 +197,12 @@ static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct 
 	event->compat = call->compat;
 	event->fd_type = fd_type;
 	task_describe(&event->task, task, direct);
-	/* The reader looks by a timer; it is woken only when half is full. */
-	bpf_ringbuf_submit(event, bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) > ring_half ?
-					  BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	/*
+	 * The reader looks by a timer; it is woken only when half is full. Only then: while it
+	 * works off what is there, each further wake-up costs more than all the rest.
+	 */
+	above = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) - ring_half;
+	bpf_ringbuf_submit(event, above < WAKE_RANGE ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
 /* Whether a call that begins is one to follow. */
@@ -257,6 +261,19 @@ static __always_inline int exit_stored(__u64 *ctx, bool direct)
 	struct call *call = bpf_task_storage_get(&calls, task, NULL, 0);
 
 	return end(call, task, (struct pt_regs *)ctx[0], (long)ctx[1], direct);
+}
+
+/*
+ * Never attached: run once, to learn whether this kernel really gives storage. From 6.19 on it
+ * does so only where the processor can compare and exchange 16 bytes at once.
+ */
+SEC("raw_tp/telepipe_storage")
+int can_store(__u64 *ctx)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+
+	(void)ctx;
+	return !!bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
 SEC("tp_btf/sys_enter")

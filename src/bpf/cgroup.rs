@@ -29,8 +29,8 @@ impl Cgroups {
 
     /// The path below the mount, `/` for its root; `None` if there is no such cgroup.
     pub fn path(&mut self, id: u64) -> Option<&str> {
-        let fresh = self.read.is_some_and(|at| at.elapsed() < AGAIN_AFTER);
-        if !self.paths.contains_key(&id) && !fresh {
+        let fresh = |at: Instant| at.elapsed() < AGAIN_AFTER;
+        if !self.paths.contains_key(&id) && !self.read.is_some_and(fresh) {
             self.read_again();
         }
         self.paths.get(&id).map(String::as_str)

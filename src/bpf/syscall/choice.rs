@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::class::{Choice, bit, bits};
-use super::names::{Abi, NUMBERS, all};
+use super::names::{NUMBERS, all};
 use crate::cli::Usage;
 
 /// The options that choose system calls.
@@ -35,7 +35,7 @@ impl Calls {
         // What has no name yet is traced, unless names were asked for.
         let mut choice = [u8::from(self.syscall.is_empty()) * bit::CHOSEN; 2 * NUMBERS];
         for (abi, nr, name) in all() {
-            let place = &mut choice[nr as usize + if abi == Abi::Compat { NUMBERS } else { 0 }];
+            let place = &mut choice[abi.offset() + nr as usize];
             *place = bits(name) | if chosen(name) { bit::CHOSEN } else { 0 };
         }
         Ok(choice)

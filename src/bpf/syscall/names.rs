@@ -31,9 +31,19 @@ impl Abi {
         if compat { Self::Compat } else { Self::Native }
     }
 
+    /// Where its numbers begin in tables of both.
+    pub fn offset(self) -> usize {
+        if self == Self::Compat { NUMBERS } else { 0 }
+    }
+
+    /// The number in the table: x32 programs use the native one, with a bit.
+    pub fn number(self, nr: i32) -> i32 {
+        if nr > 0 { nr & !X32 } else { nr }
+    }
+
     /// The name of a number; `None` if the table has none.
     pub fn name(self, nr: i32) -> Option<&'static str> {
-        let nr = usize::try_from(nr & !X32).ok()?;
+        let nr = usize::try_from(self.number(nr)).ok()?;
         let name = match self {
             Self::Native => native::Sysno::new(nr)?.name(),
             Self::Compat => compat::Sysno::new(nr)?.name(),

@@ -4,9 +4,9 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use libbpf_rs::OpenObject;
+use anyhow::{Context as _, Result, ensure};
 use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::{OpenObject, ProgramInput};
 
 use super::class::Choice;
 use super::layout::Geometry;
@@ -110,6 +110,7 @@ fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SyscallS
         (&mut progs.enter_hash, hash),
         (&mut progs.exit_hash, hash),
         (&mut progs.forget, hash),
+        (&mut progs.can_store, !hash),
         (&mut progs.stuck_hash, hash && settings.stuck.is_some()),
         (&mut progs.stuck_stored, !hash && settings.stuck.is_some()),
         (&mut progs.know_self, !settings.include_self),
@@ -118,6 +119,11 @@ fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SyscallS
     }
     sizes(&mut open, settings, geometry, hash).map_err(|e| explain(&e, "cannot size the maps"))?;
     let skel = open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({way})")))?;
+    if !hash {
+        let stored = skel.progs.can_store.test_run(ProgramInput::default());
+        let stored = stored.map_err(|e| explain(&e, "cannot try task storage"))?;
+        ensure!(stored.return_value == 1, "this kernel has no memory for task storage ({way})");
+    }
     if !settings.include_self {
         know_self(&skel.progs.know_self)?;
     }

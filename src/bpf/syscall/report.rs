@@ -1,11 +1,12 @@
 //! From what the kernel program told to records.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use super::class::Class;
 use super::errors::error;
 use super::layout::{Event, FD_TYPES, SCALE, Stuck};
-use super::names::{Abi, NUMBERS};
+use super::names::{Abi, NUMBERS, all};
 use super::table::Activity;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
@@ -14,13 +15,24 @@ use crate::clock::{Micros, Timestamp};
 use crate::collect::cgroup::container_id;
 use crate::record::{Hex, Syscall, SyscallStuck, SyscallSummary};
 
-fn name(abi: Abi, nr: i32) -> Cow<'static, str> {
-    abi.name(nr).map_or_else(|| Cow::Owned(format!("syscall_{nr}")), Cow::Borrowed)
-}
+/// Names and classes, by table and number: looked up for each event.
+static KNOWN: LazyLock<Vec<Option<(&str, &str)>>> = LazyLock::new(|| {
+    let mut known = vec![None; 2 * NUMBERS];
+    for (abi, nr, name) in all() {
+        known[abi.offset() + nr as usize] = Some((name, Class::of(name).name()));
+    }
+    known
+});
 
-/// A read or write of what makes it wait is a wait.
-fn class(name: &str, fd_type: Option<&str>) -> &'static str {
-    if fd_type.is_some() { Class::Wait.name() } else { Class::of(name).name() }
+/// The name and the class of a call. A read or write of what makes it wait is a wait.
+fn name_and_class(abi: Abi, nr: i32, fd_type: Option<&str>) -> (Cow<'static, str>, &'static str) {
+    let index = usize::try_from(abi.number(nr)).ok().filter(|nr| *nr < NUMBERS);
+    let known = index.and_then(|nr| KNOWN[abi.offset() + nr]);
+    let class = |class| if fd_type.is_some() { Class::Wait.name() } else { class };
+    match known {
+        Some((name, of)) => (Cow::Borrowed(name), class(of)),
+        None => (Cow::Owned(format!("syscall_{nr}")), class(Class::Other.name())),
+    }
 }
 
 fn fd_type(index: u8) -> Option<&'static str> {
@@ -30,12 +42,12 @@ fn fd_type(index: u8) -> Option<&'static str> {
 /// When a call returned, and its record.
 pub fn event<'a>(event: &'a Event, clock: KernelClock, cgroups: &'a mut Cgroups) -> (Timestamp, Syscall<'a>) {
     let abi = Abi::from_kernel(event.compat != 0);
-    let name = name(abi, event.nr);
     let fd_type = fd_type(event.fd_type);
+    let (name, class) = name_and_class(abi, event.nr, fd_type);
     let cgroup = cgroups.path(event.task.cgroup_id);
     let record = Syscall {
         nr: event.nr,
-        class: class(&name, fd_type),
+        class,
         arch: abi.arch(event.nr),
         syscall: name,
         duration_us: Micros(event.duration_ns),
@@ -65,14 +77,14 @@ pub fn stuck<'a>(
     cgroups: &'a mut Cgroups,
 ) -> (Timestamp, SyscallStuck<'a>) {
     let abi = Abi::from_kernel(stuck.compat != 0);
-    let name = name(abi, stuck.nr);
     let fd_type = fd_type(stuck.fd_type);
+    let (name, class) = name_and_class(abi, stuck.nr, fd_type);
     let cgroup = cgroups.path(stuck.task.cgroup_id);
     let seen = stuck.begin_ns != 0;
     let age = Micros(stuck.now_ns.saturating_sub(if seen { stuck.begin_ns } else { watched_since }));
     let record = SyscallStuck {
         nr: stuck.nr,
-        class: class(&name, fd_type),
+        class,
         arch: abi.arch(stuck.nr),
         syscall: name,
         elapsed_us: seen.then_some(age),
@@ -108,11 +120,14 @@ pub fn summary(activity: &Activity, interval: Interval, with_histogram: bool) ->
     let Activity { index, errors, sum_ns, max_ns, ref histogram } = *activity;
     let abi = Abi::from_kernel(index >= NUMBERS);
     let nr = (index % NUMBERS) as i32;
-    let name = if nr as usize == NUMBERS - 1 { Cow::Borrowed("other") } else { name(abi, nr) };
+    let (name, class) = match nr as usize {
+        nr if nr == NUMBERS - 1 => (Cow::Borrowed("other"), Class::Other.name()),
+        _ => name_and_class(abi, nr, None),
+    };
     let count = histogram.count();
     let [p50, p95, p99] = histogram.percentiles([500, 950, 990], max_ns).map(|ns| Some(Micros(ns)));
     SyscallSummary {
-        class: Class::of(&name).name(),
+        class,
         arch: abi.arch(nr),
         syscall: name,
         start_ts: Some(interval.start),

@@ -1,0 +1,159 @@
+# syscall-trace in a test machine, attached as it chooses, and with the times in a hash, as 5.10 needs it: against the clock and the counts
+# of the workload itself (calls). A call cannot have taken longer than the workload's own readings around it.
+# shellcheck shell=dash disable=SC2046,SC2086 # numbers are split into words
+
+# Starts syscall-trace, and returns once it has attached; its own group is not that of the tests.
+trace() { # OPTIONS…
+    : >/tmp/out
+    setsid syscall-trace "$@" >/tmp/out 2>/tmp/err &
+    tracer=$!
+    until_true 60 grep -q '"reason":"active"' /tmp/out && return
+    not_ok attach "$(tail -n 3 /tmp/err | tr '\n' ' ')"
+    cat /tmp/err >&2
+    return 1
+}
+
+finish() {
+    kill $tracer
+    wait $tracer
+    grep -v '"kind":"status"' /tmp/out | tr -d '[]"' | tr ',' ' ' >/tmp/records
+}
+
+# What the records are made into: words, the same number in each.
+words='if .kind == "syscall" then ["call", .pid, .syscall, .duration_us, .ret, (.error // "-"), (.fd_type // "-"), (.arch // "-")]
+    elif .kind == "syscall_summary" then ["sum", 0, .syscall, .count, .errors, "-", "-", "-"]
+    elif .kind == "syscall_stuck" then ["stuck", .pid, .syscall, (.elapsed_us // 0), (.at_least_us // 0), .state, "-", "-"]
+    else . end'
+
+# field KIND PID SYSCALL NUMBER: a word of the first such record, or a dash, which no test takes for a number.
+field() { awk -v k="$1" -v p="$2" -v s="$3" -v n="$4" '$1 == k && $2 == p && $3 == s { print $n; found = 1; exit } END { if (!found) print "-" }' /tmp/records; }
+count() { awk -v k="$1" -v p="$2" -v s="$3" '$1 == k && $2 == p && $3 == s { n++ } END { print n + 0 }' /tmp/records; }
+
+# The workload in the background, its process id known: $pid, and what it told in /tmp/told.
+work() {
+    calls "$@" >/tmp/told &
+    pid=$!
+    wait $pid
+}
+
+measure() { # PREFIX OPTIONS…
+    prefix=$1
+    shift
+    options=$*
+    # Sleeps: each between its length and the workload's own reading, plus 0.1 ms; and only those above the threshold.
+    trace -i 100s --waits --min 10ms $options --filter "$words" || return
+    work sleep 200
+    finish
+    told=$(cut -d" " -f2 /tmp/told)
+    expect "${prefix}sleep" '200000 <= got && got <= told + 100' got="$(field call $pid nanosleep 4)" told="$told"
+    trace -i 100s --waits --min 150ms $options --filter "$words" || return
+    work sleep 5 20 200
+    finish
+    # Emulated, a short sleep may become a long one: the workload says which.
+    slow=$(awk '$2 > 150100 { n++ } END { print n + 0 }' /tmp/told)
+    most=$(awk '$2 >= 150000 { n++ } END { print n + 0 }' /tmp/told)
+    expect "${prefix}threshold" 'slow <= got && got <= most' got="$(count call $pid nanosleep)" slow="$slow" most="$most"
+    trace -i 100s --waits --min 1ms $options --filter "$words" || return
+    work pipe 50
+    finish
+    told=$(cut -d" " -f2 /tmp/told)
+    expect "${prefix}pipe" '40000 <= got && got <= told + 100' got="$(field call $pid read 4)" told="$told"
+    if [ "$(field call $pid read 7)" = pipe ]; then ok "${prefix}fd-type"; else not_ok "${prefix}fd-type" "$(field call $pid read 7)"; fi
+
+    # A prime number of calls, and as many that fail.
+    trace -i 100s --no-events --summary --comm calls $options --filter "$words" || return
+    work count 7919
+    finish
+    expect "${prefix}count" 'got == 7919 && errors == 0' got="$(field sum 0 getppid 4)" errors="$(field sum 0 getppid 5)"
+    expect "${prefix}errors" 'got == 7919' got="$(field sum 0 close 5)"
+
+    # exec by a thread that is not the leader, whose call never returns; a call of 32 bits; a signal.
+    trace -i 100s --waits --min 0 --syscall nanosleep,execve,futex $options --filter "$words" || return
+    work exec 30
+    finish
+    told=$(cut -d" " -f2 /tmp/told)
+    expect "${prefix}exec" 'calls == 1 && 30000 <= got && got <= told + 100' calls="$(count call $pid nanosleep)" \
+        got="$(field call $pid nanosleep 4)" told="$told"
+    expect "${prefix}exec-longest" 'longest < 2e7' longest="$(awk '$1 == "call" && $4 > m { m = $4 } END { print m }' /tmp/records)"
+    if calls compat 1 >/dev/null 2>&1; then
+        trace -i 100s --waits --min 1ms $options --filter "$words" || return
+        work compat 40
+        finish
+        told=$(cut -d" " -f2 /tmp/told)
+        expect "${prefix}32-bit" '40000 <= got && got <= told + 100' got="$(field call $pid nanosleep 4)" told="$told"
+        if [ "$(field call $pid nanosleep 8)" = i386 ]; then ok "${prefix}arch"; else not_ok "${prefix}arch" "$(field call $pid nanosleep 8)"; fi
+    else
+        echo "skip syscall-trace ${prefix}32-bit this kernel takes no 32-bit calls"
+        echo "skip syscall-trace ${prefix}arch this kernel takes no 32-bit calls"
+    fi
+    trace -i 100s --waits --min 1ms $options --filter "$words" || return
+    work interrupt 50
+    finish
+    if [ "$(field call $pid nanosleep 6)" = ERESTART_RESTARTBLOCK ]; then
+        ok "${prefix}signal"
+    else
+        not_ok "${prefix}signal" "$(field call $pid nanosleep 6)"
+    fi
+
+    # A FIFO that nobody serves: stuck, and never finished; begun before the tracer, at least so long.
+    rm -f /tmp/fifo
+    mkfifo /tmp/fifo
+    calls fifo /tmp/fifo &
+    pid=$!
+    sleep 0.5
+    trace -i 200ms --stuck 300ms $options --filter "$words" || return
+    until_true 20 grep -q "\"stuck\",$pid,\"open" /tmp/out
+    calls fifo /tmp/fifo &
+    later=$!
+    until_true 20 grep -q "\"stuck\",$later,\"open" /tmp/out
+    kill -9 $pid $later
+    wait $pid $later
+    finish
+    call=$(awk -v p="$pid" '$1 == "stuck" && $2 == p { print $3; exit }' /tmp/records)
+    expect "${prefix}stuck-before" '300000 <= least && known == 0' least="$(field stuck $pid "$call" 5)" known="$(field stuck $pid "$call" 4)"
+    expect "${prefix}stuck" '300000 <= known && least == 0' known="$(field stuck $later "$call" 4)" least="$(field stuck $later "$call" 5)"
+    expect "${prefix}never-finished" 'done == 0' "done=$(awk -v p="$pid" -v q="$later" \
+        '$1 == "call" && ($2 == p || $2 == q) && $3 ~ /^open/ && $5 >= 0 { n++ } END { print n + 0 }' /tmp/records)"
+    expect "${prefix}lost" 'lost == 0' lost="$(grep -c '"kind":"lost"' /tmp/out)"
+}
+
+if trace -i 100s; then
+    attached "$(sed -n 's/.*"detail":"sys_enter and sys_exit by \([^;]*\);.*/\1/p' /tmp/out | sed 's/, times in/,/')"
+    finish
+    measure ""
+    measure hash- --attach raw_tp_hash
+fi
+
+# Rights are given up; two at once do not disturb each other; nothing stays when one is killed.
+programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; }
+sysctl -q -w net.core.bpf_jit_kallsyms=1
+if trace -i 200ms --stuck 1s --summary --min 0 --syscall getppid --filter "$words"; then
+    allowed=0000000000000000
+    # Before 5.19 the iterator is opened by a bpf() that asks for CAP_PERFMON and CAP_BPF (bits 38 and 39).
+    case $(uname -r) in 5.?.* | 5.1[0-8].*) allowed=000000c000000000 ;; esac
+    sleep 0.5
+    got=$(for file in /proc/"$tracer"/task/*/status; do
+        awk '/^(CapPrm|CapEff|NoNewPrivs):/ { printf "%s ", $2 } END { print "" }' "$file"
+    done | sort -u)
+    case $got in
+    "0000000000000000 0000000000000000 1 " | "$allowed $allowed 1 ") ok privileges "$got" ;;
+    *) not_ok privileges "$got" ;;
+    esac
+    other=$tracer
+    cp /tmp/out /tmp/other
+    if trace -i 100s --min 0 --syscall getppid --filter "$words"; then
+        kill -9 $other
+        wait $other
+        work count 101
+        finish
+        expect beside-another 'got == 101' got="$(count call $pid getppid)"
+        gone() { [ "$(programs)" -eq 0 ]; }
+        until_true 10 gone
+        expect nothing-attached 'programs == 0' programs="$(programs)"
+    fi
+fi
+
+# Without rights: exit code 1, and what is missing.
+echo 'nobody:x:65534:65534::/:/bin/sh' >/etc/passwd
+su nobody -c 'syscall-trace --once' >/tmp/out 2>/tmp/err
+expect unprivileged 'status == 1 && named > 0' status="$?" named="$(grep -c CAP_BPF /tmp/err)"
