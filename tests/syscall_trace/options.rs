@@ -14,7 +14,7 @@ fn only_the_tasks_asked_for() {
         (["--uid", "4242"], false),
         (["--pid", "1"], false),
     ] {
-        let tracer = trace(&["--min", "0", filter[0], filter[1]]);
+        let tracer = trace(&["--min", "0", "--syscall", "getppid", filter[0], filter[1]]);
         let (pid, _) = run(calls, &["count", "3"]);
         let records = tracer.finish();
         assert_eq!(events(&records, pid, "getppid").len(), if seen { 3 } else { 0 }, "{filter:?}");
@@ -101,7 +101,7 @@ fn calls_by_name() {
     let all = of(&records, "syscall");
     assert!(all.iter().all(|event| event["syscall"] == "getppid" || event["syscall"] == "close"));
 
-    let tracer = trace(&["--min", "0", "--except-syscall", "getppid"]);
+    let tracer = trace(&["--min", "0", "--except-syscall", "getppid", "--comm", comm(calls)]);
     let (pid, _) = run(calls, &["count", "3"]);
     let records = tracer.finish();
     assert_eq!(events(&records, pid, "getppid").len(), 0);

@@ -144,3 +144,103 @@ pub fn summary(activity: &Activity, interval: Interval, with_histogram: bool) ->
         buckets: with_histogram.then(|| histogram.sparse()),
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::bpf::hist::Histogram;
+    use crate::bpf::ring::read;
+    use crate::emit::write_line;
+    use crate::record::Record;
+
+    const RECORDED: &str = include_str!("../../../tests/fixtures/syscall-events.hex");
+
+    fn recorded(what: &str) -> impl Iterator<Item = Vec<u8>> {
+        RECORDED.lines().filter_map(move |line| line.strip_prefix(what)).map(|line| {
+            let digits = line.trim().as_bytes().chunks(2);
+            digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+        })
+    }
+
+    fn line<R: Record>(ts: Timestamp, record: &R) -> Value {
+        let mut text = Vec::new();
+        write_line(&mut text, ts, b"\"h\"", record).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    #[test]
+    fn recorded_calls() {
+        let mut nowhere = Cgroups::new(Path::new("/nonexistent"));
+        let records: Vec<_> = recorded("event")
+            .map(|bytes| {
+                let found: Event = read(&bytes).unwrap();
+                let (ts, record) = event(&found, KernelClock::measure(), &mut nowhere);
+                line(ts, &record)
+            })
+            .collect();
+        let calls = records.iter().map(|record| {
+            ["syscall", "class", "duration_us", "ret", "error", "fd_type", "arch"].map(|field| &record[field])
+        });
+        let expected = [
+            json!(["nanosleep", "wait", 5092.257, 0, null, null, null]),
+            json!(["read", "wait", 6139.487, 1, null, "pipe", null]),
+            json!(["nanosleep", "wait", 7790.52, 0, null, null, "i386"]),
+            json!(["close", "file", 0.3, -9, "EBADF", null, null]),
+            json!(["nanosleep", "wait", 5040.611, -516, "ERESTART_RESTARTBLOCK", null, null]),
+        ];
+        assert_eq!(calls.map(|fields| json!(fields)).collect::<Vec<_>>(), expected);
+        let read = &records[1];
+        assert_eq!(read["args"], json!(["0x3", "0x7ffefb6e13f7", "0x1", "0x7f5e3692ab60", "0x0", "0x0"]));
+        let who = ["pid", "tid", "comm", "uid", "cpu", "cgroup_id"].map(|field| &read[field]);
+        assert_eq!(json!(who), json!([23355, 23355, "calls", 0, 1, 1]));
+        assert!(read.get("cgroup").is_none() && read.get("container_id").is_none(), "not known there");
+        let begin: Timestamp = read["begin_ts"].as_str().unwrap().parse().unwrap();
+        let end: Timestamp = read["ts"].as_str().unwrap().parse().unwrap();
+        assert_eq!(end.0 - begin.0, 6_139_487);
+    }
+
+    #[test]
+    fn recorded_calls_that_do_not_return() {
+        let mut nowhere = Cgroups::new(Path::new("/nonexistent"));
+        let records: Vec<_> = recorded("stuck")
+            .map(|bytes| {
+                let found: Stuck = read(&bytes).unwrap();
+                // A second and a half before the first.
+                let (ts, record) = stuck(&found, 5_659_128_923_375, KernelClock::measure(), &mut nowhere);
+                line(ts, &record)
+            })
+            .collect();
+        let [before, since] = &records[..] else { panic!("{records:?}") };
+        for record in [before, since] {
+            let same = ["syscall", "nr", "class", "state", "comm"].map(|field| &record[field]);
+            assert_eq!(json!(same), json!(["openat", 257, "file", "S", "calls"]));
+            assert_eq!(record["args"][0], "0xffffff9c", "AT_FDCWD");
+        }
+        assert_eq!((&before["at_least_us"], &before["pid"]), (&json!(1_500_000.0), &json!(24671)));
+        assert!(before.get("elapsed_us").is_none() && before.get("begin_ts").is_none());
+        assert_eq!((&since["elapsed_us"], &since["pid"]), (&json!(1_562_752.438), &json!(24705)));
+        assert!(since.get("at_least_us").is_none() && since["begin_ts"].is_string());
+    }
+
+    #[test]
+    fn a_summary_says_what_was_counted() {
+        let mut histogram = Histogram::new(SCALE);
+        [300, 300, 5_000_000].into_iter().for_each(|ns| histogram.record(ns));
+        let activity =
+            Activity { index: NUMBERS + 162, errors: 1, sum_ns: 5_000_600, max_ns: 5_000_000, histogram };
+        let [start, end] = [1, 2].map(Timestamp::from_secs);
+        let interval = Interval { start, end, seconds: 1.0 };
+        let record = line(end, &summary(&activity, interval, true));
+        let named = ["syscall", "class", "arch", "count", "errors", "sum_us", "max_us", "scale"];
+        let expected = json!(["nanosleep", "wait", "i386", 3, 1, 5000.6, 5000.0, 3]);
+        assert_eq!(json!(named.map(|field| &record[field])), expected);
+        // OTLP's index: ceil(log2(300) · 8) − 1, and of 5,000,000.
+        assert_eq!(record["buckets"], json!({"65": 2, "178": 1}));
+        let beyond = Activity { index: NUMBERS - 1, ..activity };
+        assert_eq!(summary(&beyond, interval, false).syscall, "other");
+    }
+}

@@ -1,6 +1,7 @@
 //! A run of `syscall-trace`: start, give up privileges, and report until told to stop.
 
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -14,6 +15,8 @@ use crate::record::Reason;
 use crate::say::say;
 
 const SOURCE: &str = "sys_exit";
+/// For events that are still to be written when the program is to end, well below `stop::GRACE`.
+const LAST_WORDS: Duration = Duration::from_millis(800);
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -85,14 +88,24 @@ impl session::Tracer for Session {
         self.losses(output, interval.end)
     }
 
-    /// What was in the ring buffer in the end belongs to the run as well.
+    /// What was in the ring buffer in the end belongs to the run as well. Who was asked to stop has not for ever:
+    /// what cannot be written in time is counted.
     fn end(&mut self, output: &mut Output, now: Timestamp) -> Result<()> {
         self.tracer.detach();
+        let until = Instant::now() + LAST_WORDS;
+        let mut late = 0;
         while let events = self.tracer.events()
             && !events.is_empty()
         {
-            tell(&events, output)?;
+            let mut groups = events.chunks(64);
+            while Instant::now() < until
+                && let Some(group) = groups.next()
+            {
+                tell(group, output)?;
+            }
+            late += groups.map(<[Event]>::len).sum::<usize>();
         }
+        output.emitter.lost(now, "syscall: not written before the end", late as u64)?;
         self.losses(output, now)
     }
 }
