@@ -9,6 +9,7 @@ mod support;
 mod faults;
 mod latency;
 mod options;
+mod otlp;
 mod stuck;
 mod summary;
 mod workload;
