@@ -61,6 +61,7 @@ fn pmstat_writes_what_its_schema_says() {
     for name in ["apple.txt", "intel.txt", "old.txt", "apple.plist"] {
         check("pmstat", &["--tasks", "--input", &format!("{fixtures}/{name}")]);
     }
+    check("pmstat", &["-n", "2", "-i", "100ms", "--per-process"]);
 }
 
 #[test]

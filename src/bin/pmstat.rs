@@ -16,7 +16,8 @@ use telepipe::emit::Emitter;
 use telepipe::generate::Generate;
 use telepipe::input::{Input, Lines};
 use telepipe::record::{
-    BATTERY, CPU_POWER, FAN, GPU, Kind, LOST, POWER, STATUS, TASK, TEMPERATURE, THERMAL_PRESSURE, VOLTAGE,
+    BATTERY, CPU_POWER, FAN, GPU, Kind, LOST, POWER, PROCESS_POWER, STATUS, TASK, TEMPERATURE,
+    THERMAL_PRESSURE, VOLTAGE,
 };
 use telepipe::say::say;
 use telepipe::stop::Stop;
@@ -26,6 +27,15 @@ const CAVEATS: &str = "Sum up the power records whose counted is true, and nothi
     summary at the end is left out where the samples were told one by one. It tells the end of a sample to the \
     second; later samples have the first one's time and the sum of the lengths since.\n\n\
     Text gives power in whole milliwatts, so energy is that exact at best; property lists are finer.\n\n\
+    Linux: energy is that of RAPL's counters, which only root may read since 5.10. psys contains the packages and more, \
+    and is not counted; neither are cores and graphics inside of a package, registers that are read a second time by \
+    MMIO, and dies that share a counter. The energy of memory (dram) is no part of its package's. A counter that \
+    wraps is taken to have wrapped once: sample more often than once in a few minutes. An interval in which the \
+    machine was suspended has suspended_s and no power. A graphics card that sleeps is not asked anything.\n\n\
+    Residencies of Linux by frequency include idle time and sum to 1. CPU idle times are counted when a CPU wakes, \
+    so a short interval may show the sleep of a longer one.\n\n\
+    --per-process splits by CPU time, although a second of one program can take several times the energy of \
+    another's: good for what changes, not for what it costs.\n\n\
     The records of a text sample appear when the next one begins, or at the end.";
 
 const OVERHEAD: &str = "Reading costs next to nothing; powermetrics itself takes up to a quarter of a core while it \
@@ -45,6 +55,10 @@ struct Pmstat {
     /// A record for each task that powermetrics tells of
     #[arg(long)]
     tasks: bool,
+
+    /// Split the packages' energy by process, in proportion to CPU time (Linux)
+    #[arg(long, conflicts_with = "input")]
+    per_process: bool,
 }
 
 impl Program for Pmstat {
@@ -58,11 +72,14 @@ impl Program for Pmstat {
         &THERMAL_PRESSURE,
         &BATTERY,
         &TASK,
+        &PROCESS_POWER,
         &STATUS,
         &LOST,
     ];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("What a Mac uses", "ssh mac sudo powermetrics -f plist | pmstat --input - -f 'select(.counted)'"),
+        ("Power of this machine, every second", "sudo pmstat -f 'select(.kind == \"power\" and .counted)'"),
+        ("Which process uses how much", "sudo pmstat --once -i 1s --per-process"),
         (
             "How busy each CPU of a recording was",
             "pmstat --input powermetrics.txt -f 'select(.component == \"cpu\")'",
@@ -145,9 +162,43 @@ impl Pmstat {
         out.finish(self.common.verbose)
     }
 
-    #[cfg(not(target_os = "macos"))]
+    #[cfg(target_os = "linux")]
+    fn live(&self, stop: &Stop) -> Result<()> {
+        use telepipe::cli::Usage;
+        use telepipe::collect::power::PowerCollectors;
+        use telepipe::collect::{Roots, Sample, boot_time};
+        use telepipe::ticker::Ticker;
+
+        let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
+        let mut out = self.common.emitter()?;
+        let mut sources = PowerCollectors::new(&roots, self.per_process);
+        let boot = boot_time(&roots);
+        let mut sampled = None;
+        let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
+        while let Some(tick) = ticker.next(stop) {
+            let now = std::time::Instant::now();
+            let interval = sampled.replace(now).map(|before| now - before);
+            let sample = Sample {
+                ts: Timestamp::now(),
+                boot,
+                interval,
+                write: tick.write,
+                inventory: tick.index == 0,
+                wanted: &|_| true,
+            };
+            sources.collect(&sample, &mut out)?;
+            out.flush()?;
+            if self.common.verbose && tick.index == 0 {
+                sources.methods().iter().for_each(|method| say(format_args!("reads {method}")));
+            }
+        }
+        out.finish(self.common.verbose)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     fn live(&self, _: &Stop) -> Result<()> {
-        Err(cli::Usage("only what powermetrics printed can be read here; name it by --input".into()).into())
+        let message = "this system cannot be measured; --input reads what powermetrics printed";
+        Err(cli::Usage(message.into()).into())
     }
 
     fn wanted(&self) -> Option<u64> {

@@ -48,6 +48,8 @@ mod netstat;
 mod paging;
 #[cfg(target_os = "linux")]
 mod pidstat;
+#[cfg(target_os = "linux")]
+pub mod power;
 pub mod powermetrics;
 #[cfg(target_os = "linux")]
 mod pressure;
