@@ -208,3 +208,24 @@ fn a_man_page_has_each_section_once() {
         }
     }
 }
+
+/// What the documents name is there: paths in backquotes, NAME being that of a program that has such a part.
+#[test]
+fn files_that_the_documents_name_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut count = 0;
+    for text in [README, include_str!("../CONTRIBUTING.md")] {
+        let folders = ["src/", "tests/", "bpf/", "man/", "scripts/", "./scripts/", ".ci/"];
+        for quoted in text.split('`').skip(1).step_by(2) {
+            let path = quoted.split(' ').next().unwrap();
+            if !folders.iter().any(|folder| path.starts_with(folder)) {
+                continue;
+            }
+            let stands_for =
+                ["iolat", "io", "disk", "sqlite"].map(|name| root.join(path.replace("NAME", name)));
+            assert!(stands_for.iter().any(|path| path.exists()), "there is no {path}");
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count}");
+}
