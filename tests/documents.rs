@@ -169,6 +169,25 @@ fn the_pipelines_of_the_readme_run() {
 }
 
 #[test]
+fn the_programs_can_be_installed() {
+    let line = README.lines().find(|line| line.trim().starts_with("sudo install ")).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path());
+    let installed = dir.path().join("installed");
+    std::fs::create_dir(&installed).unwrap();
+    let built = assert_cmd::cargo::cargo_bin("scrape");
+    let line = line
+        .replace("target/release", built.parent().unwrap().to_str().unwrap())
+        .replace("/usr/local/bin", installed.to_str().unwrap());
+    let output = type_in(&line, dir.path(), "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for program in PROGRAMS {
+        let version = Command::new(installed.join(program)).arg("--version").output().unwrap();
+        assert!(version.stdout.starts_with(program.as_bytes()), "{program}: {version:?}");
+    }
+}
+
+#[test]
 fn the_examples_of_the_man_pages_run() {
     for program in PROGRAMS {
         let examples = examples(program);
