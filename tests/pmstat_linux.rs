@@ -187,6 +187,14 @@ fn sensors_batteries_and_cards_are_read_and_none_is_woken() {
         ("class/hwmon/hwmon1/in0_input", "1012"),
         ("class/hwmon/hwmon2/name", "amdgpu"),
         ("class/hwmon/hwmon2/power1_average", "35000000"),
+        ("class/hwmon/hwmon2/power1_cap", "200000000"),
+        ("class/hwmon/hwmon4/name", "amdgpu"),
+        ("class/hwmon/hwmon4/power1_input", "15000000"),
+        ("class/hwmon/hwmon5/name", "xe"),
+        ("class/hwmon/hwmon5/energy1_input", "7000000"),
+        ("class/hwmon/hwmon5/energy1_label", "card"),
+        ("class/hwmon/hwmon5/energy2_input", "5000000"),
+        ("class/hwmon/hwmon5/energy2_label", "pkg"),
         ("class/hwmon/hwmon3/name", "amdgpu"),
         ("class/hwmon/hwmon3/temp1_input", "40000"),
         ("class/hwmon/hwmon3/device/power/runtime_status", "suspended"),
@@ -207,7 +215,10 @@ fn sensors_batteries_and_cards_are_read_and_none_is_woken() {
     ] {
         put(root, path, text);
     }
-    let lines = over(root, &["--once"]);
+    // Twice, and told once.
+    let lines = over(root, &["--once", "-i", "100ms"]);
+    assert_eq!(lines.iter().filter(|it| it["sensor_id"] == "hwmon0/temp1").count(), 1);
+    assert_eq!(lines.iter().filter(|it| it["sensor_id"] == "thermal_zone0").count(), 1);
     let find = |field: &str, name: &str| {
         lines.iter().find(|it| it[field] == name).unwrap_or_else(|| panic!("no {name} in {lines:?}"))
     };
@@ -216,6 +227,10 @@ fn sensors_batteries_and_cards_are_read_and_none_is_woken() {
     assert_eq!(number(find("sensor_id", "hwmon1/fan2"), "speed_rpm"), 1200.0);
     assert_eq!(number(find("sensor_id", "hwmon1/in0"), "voltage_volts"), 1.012);
     assert_eq!(number(find("zone", "hwmon2/power1"), "power_watts"), 35.0);
+    // Graphics inside of a package, and the chip of a card, are parts of what is counted.
+    let counted = ["hwmon2/power1", "hwmon4/power1", "hwmon5/energy1", "hwmon5/energy2"];
+    let counted = counted.map(|zone| find("zone", zone)["counted"] == true);
+    assert_eq!(counted, [true, false, true, false]);
     assert_eq!(number(find("sensor_id", "thermal_zone0"), "temperature_celsius"), 51.0);
     let battery = find("device", "BAT0");
     assert_eq!((number(battery, "power_watts"), number(battery, "temperature_celsius")), (6.0, 30.5));

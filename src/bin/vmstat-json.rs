@@ -30,10 +30,9 @@ const CAVEATS: &str = "The 22 counts have the meaning that macOS gives them. Lin
     Recorded output of vm_stat does not say when it was made: ts is when it was read, start_ts is absent, and rates \
     appear only if --interval says how far apart its samples are. Rows of the interval form that hold what was added \
     are summed up, so that totals are totals in every record; a row that is missing in the middle cannot be noticed.\n\n\
-    On Linux before 5.0 and in containers, /proc/vmstat is that of the whole machine.";
+    In a container, /proc/vmstat is that of the whole machine.";
 
-const OVERHEAD: &str = "One sample reads two files of /proc, which costs the kernel most of the time. Measured by \
-    scripts/bench.";
+const OVERHEAD: &str = "One sample reads /proc/vmstat, /proc/meminfo and /proc/swaps; most of its time is the kernel's, which prints them.";
 
 /// Virtual memory of this machine, or what vm_stat of macOS printed, as JSON lines
 #[derive(Parser)]

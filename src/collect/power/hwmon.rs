@@ -32,9 +32,18 @@ impl HwmonCollector {
 
     fn chip(&mut self, id: &str, path: &Path, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let source = sys::word(&path.join("name")).unwrap_or_else(|| id.to_owned());
+        let card = match source.as_str() {
+            // A card has a limit of its own; graphics inside of a package has that of the package.
+            "amdgpu" | "nouveau" | "radeon" => path.join("power1_cap").exists(),
+            // Cards only; graphics inside of a package has no sensors.
+            "i915" | "xe" => true,
+            _ => false,
+        };
         for (file, input) in sys::entries(path, "") {
             let Some((sensor, kind)) = file.rsplit_once('_') else { continue };
-            if !matches!(kind, "input" | "average") {
+            // Only what is counted needs a look before the one that is told.
+            let wanted = sample.write || sensor.starts_with("energy");
+            if !matches!(kind, "input" | "average") || !wanted {
                 continue;
             }
             let Some(value) = sys::number(&input) else { continue };
@@ -64,11 +73,14 @@ impl HwmonCollector {
                 "power" if kind == "average" || !path.join(format!("{sensor}_average")).exists() => {
                     let power = Power {
                         power_watts: Some(micro(value / 1e6)),
-                        ..self.power(&source, label, sensor_id)
+                        ..self.power(&source, label, sensor_id, card)
                     };
                     out.emit(sample.ts, &power)?;
                 }
-                "energy" => self.energy(value, sensor_id, &source, label, sample, out)?,
+                "energy" => {
+                    let power = self.power(&source, label, sensor_id, card);
+                    self.energy(value, power, sample, out)?;
+                }
                 _ => {}
             }
         }
@@ -76,7 +88,9 @@ impl HwmonCollector {
     }
 
     /// Graphics cards are no part of a package; what other chips measure may be anything, and is not summed.
-    fn power(&self, source: &str, label: Option<String>, zone: String) -> Power {
+    fn power(&self, source: &str, label: Option<String>, zone: String, card: bool) -> Power {
+        // The chip of a card, whose own reading contains it.
+        let part = label.as_deref() == Some("pkg");
         let gpu = matches!(source, "amdgpu" | "nouveau" | "i915" | "xe" | "radeon");
         let energy_of_cpu =
             source == "amd_energy" && label.as_deref().is_some_and(|it| it.starts_with("Esocket"));
@@ -84,22 +98,14 @@ impl HwmonCollector {
             domain: if gpu { "gpu".into() } else { label.unwrap_or_else(|| source.to_owned()) },
             zone: Some(zone),
             source: "hwmon".into(),
-            counted: gpu || (energy_of_cpu && !self.rapl),
+            counted: (card && !part) || (energy_of_cpu && !self.rapl),
             ..Power::default()
         }
     }
 
     /// In µJ, 64 bits wide.
-    fn energy(
-        &mut self,
-        value: f64,
-        sensor_id: String,
-        source: &str,
-        label: Option<String>,
-        sample: &Sample<'_>,
-        out: &mut Emitter,
-    ) -> Result<()> {
-        let mut power = self.power(source, label, sensor_id.clone());
+    fn energy(&mut self, value: f64, mut power: Power, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        let sensor_id = power.zone.clone().unwrap_or_default();
         let (counter, start) =
             self.energies.entry(sensor_id).or_insert_with(|| (Counter::new(None), sample.ts));
         let added = counter.read(value as u64);
@@ -125,9 +131,6 @@ impl Collector for HwmonCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        if !sample.write {
-            return Ok(());
-        }
         let (chips, zones) =
             (sys::entries(&self.hwmon, "hwmon"), sys::entries(&self.thermal, "thermal_zone"));
         if chips.is_empty() && zones.is_empty() {
@@ -140,7 +143,7 @@ impl Collector for HwmonCollector {
                 self.chip(&id, &path, sample, out)?;
             }
         }
-        for (id, path) in zones {
+        for (id, path) in zones.into_iter().filter(|_| sample.write) {
             let Some(value) = sys::number(&path.join("temp")) else { continue };
             let label = sys::word(&path.join("type"));
             out.emit(
