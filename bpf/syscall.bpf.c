@@ -396,15 +396,17 @@ static __always_inline bool begun_before(struct stuck *stuck, struct task_struct
 	return task_asked_for(task, false) && stuck->now_ns - watched_since >= stuck_ns;
 }
 
-static __always_inline bool begun_since(struct stuck *stuck, struct call *call)
+static __always_inline bool begun_since(struct stuck *stuck, struct call *call, struct pt_regs *regs)
 {
 	stuck->begin_ns = call->begin_ns;
 	stuck->nr = call->nr;
 	stuck->compat = call->compat;
 	barrier();
-	/* Another call, if it returned just now. */
-	return stuck->begin_ns && stuck->begin_ns == *(volatile __u64 *)&call->begin_ns &&
-	       stuck->begin_ns < stuck->now_ns && stuck->now_ns - stuck->begin_ns >= stuck_ns;
+	/* Another call, if it returned just now; and none, if its exit escaped us. */
+	if (!stuck->begin_ns || stuck->begin_ns != *(volatile __u64 *)&call->begin_ns ||
+	    call_number(regs) != stuck->nr)
+		return false;
+	return stuck->begin_ns < stuck->now_ns && stuck->now_ns - stuck->begin_ns >= stuck_ns;
 }
 
 static __always_inline int look(struct bpf_iter__task *ctx, struct task_struct *task, struct call *call)
@@ -417,7 +419,7 @@ static __always_inline int look(struct bpf_iter__task *ctx, struct task_struct *
 	if (READ(false, holder, exit_state))
 		return 0;
 	stuck.state = state_of(task);
-	if (!(call ? begun_since(&stuck, call) : begun_before(&stuck, task, regs)))
+	if (!(call ? begun_since(&stuck, call, regs) : begun_before(&stuck, task, regs)))
 		return 0;
 	kind = choice[index_of(stuck.nr, stuck.compat)];
 	if (!(kind & CHOSEN) || (!waits && kind & WAITS))

@@ -130,8 +130,13 @@ impl Program for SyscallTrace {
 }
 
 const OVERHEAD: &str = "\
-Two hooks run at every system call of the machine, whether it is asked for or not. `scripts/bench tracers` measures \
-what they cost beside syscount and bpftrace.
+Two hooks run at every system call of the machine, whether it is asked for or not. Both together cost 245 ns per call \
+(254 ns with --summary; 92 of these are what two empty programs show), where syscount -L costs 402 ns and a bpftrace \
+script with the same threshold 514 ns. A loop that does nothing but getppid takes 457 ns a call instead of 174 while \
+that is measured; beside syscount 687 ns. `scripts/bench tracers` repeats this; measured on two CPUs of a virtual \
+machine (Linux 6.18) that others were using too.
+
+With --min 0, 800,000 calls a second on one CPU became as many lines on the other, none lost.
 
 The maps take at most 16 MiB of kernel memory, and beside them each thread that makes a call keeps 64 bytes; -v says \
 how much.";
@@ -149,6 +154,9 @@ Calls that began before the program did are not told when they return, because n
 
 Arguments are what was passed, as numbers: what they point to is not read. They are taken when the call returns, \
 but for execve and execveat; a debugger that changes them in between changes what is told.
+
+From Linux 7 on a task can be preempted while a hook runs for it; the calls that other tasks enter or leave on that \
+CPU meanwhile are not seen, and are told as lost.
 
 Process and thread numbers are those of the outermost namespace, also inside a container.
 

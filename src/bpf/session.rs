@@ -39,7 +39,7 @@ pub trait Tracer {
     /// If stdout fails.
     fn report(&mut self, output: &mut Output, interval: Interval) -> Result<()>;
 
-    /// After the last interval: looks no longer, and writes what is still waiting.
+    /// After the last interval: writes what is still waiting.
     ///
     /// # Errors
     /// If stdout fails.
@@ -83,6 +83,8 @@ impl Output {
 /// If stdout fails.
 pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut began_ns: u64) -> Result<()> {
     let stop = common.stop()?;
+    // Whoever reads that we look may end us from then on.
+    output.emitter.flush()?;
     // Only now: who reads that we are active may send a signal at once.
     output.emitter.flush()?;
     let mut ticker = Ticker::trailing(common.schedule(Duration::from_secs(1)));

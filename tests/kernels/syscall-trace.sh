@@ -114,9 +114,9 @@ measure() { # PREFIX OPTIONS…
     expect "${prefix}stuck-before" '300000 <= least && known == 0' least="$(field stuck $pid "$call" 5)" known="$(field stuck $pid "$call" 4)"
     expect "${prefix}stuck" '300000 <= known && least == 0' known="$(field stuck $later "$call" 4)" least="$(field stuck $later "$call" 5)"
     expect "${prefix}never-finished" 'done == 0' "done=$(awk -v p="$pid" -v q="$later" \
-        '$1 == "call" && ($2 == p || $2 == q) && $3 ~ /^open/ && $5 >= 0 { n++ } END { print n + 0 }' /tmp/records)"
-    expect "${prefix}lost" 'lost == 0' lost="$(grep -c '"kind":"lost"' /tmp/out)" # of each run, the last
-    grep '"kind":"lost"' /tmp/out >&2
+        '$1 == "call" && ($2 == p || $2 == q) && $3 ~ /^open/ && $4 >= 200000 && $5 >= 0 { n++ } END { print n + 0 }' /tmp/records)"
+    # A kernel that lets a task be preempted in our hooks (7.x) leaves out those of others meanwhile, and says so.
+    expect "${prefix}lost" 'lost == 0' lost="$(grep '"kind":"lost"' /tmp/out | grep -vc 'inside another')"
 }
 
 if trace -i 100s; then

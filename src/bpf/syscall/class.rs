@@ -1,5 +1,8 @@
 //! What a system call is about, and whether it waits by design.
 
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
 use super::names::NUMBERS;
 
 /// The value of the field `class`.
@@ -42,10 +45,8 @@ impl Class {
     pub fn of(name: &str) -> Self {
         let base = name.strip_suffix("_time64").unwrap_or(name);
         let base = base.strip_suffix("64").or_else(|| base.strip_suffix("32")).unwrap_or(base);
-        let listed = CLASSES
-            .iter()
-            .find(|(_, names)| names.split_ascii_whitespace().any(|known| known == name || known == base));
-        listed.map_or(Self::Other, |(class, _)| *class)
+        let found = LISTED.get(name).or_else(|| LISTED.get(base));
+        found.copied().unwrap_or(Self::Other)
     }
 }
 
@@ -70,6 +71,15 @@ pub fn bits(name: &str) -> u8 {
         _ => 0,
     }
 }
+
+/// The lists below, by name.
+static LISTED: LazyLock<HashMap<&str, Class>> = LazyLock::new(|| {
+    let names = |(class, names): &(Class, &'static str)| {
+        let class = *class;
+        names.split_ascii_whitespace().map(move |name| (name, class))
+    };
+    CLASSES.iter().flat_map(names).collect()
+});
 
 /// For both tables.
 pub type Choice = [u8; 2 * NUMBERS];

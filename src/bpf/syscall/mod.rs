@@ -125,11 +125,6 @@ impl Tracer {
         self.iterator.as_ref().is_none_or(|link| Iter::new(link).is_ok())
     }
 
-    /// Looks no longer.
-    pub fn detach(&mut self) {
-        self.links.clear();
-    }
-
     /// Readable when the ring buffer is half full; `None` without events.
     pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
         self.ring.as_ref().map(Ring::fd)

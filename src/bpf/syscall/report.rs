@@ -24,6 +24,11 @@ static KNOWN: LazyLock<Vec<Option<(&str, &str)>>> = LazyLock::new(|| {
     known
 });
 
+/// Fills the table, which the first event would otherwise wait for.
+pub fn prepare() {
+    LazyLock::force(&KNOWN);
+}
+
 /// The name and the class of a call. A read or write of what makes it wait is a wait.
 fn name_and_class(abi: Abi, nr: i32, fd_type: Option<&str>) -> (Cow<'static, str>, &'static str) {
     let index = usize::try_from(abi.number(nr)).ok().filter(|nr| *nr < NUMBERS);

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::report;
 use super::{Activity, Event, Losses, Settings, Tracer};
+use crate::bpf::clock::kernel_now;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::cli::{self, Common};
@@ -38,6 +39,7 @@ pub fn run(options: Options) -> Result<()> {
     let mut out = common.emitter()?;
     privilege::check(cli::name())?;
     load::listen();
+    report::prepare();
     let tracer = Tracer::start(&settings)?;
     let kept = privilege::drop_all(|| tracer.works())?;
     if common.verbose {
@@ -47,7 +49,6 @@ pub fn run(options: Options) -> Result<()> {
         say(format_args!("calls that wait by design are left out (futex, poll, reads of a pipe …): --waits"));
     }
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
-    out.flush()?;
     let began_ns = tracer.began_ns();
     let session = Session { tracer, histogram, active: Vec::new() };
     session::run(session, &common, Output::new(out), began_ns)
@@ -91,12 +92,12 @@ impl session::Tracer for Session {
     /// What was in the ring buffer in the end belongs to the run as well. Who was asked to stop has not for ever:
     /// what cannot be written in time is counted.
     fn end(&mut self, output: &mut Output, now: Timestamp) -> Result<()> {
-        self.tracer.detach();
-        let until = Instant::now() + LAST_WORDS;
+        let (end_ns, until) = (kernel_now(), Instant::now() + LAST_WORDS);
         let mut late = 0;
-        while let events = self.tracer.events()
-            && !events.is_empty()
-        {
+        loop {
+            let events = self.tracer.events();
+            // Detaching would take longer than all the rest: what returns from now on is left alone.
+            let before_end = events.iter().all(|event| event.end_ns <= end_ns);
             let mut groups = events.chunks(64);
             while Instant::now() < until
                 && let Some(group) = groups.next()
@@ -104,6 +105,9 @@ impl session::Tracer for Session {
                 tell(group, output)?;
             }
             late += groups.map(<[Event]>::len).sum::<usize>();
+            if events.is_empty() || !before_end {
+                break;
+            }
         }
         output.emitter.lost(now, "syscall: not written before the end", late as u64)?;
         self.losses(output, now)
