@@ -117,6 +117,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	__u64 self_exec_id; /* counts the programs that it became */
+	__s32 pagefault_disabled;
 };
 
 struct task_struct___old { /* until 5.13 */
@@ -129,6 +130,11 @@ struct task_struct___on_cpu { /* a byte in newer kernels, see below */
 
 struct task_struct___on_cpu_byte {
 	__u8 on_cpu;
+};
+
+/* arch/x86/include/asm/ptrace.h */
+struct pt_regs___ip {
+	unsigned long ip;
 };
 
 /* include/linux/blk-mq.h */

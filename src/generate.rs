@@ -225,7 +225,7 @@ const SHARED: &[(&str, &str)] = &[
     ),
     (
         "SEE ALSO",
-        "scrape(1), vmstat-json(1), pmstat(1), iolat(1), schedlat(1), syscall-trace(1), tele-ship(1), jq(1)",
+        "scrape(1), vmstat-json(1), pmstat(1), iolat(1), schedlat(1), pagefault-trace(1), syscall-trace(1), tele-ship(1), jq(1)",
     ),
 ];
 

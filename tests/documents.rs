@@ -14,8 +14,8 @@ use std::time::Duration;
 use support::{Answer, Capture};
 
 const README: &str = include_str!("../README.md");
-const PROGRAMS: [&str; 7] =
-    ["scrape", "vmstat-json", "pmstat", "iolat", "schedlat", "syscall-trace", "tele-ship"];
+const PROGRAMS: [&str; 8] =
+    ["scrape", "vmstat-json", "pmstat", "iolat", "schedlat", "pagefault-trace", "syscall-trace", "tele-ship"];
 
 /// A folder with our programs, and a `sudo` and an `ssh` that run the command here, and a Mac's
 /// `vm_stat` and `powermetrics`.
@@ -123,7 +123,8 @@ impl Drop for BusyDisk {
 }
 
 fn check(script: &str, dir: &Path) {
-    let tracer = ["iolat", "schedlat", "syscall-trace"].iter().any(|name| script.contains(name));
+    let tracer =
+        ["iolat", "schedlat", "pagefault-trace", "syscall-trace"].iter().any(|name| script.contains(name));
     if tracer && !support::require_root() {
         return;
     }

@@ -20,6 +20,8 @@ pub mod load;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod map;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod pagefault;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod privilege;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod ring;

@@ -42,6 +42,14 @@ pub fn advice(program: &str, missing: &str) -> String {
 /// # Errors
 /// If the kernel refuses.
 pub fn drop_all(works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
+    drop_but(CapabilitySet::empty(), works)
+}
+
+/// The same, and keeps what of `keep` is held.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn drop_but(keep: CapabilitySet, works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
     set_no_new_privs(true).context("cannot set no_new_privs")?;
     let held = capabilities(None).context("cannot read this process's capabilities")?;
     // Out of the effective set first, from where they can be taken back.
@@ -53,6 +61,7 @@ pub fn drop_all(works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
     };
     // Full administration is kept only where the finer capability is not held.
     let kept = if kept.contains(CapabilitySet::BPF) { kept - CapabilitySet::SYS_ADMIN } else { kept };
+    let kept = kept | (held.permitted & keep);
     set(kept, kept)?;
     Ok(kept)
 }

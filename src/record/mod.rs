@@ -22,6 +22,7 @@ mod load;
 mod memory;
 mod meta;
 mod netdev;
+mod pagefault;
 mod paging;
 mod power;
 mod pressure;
@@ -56,6 +57,9 @@ pub use load::{LOAD, Load};
 pub use memory::{MEMORY, Memory};
 pub use meta::{LOST, Lost, Reason, STATUS, Status};
 pub use netdev::{NETDEV, Netdev};
+pub use pagefault::{
+    PAGEFAULT, PAGEFAULT_PROCESS, PAGEFAULT_SUMMARY, Pagefault, PagefaultProcess, PagefaultSummary,
+};
 pub use paging::{PAGING, Paging};
 pub use power::{POWER, Power};
 pub use pressure::{PRESSURE, Pressure};
@@ -110,6 +114,9 @@ pub static KINDS: &[&Kind] = &[
     &SYSCALL,
     &SYSCALL_STUCK,
     &SYSCALL_SUMMARY,
+    &PAGEFAULT,
+    &PAGEFAULT_SUMMARY,
+    &PAGEFAULT_PROCESS,
     &RUNQ,
     &RUNQ_EVENT,
     &SCHED,

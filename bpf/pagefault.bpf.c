@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Page faults: how long each took, and what it was.
+ *
+ * A fault begins at the tracepoint of the exception, which tells address and cause, and ends
+ * where the kernel raises the software event of a minor or a major fault: once per fault, when
+ * it is done. A fault that fails raises none: the next one of the thread takes its place. Where
+ * the exceptions have no tracepoints, both ends are those of handle_mm_fault.
+ */
+#include "kernel.h"
+#include "hist.h"
+#include "task.h"
+#include "self.h"
+
+#define PROBES 16
+#define KINDS 8 /* minor or major, read or write, kernel or user */
+
+/* Set before loading; what is off is removed by the verifier. */
+const volatile __u32 cpus;         /* possible CPUs */
+const volatile bool use_storage;   /* what has begun is kept with the task, not in a hash map */
+const volatile bool summary;       /* count all */
+const volatile bool processes;     /* count by process */
+const volatile __u32 process_bits; /* 1 << process_bits processes per CPU */
+const volatile bool events;        /* an event for each major fault, and each as long as min_ns */
+const volatile __u64 min_ns;
+const volatile bool at_once;       /* wake the reader for each event: what it looks up is soon gone */
+
+/* Shared with user space while running. */
+volatile __u32 bank;  /* which half of the arrays is counted in */
+__u64 lost_begins;    /* faults for which there was no room to note when they began */
+__u64 lost_processes; /* faults of processes that found no slot */
+__u64 lost_events;    /* events that found the ring buffer full */
+
+/* A fault that has begun. */
+struct begun {
+	__u64 ns; /* 0: none */
+	__u64 address;
+	__u64 ip;
+	__u32 flags; /* WRITE … */
+	__u32 pad;
+};
+
+#define WRITE 1
+#define USER 2
+#define INSTRUCTION 4
+#define MAJOR 8
+
+/* One kind of fault on one CPU. As src/bpf/pagefault reads it, like all below. */
+struct slot {
+	__u64 sum_ns;
+	__u64 max_ns;
+	__u32 max_pid; /* of the longest */
+	__u32 pad;
+	char max_comm[COMM_LEN];
+	__u32 buckets[HIST_BUCKETS(5)];
+};
+
+/* The faults of one process on one CPU. */
+struct process {
+	__u32 pid; /* 0: free */
+	__u32 uid;
+	__u64 cgroup_id;
+	__u64 minor;
+	__u64 major;
+	__u64 minor_ns;
+	__u64 major_ns;
+	__u64 max_ns;
+	char comm[COMM_LEN]; /* of the thread with the latest fault that was its longest */
+};
+
+struct event {
+	__u64 end_ns;
+	__u64 duration_ns;
+	__u64 address;
+	__u64 ip;
+	__u32 flags;
+	__u32 cpu;
+	struct task_id task;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* halves x CPUs x KINDS */
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* halves x CPUs x processes */
+	__type(key, __u32);
+	__type(value, struct process);
+} table SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct begun);
+} begun_by_task SEC(".maps");
+
+/* The same by thread, for kernels without such storage. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct begun);
+} begun_by_tid SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4096);
+} ring SEC(".maps");
+
+/* With storage the current task has a type, and its fields cost a load; see READ. */
+static __always_inline struct task_struct *current_task(void)
+{
+	if (use_storage)
+		return (struct task_struct *)bpf_get_current_task_btf();
+	return (struct task_struct *)bpf_get_current_task();
+}
+
+static __always_inline void begin(__u64 address, __u64 ip, __u32 flags)
+{
+	struct task_struct *task = current_task();
+	struct begun *begun, now = {};
+
+	/*
+	 * Whoever reads user memory where it may not wait (a profiler's interrupt, another BPF
+	 * program) is in an exception too, which fails at once. It may lie inside a fault. The
+	 * helper that reads it adds one of its own for as long as it reads.
+	 */
+	if (READ(use_storage, task, pagefault_disabled) > (use_storage ? 0 : 1))
+		return;
+	if (!task_asked_for(task, use_storage))
+		return;
+	if (use_storage) {
+		begun = bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0,
+					     BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!begun) {
+			COUNT(&lost_begins, 1);
+			return;
+		}
+		begun->address = address;
+		begun->ip = ip;
+		begun->flags = flags;
+		begun->ns = bpf_ktime_get_ns();
+	} else {
+		__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+		now.address = address;
+		now.ip = ip;
+		now.flags = flags;
+		now.ns = bpf_ktime_get_ns();
+		if (bpf_map_update_elem(&begun_by_tid, &tid, &now, BPF_ANY))
+			COUNT(&lost_begins, 1);
+	}
+}
+
+static __always_inline __u32 here(void)
+{
+	return (bank & 1) * cpus + bpf_get_smp_processor_id();
+}
+
+static __always_inline void count(__u64 ns, __u32 flags)
+{
+	__u32 kind = (flags & MAJOR ? 4 : 0) | (flags & WRITE ? 2 : 0) | (flags & USER ? 1 : 0);
+	__u32 at = here() * KINDS + kind;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &at);
+
+	if (!slot)
+		return;
+	COUNT(&slot->sum_ns, ns);
+	COUNT(&slot->buckets[hist_index(ns)], 1);
+	if (ns > slot->max_ns) {
+		slot->max_ns = ns;
+		slot->max_pid = bpf_get_current_pid_tgid() >> 32;
+		bpf_get_current_comm(slot->max_comm, COMM_LEN);
+	}
+}
+
+static __always_inline void count_process(__u64 ns, bool major)
+{
+	__u32 pid = bpf_get_current_pid_tgid() >> 32, mask = (1U << process_bits) - 1;
+	__u32 first = here() << process_bits, home = (pid * 0x9e3779b1U) >> 16;
+
+	for (__u32 n = 0; n < PROBES; n++) {
+		__u32 at = first + ((home + n) & mask);
+		struct process *process = bpf_map_lookup_elem(&table, &at);
+
+		if (!process)
+			return;
+		if (process->pid && process->pid != pid)
+			continue;
+		if (!process->pid) {
+			process->uid = (__u32)bpf_get_current_uid_gid();
+			process->cgroup_id = bpf_get_current_cgroup_id();
+			process->pid = pid;
+		}
+		COUNT(major ? &process->major : &process->minor, 1);
+		COUNT(major ? &process->major_ns : &process->minor_ns, ns);
+		if (ns > process->max_ns) {
+			process->max_ns = ns;
+			bpf_get_current_comm(process->comm, COMM_LEN);
+		}
+		return;
+	}
+	COUNT(&lost_processes, 1);
+}
+
+static __always_inline void submit_event(__u64 now, struct begun *begun, __u32 flags)
+{
+	struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
+	__u64 filled;
+
+	if (!event) {
+		COUNT(&lost_events, 1);
+		return;
+	}
+	event->end_ns = now;
+	event->duration_ns = now - begun->ns;
+	event->address = begun->address;
+	event->ip = begun->ip;
+	event->flags = flags;
+	event->cpu = bpf_get_smp_processor_id();
+	task_describe(&event->task, current_task(), use_storage);
+	/* The reader looks by a timer; it is woken only when half is full. */
+	filled = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
+	bpf_ringbuf_submit(event, at_once || filled > bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 2 ?
+					  BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline int end(bool major)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid(), flags;
+	struct begun *begun;
+	__u64 now, ns;
+
+	if (use_storage)
+		begun = bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0, 0);
+	else
+		begun = bpf_map_lookup_elem(&begun_by_tid, &tid);
+	if (!begun || !begun->ns)
+		return 0;
+	now = bpf_ktime_get_ns();
+	ns = now - begun->ns;
+	flags = begun->flags | (major ? MAJOR : 0);
+	if (summary)
+		count(ns, flags);
+	if (processes)
+		count_process(ns, major);
+	if (events && (major || ns >= min_ns))
+		submit_event(now, begun, flags);
+	if (use_storage)
+		begun->ns = 0;
+	else
+		bpf_map_delete_elem(&begun_by_tid, &tid);
+	return 0;
+}
+
+/* The bits of x86's error code: 2 is a write, 16 an instruction that was to be fetched. */
+static __always_inline int exception(__u64 *ctx, __u32 user, bool direct)
+{
+	struct pt_regs___ip *regs = (void *)ctx[1];
+	__u32 code = (__u32)ctx[2];
+
+	begin(ctx[0], READ(direct, regs, ip), user | (code & 2 ? WRITE : 0) | (code & 16 ? INSTRUCTION : 0));
+	return 0;
+}
+
+SEC("tp_btf/page_fault_user")
+int user_btf(__u64 *ctx)
+{
+	return exception(ctx, USER, true);
+}
+
+SEC("tp_btf/page_fault_kernel")
+int kernel_btf(__u64 *ctx)
+{
+	return exception(ctx, 0, true);
+}
+
+SEC("raw_tp/page_fault_user")
+int user_raw(__u64 *ctx)
+{
+	return exception(ctx, USER, false);
+}
+
+SEC("raw_tp/page_fault_kernel")
+int kernel_raw(__u64 *ctx)
+{
+	return exception(ctx, 0, false);
+}
+
+SEC("perf_event")
+int end_minor(void *ctx)
+{
+	(void)ctx;
+	return end(false);
+}
+
+SEC("perf_event")
+int end_major(void *ctx)
+{
+	(void)ctx;
+	return end(true);
+}
+
+/* include/linux/mm_types.h; the same since 5.10, where these were no enumeration yet. */
+#define FAULT_FLAG_WRITE 0x01
+#define FAULT_FLAG_TRIED 0x20
+#define FAULT_FLAG_USER 0x40
+#define FAULT_FLAG_INSTRUCTION 0x100
+#define VM_FAULT_MAJOR 0x004
+#define VM_FAULT_RETRY 0x400
+
+/* handle_mm_fault(vma, address, flags, regs): without registers nobody has faulted (get_user_pages). */
+SEC("fentry/handle_mm_fault")
+int enter(__u64 *ctx)
+{
+	__u32 flags = (__u32)ctx[2], own = 0;
+
+	if (!ctx[3])
+		return 0;
+	own |= flags & FAULT_FLAG_WRITE ? WRITE : 0;
+	own |= flags & FAULT_FLAG_USER ? USER : 0;
+	own |= flags & FAULT_FLAG_INSTRUCTION ? INSTRUCTION : 0;
+	/* The second try of a fault goes on with the time of the first. */
+	if (flags & FAULT_FLAG_TRIED)
+		return 0;
+	begin(ctx[1], 0, own);
+	return 0;
+}
+
+SEC("fexit/handle_mm_fault")
+int leave(__u64 *ctx)
+{
+	__u32 result = (__u32)ctx[4], tried = (__u32)ctx[2] & FAULT_FLAG_TRIED;
+
+	if (!ctx[3] || result & VM_FAULT_RETRY)
+		return 0;
+	/* As the kernel counts: what had to be tried again has waited for a device. */
+	return end(tried || result & VM_FAULT_MAJOR);
+}
+
+char LICENSE[] SEC("license") = "GPL";

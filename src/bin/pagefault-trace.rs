@@ -1,0 +1,164 @@
+//! `pagefault-trace`: page faults that wait for a device or take long, and all of them counted.
+//!
+//! Follows exceptions and the kernel's own events of page faults by eBPF, on Linux.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Parser;
+
+use telepipe::cli::{self, Common, Program};
+use telepipe::generate::Generate;
+use telepipe::record::{Kind, LOST, PAGEFAULT, PAGEFAULT_PROCESS, PAGEFAULT_SUMMARY, STATUS};
+
+/// Page faults with their latency, as JSON lines
+///
+/// One record for each major fault and for each that took as long as --min, and every interval the count and the
+/// latency of all of them: minor and major, read and write, user and kernel.
+#[derive(Parser)]
+#[command(name = "pagefault-trace")]
+struct PagefaultTrace {
+    #[command(flatten)]
+    common: Common,
+
+    /// The shortest time that makes a record of a minor fault; 0 for all
+    #[arg(long, value_name = "TIME", default_value = "100us", value_parser = cli::duration_or_none)]
+    min: Duration,
+
+    /// Name the file that is mapped at the address (keeps CAP_SYS_PTRACE)
+    #[arg(long)]
+    resolve: bool,
+
+    /// Write a record for each major fault, and each slow one [the default]
+    #[arg(long, overrides_with = "no_events")]
+    events: bool,
+
+    /// Write no record for single faults
+    #[arg(long)]
+    no_events: bool,
+
+    /// Write summaries for each interval [the default]
+    #[arg(long, overrides_with = "no_summary")]
+    summary: bool,
+
+    /// Write no summaries
+    #[arg(long)]
+    no_summary: bool,
+
+    /// Leave the distributions out of the summaries
+    #[arg(long)]
+    no_histogram: bool,
+
+    /// Every interval, the processes that spent most time on faults
+    #[arg(long)]
+    per_process: bool,
+
+    /// So many of them
+    #[arg(long, value_name = "N", default_value_t = 10, requires = "per_process")]
+    top: usize,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    tasks: telepipe::bpf::task::TaskFilter,
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    own: telepipe::bpf::task::OwnGroup,
+
+    /// How to hook into the kernel [default: the cheapest way that it takes]
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[arg(long, value_name = "HOW", hide = true)]
+    attach: Option<telepipe::bpf::pagefault::Way>,
+
+    /// Keep what has begun in a map, as on kernels that cannot keep it with the tasks
+    #[arg(long, hide = true)]
+    no_task_storage: bool,
+}
+
+impl Program for PagefaultTrace {
+    const KINDS: &'static [&'static Kind] =
+        &[&PAGEFAULT, &PAGEFAULT_SUMMARY, &PAGEFAULT_PROCESS, &STATUS, &LOST];
+    const EXAMPLES: &'static [(&'static str, &'static str)] = &[
+        (
+            "Faults that wait for a disk or take long, and every second the count of all",
+            "sudo pagefault-trace",
+        ),
+        (
+            "Which files are read in by faults",
+            "sudo pagefault-trace --resolve --no-summary -f 'select(.major)'",
+        ),
+        (
+            "Who spends most time on page faults",
+            "sudo pagefault-trace --per-process --no-events --no-summary",
+        ),
+        ("To an OpenTelemetry Collector, bucket for bucket", "sudo pagefault-trace | tele-ship --otlp"),
+    ];
+    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+
+    fn generate(&self) -> Option<Generate> {
+        self.common.generate.what
+    }
+
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    fn run(self) -> Result<()> {
+        use telepipe::bpf::pagefault::{Options, Settings, run};
+
+        if self.common.foreign() {
+            let text =
+                "--proc-root, --sys-root: page faults are measured in the running kernel, not in files";
+            return Err(cli::Usage(text.into()).into());
+        }
+        let events = self.events || !self.no_events;
+        let settings = Settings {
+            attach: self.attach,
+            no_task_storage: self.no_task_storage,
+            tasks: self.tasks,
+            own: self.own,
+            summary: self.summary || !self.no_summary,
+            processes: self.per_process,
+            events: events.then_some(self.min),
+            at_once: self.resolve,
+        };
+        if !settings.summary && !settings.processes && !events {
+            let text = "--no-events, --no-summary: nothing is left to write without --per-process";
+            return Err(cli::Usage(text.into()).into());
+        }
+        let (common, histogram, top) = (self.common, !self.no_histogram, self.top);
+        run(Options { common, settings, histogram, top, resolve: self.resolve && events })
+    }
+
+    #[cfg(not(all(target_os = "linux", feature = "bpf")))]
+    fn run(self) -> Result<()> {
+        anyhow::bail!(
+            "this build cannot trace: pagefault-trace needs Linux, and the feature bpf when it is built"
+        )
+    }
+}
+
+const OVERHEAD: &str = "\
+Two hooks per fault: at the exception, and where the kernel raises its software event of a fault that is done. They \
+count in memory that is shared with the program: nothing is copied, and no process is woken, but for events. \
+`scripts/bench tracers` measures what they cost beside a bpftrace script with the same hooks.
+
+The maps take at most 16 MiB of kernel memory up to 128 CPUs; -v says how much.";
+
+const CAVEATS: &str = "\
+The time ends when the page is there, some hundred nanoseconds before the thread goes on.
+
+Pages that the kernel itself makes present on request (MADV_POPULATE_WRITE, MAP_POPULATE, mlock, direct I/O and \
+others that get_user_pages serves) are no exceptions: getrusage counts them as faults of the process, the software \
+events and pagefault-trace do not. A fault that fails (SIGSEGV, SIGBUS) is in no record.
+
+A fault is major if the kernel had to wait for a device, as getrusage counts. The second try of a fault, after such a \
+wait, belongs to the first: its time is in the record. Where it ended without, the kernel calls it major all the same.
+
+--resolve looks into /proc/PID/maps when the record is written, soon after the fault: a process that has ended or \
+changed its mappings by then has none to tell.
+
+CPUs that come online later are not seen. Where the exceptions have no tracepoints (arm64), handle_mm_fault is \
+followed instead, which knows no instruction (ip).";
+
+fn main() -> ExitCode {
+    cli::main::<PagefaultTrace>()
+}

@@ -1,0 +1,245 @@
+//! Setting the programs' switches, loading and attaching them.
+
+use std::fmt;
+use std::mem::MaybeUninit;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::{Link, OpenObject, ProgramMut};
+use perf_event_open_sys::bindings::{
+    PERF_COUNT_SW_PAGE_FAULTS_MAJ, PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE,
+    perf_event_attr,
+};
+
+use super::layout::{KINDS, process_bits};
+use crate::bpf::attach::{Kernel, Room};
+use crate::bpf::hist::CELLS;
+use crate::bpf::load::explain;
+use crate::bpf::task::{OwnGroup, TaskFilter, know_self, task_switches};
+
+/// What libbpf-cargo made of `bpf/pagefault.bpf.c`.
+#[expect(
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::undocumented_unsafe_blocks,
+    clippy::unwrap_used,
+    reason = "generated"
+)]
+pub(super) mod skeleton {
+    include!(concat!(env!("OUT_DIR"), "/pagefault.skel.rs"));
+}
+
+use skeleton::{OpenPagefaultSkel, PagefaultSkel, PagefaultSkelBuilder};
+
+/// Room for the events of some tens of milliseconds of a flood.
+const RING_BYTES: u32 = 4 << 20;
+/// Threads that can be inside a fault at a time, where that is not kept with the tasks.
+const MOST_TASKS: u32 = 1 << 14;
+
+/// How a fault is seen to begin and to end, the cheapest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub enum Way {
+    /// From the exception (typed tracepoints) to the software event.
+    TpBtf,
+    /// The same by untyped tracepoints.
+    RawTp,
+    /// From the entry of handle_mm_fault to its end.
+    Fentry,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TpBtf => "page_fault_user and _kernel by tp_btf, page-faults by perf_event",
+            Self::RawTp => "page_fault_user and _kernel by raw_tp, page-faults by perf_event",
+            Self::Fentry => "handle_mm_fault by fentry and fexit",
+        })
+    }
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// How to attach; `None` for the best that works.
+    pub attach: Option<Way>,
+    /// Keep what has begun in a hash map even where it could be kept with the tasks.
+    pub no_task_storage: bool,
+    /// Only such tasks.
+    pub tasks: TaskFilter,
+    /// Whether our own are left out.
+    pub own: OwnGroup,
+    /// Count all faults.
+    pub summary: bool,
+    /// By process too.
+    pub processes: bool,
+    /// An event for each major fault, and for each of at least so long.
+    pub events: Option<Duration>,
+    /// Wake the reader for each event.
+    pub at_once: bool,
+}
+
+/// The loaded and attached programs.
+pub(super) struct Loaded {
+    pub skel: PagefaultSkel<'static>,
+    pub way: Way,
+    /// What has begun is kept with the tasks.
+    pub storage: bool,
+    pub cpus: usize,
+    pub links: Vec<Link>,
+}
+
+/// Loads and attaches the programs in the best way that the kernel takes.
+pub(super) fn load(settings: &Settings) -> Result<Loaded> {
+    let kernel = Kernel::read()?;
+    let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
+    let exceptions = kernel.arguments("page_fault_user").is_some();
+    // A fault is never inside the scheduler's locks: room can be made wherever it can at all.
+    let keep = !settings.no_task_storage && kernel.room() != Room::Nowhere;
+    let mut result = Err(anyhow!("this kernel shows page faults in no way that is known here"));
+    for (way, storage) in [
+        (Way::TpBtf, true),
+        (Way::TpBtf, false),
+        (Way::RawTp, true),
+        (Way::RawTp, false),
+        (Way::Fentry, true),
+        (Way::Fentry, false),
+    ] {
+        let asked_for = settings.attach.is_none_or(|only| only == way);
+        if !asked_for || (storage && !keep) || (way != Way::Fentry && !exceptions) {
+            continue;
+        }
+        result = load_as(settings, way, storage, cpus).and_then(|mut skel| {
+            know_self(&skel.progs.know_self)?;
+            let links = attach(&mut skel, way)?;
+            Ok(Loaded { skel, way, storage, cpus, links })
+        });
+        if result.is_ok() {
+            break;
+        }
+    }
+    result
+}
+
+fn load_as(settings: &Settings, way: Way, storage: bool, cpus: usize) -> Result<PagefaultSkel<'static>> {
+    // The skeleton borrows from it. One per run, which ends with the process.
+    let place: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
+    let open = PagefaultSkelBuilder::default().open(place);
+    let mut open = open.map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+    let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
+    data.hist_cells = CELLS;
+    data.cpus = u32::try_from(cpus)?;
+    data.use_storage = storage;
+    data.summary = settings.summary;
+    data.processes = settings.processes;
+    data.process_bits = process_bits(cpus);
+    data.events = settings.events.is_some();
+    data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    data.at_once = settings.at_once;
+    data.tell_all = true;
+    data.leave_out_self = !settings.own.include_self;
+    task_switches!(data, &settings.tasks);
+    let progs = &mut open.progs;
+    for (program, wanted) in [
+        (&mut progs.user_btf, way == Way::TpBtf),
+        (&mut progs.kernel_btf, way == Way::TpBtf),
+        (&mut progs.user_raw, way == Way::RawTp),
+        (&mut progs.kernel_raw, way == Way::RawTp),
+        (&mut progs.end_minor, way != Way::Fentry),
+        (&mut progs.end_major, way != Way::Fentry),
+        (&mut progs.enter, way == Way::Fentry),
+        (&mut progs.leave, way == Way::Fentry),
+    ] {
+        program.set_autoload(wanted);
+    }
+    sizes(&mut open, settings, storage, cpus).map_err(|e| explain(&e, "cannot size the maps"))?;
+    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({way})")))
+}
+
+fn sizes(
+    open: &mut OpenPagefaultSkel<'_>,
+    settings: &Settings,
+    storage: bool,
+    cpus: usize,
+) -> libbpf_rs::Result<()> {
+    let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+    let maps = &mut open.maps;
+    maps.slots.set_max_entries(count(2 * cpus * KINDS))?;
+    let processes = if settings.processes { (2 * cpus) << process_bits(cpus) } else { 1 };
+    maps.table.set_max_entries(count(processes))?;
+    maps.begun_by_task.set_autocreate(storage)?;
+    if !storage {
+        maps.begun_by_tid.set_max_entries(MOST_TASKS)?;
+    }
+    if settings.events.is_some() {
+        maps.ring.set_max_entries(RING_BYTES)?;
+    }
+    Ok(())
+}
+
+/// The ends first: what begins before they are there is not told as long.
+fn attach(skel: &mut PagefaultSkel<'static>, way: Way) -> Result<Vec<Link>> {
+    let progs = &skel.progs;
+    let mut links = Vec::new();
+    if way != Way::Fentry {
+        for (program, event) in [
+            (&progs.end_minor, PERF_COUNT_SW_PAGE_FAULTS_MIN),
+            (&progs.end_major, PERF_COUNT_SW_PAGE_FAULTS_MAJ),
+        ] {
+            attach_software_event(program, event.into(), &mut links)?;
+        }
+    }
+    let starts =
+        [&progs.leave, &progs.user_btf, &progs.kernel_btf, &progs.user_raw, &progs.kernel_raw, &progs.enter];
+    for program in starts.into_iter().filter(|program| program.autoload()) {
+        let name = program.name().to_string_lossy().into_owned();
+        links.push(program.attach().map_err(|e| explain(&e, &format!("cannot attach {name} ({way})")))?);
+    }
+    Ok(links)
+}
+
+/// On each CPU that is online.
+fn attach_software_event(program: &ProgramMut<'_>, event: u64, links: &mut Vec<Link>) -> Result<()> {
+    for cpu in online()? {
+        let mut attr = perf_event_attr {
+            type_: PERF_TYPE_SOFTWARE,
+            size: u32::try_from(size_of::<perf_event_attr>())?,
+            config: event,
+            ..perf_event_attr::default()
+        };
+        attr.__bindgen_anon_1.sample_period = 1;
+        // SAFETY: a valid struct of the size that it names; the call keeps no reference to it.
+        let fd = unsafe {
+            perf_event_open_sys::perf_event_open(&raw mut attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC.into())
+        };
+        if fd < 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(error)
+                .with_context(|| format!("cannot count page faults of CPU {cpu} (perf_event_open)"));
+        }
+        match program.attach_perf_event(fd) {
+            // The link owns the descriptor from now on.
+            Ok(link) => links.push(link),
+            Err(error) => {
+                // SAFETY: it is ours, and nobody else closes it.
+                drop(unsafe { OwnedFd::from_raw_fd(fd) });
+                return Err(explain(&error, "cannot attach to the software events of page faults"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The CPUs that are online: `0-3,6`.
+fn online() -> Result<Vec<i32>> {
+    let path = "/sys/devices/system/cpu/online";
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let range = |part: &str| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        Some(first.parse::<i32>().ok()?..=last.parse().ok()?)
+    };
+    let ranges: Option<Vec<_>> = text.trim().split(',').map(range).collect();
+    Ok(ranges.with_context(|| format!("{path} holds {text:?}"))?.into_iter().flatten().collect())
+}

@@ -1,0 +1,91 @@
+//! Whose faults, with which rights, and mistakes.
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use crate::support::tracer::{Tracer, assert_without_rights, of, ready};
+use crate::work::{Work, count, pagefault_trace, trace};
+
+#[test]
+fn only_the_tasks_asked_for() {
+    let Some(_alone) = ready(&["cc"]) else { return };
+    let name = format!("faults-{}", std::process::id());
+    for (filter, wanted) in [
+        (&["--comm", &name, "--uid", "0"][..], true),
+        (&["--comm", "no-such-task"], false),
+        (&["--uid", "4242"], false),
+        (&["--pid", "4194303,4194302"], false),
+    ] {
+        for storage in [&[][..], &["--no-task-storage"]] {
+            let work = Work::start("write", 500, Path::new("/proc/self/exe"));
+            let tracer = trace(&[filter, storage].concat());
+            work.go();
+            let records = tracer.finish();
+            assert_eq!(count(&records, ["minor", "write", "user"]) >= 500, wanted, "{filter:?}");
+        }
+    }
+}
+
+#[test]
+fn its_own_process_group_is_left_out() {
+    let Some(_alone) = ready(&["perl"]) else { return };
+    for (more, wanted) in [(&[][..], false), (&["--include-self"], true)] {
+        let mut command = Command::new(pagefault_trace());
+        command.process_group(0);
+        let args = [&["--min", "0", "--no-summary", "--comm", "perl"], more].concat();
+        let tracer = Tracer::start_command(command, "1h", &args);
+        let mut beside = Command::new("perl");
+        beside.args(["-e", "my $x = 'x' x 1000000"]).process_group(tracer.pid() as i32);
+        assert!(beside.status().unwrap().success());
+        let records = tracer.finish();
+        assert_eq!(of(&records, "pagefault").len() > 100, wanted, "{more:?}");
+    }
+}
+
+#[test]
+fn rights_are_given_up() {
+    let Some(_alone) = ready(&["setpriv"]) else { return };
+    // With --resolve, CAP_SYS_PTRACE (19) stays.
+    for (more, allowed) in [(&[][..], 0), (&["--resolve"], 1 << 19)] {
+        let mut command = Command::new("setpriv");
+        command.args([
+            "--bounding-set",
+            "-all,+bpf,+perfmon,+sys_ptrace",
+            pagefault_trace().to_str().unwrap(),
+        ]);
+        command.process_group(0);
+        let tracer = Tracer::start_command(command, "1h", more);
+        assert_without_rights(tracer.pid(), allowed);
+        tracer.finish();
+    }
+}
+
+#[test]
+fn without_the_rights() {
+    let Some(_alone) = ready(&["setpriv"]) else { return };
+    let output = Command::new("setpriv")
+        .args(["--bounding-set", "-bpf,-perfmon,-sys_admin", pagefault_trace().to_str().unwrap()])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{said}");
+    for words in ["CAP_BPF and CAP_PERFMON", "sudo pagefault-trace", "setcap cap_bpf,cap_perfmon=ep"] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn mistakes_in_the_call() {
+    for (args, words) in [
+        (&["--sys-root", "/tmp"][..], "--sys-root"),
+        (&["--cgroup", "/no/such/folder"], "--cgroup"),
+        (&["--top", "3"], "--per-process"),
+        (&["--no-events", "--no-summary"], "--per-process"),
+    ] {
+        let output = Command::new(pagefault_trace()).args(args).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.starts_with("pagefault-trace: ") && said.contains(words), "{args:?}: {said}");
+    }
+}

@@ -1,0 +1,99 @@
+//! Processes that cause faults of known number and kind.
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::tracer::{Tracer, of};
+
+/// The C compiler has built it by now, or fails the test.
+fn program() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}", std::process::id()));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels/faults.c");
+        let status = Command::new("cc").args(["-O2", "-o"]).arg(&path).arg(source).status().unwrap();
+        assert!(status.success());
+        path
+    })
+}
+
+/// A process that waits to begin.
+pub struct Work(Child);
+
+/// What it caused, as it counts itself.
+#[derive(Debug)]
+pub struct Caused {
+    pub minor: u64,
+    pub major: u64,
+    pub pid: u64,
+    pub address: String,
+}
+
+impl Work {
+    /// It is at its start when this returns: its own faults are behind it.
+    pub fn start(mode: &str, count: u32, file: &Path) -> Self {
+        let mut command = Command::new(program());
+        command.arg("1").arg(file).arg(mode).arg(count.to_string());
+        // In a group of its own, which no tracer leaves out.
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let work = Self(command.spawn().unwrap());
+        let asleep = || {
+            let text = std::fs::read_to_string(format!("/proc/{}/syscall", work.pid())).unwrap_or_default();
+            text.starts_with("0 0x0 ")
+        };
+        while !asleep() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        work
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn go(mut self) -> Caused {
+        self.0.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let output = self.0.wait_with_output().unwrap();
+        assert!(output.status.success(), "{:?}", output.status);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let words: Vec<_> = text.split_whitespace().collect();
+        let number = |i: usize| words[i].parse().unwrap();
+        Caused { minor: number(1), major: number(2), pid: number(3), address: words[4].to_owned() }
+    }
+}
+
+/// A file on a disk, with no page of it in memory, in which so many places lie far apart.
+pub fn cold_file(places: usize) -> (TempDir, PathBuf) {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let path = folder.path().join("file with spaces");
+    std::fs::write(&path, vec![7; places * 64 * 4096]).unwrap();
+    rustix::fs::sync();
+    let file = std::fs::File::open(&path).unwrap();
+    rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+    std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+    (folder, path)
+}
+
+pub fn pagefault_trace() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_pagefault-trace"))
+}
+
+pub fn trace(args: &[&str]) -> Tracer {
+    Tracer::start(pagefault_trace(), args)
+}
+
+/// The count of all summaries of that type, access and mode; an empty word is any.
+pub fn count(records: &[Value], kind: [&str; 3]) -> u64 {
+    let fits = |record: &&&Value| {
+        kind.iter()
+            .zip(["type", "access", "mode"])
+            .all(|(word, field)| word.is_empty() || record[field] == *word)
+    };
+    of(records, "pagefault_summary").iter().filter(fits).map(|record| record["count"].as_u64().unwrap()).sum()
+}
