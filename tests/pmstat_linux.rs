@@ -90,22 +90,29 @@ fn zones_know_what_contains_them_and_only_some_are_counted() {
         })
         .collect();
     let mut expected = vec![
-        ("package-0", "package", Some("psys"), true),
+        ("package-0", "package", Some("psys"), false),
         ("package-0/core", "cpu", Some("package-0"), false),
         ("package-0/uncore", "uncore", Some("package-0"), false),
-        ("package-0/dram", "dram", Some("package-0"), true),
-        ("psys", "psys", None, false),
-        ("package-1", "package", Some("psys"), true),
-        ("package-0-die-1", "package", Some("psys"), false),
-        ("mmio/package-0", "package", Some("psys"), false),
+        ("package-0/dram", "dram", Some("package-0"), false),
+        ("psys", "psys", None, true),
+        ("package-1", "package", Some("psys"), false),
+        ("package-0-die-1", "package", Some("package-0"), false),
+        ("mmio/package-0", "package", Some("package-0"), false),
     ];
     told.sort();
     expected.sort();
     assert_eq!(told, expected);
     for record in of(&lines, "power") {
         assert!(record.get("power_watts").is_none(), "no power from one look: {record}");
-        assert_eq!(record["energy_joules"], 0.0);
     }
+    // Without what contains them, the packages and their memory, each once.
+    fs::remove_dir_all(root.join("class/powercap/intel-rapl:1")).unwrap();
+    let lines = over(root, &["--once"]);
+    let mut counted: Vec<_> = of(&lines, "power").into_iter().filter(|it| it["counted"] == true).collect();
+    counted.sort_by_key(|it| it["zone"].as_str());
+    let told: Vec<_> =
+        counted.iter().map(|it| (it["zone"].as_str().unwrap(), number(it, "energy_joules"))).collect();
+    assert_eq!(told, [("package-0", 500.0), ("package-0/dram", 70.0), ("package-1", 300.0)]);
 }
 
 #[test]
@@ -129,8 +136,8 @@ fn each_counter_wraps_by_itself_and_one_that_vanishes_is_not_guessed() {
         _ => {}
     });
     let energy = |name| zones(&lines, name).iter().map(|it| number(it, "energy_joules")).collect::<Vec<_>>();
-    assert_eq!(energy("package-0"), [0.0, 0.5, 6.5, 6.5]);
-    assert_eq!(energy("package-0/dram"), [0.0, 2.1, 2.1], "what it counted while away is not known");
+    assert_eq!(energy("package-0"), [999.0, 999.5, 1005.5, 1005.5]);
+    assert_eq!(energy("package-0/dram"), [999.9, 1002.0, 900.0], "what it counted while away is not known");
     let second = zones(&lines, "package-0/dram")[1];
     let watts = 2.1 / number(second, "interval_s");
     assert!((number(second, "power_watts") - watts).abs() < 1e-3 * watts);
@@ -190,11 +197,12 @@ fn sensors_batteries_and_cards_are_read_and_none_is_woken() {
         ("class/hwmon/hwmon2/power1_cap", "200000000"),
         ("class/hwmon/hwmon4/name", "amdgpu"),
         ("class/hwmon/hwmon4/power1_input", "15000000"),
-        ("class/hwmon/hwmon5/name", "xe"),
-        ("class/hwmon/hwmon5/energy1_input", "7000000"),
-        ("class/hwmon/hwmon5/energy1_label", "card"),
-        ("class/hwmon/hwmon5/energy2_input", "5000000"),
-        ("class/hwmon/hwmon5/energy2_label", "pkg"),
+        ("class/drm/card2/device/uevent", "DRIVER=xe\nPCI_SLOT_NAME=0000:07:00.0"),
+        ("class/drm/card2/device/hwmon/hwmon5/name", "xe"),
+        ("class/drm/card2/device/hwmon/hwmon5/energy1_input", "7000000"),
+        ("class/drm/card2/device/hwmon/hwmon5/energy1_label", "card"),
+        ("class/drm/card2/device/hwmon/hwmon5/energy2_input", "5000000"),
+        ("class/drm/card2/device/hwmon/hwmon5/energy2_label", "pkg"),
         ("class/hwmon/hwmon3/name", "amdgpu"),
         ("class/hwmon/hwmon3/temp1_input", "40000"),
         ("class/hwmon/hwmon3/device/power/runtime_status", "suspended"),
@@ -217,20 +225,21 @@ fn sensors_batteries_and_cards_are_read_and_none_is_woken() {
     }
     // Twice, and told once.
     let lines = over(root, &["--once", "-i", "100ms"]);
-    assert_eq!(lines.iter().filter(|it| it["sensor_id"] == "hwmon0/temp1").count(), 1);
+    assert_eq!(lines.iter().filter(|it| it["sensor_id"] == "hwmon0/k10temp/temp1").count(), 1);
     assert_eq!(lines.iter().filter(|it| it["sensor_id"] == "thermal_zone0").count(), 1);
     let find = |field: &str, name: &str| {
         lines.iter().find(|it| it[field] == name).unwrap_or_else(|| panic!("no {name} in {lines:?}"))
     };
-    assert_eq!(number(find("sensor_id", "hwmon0/temp1"), "temperature_celsius"), 45.25);
-    assert_eq!(find("sensor_id", "hwmon0/temp1")["component"], "cpu");
-    assert_eq!(number(find("sensor_id", "hwmon1/fan2"), "speed_rpm"), 1200.0);
-    assert_eq!(number(find("sensor_id", "hwmon1/in0"), "voltage_volts"), 1.012);
-    assert_eq!(number(find("zone", "hwmon2/power1"), "power_watts"), 35.0);
+    assert_eq!(number(find("sensor_id", "hwmon0/k10temp/temp1"), "temperature_celsius"), 45.25);
+    assert_eq!(find("sensor_id", "hwmon0/k10temp/temp1")["component"], "cpu");
+    assert_eq!(number(find("sensor_id", "hwmon1/nct6775/fan2"), "speed_rpm"), 1200.0);
+    assert_eq!(number(find("sensor_id", "hwmon1/nct6775/in0"), "voltage_volts"), 1.012);
+    assert_eq!(number(find("zone", "hwmon2/amdgpu/power1"), "power_watts"), 35.0);
     // Graphics inside of a package, and the chip of a card, are parts of what is counted.
-    let counted = ["hwmon2/power1", "hwmon4/power1", "hwmon5/energy1", "hwmon5/energy2"];
+    let counted = ["hwmon2/amdgpu/power1", "hwmon4/amdgpu/power1", "0000:07:00.0"];
     let counted = counted.map(|zone| find("zone", zone)["counted"] == true);
-    assert_eq!(counted, [true, false, true, false]);
+    assert_eq!(counted, [true, false, true]);
+    assert_eq!(number(find("zone", "0000:07:00.0"), "energy_joules"), 7.0);
     assert_eq!(number(find("sensor_id", "thermal_zone0"), "temperature_celsius"), 51.0);
     let battery = find("device", "BAT0");
     assert_eq!((number(battery, "power_watts"), number(battery, "temperature_celsius")), (6.0, 30.5));
@@ -239,7 +248,7 @@ fn sensors_batteries_and_cards_are_read_and_none_is_woken() {
     assert_eq!(sleeper["runtime_status"], "suspended");
     assert!(sleeper.get("utilization_ratio").is_none(), "it was asked: {sleeper}");
     assert!(
-        !lines.iter().any(|it| it["sensor_id"] == "hwmon3/temp1"),
+        !lines.iter().any(|it| it["sensor_id"] == "hwmon3/amdgpu/temp1"),
         "a sensor of a sleeping card was read"
     );
     let cpu = find("core", "cpu0");
@@ -255,13 +264,13 @@ fn recorded_trees_give_what_a_person_reads_off_them() {
     let (of_node, of_procfs) = (over(&node, &["--once"]), over(&procfs, &["--once"]));
     for (lines, (name, value), field, expected) in [
         // devices/platform/coretemp.0/hwmon/hwmon0/temp1_input: 55000
-        (&of_node, ("sensor_id", "hwmon0/temp1"), "temperature_celsius", 55.0),
+        (&of_node, ("sensor_id", "coretemp.0/coretemp/temp1"), "temperature_celsius", 55.0),
         // …/temp1_crit: 100000
-        (&of_node, ("sensor_id", "hwmon0/temp1"), "critical_celsius", 100.0),
+        (&of_node, ("sensor_id", "coretemp.0/coretemp/temp1"), "critical_celsius", 100.0),
         // devices/platform/nct6775.656/hwmon/hwmon3/fan2_input: 1098
-        (&of_node, ("sensor_id", "hwmon3/fan2"), "speed_rpm", 1098.0),
+        (&of_node, ("sensor_id", "nct6775.656/nct6779/fan2"), "speed_rpm", 1098.0),
         // …/in0_input: 792
-        (&of_node, ("sensor_id", "hwmon3/in0"), "voltage_volts", 0.792),
+        (&of_node, ("sensor_id", "nct6775.656/nct6779/in0"), "voltage_volts", 0.792),
         // devices/virtual/thermal/thermal_zone0/temp: 12376
         (&of_node, ("sensor_id", "thermal_zone0"), "temperature_celsius", 12.376),
         // class/power_supply/BAT0/capacity: 81
@@ -280,8 +289,8 @@ fn recorded_trees_give_what_a_person_reads_off_them() {
         (&of_procfs, ("source", "amdgpu"), "frequency_hz", 852e6),
         // devices/system/cpu/cpufreq/policy0/scaling_cur_freq: 1219917
         (&of_procfs, ("core", "cpu0"), "frequency_hz", 1_219_917_000.0),
-        // class/powercap/intel-rapl:0:0, at its first look
-        (&of_procfs, ("zone", "package-0/core"), "energy_joules", 0.0),
+        // class/powercap/intel-rapl:0:0/energy_uj: 118821284256
+        (&of_procfs, ("zone", "package-0/core"), "energy_joules", 118_821.284_256),
     ] {
         let found = lines.iter().find(|it| it[name] == value).unwrap_or_else(|| panic!("no {name} {value}"));
         let value = number(found, field);
@@ -327,10 +336,9 @@ fn energy_is_split_by_process_and_the_parts_are_the_whole() {
         [("job 7", Some(7), 1.5), ("job 8", Some(8), 0.5), ("others", None, 0.5), ("idle", None, 7.5)];
     assert_eq!(told, expected);
     assert_eq!(of(&lines, "process_power")[0]["method"], "cpu_time");
-    assert_eq!(
-        told.iter().map(|part| part.2).sum::<f64>(),
-        number(zones(&lines, "package-0")[0], "energy_joules")
-    );
+    // From 1 J to 11 J.
+    assert_eq!(told.iter().map(|part| part.2).sum::<f64>(), 10.0);
+    assert_eq!(number(zones(&lines, "package-0")[0], "energy_joules"), 11.0);
 }
 
 #[test]
@@ -414,12 +422,13 @@ fn nvidias_library_is_asked_and_closed_again() {
         ((1u64 << 30) as f64, (80u64 << 30) as f64)
     );
     let power = mine("power");
-    assert_eq!((power.len(), number(power[1], "power_watts")), (2, 123.456));
-    assert_eq!((number(power[0], "energy_joules"), number(power[1], "energy_joules")), (0.0, 1.0));
+    assert_eq!((number(power[0], "energy_joules"), number(power[1], "energy_joules")), (1000.5, 1001.5));
+    let joules = number(power[1], "power_watts") * number(power[1], "interval_s");
+    assert!(power.len() == 2 && (joules - 1.0).abs() < 1e-3, "{power:?}");
     assert_eq!(number(mine("temperature")[0], "temperature_celsius"), 61.0);
     let (lines, log) = run(&["--once"], true);
     let status = of(&lines, "status").into_iter().find(|it| it["source"] == "libnvidia-ml.so.1").unwrap();
-    assert_eq!((status["reason"].as_str(), log.as_str()), (Some("unsupported"), "init\n"));
+    assert_eq!((status["reason"].as_str(), log.as_str()), (Some("absent"), "init\n"));
     let tree = over(dir.path(), &["--once"]);
     assert!(!tree.iter().any(|it| it["source"] == "libnvidia-ml.so.1"), "of another machine: {tree:?}");
 }

@@ -27,18 +27,27 @@ const CAVEATS: &str = "Sum up the power records whose counted is true, and nothi
     summary at the end is left out where the samples were told one by one. It tells the end of a sample to the \
     second; later samples have the first one's time and the sum of the lengths since.\n\n\
     Text gives power in whole milliwatts, so energy is that exact at best; property lists are finer.\n\n\
-    Linux: energy is that of RAPL's counters, which only root may read since 5.10. psys contains the packages and more, \
-    and is not counted; neither are cores and graphics inside of a package, registers that are read a second time by \
-    MMIO, and dies that share a counter. The energy of memory (dram) is no part of its package's. A counter that \
-    wraps is taken to have wrapped once: sample more often than once in a few minutes. An interval in which the \
-    machine was suspended has suspended_s and no power. A graphics card that sleeps is not asked anything.\n\n\
-    Residencies of Linux by frequency include idle time and sum to 1. CPU idle times are counted when a CPU wakes, \
-    so a short interval may show the sleep of a longer one.\n\n\
+    Linux: energy of processors is read from the power PMU of perf, which needs CAP_PERFMON or a \
+    kernel.perf_event_paranoid below 1; else from powercap, whose counters only root can read; else from hwmon. \
+    A counter of powercap wraps, after a quarter of an hour on a large server; with an interval longer than that, \
+    wraps are missed, and those before the program began are not known. Where the machine was suspended, \
+    suspended_s says for how long, energy_joules goes on, and power_watts is left out. psys is the whole machine \
+    where the board has connected it; dram is not a part of its package, although it is listed in it. Dies whose \
+    counters agree to half a joule are taken for one until they differ.\n\n\
+    A graphics processor that sleeps is not asked anything. Each question keeps one awake for a while that may \
+    sleep: one that idles is therefore asked only every 15 seconds or so (three times its autosuspend delay), and \
+    in between only its runtime_status is told. On other drivers than amdgpu, i915, xe and nvidia only sensors \
+    are read. NVML is loaded while the program runs (libnvidia-ml.so.1, or --nvml), only where there is a device \
+    of that driver, and never for another --sys-root unless --nvml names it.\n\n\
+    Residencies of Linux by frequency include idle time and sum to 1. Idle times are counted when a CPU wakes, so a \
+    CPU that sleeps for longer than the interval seems awake meanwhile.\n\n\
     --per-process splits by CPU time, although a second of one program can take several times the energy of \
-    another's: good for what changes, not for what it costs.\n\n\
+    another's: good for what changes, not for what it costs. It counts clock ticks, of 10 ms.\n\n\
     The records of a text sample appear when the next one begins, or at the end.";
 
-const OVERHEAD: &str = "Reading costs next to nothing; powermetrics itself takes up to a quarter of a core while it \
+const OVERHEAD: &str = "Linux: a sample opens, reads and closes a few small files for each CPU, zone and sensor; --per-process \
+    opens a file of every process.\n\n\
+    macOS: reading costs next to nothing; powermetrics itself takes up to a quarter of a core while it \
     samples tasks, which is why one process is kept, and tasks are sampled only with --tasks.";
 
 /// Power, frequency, residency and temperature of processors, as JSON lines
@@ -57,8 +66,12 @@ struct Pmstat {
     tasks: bool,
 
     /// Split the packages' energy by process, in proportion to CPU time (Linux)
-    #[arg(long, conflicts_with = "input")]
+    #[arg(long, conflicts_with_all = ["input", "tasks"])]
     per_process: bool,
+
+    /// NVIDIA's management library [default: libnvidia-ml.so.1 of this machine]
+    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    nvml: Option<PathBuf>,
 }
 
 impl Program for Pmstat {
@@ -162,37 +175,41 @@ impl Pmstat {
         out.finish(self.common.verbose)
     }
 
+    /// Asks every source at every tick.
     #[cfg(target_os = "linux")]
     fn live(&self, stop: &Stop) -> Result<()> {
-        use telepipe::cli::Usage;
-        use telepipe::collect::power::PowerCollectors;
+        use telepipe::collect::power::{PowerSettings, collectors};
         use telepipe::collect::{Roots, Sample, boot_time};
         use telepipe::ticker::Ticker;
 
-        let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
+        if self.tasks {
+            return Err(cli::Usage(
+                "--tasks: powermetrics of macOS tells of them; here, --per-process".into(),
+            )
+            .into());
+        }
+        let Common { proc_root, sys_root, verbose, .. } = &self.common;
+        let roots = Roots::new(proc_root, sys_root).map_err(cli::Usage)?;
+        let settings = PowerSettings { per_process: self.per_process, nvml: self.nvml.clone(), roots };
+        let mut sources = collectors(&settings);
         let mut out = self.common.emitter()?;
-        let mut sources = PowerCollectors::new(&roots, self.per_process);
-        let boot = boot_time(&roots);
+        let boot = boot_time(&settings.roots);
         let mut sampled = None;
         let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
         while let Some(tick) = ticker.next(stop) {
             let now = std::time::Instant::now();
             let interval = sampled.replace(now).map(|before| now - before);
-            let sample = Sample {
-                ts: Timestamp::now(),
-                boot,
-                interval,
-                write: tick.write,
-                inventory: tick.index == 0,
-                wanted: &|_| true,
-            };
-            sources.collect(&sample, &mut out)?;
+            let (ts, inventory) = (Timestamp::now(), tick.index == 0);
+            let sample = Sample { ts, boot, interval, write: tick.write, inventory, wanted: &|_| true };
+            for source in &mut sources {
+                source.collect(&sample, &mut out)?;
+            }
             out.flush()?;
-            if self.common.verbose && tick.index == 0 {
-                sources.methods().iter().for_each(|method| say(format_args!("reads {method}")));
+            if *verbose && inventory {
+                sources.iter().for_each(|source| say(format_args!("reads {}", source.method())));
             }
         }
-        out.finish(self.common.verbose)
+        out.finish(*verbose)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]

@@ -16,7 +16,7 @@ use super::{Kind, Metric, Record, Temporality};
 pub struct CpuPower {
     /// What it is of: `cpu` (what the scheduler runs tasks on), `core`, `cluster`, `package` or `system`.
     pub component: &'static str,
-    /// Its name: `cpu0`, `core1`, `E-Cluster`, `package0`.
+    /// Its name: `cpu0`, `core1`, `E-Cluster`, `package0`, `policy4`.
     pub core: String,
     /// The cluster that a CPU belongs to, or that this is.
     pub cluster: Option<String>,
@@ -42,7 +42,8 @@ pub struct CpuPower {
     pub down_ratio: Option<f64>,
     /// Part of the time in which it was online.
     pub online_ratio: Option<f64>,
-    /// Hertz to the part of the time at that frequency. Together they are `active_ratio`.
+    /// Hertz to the part of the time at that frequency. Together they are `active_ratio`; on Linux, which counts
+    /// the frequency while idle too, they are 1.
     pub residency: Option<BTreeMap<u64, f64>>,
     /// Part of the time in any idle state, where the source says so in one number.
     pub c_state_ratio: Option<f64>,

@@ -12,7 +12,8 @@ use crate::clock::Timestamp;
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Power {
-    /// When the energy began to count: the program's first look at the source.
+    /// When the energy began to count: on macOS the program's first sample; of perf when it was opened; of other
+    /// counters of Linux boot.
     pub start_ts: Option<Timestamp>,
     /// What uses it: `package`, `cpu`, `gpu`, `ane`, `dram`, `cluster`, `combined`, `psys`, `uncore`, or as the
     /// source calls it.
@@ -25,7 +26,7 @@ pub struct Power {
     pub source: String,
     /// Whether it belongs into the machine's sum: false for what another counted domain contains or repeats.
     pub counted: bool,
-    /// Energy since `start_ts`, over all wraps of the counter.
+    /// Energy since `start_ts`, over all wraps of the counter that were seen.
     pub energy_joules: Option<f64>,
     /// Mean power in the interval; on Linux from the second sample on.
     pub power_watts: Option<f64>,

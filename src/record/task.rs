@@ -57,7 +57,8 @@ pub const TASK: Kind = Kind::metrics::<Task>(
 pub struct ProcessPower {
     /// The process; absent for what no process used.
     pub pid: Option<u64>,
-    /// Its name; `idle` is what was used while no process ran, `others` those that began or ended in the interval.
+    /// Its name; `idle` is what was used while no process ran, `others` by processes that ended
+    /// in the interval and by interrupts.
     pub comm: String,
     /// Its part of the energy of all packages in the interval. All parts together are the whole.
     pub energy_joules: f64,

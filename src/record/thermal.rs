@@ -5,13 +5,14 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
+use crate::clock::Timestamp;
 
 /// The body of a `temperature` record: the smc sampler of `powermetrics`, or hwmon and thermal zones of Linux
 /// (kernel `Documentation/hwmon/sysfs-interface.rst`, `drivers/thermal`).
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Temperature {
-    /// Which sensor: `cpu_die`, `hwmon3/temp1`, `thermal_zone0`.
+    /// Which sensor: `cpu_die`, `coretemp.0/coretemp/temp1`, `thermal_zone0`.
     pub sensor_id: String,
     /// Of what: `cpu`, `gpu`, `disk`, `other`.
     pub component: &'static str,
@@ -50,7 +51,7 @@ pub const TEMPERATURE: Kind = Kind::metrics::<Temperature>(
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Fan {
-    /// Which fan: `fan0`, `hwmon2/fan1`.
+    /// Which fan: `fan0`, `nct6775.656/nct6779/fan2`.
     pub sensor_id: String,
     /// What its driver or board calls it.
     pub label: Option<String>,
@@ -77,7 +78,7 @@ pub const FAN: Kind = Kind::metrics::<Fan>(
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Voltage {
-    /// Which input: `hwmon2/in0`.
+    /// Which input: `nct6775.656/nct6779/in0`.
     pub sensor_id: String,
     /// What its driver or board calls it.
     pub label: Option<String>,
@@ -100,10 +101,19 @@ pub const VOLTAGE: Kind = Kind::metrics::<Voltage>(
 )
 .about(&[("sensor_id", "hw.id"), ("label", "hw.name"), ("source", "telepipe.source")]);
 
-/// The body of a `thermal_pressure` record, of macOS.
+/// The body of a `thermal_pressure` record: the level of macOS; on Linux what x86 processors count
+/// (kernel `arch/x86/kernel/cpu/mce/therm_throt.c`), one record for each package.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ThermalPressure {
+    /// Which package (Linux): `package-0`.
+    pub package: Option<String>,
+    /// Boot, since when Linux counts.
+    pub start_ts: Option<Timestamp>,
+    /// How often a core was held back because it was hot, of all cores of the package (Linux).
+    pub core_throttles: Option<u64>,
+    /// How often the package was held back because it was hot (Linux).
+    pub package_throttles: Option<u64>,
     /// As the system calls it: `Nominal`, `Moderate`, `Heavy`, `Trapping`, `Sleeping`.
     pub level: Option<String>,
     /// The processor's level (Intel).
@@ -130,12 +140,18 @@ impl Record for ThermalPressure {
 pub const THERMAL_PRESSURE: Kind = Kind::metrics::<ThermalPressure>(
     "thermal_pressure",
     "How far the system holds itself back because of heat",
-    Temporality::Delta,
+    Temporality::Cumulative,
     &[
+        Metric::counter("core_throttles", "telepipe.thermal.throttles", "{event}")
+            .with(&[("hw.type", "cpu")])
+            .prometheus("node_cpu_core_throttles_total", 1.0),
+        Metric::counter("package_throttles", "telepipe.thermal.throttles", "{event}")
+            .with(&[("hw.type", "package")])
+            .prometheus("node_cpu_package_throttles_total", 1.0),
         Metric::gauge("cpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "cpu")]),
         Metric::gauge("gpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "gpu")]),
         Metric::gauge("io_level", "telepipe.thermal.level", "1").with(&[("hw.type", "io")]),
         Metric::gauge("prochots", "telepipe.thermal.prochots", "{event}"),
     ],
 )
-.about(&[("level", "telepipe.thermal.pressure")]);
+.about(&[("level", "telepipe.thermal.pressure"), ("package", "hw.id")]);

@@ -1,37 +1,115 @@
-//! /sys/devices/system/cpu → `cpu_power`: frequencies, time at each of them, and time in idle states (kernel
-//! `drivers/cpufreq/cpufreq_stats.c`, `drivers/cpuidle/sysfs.c`).
+//! cpufreq and cpuidle → `cpu_power`, for each CPU, and for each group of CPUs that share a clock.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Result;
 
-use super::sys;
-use crate::collect::text::{lines, number, words};
-use crate::collect::{Collector, Roots, Sample, micro};
+use super::residency::{Idle, Residency, States};
+use super::sysfs::{folder, list, number, numbered, word};
+use crate::collect::{Collector, Roots, Sample, micro, unreadable};
 use crate::emit::Emitter;
 use crate::record::{CPU_POWER, CpuPower, Kind, Reason};
 
-/// Totals of one CPU.
-#[derive(Clone, Default)]
-struct Times {
-    /// Idle state to microseconds.
-    idle: BTreeMap<String, u64>,
-    /// Hertz to hundredths of a second, idle time included.
-    frequency: BTreeMap<u64, u64>,
-}
-
-/// Reads every CPU.
+/// Reads the folder of each CPU (kernel `drivers/cpufreq/cpufreq.c`, `cpufreq_stats.c`, `drivers/cpuidle/sysfs.c`).
 pub struct CpuCollector {
     folder: PathBuf,
-    before: HashMap<String, Times>,
+    /// The kinds of CPUs of a hybrid processor: their letters, and where their numbers stand.
+    kinds: [(&'static str, PathBuf); 2],
+    /// By CPU: what its idle states have counted.
+    idle: BTreeMap<u32, Idle>,
+    /// By policy: what its frequencies have counted.
+    frequencies: BTreeMap<PathBuf, Residency<u64>>,
+}
+
+/// CPUs that share a clock.
+struct Policy {
+    record: CpuPower,
+    actives: Vec<f64>,
+    cpus: usize,
 }
 
 impl CpuCollector {
     /// Of that tree.
     pub fn new(roots: &Roots) -> Self {
-        Self { folder: roots.sys.join("devices/system/cpu"), before: HashMap::new() }
+        let kind = |letter, name: &str| (letter, roots.sys.join("devices").join(name).join("cpus"));
+        Self {
+            folder: roots.sys.join("devices/system/cpu"),
+            kinds: [kind("P", "cpu_core"), kind("E", "cpu_atom")],
+            idle: BTreeMap::new(),
+            frequencies: BTreeMap::new(),
+        }
+    }
+
+    /// What cpufreq says of a policy: the same for all its CPUs.
+    fn policy(&mut self, folder: &Path, sample: &Sample<'_>) -> Policy {
+        // The kernel counts in kilohertz.
+        let hertz =
+            |file: &str| number(folder.join(file)).and_then(|khz| khz.checked_mul(1000)).filter(|&hz| hz > 0);
+        let now = || {
+            hertz("scaling_cur_freq")
+                .or_else(|| hertz("cpuinfo_cur_freq"))
+                .or_else(|| hertz("cpuinfo_avg_freq"))
+        };
+        let states =
+            std::fs::read(folder.join("stats/time_in_state")).ok().map(|bytes| States::frequencies(&bytes));
+        let residency = states.and_then(|states| {
+            let before = self.frequencies.entry(folder.to_owned()).or_default();
+            before.shares(states)
+        });
+        let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
+        let cpus = word(folder.join("related_cpus"))
+            .map_or(1, |text| text.split_whitespace().flat_map(list).count());
+        let record = CpuPower {
+            component: "cluster",
+            cluster: name.clone(),
+            core: name.unwrap_or_default(),
+            frequency_hz: now(),
+            frequency_min_hz: hertz("scaling_min_freq"),
+            frequency_max_hz: hertz("scaling_max_freq"),
+            governor: word(folder.join("scaling_governor")),
+            interval_s: residency.as_ref().and(sample.interval_s()),
+            residency,
+            ..CpuPower::default()
+        };
+        Policy { record, actives: Vec::new(), cpus }
+    }
+
+    fn kind_of(&self, cpu: u32) -> Option<String> {
+        let has = |path: &PathBuf| word(path).is_some_and(|text| list(&text).contains(&cpu));
+        self.kinds.iter().find(|(_, path)| has(path)).map(|(letter, _)| (*letter).to_owned())
+    }
+
+    /// One CPU; `None` if neither cpufreq nor cpuidle knows it.
+    fn cpu(
+        &mut self,
+        cpu: u32,
+        path: &Path,
+        policy: Option<&Policy>,
+        sample: &Sample<'_>,
+    ) -> Option<CpuPower> {
+        let states = States::idle(&path.join("cpuidle"));
+        if policy.is_none() && states.is_none() {
+            return None;
+        }
+        let shared = policy.filter(|policy| policy.cpus > 1);
+        let mut record = CpuPower {
+            component: "cpu",
+            core: format!("cpu{cpu}"),
+            cluster_kind: self.kind_of(cpu),
+            ..policy.map(|policy| policy.record.clone()).unwrap_or_default()
+        };
+        record.cluster = shared.and_then(|policy| policy.record.cluster.clone());
+        let ratios =
+            states.and_then(|states| self.idle.entry(cpu).or_default().ratios(states, sample.interval));
+        if let Some(ratios) = ratios {
+            let idle = ratios.values().sum::<f64>().min(1.0);
+            record.idle_ratio = Some(micro(idle));
+            record.active_ratio = Some(micro(1.0 - idle));
+            record.c_state = Some(ratios);
+            record.interval_s = sample.interval_s();
+        }
+        Some(record)
     }
 }
 
@@ -41,109 +119,57 @@ impl Collector for CpuCollector {
     }
 
     fn method(&self) -> String {
-        format!("{}: cpufreq and cpuidle", self.folder.display())
+        format!("cpufreq and cpuidle in {}", self.folder.display())
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let mut told = false;
-        for (core, path) in sys::entries(&self.folder, "cpu") {
-            if core["cpu".len()..].parse::<u32>().is_err() {
-                continue;
+        let place = self.folder.to_string_lossy().into_owned();
+        let cpus = match numbered(&self.folder, "cpu") {
+            Ok(cpus) => cpus,
+            Err(error) => return unreadable(out, sample.ts, &place, &error),
+        };
+        let mut policies: BTreeMap<PathBuf, Policy> = BTreeMap::new();
+        let (mut told, mut clocked) = (false, false);
+        for (cpu, path) in cpus {
+            let of = folder(&path.join("cpufreq")).map(|it| it.canonicalize().unwrap_or(it));
+            if let Some(of) = &of
+                && !policies.contains_key(of)
+            {
+                let policy = self.policy(of, sample);
+                policies.insert(of.clone(), policy);
             }
-            let frequency = sys::resolve(path.join("cpufreq"));
-            let times = times(&path, &frequency);
-            let mut record = now(&frequency);
-            let before = self.before.insert(core.clone(), times.clone());
-            if let (Some(before), Some(interval)) = (before, sample.interval) {
-                since(&times, &before, interval, &mut record);
-            }
-            if record == CpuPower::default() && times.idle.is_empty() {
-                continue;
-            }
+            clocked |= of.is_some();
+            let policy = of.as_ref().and_then(|of| policies.get(of));
+            let Some(record) = self.cpu(cpu, &path, policy, sample) else { continue };
             told = true;
-            if sample.wants(&CPU_POWER) && record != CpuPower::default() {
-                (record.component, record.core) = ("cpu", core);
+            if let Some(policy) = of.and_then(|of| policies.get_mut(&of)) {
+                policy.actives.extend(record.active_ratio);
+            }
+            // In the first sample, idle states have nothing to say.
+            let measured =
+                record.frequency_hz.is_some() || record.governor.is_some() || record.c_state.is_some();
+            if measured && sample.wants(&CPU_POWER) {
                 out.emit(sample.ts, &record)?;
             }
         }
-        if told {
-            return Ok(());
+        for policy in policies.into_values().filter(|policy| policy.cpus > 1) {
+            let Policy { mut record, actives, .. } = policy;
+            let mean = actives.iter().sum::<f64>() / actives.len() as f64;
+            record.core_active_ratio = (!actives.is_empty()).then(|| micro(mean));
+            if sample.wants(&CPU_POWER) {
+                out.emit(sample.ts, &record)?;
+            }
         }
-        let detail = "neither cpufreq nor cpuidle: a virtual machine, most likely";
-        out.status(sample.ts, &self.folder.to_string_lossy(), Reason::Absent, detail)
-    }
-}
-
-fn times(cpu: &Path, frequency: &Path) -> Times {
-    let states = sys::entries(&cpu.join("cpuidle"), "state").into_iter().filter_map(|(_, state)| {
-        Some((sys::word(&state.join("name"))?, sys::count(&state.join("time")).ok()?))
-    });
-    let stats = std::fs::read(frequency.join("stats/time_in_state")).unwrap_or_default();
-    let frequencies = lines(&stats).filter_map(|line| {
-        let mut words = words(line);
-        Some((number(words.next()?)?.checked_mul(1000)?, number(words.next()?)?))
-    });
-    Times { idle: states.collect(), frequency: frequencies.collect() }
-}
-
-/// What holds at this moment; files are in kHz.
-fn now(frequency: &Path) -> CpuPower {
-    let hertz = |name: &str| sys::count(&frequency.join(name)).ok()?.checked_mul(1000);
-    CpuPower {
-        frequency_hz: hertz("scaling_cur_freq").or_else(|| hertz("cpuinfo_cur_freq")),
-        frequency_min_hz: hertz("scaling_min_freq"),
-        frequency_max_hz: hertz("scaling_max_freq"),
-        governor: sys::word(&frequency.join("scaling_governor")),
-        ..CpuPower::default()
-    }
-}
-
-/// What passed in the interval. An idle state's time is added when it is left, so it can be more than the interval.
-fn since(now: &Times, before: &Times, interval: Duration, record: &mut CpuPower) {
-    let micros = interval.as_secs_f64() * 1e6;
-    let part = |passed: u64, whole: f64| micro((passed as f64 / whole).min(1.0));
-    let idle: BTreeMap<String, u64> = now
-        .idle
-        .iter()
-        .filter_map(|(state, time)| Some((state.clone(), time.checked_sub(*before.idle.get(state)?)?)))
-        .collect();
-    // A state that only polls is no sleep, but no work either.
-    if !idle.is_empty() && micros > 0.0 {
-        let ratio = part(idle.values().sum(), micros);
-        (record.idle_ratio, record.active_ratio) = (Some(ratio), Some(micro(1.0 - ratio)));
-        record.c_state = Some(idle.into_iter().map(|(state, time)| (state, part(time, micros))).collect());
-        record.interval_s = Some(micro(interval.as_secs_f64()));
-    }
-    let passed: BTreeMap<u64, u64> = now
-        .frequency
-        .iter()
-        .filter_map(|(hertz, time)| Some((*hertz, time.checked_sub(*before.frequency.get(hertz)?)?)))
-        .collect();
-    let whole: u64 = passed.values().sum();
-    if whole > 0 {
-        let parts = passed.into_iter().map(|(hertz, time)| (hertz, part(time, whole as f64)));
-        record.residency = Some(parts.collect());
-        record.interval_s = Some(micro(interval.as_secs_f64()));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_become_parts_of_the_interval() {
-        let times = |idle: u64, low: u64, high: u64| Times {
-            idle: BTreeMap::from([("C1".into(), idle)]),
-            frequency: BTreeMap::from([(1_000_000_000, low), (2_000_000_000, high)]),
-        };
-        let mut record = CpuPower::default();
-        since(&times(700_000, 130, 80), &times(200_000, 100, 70), Duration::from_secs(2), &mut record);
-        assert_eq!((record.idle_ratio, record.active_ratio), (Some(0.25), Some(0.75)));
-        assert_eq!(record.residency, Some(BTreeMap::from([(1_000_000_000, 0.75), (2_000_000_000, 0.25)])));
-        // A CPU that was taken out begins anew.
-        let mut record = CpuPower::default();
-        since(&times(1, 0, 0), &times(200_000, 100, 70), Duration::from_secs(2), &mut record);
-        assert_eq!(record, CpuPower::default());
+        match (told, clocked) {
+            (true, true) => Ok(()),
+            (true, false) => {
+                let detail = "no cpufreq here; virtual machines have none, and frequencies are not told";
+                out.status(sample.ts, &format!("{place}/cpufreq"), Reason::Absent, detail)
+            }
+            (false, _) => {
+                let detail = "neither cpufreq nor cpuidle here; virtual machines often have none";
+                out.status(sample.ts, &place, Reason::Absent, detail)
+            }
+        }
     }
 }

@@ -1,123 +1,29 @@
-//! /sys/class/hwmon and /sys/class/thermal → `temperature`, `fan`, `voltage`, and `power` of chips that measure it
+//! /sys/class/hwmon → `temperature`, `fan`, `voltage`, and `power` of what measures it
 //! (kernel `Documentation/hwmon/sysfs-interface.rst`).
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::counter::Counter;
-use super::sys;
-use crate::clock::Timestamp;
-use crate::collect::{Collector, Roots, Sample, micro};
+use super::chip::{Chip, chips};
+use super::sysfs::scaled;
+use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::emit::Emitter;
 use crate::record::{FAN, Fan, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE, Voltage};
 
-/// Reads every sensor whose device is awake.
+/// No temperature of anything is lower; drivers tell what is not connected by such numbers.
+const ABSOLUTE_ZERO: f64 = -273.15;
+
+/// Lists and reads the chips anew each time, as they come and go with their devices.
 pub struct HwmonCollector {
-    hwmon: PathBuf,
-    thermal: PathBuf,
-    /// Whether RAPL counts the packages, which drivers of hwmon may count too.
-    rapl: bool,
-    energies: HashMap<String, (Counter, Timestamp)>,
+    sys: PathBuf,
 }
 
 impl HwmonCollector {
     /// Of that tree.
     pub fn new(roots: &Roots) -> Self {
-        let class = roots.sys.join("class");
-        let rapl = !sys::entries(&class.join("powercap"), "intel-rapl:").is_empty();
-        Self { hwmon: class.join("hwmon"), thermal: class.join("thermal"), rapl, energies: HashMap::new() }
-    }
-
-    fn chip(&mut self, id: &str, path: &Path, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let source = sys::word(&path.join("name")).unwrap_or_else(|| id.to_owned());
-        let card = match source.as_str() {
-            // A card has a limit of its own; graphics inside of a package has that of the package.
-            "amdgpu" | "nouveau" | "radeon" => path.join("power1_cap").exists(),
-            // Cards only; graphics inside of a package has no sensors.
-            "i915" | "xe" => true,
-            _ => false,
-        };
-        for (file, input) in sys::entries(path, "") {
-            let Some((sensor, kind)) = file.rsplit_once('_') else { continue };
-            // Only what is counted needs a look before the one that is told.
-            let wanted = sample.write || sensor.starts_with("energy");
-            if !matches!(kind, "input" | "average") || !wanted {
-                continue;
-            }
-            let Some(value) = sys::number(&input) else { continue };
-            let of = |what: &str| sys::number(&path.join(format!("{sensor}_{what}")));
-            let label = sys::word(&path.join(format!("{sensor}_label")));
-            let sensor_id = format!("{id}/{sensor}");
-            let source = source.clone();
-            match sensor.trim_end_matches(|c: char| c.is_ascii_digit()) {
-                "temp" => out.emit(
-                    sample.ts,
-                    &Temperature {
-                        component: component(&source, label.as_deref()),
-                        sensor_id,
-                        label,
-                        source,
-                        temperature_celsius: micro(value / 1000.0),
-                        high_celsius: of("max").map(|value| micro(value / 1000.0)),
-                        critical_celsius: of("crit").map(|value| micro(value / 1000.0)),
-                    },
-                )?,
-                "fan" => out.emit(sample.ts, &Fan { sensor_id, label, source, speed_rpm: value })?,
-                "in" => {
-                    let voltage_volts = micro(value / 1000.0);
-                    out.emit(sample.ts, &Voltage { sensor_id, label, source, voltage_volts })?;
-                }
-                // In µW; where a chip has a mean and a value of the moment, the mean comes first.
-                "power" if kind == "average" || !path.join(format!("{sensor}_average")).exists() => {
-                    let power = Power {
-                        power_watts: Some(micro(value / 1e6)),
-                        ..self.power(&source, label, sensor_id, card)
-                    };
-                    out.emit(sample.ts, &power)?;
-                }
-                "energy" => {
-                    let power = self.power(&source, label, sensor_id, card);
-                    self.energy(value, power, sample, out)?;
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// Graphics cards are no part of a package; what other chips measure may be anything, and is not summed.
-    fn power(&self, source: &str, label: Option<String>, zone: String, card: bool) -> Power {
-        // The chip of a card, whose own reading contains it.
-        let part = label.as_deref() == Some("pkg");
-        let gpu = matches!(source, "amdgpu" | "nouveau" | "i915" | "xe" | "radeon");
-        let energy_of_cpu =
-            source == "amd_energy" && label.as_deref().is_some_and(|it| it.starts_with("Esocket"));
-        Power {
-            domain: if gpu { "gpu".into() } else { label.unwrap_or_else(|| source.to_owned()) },
-            zone: Some(zone),
-            source: "hwmon".into(),
-            counted: (card && !part) || (energy_of_cpu && !self.rapl),
-            ..Power::default()
-        }
-    }
-
-    /// In µJ, 64 bits wide.
-    fn energy(&mut self, value: f64, mut power: Power, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let sensor_id = power.zone.clone().unwrap_or_default();
-        let (counter, start) =
-            self.energies.entry(sensor_id).or_insert_with(|| (Counter::new(None), sample.ts));
-        let added = counter.read(value as u64);
-        let seconds = sample.interval.map(|interval| interval.as_secs_f64()).filter(|seconds| *seconds > 0.0);
-        power.start_ts = Some(*start);
-        power.energy_joules = Some(counter.total() as f64 / 1e6);
-        power.power_watts = added.zip(seconds).map(|(added, seconds)| micro(added as f64 / 1e6 / seconds));
-        power.interval_s = added.and(seconds).map(micro);
-        if sample.wants(&POWER) {
-            out.emit(sample.ts, &power)?;
-        }
-        Ok(())
+        Self { sys: roots.sys.clone() }
     }
 }
 
@@ -127,52 +33,110 @@ impl Collector for HwmonCollector {
     }
 
     fn method(&self) -> String {
-        format!("{}, {}", self.hwmon.display(), self.thermal.display())
+        format!("chips in {}", self.sys.join("class/hwmon").display())
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let (chips, zones) =
-            (sys::entries(&self.hwmon, "hwmon"), sys::entries(&self.thermal, "thermal_zone"));
-        if chips.is_empty() && zones.is_empty() {
-            let detail = "no sensors: a virtual machine, or no driver for them is loaded";
-            return out.status(sample.ts, &self.hwmon.to_string_lossy(), Reason::Absent, detail);
-        }
-        for (id, path) in chips {
-            // A driver wakes its device to ask it.
-            if !sys::asleep(&sys::resolve(path.join("device"))) {
-                self.chip(&id, &path, sample, out)?;
+        let place = self.sys.join("class/hwmon");
+        match chips(&self.sys) {
+            Ok(chips) if chips.is_empty() => {
+                out.status(sample.ts, &place.to_string_lossy(), Reason::Absent, "no sensor here")
             }
+            Ok(chips) => {
+                // Thermal zones and graphics processors are read where the others of their kind are.
+                let read = |chip: &&Chip| !chip.is_thermal_zone() && !chip.is_card();
+                chips.iter().filter(read).try_for_each(|chip| {
+                    if let Some(status) = chip.asleep() {
+                        return tell_asleep(chip, &status, sample, out);
+                    }
+                    tell(chip, sample, out)?;
+                    // A battery's power is told with it.
+                    if chip.component == "battery" { Ok(()) } else { powers(chip, sample, out) }
+                })
+            }
+            Err(error) => unreadable(out, sample.ts, &place.to_string_lossy(), &error),
         }
-        for (id, path) in zones.into_iter().filter(|_| sample.write) {
-            let Some(value) = sys::number(&path.join("temp")) else { continue };
-            let label = sys::word(&path.join("type"));
-            out.emit(
-                sample.ts,
-                &Temperature {
-                    component: component("thermal", label.as_deref()),
-                    sensor_id: id,
-                    label,
-                    source: "thermal".into(),
-                    temperature_celsius: micro(value / 1000.0),
-                    ..Temperature::default()
-                },
-            )?;
-        }
-        Ok(())
     }
 }
 
-/// Of what a sensor tells the temperature, as far as drivers' names say.
-fn component(source: &str, label: Option<&str>) -> &'static str {
-    match source {
-        "coretemp" | "k10temp" | "k8temp" | "zenpower" | "cpu_thermal" | "fam15h_power" => "cpu",
-        "amdgpu" | "nouveau" | "i915" | "xe" | "radeon" => "gpu",
-        "nvme" | "drivetemp" => "disk",
-        "thermal" => match label {
-            Some(label) if label.starts_with("cpu") || label.contains("x86_pkg") => "cpu",
-            Some(label) if label.starts_with("gpu") => "gpu",
-            _ => "other",
-        },
-        _ => "other",
+fn tell_asleep(chip: &Chip, status: &str, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let detail = format!("{}: {status}; it is not read, as that would wake it", chip.id);
+    out.status(sample.ts, &chip.folder.to_string_lossy(), Reason::Unsupported, &detail)
+}
+
+/// All that a chip measures but power. Its device must be awake.
+///
+/// # Errors
+/// If stdout fails.
+pub fn tell(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let other =
+        |input: &str, file: &str, divisor| scaled(chip.folder.join(format!("{input}_{file}")), divisor).ok();
+    let source = || chip.name.clone();
+    let id = |input: &str| format!("{}/{input}", chip.id);
+    each(chip, sample, out, ("temp", &TEMPERATURE, 1e3), |input, value| {
+        (value > ABSOLUTE_ZERO).then(|| Temperature {
+            sensor_id: id(input),
+            component: chip.component,
+            label: chip.label(input),
+            source: source(),
+            temperature_celsius: value,
+            high_celsius: other(input, "max", 1e3),
+            critical_celsius: other(input, "crit", 1e3),
+        })
+    })?;
+    each(chip, sample, out, ("fan", &FAN, 1.0), |input, value| {
+        Some(Fan { sensor_id: id(input), label: chip.label(input), source: source(), speed_rpm: value })
+    })?;
+    each(chip, sample, out, ("in", &VOLTAGE, 1e3), |input, value| {
+        Some(Voltage {
+            sensor_id: id(input),
+            label: chip.label(input),
+            source: source(),
+            voltage_volts: value,
+        })
+    })
+}
+
+/// What a chip says of power; a card's is told with the card.
+fn powers(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let gpu = chip.component == "gpu";
+    each(chip, sample, out, ("power", &POWER, 1e6), |input, value| {
+        Some(Power {
+            domain: if gpu { "gpu".into() } else { chip.label(input).unwrap_or_else(|| "other".into()) },
+            counted: gpu && chip.is_discrete(),
+            zone: Some(format!("{}/{input}", chip.id)),
+            source: "hwmon".into(),
+            power_watts: Some(value),
+            ..Power::default()
+        })
+    })
+}
+
+/// Every input of one kind, as a record; once a status record of what cannot be read.
+fn each<R: crate::record::Record>(
+    chip: &Chip,
+    sample: &Sample<'_>,
+    out: &mut Emitter,
+    (prefix, kind, divisor): (&str, &Kind, f64),
+    record: impl Fn(&str, f64) -> Option<R>,
+) -> Result<()> {
+    if !sample.wants(kind) {
+        return Ok(());
     }
+    for input in chip.inputs(prefix) {
+        let path = chip.file(&input);
+        match scaled(&path, divisor) {
+            Ok(value) => match record(&input, value) {
+                Some(record) => out.emit(sample.ts, &record)?,
+                None => {
+                    let detail = format!("{value} is none that can be; not connected?");
+                    out.status(sample.ts, &path.to_string_lossy(), Reason::Invalid, &detail)?;
+                }
+            },
+            // The driver says that nothing is connected there.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => unreadable(out, sample.ts, &path.to_string_lossy(), &error)?,
+        }
+    }
+    Ok(())
 }

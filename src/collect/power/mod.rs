@@ -1,59 +1,62 @@
-//! Power, frequency, temperature and batteries of Linux.
+//! Power, energy, frequencies, temperatures, batteries and graphics processors of Linux.
 
-mod counter;
+mod chip;
 mod cpu;
-mod drm;
+mod energy_chips;
+mod gpu;
 mod hwmon;
-mod nvml;
-mod process;
+mod meter;
+mod perf;
+mod powercap;
 mod rapl;
+mod residency;
+mod share;
 mod supply;
-mod suspend;
-mod sys;
+mod sysfs;
+mod thermal;
+mod zone;
 
-use anyhow::Result;
+use std::cell::Cell;
+use std::path::PathBuf;
+use std::rc::Rc;
 
-use super::{Collector, Roots, Sample};
-use crate::emit::Emitter;
+use super::{Collector, Roots};
 
-/// All of it, in the order in which records are written.
-pub struct PowerCollectors {
-    rapl: rapl::RaplCollector,
-    others: Vec<Box<dyn Collector>>,
-    processes: Option<process::ProcessSplit>,
+/// What the command line says to these collectors.
+#[derive(Clone, Debug)]
+pub struct PowerSettings {
+    /// Where to read.
+    pub roots: Roots,
+    /// Split the packages' energy over processes.
+    pub per_process: bool,
+    /// Where NVML is; by default the system's, for this machine.
+    pub nvml: Option<PathBuf>,
 }
 
-impl PowerCollectors {
-    /// Of that tree, with the energy split by process or not.
-    pub fn new(roots: &Roots, per_process: bool) -> Self {
-        Self {
-            rapl: rapl::RaplCollector::new(roots),
-            others: vec![
-                Box::new(cpu::CpuCollector::new(roots)),
-                Box::new(drm::DrmCollector::new(roots)),
-                Box::new(nvml::NvmlCollector::new(roots)),
-                Box::new(hwmon::HwmonCollector::new(roots)),
-                Box::new(supply::SupplyCollector::new(roots)),
-            ],
-            processes: per_process.then(|| process::ProcessSplit::new(roots)),
-        }
+/// Whether there is a counter of the whole machine, which contains what others count.
+#[derive(Clone, Default)]
+struct Platform(Rc<Cell<bool>>);
+
+impl Platform {
+    fn contains_all(&self) -> bool {
+        self.0.get()
     }
 
-    /// What is read, and how.
-    pub fn methods(&self) -> Vec<String> {
-        let others = self.others.iter().map(|collector| collector.method());
-        std::iter::once(self.rapl.method()).chain(others).collect()
+    fn set(&self, contains_all: bool) {
+        self.0.set(contains_all);
     }
+}
 
-    /// Reads and emits.
-    ///
-    /// # Errors
-    /// If stdout fails.
-    pub fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        self.rapl.collect(sample, out)?;
-        if let Some(processes) = &mut self.processes {
-            processes.split(self.rapl.packages_joules(), sample, out)?;
-        }
-        self.others.iter_mut().try_for_each(|collector| collector.collect(sample, out))
-    }
+/// Every collector, in the order in which their records are written.
+pub fn collectors(settings: &PowerSettings) -> Vec<Box<dyn Collector>> {
+    let PowerSettings { roots, per_process, nvml } = settings;
+    let platform = Platform::default();
+    vec![
+        Box::new(rapl::RaplCollector::new(roots, *per_process, platform.clone())),
+        Box::new(cpu::CpuCollector::new(roots)),
+        Box::new(gpu::GpuCollector::new(roots, nvml.as_deref(), platform)),
+        Box::new(hwmon::HwmonCollector::new(roots)),
+        Box::new(thermal::ThermalCollector::new(roots)),
+        Box::new(supply::SupplyCollector::new(roots)),
+    ]
 }

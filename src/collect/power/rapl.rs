@@ -1,194 +1,230 @@
-//! /sys/class/powercap → `power`: the energy counters of RAPL (kernel `drivers/powercap/intel_rapl_common.c`).
+//! Energy of processors → `power`, and with `--per-process` → `process_power`.
+//!
+//! From perf's `power` PMU; else from powercap; else from hwmon chips that count energy.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::io;
 
 use anyhow::Result;
 
-use super::counter::Counter;
-use super::suspend::Suspend;
-use super::sys;
-use crate::clock::Timestamp;
-use crate::collect::{Collector, Roots, Sample, micro, unreadable};
+use super::Platform;
+use super::energy_chips::EnergyChips;
+use super::meter::{Meter, Moment, Reading};
+use super::perf::Perf;
+use super::powercap::Powercap;
+use super::share::Share;
+use super::zone::{Counted, Known, Place, Zone, path, places};
+use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::emit::Emitter;
-use crate::record::{Kind, POWER, Power, Reason};
+use crate::record::{Kind, POWER, PROCESS_POWER, Power, Reason};
 
-/// Two counters this near each other at the first look are one counter under two names, in µJ. Counters of two
-/// packages are apart by what they used since boot.
-const MIRROR_UJ: u64 = 1_000_000;
+/// Where the counters of zones are.
+pub trait Counters {
+    /// The value of the field `source`.
+    fn name(&self) -> &'static str;
 
-/// A zone, which is a folder `intel-rapl:0:1`.
-struct Zone {
-    energy: PathBuf,
-    /// `package-0/dram`, `mmio/package-0`.
-    zone: String,
-    domain: &'static str,
-    parent: Option<String>,
-    counted: bool,
-    counter: Counter,
-    start: Option<Timestamp>,
+    /// The folder of all of them.
+    fn place(&self) -> String;
+
+    /// The zones there are now.
+    ///
+    /// # Errors
+    /// If they cannot be listed.
+    fn zones(&mut self) -> io::Result<Vec<Zone>>;
+
+    /// What `status` records call the counter of a zone.
+    fn source(&self, zone: &Zone) -> String;
+
+    /// The counter of a zone.
+    ///
+    /// # Errors
+    /// What the system says.
+    fn read(&mut self, zone: &Zone) -> io::Result<u64>;
+
+    /// True if a counter was 0 when it was opened, and not at boot.
+    fn counts_from_now(&self) -> bool {
+        false
+    }
 }
 
-/// Reads the energy of every zone.
+/// Reads the best source there is.
 pub struct RaplCollector {
-    folder: PathBuf,
-    zones: Vec<Zone>,
-    suspend: Suspend,
-    looked: bool,
-    /// What all packages used since the sample before, in joules.
-    packages: Option<f64>,
+    roots: Roots,
+    source: Option<Box<dyn Counters>>,
+    meters: BTreeMap<String, Meter>,
+    known: Known,
+    share: Option<Share>,
+    platform: Platform,
+}
+
+/// A zone that could be read.
+struct Read {
+    zone: Zone,
+    raw: u64,
+    reading: Reading,
+}
+
+impl Read {
+    fn counted(&self) -> Counted<'_> {
+        Counted { zone: &self.zone, raw: self.raw, used: self.reading.used_joules }
+    }
 }
 
 impl RaplCollector {
-    /// Of that tree.
-    pub fn new(roots: &Roots) -> Self {
-        let folder = roots.sys.join("class/powercap");
-        let zones = zones(&folder);
-        Self { folder, zones, suspend: Suspend::new(roots.foreign), looked: false, packages: None }
+    /// Of these trees; `per_process` splits the packages' energy.
+    pub fn new(roots: &Roots, per_process: bool, platform: Platform) -> Self {
+        let share = per_process.then(|| Share::new(roots));
+        let (meters, known) = (BTreeMap::new(), Known::default());
+        Self { roots: roots.clone(), source: None, meters, known, share, platform }
     }
 
-    /// What the counted packages used since the sample before, in joules.
-    pub fn packages_joules(&self) -> Option<f64> {
-        self.packages
+    /// The first source that has a zone which can be read; if none has, the one that says best why.
+    fn choose(&self) -> Box<dyn Counters> {
+        // What perf counts is always of this machine.
+        if !self.roots.foreign
+            && let Ok(perf) = Perf::open(&self.roots.sys)
+        {
+            return Box::new(perf);
+        }
+        let mut powercap = Powercap::new(&self.roots.sys);
+        let mut chips = EnergyChips::new(&self.roots.sys);
+        let zones = powercap.zones().unwrap_or_default();
+        let readable = zones.iter().any(|zone| powercap.read(zone).is_ok());
+        if !readable && chips.zones().is_ok_and(|zones| !zones.is_empty()) {
+            return Box::new(chips);
+        }
+        Box::new(powercap)
     }
 
-    /// Marks zones that say what another says, by the first readings.
-    fn mark_mirrors(&mut self, readings: &[Option<u64>]) {
-        for later in 1..self.zones.len() {
-            let mirrored = (0..later).any(|first| {
-                let (Some(one), Some(other)) = (readings[first], readings[later]) else { return false };
-                let both_packages = [first, later].iter().all(|zone| self.zones[*zone].domain == "package");
-                both_packages && self.zones[first].counted && one > 0 && one.abs_diff(other) < MIRROR_UJ
-            });
-            if mirrored {
-                self.zones[later].counted = false;
+    /// Reads every zone; says once of each that cannot be read.
+    fn read(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<(Vec<Zone>, Vec<Read>)> {
+        let mut source = self.source.take().unwrap_or_else(|| self.choose());
+        let zones = match source.zones() {
+            Ok(zones) if zones.is_empty() => {
+                let detail = "no zone of energy here; virtual machines have none, and some processors";
+                out.status(sample.ts, &source.place(), Reason::Absent, detail)?;
+                zones
             }
-        }
-    }
-}
-
-impl Collector for RaplCollector {
-    fn kinds(&self) -> &'static [&'static Kind] {
-        &[&POWER]
-    }
-
-    fn method(&self) -> String {
-        format!("{}: {} zones", self.folder.display(), self.zones.len())
-    }
-
-    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        self.packages = None;
-        if self.zones.is_empty() {
-            let detail = "no RAPL zones: a virtual machine, or the module intel_rapl_msr is not loaded";
-            return out.status(sample.ts, &self.folder.to_string_lossy(), Reason::Absent, detail);
-        }
-        let suspended = self.suspend.since_last();
-        let mut readings = Vec::new();
-        for zone in &mut self.zones {
-            match sys::count(&zone.energy) {
-                Ok(now) => readings.push(Some(now)),
-                Err(error) => {
-                    zone.counter.forget();
-                    unreadable(out, sample.ts, &zone.energy.to_string_lossy(), &error)?;
-                    readings.push(None);
+            Ok(zones) => zones,
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !self.roots.foreign => {
+                let detail =
+                    "no counters of energy here; a virtual machine has none, elsewhere load intel_rapl_msr";
+                out.status(sample.ts, &source.place(), Reason::Absent, detail)?;
+                Vec::new()
+            }
+            Err(error) => {
+                unreadable(out, sample.ts, &source.place(), &error)?;
+                Vec::new()
+            }
+        };
+        let mut before = std::mem::take(&mut self.meters);
+        let mut found = Vec::new();
+        for zone in &zones {
+            let old = before.remove(&zone.id);
+            match source.read(zone) {
+                Ok(raw) => {
+                    let at = Moment::now();
+                    let (meter, reading) = self.meter(old, zone, raw, at, sample, source.counts_from_now());
+                    self.meters.insert(zone.id.clone(), meter);
+                    found.push(Read { zone: zone.clone(), raw, reading });
                 }
+                Err(error) => unreadable(out, sample.ts, &source.source(zone), &error)?,
             }
         }
-        if !std::mem::replace(&mut self.looked, true) {
-            self.mark_mirrors(&readings);
+        for id in before.into_keys() {
+            let detail = format!("the zone {id} went away; what it counted until then was told");
+            out.status(sample.ts, &format!("{} {id}", source.place()), Reason::Absent, &detail)?;
         }
-        for (zone, reading) in self.zones.iter_mut().zip(readings) {
-            let Some(now) = reading else { continue };
-            let added = zone.counter.read(now);
-            let start = *zone.start.get_or_insert(sample.ts);
-            if let ("package", true, Some(added)) = (zone.domain, zone.counted, added) {
-                *self.packages.get_or_insert_default() += added as f64 / 1e6;
-            }
-            if sample.wants(&POWER) {
-                out.emit(sample.ts, &zone.record(start, added, sample.interval, suspended))?;
-            }
+        self.source = Some(source);
+        Ok((zones, found))
+    }
+
+    fn meter(
+        &self,
+        old: Option<Meter>,
+        zone: &Zone,
+        raw: u64,
+        at: Moment,
+        sample: &Sample<'_>,
+        from_now: bool,
+    ) -> (Meter, Reading) {
+        if let Some(mut meter) = old {
+            let reading = meter.advance(raw, at);
+            return (meter, reading);
+        }
+        let start = if from_now { Some(at.ts) } else { sample.boot };
+        let meter = Meter::new(raw, zone.range, zone.per_joule, start, at);
+        let reading = meter.first();
+        (meter, reading)
+    }
+
+    fn tell(
+        &self,
+        zones: &[Zone],
+        found: &[Read],
+        places: &[Place],
+        sample: &Sample<'_>,
+        out: &mut Emitter,
+    ) -> Result<()> {
+        let source = self.source.as_ref().map_or("", |source| source.name());
+        for (it, place) in found.iter().zip(places) {
+            let parent = place.parent.as_ref().and_then(|id| zones.iter().find(|zone| zone.id == *id));
+            let reading = &it.reading;
+            let record = Power {
+                start_ts: reading.start_ts,
+                domain: it.zone.domain(),
+                zone: Some(path(zones, &it.zone)),
+                parent: parent.map(|zone| path(zones, zone)),
+                source: source.into(),
+                counted: place.counted,
+                energy_joules: Some(reading.energy_joules),
+                power_watts: reading.power_watts,
+                interval_s: reading.interval_s,
+                suspended_s: reading.suspended_s,
+            };
+            out.emit(sample.ts, &record)?;
         }
         Ok(())
     }
 }
 
-impl Zone {
-    fn record(
-        &self,
-        start: Timestamp,
-        added: Option<u64>,
-        interval: Option<Duration>,
-        suspended: Option<f64>,
-    ) -> Power {
-        let seconds = interval.map(|interval| interval.as_secs_f64()).filter(|seconds| *seconds > 0.0);
-        let watts = added.zip(seconds).map(|(added, seconds)| micro(added as f64 / 1e6 / seconds));
-        Power {
-            start_ts: Some(start),
-            domain: self.domain.into(),
-            zone: Some(self.zone.clone()),
-            parent: self.parent.clone(),
-            source: "powercap".into(),
-            counted: self.counted,
-            energy_joules: Some(self.counter.total() as f64 / 1e6),
-            power_watts: watts.filter(|_| suspended.is_none()),
-            interval_s: added.and(seconds).map(micro),
-            suspended_s: suspended,
-        }
-    }
+/// What all packages have used since the sample before, each once, and in which time.
+fn of_packages(found: &[Read], places: &[Place]) -> Option<(f64, f64)> {
+    let package = |it: &&(&Read, &Place)| it.0.zone.domain() == "package";
+    let whole = |it: &&(&Read, &Place)| {
+        // One that repeats another has that as its parent, without lying in it.
+        let repeats = it.1.parent.as_ref().and_then(|id| found.iter().find(|other| other.zone.id == *id));
+        repeats.is_none_or(|other| other.zone.domain() != "package")
+    };
+    let all: Vec<_> = found.iter().zip(places).collect();
+    let used: Vec<_> = all.iter().filter(package).filter(whole).collect();
+    let sum: Option<f64> = used.iter().map(|it| it.0.reading.used_joules).sum();
+    let reading = &used.first()?.0.reading;
+    sum.zip(reading.interval_s.filter(|_| reading.suspended_s.is_none()))
 }
 
-/// The zones of a folder, parents before their parts.
-fn zones(folder: &std::path::Path) -> Vec<Zone> {
-    let mut found: Vec<(String, String, Zone)> = Vec::new();
-    for (entry, path) in sys::entries(folder, "") {
-        // `intel-rapl:0:1` is a part of `intel-rapl:0`; what has no number is the control type.
-        let Some((parent, _)) = entry.rsplit_once(':') else { continue };
-        let Some(name) = sys::word(&path.join("name")) else { continue };
-        let energy = path.join("energy_uj");
-        if !energy.exists() {
-            continue;
-        }
-        let above = found.iter().find(|(known, ..)| known == parent).map(|(_, _, zone)| zone.zone.clone());
-        let mmio = entry.contains("mmio");
-        let zone = match (&above, mmio) {
-            (Some(above), _) => format!("{above}/{name}"),
-            (None, true) => format!("mmio/{name}"),
-            (None, false) => name.clone(),
-        };
-        let domain = domain(&name);
-        let range = sys::count(&path.join("max_energy_range_uj")).ok();
-        let counted = matches!(domain, "package" | "dram");
-        let counter = Counter::new(range);
-        found.push((
-            entry,
-            name,
-            Zone { energy, zone, domain, parent: above, counted, counter, start: None },
-        ));
+impl Collector for RaplCollector {
+    fn kinds(&self) -> &'static [&'static Kind] {
+        &[&POWER, &PROCESS_POWER]
     }
-    let msr: Vec<String> =
-        found.iter().filter(|(entry, ..)| !entry.contains("mmio")).map(|it| it.1.clone()).collect();
-    let psys = found.iter().find(|(.., zone)| zone.domain == "psys").map(|(.., zone)| zone.zone.clone());
-    let zones = found.into_iter().map(|(entry, name, mut zone)| {
-        // The same registers by another way.
-        if entry.contains("mmio") && msr.contains(&name) {
-            zone.counted = false;
-        }
-        if zone.domain == "package" {
-            zone.parent = psys.clone();
-        }
-        zone
-    });
-    zones.collect()
-}
 
-/// What a zone of that name measures. The energy of memory is no part of its package's.
-fn domain(name: &str) -> &'static str {
-    match name {
-        "core" => "cpu",
-        "uncore" => "uncore",
-        "dram" => "dram",
-        "psys" => "psys",
-        _ if name.starts_with("package") => "package",
-        _ => "other",
+    fn method(&self) -> String {
+        let source = self.source.as_ref();
+        source.map_or_else(|| "nothing".into(), |source| format!("{} ({})", source.name(), source.place()))
+    }
+
+    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        let (zones, found) = self.read(sample, out)?;
+        let all: Vec<_> = found.iter().map(Read::counted).collect();
+        let places = places(&all, &mut self.known);
+        let psys = |it: (&Read, &Place)| it.0.zone.domain() == "psys" && it.1.counted;
+        self.platform.set(found.iter().zip(&places).any(psys));
+        if sample.wants(&POWER) {
+            self.tell(&zones, &found, &places, sample, out)?;
+        }
+        match &mut self.share {
+            Some(share) => share.collect(of_packages(&found, &places), sample, out),
+            None => Ok(()),
+        }
     }
 }

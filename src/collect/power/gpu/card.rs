@@ -1,0 +1,84 @@
+//! What amdgpu, i915 and xe tell of a card in sysfs (kernel `Documentation/gpu/amdgpu/thermal.rst`,
+//! `drivers/gpu/drm/i915/gt/intel_gt_sysfs_pm.c`, `drivers/gpu/drm/xe/xe_gt_freq.c`, `xe_gt_idle.c`).
+
+use std::path::Path;
+
+use super::{Device, Values};
+use crate::collect::power::chip::Chip;
+use crate::collect::power::sysfs::{folders, number, scaled, word};
+
+/// Reads what the driver of a device has; of other drivers only the chip of hwmon.
+pub fn read(driver: &str, device: &Device, values: &mut Values) {
+    values.chip = chip(&device.folder);
+    match driver {
+        "amdgpu" => amdgpu(&device.folder, values),
+        "i915" => i915(device.card.as_deref().unwrap_or(&device.folder), values),
+        "xe" => xe(&device.folder, values),
+        _ => {}
+    }
+    let Some(chip) = &values.chip else { return };
+    let input = |file: &str| number(chip.folder.join(file));
+    values.energy = input("energy1_input").map(|uj| (uj, 1e6));
+    values.power_watts = scaled(chip.file("power1"), 1e6).ok();
+    values.integrated = !chip.is_discrete();
+}
+
+fn chip(device: &Path) -> Option<Chip> {
+    let (name, folder) = folders(&device.join("hwmon"), "hwmon").ok()?.into_iter().next()?;
+    Some(Chip::new(&name, folder))
+}
+
+fn amdgpu(device: &Path, values: &mut Values) {
+    let percent = |file: &str| scaled(device.join(file), 100.0).ok();
+    let hertz = |file: &str| values.chip.as_ref().and_then(|chip| number(chip.folder.join(file)));
+    let level = |file: &str| current_level(&word(device.join(file))?);
+    let gpu = &mut values.gpu;
+    gpu.name = word(device.join("product_name"));
+    gpu.utilization_ratio = percent("gpu_busy_percent");
+    gpu.memory_utilization_ratio = percent("mem_busy_percent");
+    gpu.memory_used_bytes = number(device.join("mem_info_vram_used"));
+    gpu.memory_total_bytes = number(device.join("mem_info_vram_total"));
+    gpu.frequency_hz = hertz("freq1_input").or_else(|| level("pp_dpm_sclk"));
+    gpu.memory_frequency_hz = hertz("freq2_input").or_else(|| level("pp_dpm_mclk"));
+}
+
+/// The line with the star: `1: 991Mhz *`.
+fn current_level(text: &str) -> Option<u64> {
+    let line = text.lines().find(|line| line.trim_end().ends_with('*'))?;
+    let (_, value) = line.split_once(':')?;
+    let megahertz = value.trim_end_matches([' ', '*']).trim().to_ascii_lowercase();
+    megahertz.strip_suffix("mhz")?.parse::<u64>().ok()?.checked_mul(1_000_000)
+}
+
+fn i915(card: &Path, values: &mut Values) {
+    let first = |files: [&str; 2]| files.iter().find_map(|file| number(card.join(file)));
+    let megahertz = first(["gt/gt0/rps_act_freq_mhz", "gt_act_freq_mhz"]);
+    values.gpu.frequency_hz = hertz(megahertz);
+    values.idle_ms = first(["gt/gt0/rc6_residency_ms", "power/rc6_residency_ms"]);
+}
+
+/// 0 is a processor at rest, which has no frequency while active.
+fn hertz(megahertz: Option<u64>) -> Option<u64> {
+    megahertz.filter(|&mhz| mhz > 0)?.checked_mul(1_000_000)
+}
+
+fn xe(device: &Path, values: &mut Values) {
+    let gt = device.join("tile0/gt0");
+    let megahertz = number(gt.join("freq0/act_freq"));
+    values.gpu.frequency_hz = hertz(megahertz);
+    values.idle_ms = number(gt.join("gtidle/idle_residency_ms"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_level_with_the_star() {
+        assert_eq!(current_level("0: 852Mhz \n1: 991Mhz *\n2: 1084Mhz \n"), Some(991_000_000));
+        assert_eq!(current_level("S: 15Mhz *\n0: 200Mhz\n"), Some(15_000_000));
+        for text in ["", "0: 852Mhz", "0: *", "0 852Mhz *", "0: 99999999999999Mhz *"] {
+            assert_eq!(current_level(text), None, "{text}");
+        }
+    }
+}

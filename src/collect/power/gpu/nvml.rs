@@ -1,0 +1,251 @@
+//! NVIDIA's management library (NVML API reference), loaded while we run: it comes with the driver.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
+use std::path::{Path, PathBuf};
+
+use libloading::{Library, Symbol};
+
+use super::Values;
+use crate::record::Reason;
+
+/// The library, and whether it is in use.
+pub struct Nvml {
+    path: Option<PathBuf>,
+    library: Option<Library>,
+    open: bool,
+    /// False if the library could not be loaded.
+    there: bool,
+}
+
+/// Why nothing can be read.
+pub struct Why {
+    /// For the `status` record.
+    pub reason: Reason,
+    /// Likewise.
+    pub detail: String,
+}
+
+type Handle = *mut c_void;
+type Plain = unsafe extern "C" fn() -> c_int;
+type Text = unsafe extern "C" fn(c_int) -> *const c_char;
+type ByBusId = unsafe extern "C" fn(*const c_char, *mut Handle) -> c_int;
+type Count = unsafe extern "C" fn(*mut c_uint) -> c_int;
+type ByIndex = unsafe extern "C" fn(c_uint, *mut Handle) -> c_int;
+type Name = unsafe extern "C" fn(Handle, *mut c_char, c_uint) -> c_int;
+type Fill<T> = unsafe extern "C" fn(Handle, *mut T) -> c_int;
+type Choose = unsafe extern "C" fn(Handle, c_uint, *mut c_uint) -> c_int;
+
+/// `nvmlUtilization_t`, in percent.
+#[repr(C)]
+#[derive(Default)]
+struct Utilization {
+    gpu: c_uint,
+    memory: c_uint,
+}
+
+/// `nvmlMemory_t`, in bytes.
+#[repr(C)]
+#[derive(Default)]
+struct Memory {
+    total: c_ulonglong,
+    free: c_ulonglong,
+    used: c_ulonglong,
+}
+
+/// `nvmlPciInfo_t`.
+#[repr(C)]
+#[derive(Default)]
+struct Pci {
+    legacy: [u8; 16],
+    numbers: [c_uint; 5],
+    address: [u8; 32],
+}
+
+const NO_PERMISSION: c_int = 4;
+const DRIVER_NOT_LOADED: c_int = 9;
+
+impl Nvml {
+    /// Nothing is loaded yet; without a path, nothing ever is.
+    pub fn new(path: Option<&Path>) -> Self {
+        Self { path: path.map(Path::to_owned), library: None, open: false, there: true }
+    }
+
+    /// Asks the device at that PCI address, and touches no other. What it does not support is left out.
+    ///
+    /// # Errors
+    /// Why the library or the device cannot be asked.
+    pub fn read(&mut self, address: &str, values: &mut Values) -> Result<(), Why> {
+        let library = self.start()?;
+        let address = CString::new(address).unwrap_or_default();
+        let mut device: Handle = std::ptr::null_mut();
+        let by_bus_id: Symbol<'_, ByBusId> = symbol(library, c"nvmlDeviceGetHandleByPciBusId_v2")?;
+        // SAFETY: a text that ends in zero, and a place for the handle.
+        check(library, unsafe { by_bus_id(address.as_ptr(), &raw mut device) })?;
+        fill(library, device, values);
+        Ok(())
+    }
+
+    /// Asks every device that the library knows: where the bus shows none, as under WSL. Gives address and values;
+    /// nothing where there is no library.
+    ///
+    /// # Errors
+    /// Why the library does not start.
+    pub fn read_all(&mut self) -> Result<Vec<(String, Values)>, Why> {
+        if self.path.is_none() || !self.there {
+            return Ok(Vec::new());
+        }
+        if let Err(why) = self.load() {
+            self.there = false;
+            // Where it was named, whoever named it wants to know.
+            let named = self.path.as_deref() != Some(Path::new(super::LIBRARY));
+            return if named { Err(why) } else { Ok(Vec::new()) };
+        }
+        let library = self.start()?;
+        let mut count = 0;
+        let how_many: Symbol<'_, Count> = symbol(library, c"nvmlDeviceGetCount_v2")?;
+        // SAFETY: a place for the number.
+        check(library, unsafe { how_many(&raw mut count) })?;
+        let by_index: Symbol<'_, ByIndex> = symbol(library, c"nvmlDeviceGetHandleByIndex_v2")?;
+        let mut found = Vec::new();
+        for index in 0..count {
+            let mut device: Handle = std::ptr::null_mut();
+            // SAFETY: a place for the handle.
+            if unsafe { by_index(index, &raw mut device) } == 0 {
+                let mut values = Values::default();
+                fill(library, device, &mut values);
+                found.push((address(library, device).unwrap_or_else(|| format!("gpu{index}")), values));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Lets go of every device.
+    pub fn close(&mut self) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        if let Some(library) = &self.library
+            && let Ok(shutdown) = symbol::<Plain>(library, c"nvmlShutdown")
+        {
+            // SAFETY: it takes nothing, and undoes the one `nvmlInit_v2`.
+            unsafe { shutdown() };
+        }
+    }
+
+    fn load(&mut self) -> Result<(), Why> {
+        let Some(path) = self.path.as_ref().filter(|_| self.library.is_none()) else { return Ok(()) };
+        // SAFETY: what the library does when it is loaded is the driver's; it was named by the user or is the
+        // one of the system.
+        let loaded = unsafe { Library::new(path.as_os_str()) };
+        let why =
+            |error| Why { reason: Reason::Absent, detail: format!("{error}; it comes with NVIDIA's driver") };
+        self.library = Some(loaded.map_err(why)?);
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<&Library, Why> {
+        self.load()?;
+        let Some(library) = &self.library else {
+            let detail = "NVML speaks of this machine, and this is another's tree".to_owned();
+            return Err(Why { reason: Reason::Unsupported, detail });
+        };
+        if !self.open {
+            let init: Symbol<'_, Plain> = symbol(library, c"nvmlInit_v2")?;
+            // SAFETY: it takes nothing; this version opens no device until it is asked for.
+            check(library, unsafe { init() })?;
+            self.open = true;
+        }
+        Ok(library)
+    }
+}
+
+impl Drop for Nvml {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Everything that the device supports.
+fn fill(library: &Library, device: Handle, values: &mut Values) {
+    let gpu = &mut values.gpu;
+    gpu.name = name(library, device);
+    if let Some(now) = get::<Utilization>(library, device, c"nvmlDeviceGetUtilizationRates") {
+        gpu.utilization_ratio = Some(f64::from(now.gpu) / 100.0);
+        gpu.memory_utilization_ratio = Some(f64::from(now.memory) / 100.0);
+    }
+    if let Some(memory) = get::<Memory>(library, device, c"nvmlDeviceGetMemoryInfo") {
+        gpu.memory_used_bytes = Some(memory.used);
+        gpu.memory_total_bytes = Some(memory.total);
+    }
+    // Multiprocessors are clock 1, memory 2; in megahertz.
+    let hertz = |clock| {
+        choose(library, device, c"nvmlDeviceGetClockInfo", clock).map(|mhz| u64::from(mhz) * 1_000_000)
+    };
+    gpu.frequency_hz = hertz(1);
+    gpu.memory_frequency_hz = hertz(2);
+    // Milliwatts, and millijoules since the driver was loaded.
+    values.power_watts =
+        get::<c_uint>(library, device, c"nvmlDeviceGetPowerUsage").map(|mw| f64::from(mw) / 1e3);
+    values.energy =
+        get::<c_ulonglong>(library, device, c"nvmlDeviceGetTotalEnergyConsumption").map(|mj| (mj, 1e3));
+    // Sensor 0 is the chip's.
+    values.temperature_celsius = choose(library, device, c"nvmlDeviceGetTemperature", 0).map(f64::from);
+}
+
+fn name(library: &Library, device: Handle) -> Option<String> {
+    let call: Symbol<'_, Name> = symbol(library, c"nvmlDeviceGetName").ok()?;
+    let mut text: [c_char; 96] = [0; 96];
+    // SAFETY: the handle is the library's, and the buffer as long as it is told, less the last byte, which stays 0.
+    let result = unsafe { call(device, text.as_mut_ptr(), 95) };
+    // SAFETY: the buffer ends in zero whatever was written before.
+    let text = unsafe { CStr::from_ptr(text.as_ptr()) };
+    (result == 0).then(|| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
+}
+
+/// The address as sysfs has it, with four digits first and not eight.
+fn address(library: &Library, device: Handle) -> Option<String> {
+    let pci = get::<Pci>(library, device, c"nvmlDeviceGetPciInfo_v3")?;
+    let text = CStr::from_bytes_until_nul(&pci.address).ok()?.to_str().ok()?.to_ascii_lowercase();
+    let (domain, rest) = text.split_once(':')?;
+    let domain = domain.strip_prefix("0000").filter(|short| short.len() == 4).unwrap_or(domain);
+    Some(format!("{domain}:{rest}"))
+}
+
+/// A question with one answer, whose type must be the function's.
+fn get<T: Default>(library: &Library, device: Handle, function: &CStr) -> Option<T> {
+    let call: Symbol<'_, Fill<T>> = symbol(library, function).ok()?;
+    let mut answer = T::default();
+    // SAFETY: the handle is the library's, and the answer is of the type that this function fills.
+    (unsafe { call(device, &raw mut answer) } == 0).then_some(answer)
+}
+
+/// A question about one of several, with a number as the answer.
+fn choose(library: &Library, device: Handle, function: &CStr, which: c_uint) -> Option<c_uint> {
+    let call: Symbol<'_, Choose> = symbol(library, function).ok()?;
+    let mut answer = 0;
+    // SAFETY: the handle is the library's, and there is a place for the number.
+    (unsafe { call(device, which, &raw mut answer) } == 0).then_some(answer)
+}
+
+fn symbol<'l, T>(library: &'l Library, name: &CStr) -> Result<Symbol<'l, T>, Why> {
+    // SAFETY: the types above are those of nvml.h for these names; they do not change within a `_v2`.
+    let found = unsafe { library.get(name) };
+    let why = |error| Why { reason: Reason::Unsupported, detail: format!("{error}; an older NVML?") };
+    found.map_err(why)
+}
+
+fn check(library: &Library, result: c_int) -> Result<(), Why> {
+    let reason = match result {
+        0 => return Ok(()),
+        NO_PERMISSION => Reason::Denied,
+        DRIVER_NOT_LOADED => Reason::Absent,
+        _ => Reason::Unsupported,
+    };
+    let text = symbol::<Text>(library, c"nvmlErrorString").ok().and_then(|call| {
+        // SAFETY: it takes a number, and gives a text that lives as long as the library, or none.
+        let text = unsafe { call(result) };
+        // SAFETY: see above; it ends in zero.
+        (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
+    });
+    Err(Why { reason, detail: text.unwrap_or_else(|| format!("NVML error {result}")) })
+}

@@ -1,0 +1,115 @@
+//! /sys/class/thermal → `temperature`; the throttle counts of x86 → `thermal_pressure`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use super::sysfs::{number, numbered, scaled, word};
+use crate::collect::{Collector, Roots, Sample, unreadable};
+use crate::emit::Emitter;
+use crate::record::{Kind, Reason, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure};
+
+/// Reads the zones (kernel `Documentation/driver-api/thermal/sysfs-api.rst`), and how often processors were held
+/// back (`arch/x86/kernel/cpu/mce/therm_throt.c`).
+pub struct ThermalCollector {
+    zones: PathBuf,
+    cpus: PathBuf,
+}
+
+impl ThermalCollector {
+    /// Of that tree.
+    pub fn new(roots: &Roots) -> Self {
+        Self { zones: roots.sys.join("class/thermal"), cpus: roots.sys.join("devices/system/cpu") }
+    }
+
+    fn temperatures(&self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        let place = self.zones.to_string_lossy();
+        let zones = match numbered(&self.zones, "thermal_zone") {
+            Ok(zones) => zones,
+            Err(error) => return unreadable(out, sample.ts, &place, &error),
+        };
+        if zones.is_empty() {
+            return out.status(sample.ts, &place, Reason::Absent, "no thermal zone here");
+        }
+        for (zone, folder) in zones {
+            let path = folder.join("temp");
+            match scaled(&path, 1e3) {
+                Ok(value) => {
+                    let label = word(folder.join("type"));
+                    let record = Temperature {
+                        sensor_id: format!("thermal_zone{zone}"),
+                        component: component(label.as_deref().unwrap_or_default()),
+                        label,
+                        source: "thermal".into(),
+                        temperature_celsius: value,
+                        ..Temperature::default()
+                    };
+                    out.emit(sample.ts, &record)?;
+                }
+                Err(error) => unreadable(out, sample.ts, &path.to_string_lossy(), &error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// One record for each package: each core's count once, as its threads share it.
+    fn throttled(&self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        let mut packages: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
+        let mut cores = BTreeSet::new();
+        for (cpu, folder) in numbered(&self.cpus, "cpu").unwrap_or_default() {
+            let count = |file: &str| number(folder.join("thermal_throttle").join(file));
+            let (Some(core), Some(package)) = (count("core_throttle_count"), count("package_throttle_count"))
+            else {
+                continue;
+            };
+            let id = |file: &str| number(folder.join("topology").join(file));
+            let of = id("physical_package_id").unwrap_or(0);
+            let sums = packages.entry(of).or_default();
+            if cores.insert((of, id("core_id").unwrap_or_else(|| cpu.into()))) {
+                sums.0 = sums.0.saturating_add(core);
+            }
+            sums.1 = sums.1.max(package);
+        }
+        for (package, (core_throttles, package_throttles)) in packages {
+            let record = ThermalPressure {
+                package: Some(format!("package-{package}")),
+                start_ts: sample.boot,
+                core_throttles: Some(core_throttles),
+                package_throttles: Some(package_throttles),
+                ..ThermalPressure::default()
+            };
+            out.emit(sample.ts, &record)?;
+        }
+        Ok(())
+    }
+}
+
+fn component(kind: &str) -> &'static str {
+    let kind = kind.to_ascii_lowercase();
+    let has = |words: &[&str]| words.iter().any(|word| kind.contains(word));
+    match () {
+        () if has(&["pkg_temp", "cpu", "tcpu", "soc", "bcm2"]) => "cpu",
+        () if has(&["gpu"]) => "gpu",
+        () if has(&["iwlwifi", "wifi", "wlan"]) => "network",
+        () if has(&["bat"]) => "battery",
+        () => "other",
+    }
+}
+
+impl Collector for ThermalCollector {
+    fn kinds(&self) -> &'static [&'static Kind] {
+        &[&TEMPERATURE, &THERMAL_PRESSURE]
+    }
+
+    fn method(&self) -> String {
+        format!("{}, and throttle counts in {}", self.zones.display(), self.cpus.display())
+    }
+
+    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+        if sample.wants(&TEMPERATURE) {
+            self.temperatures(sample, out)?;
+        }
+        if sample.wants(&THERMAL_PRESSURE) { self.throttled(sample, out) } else { Ok(()) }
+    }
+}

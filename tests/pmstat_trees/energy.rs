@@ -1,0 +1,191 @@
+//! Energy: which zones make up the sum, wraps, zones that cannot be read, and its parts by process.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::named;
+use super::support::records::{number, of};
+use super::support::{program, require_root};
+use super::tree::{Tree, ended};
+
+const SOCKET: &str = "class/powercap/intel-rapl:0/energy_uj";
+const MEMORY: &str = "class/powercap/intel-rapl:0:0/energy_uj";
+
+/// The zones that are in the sum.
+fn counted(records: &[Value]) -> Vec<&str> {
+    let power = of(records, "power").into_iter().filter(|record| record["counted"] == true);
+    power.map(|record| record["zone"].as_str().unwrap()).collect()
+}
+
+fn zone<'a>(records: &'a [Value], name: &str) -> &'a Value {
+    named(records, "power", "zone", name)
+}
+
+#[test]
+fn the_sum_has_every_joule_once() {
+    let tree = Tree::of("laptop.tree");
+    let records = tree.once();
+    assert_eq!(counted(&records), ["psys"]);
+    let parent = |name: &str| zone(&records, name)["parent"].as_str();
+    assert_eq!(parent("package-0"), Some("psys"));
+    assert_eq!(parent("mmio/package-0"), Some("package-0"));
+    assert_eq!(parent("package-0/core"), Some("package-0"));
+    assert_eq!(parent("0000:03:00.0"), Some("psys"));
+    assert_eq!(zone(&records, "package-0/uncore")["domain"], "uncore");
+
+    // A board that has not connected it.
+    tree.set("class/powercap/intel-rapl:1/energy_uj", "0\n");
+    assert_eq!(counted(&tree.once()), ["package-0", "0000:03:00.0"]);
+
+    let records = Tree::of("server.tree").once();
+    assert_eq!(counted(&records), ["package-0-die-0", "package-0-die-0/dram", "package-1", "package-1/dram"]);
+    assert_eq!(zone(&records, "package-0-die-1")["parent"], "package-0-die-0");
+}
+
+#[test]
+fn each_zone_wraps_at_its_own_range() {
+    let tree = Tree::of("server.tree");
+    let [first, second] = tree.twice(&[], || {
+        for (path, value) in [
+            (SOCKET, 49_671_150u64),
+            ("class/powercap/intel-rapl:1/energy_uj", 49_671_270),
+            (MEMORY, 11_000_387),
+            ("class/powercap/intel-rapl:2/energy_uj", 1_200_000_000),
+        ] {
+            tree.set(path, &format!("{value}\n"));
+        }
+    });
+    let used = |name: &str| {
+        let (before, after) = (zone(&first, name), zone(&second, name));
+        assert!(before["power_watts"].is_null() && before["interval_s"].is_null());
+        let used = number(after, "energy_joules") - number(before, "energy_joules");
+        assert!((number(after, "power_watts") * number(after, "interval_s") - used).abs() < 1e-3, "{after}");
+        used
+    };
+    // The package by 262143.328850 - 262143 + 49.671150, the memory by 65712.999613 - 65712 + 11.000387.
+    assert!((used("package-0-die-0") - 50.0).abs() < 1e-6);
+    assert!((used("package-0-die-0/dram") - 12.0).abs() < 1e-6);
+    assert!((used("package-1") - 200.0).abs() < 1e-6);
+    assert!((used("package-1/dram") - 0.0).abs() < 1e-6);
+    assert_eq!(counted(&first), counted(&second));
+}
+
+#[test]
+fn memory_alone_can_wrap() {
+    let tree = Tree::of("server.tree");
+    let [first, second] = tree.twice(&[], || tree.set(MEMORY, "387\n"));
+    let energy = |records, name| number(zone(records, name), "energy_joules");
+    let memory = "package-0-die-0/dram";
+    assert!((energy(&second, memory) - energy(&first, memory) - 1.0).abs() < 1e-6);
+    assert_eq!(energy(&second, "package-0-die-0"), energy(&first, "package-0-die-0"));
+}
+
+#[test]
+fn a_zone_that_vanishes_is_told_and_the_others_go_on() {
+    let tree = Tree::of("server.tree");
+    let [_, second] =
+        tree.twice(&[], || fs::remove_dir_all(tree.sys("class/powercap/intel-rapl:2")).unwrap());
+    let gone: Vec<_> = of(&second, "status").into_iter().filter(|it| it["reason"] == "absent").collect();
+    assert!(gone[0]["detail"].as_str().unwrap().contains("intel-rapl:2 went away"), "{gone:?}");
+    assert_eq!(of(&second, "power").iter().filter(|it| it["zone"] == "package-1").count(), 0);
+    assert_eq!(number(zone(&second, "package-0-die-0"), "power_watts"), 0.0);
+}
+
+#[test]
+fn a_counter_that_may_not_be_read_is_denied() {
+    let tree = Tree::of("server.tree");
+    let file = tree.sys(SOCKET);
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads everything, unless it has given that away.
+    let mut command = Command::new("setpriv");
+    if rustix::process::geteuid().is_root() {
+        command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
+    }
+    let (sys, proc) = (tree.sys(""), tree.path().join("proc"));
+    command.arg(program!("pmstat")).arg("--once").arg("--sys-root").arg(sys).arg("--proc-root").arg(proc);
+    let records = ended(&mut command);
+    let told = named(&records, "status", "source", file.to_str().unwrap());
+    assert_eq!(told["reason"], "denied");
+    assert!(told["detail"].as_str().unwrap().contains("root"), "{told}");
+    // The second die is then the only one that says it.
+    assert_eq!(counted(&records), ["package-0-die-0/dram", "package-0-die-1", "package-1", "package-1/dram"]);
+}
+
+#[test]
+fn a_counter_that_answers_with_an_error_or_nonsense_is_told() {
+    let tree = Tree::of("server.tree");
+    tree.set(MEMORY, "full\n");
+    if require_root() {
+        // Only written to; who reads it gets EINVAL.
+        fs::remove_file(tree.sys(SOCKET)).unwrap();
+        symlink("/proc/self/clear_refs", tree.sys(SOCKET)).unwrap();
+        let records = tree.once();
+        let told = named(&records, "status", "source", tree.sys(SOCKET).to_str().unwrap());
+        assert!(told["detail"].as_str().unwrap().contains("os error 22"), "{told}");
+    }
+    let records = tree.once();
+    let told = named(&records, "status", "source", tree.sys(MEMORY).to_str().unwrap());
+    assert_eq!(told["reason"], "invalid");
+    assert!(of(&records, "power").iter().all(|it| it["zone"] != "package-0-die-0/dram"));
+    assert_eq!(number(zone(&records, "package-1"), "energy_joules"), 1000.0);
+}
+
+#[test]
+fn chips_that_count_energy_are_the_last_resort() {
+    let tree = Tree::of("server.tree");
+    for (file, value) in [
+        ("name", "amd_energy"),
+        ("energy1_input", "5500000"),
+        ("energy1_label", "Ecore000"),
+        ("energy2_input", "123456789"),
+        ("energy2_label", "Esocket0"),
+    ] {
+        tree.set(&format!("class/hwmon/hwmon0/{file}"), &format!("{value}\n"));
+    }
+    assert!(of(&tree.once(), "power").iter().all(|record| record["source"] == "powercap"));
+    fs::remove_dir_all(tree.sys("class/powercap")).unwrap();
+    let records = tree.once();
+    assert_eq!(counted(&records), ["package-0"]);
+    let socket = zone(&records, "package-0");
+    assert_eq!((number(socket, "energy_joules"), &socket["source"]), (123.456_789, &"hwmon".into()));
+    assert_eq!(named(&records, "power", "domain", "cpu")["counted"], false);
+}
+
+#[test]
+fn processes_share_the_energy_of_packages() {
+    let tree = Tree::of("server.tree");
+    let process = |pid: u32, comm: &str, ticks: u64| {
+        let line = format!("{pid} ({comm}) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 0 9\n");
+        tree.set(&format!("../proc/{pid}/stat"), &line);
+    };
+    tree.set("../proc/stat", "cpu 1000 0 500 9000 0 0 0 0 0 0\nbtime 1700000000\n");
+    process(10, "a b) c", 100);
+    process(11, "ends", 300);
+    process(12, "rests", 50);
+    let [first, second] = tree.twice(&["--per-process"], || {
+        // 300 joules in both packages; the die that repeats another adds nothing.
+        tree.set(SOCKET, "99671150\n");
+        tree.set("class/powercap/intel-rapl:1/energy_uj", "99671270\n");
+        tree.set("class/powercap/intel-rapl:2/energy_uj", "1200000000\n");
+        tree.set("../proc/stat", "cpu 1080 0 520 9100 0 0 0 0 0 0\nbtime 1700000000\n");
+        process(10, "a b) c", 140);
+        fs::remove_dir_all(tree.sys("../proc/11")).unwrap();
+        process(13, "new", 30);
+    });
+    assert_eq!(of(&first, "process_power").len(), 0);
+    let parts = of(&second, "process_power");
+    let told: Vec<_> =
+        parts.iter().map(|it| (it["comm"].as_str().unwrap(), number(it, "energy_joules"))).collect();
+    let expected = [("a b) c", 60.0), ("new", 45.0), ("others", 45.0), ("idle", 150.0)];
+    assert_eq!(told.len(), expected.len(), "{told:?}");
+    for ((name, joules), (expected, parts)) in told.iter().zip(expected) {
+        assert!(*name == expected && (joules - parts).abs() < 1e-6, "{told:?}");
+    }
+    let sum: f64 = told.iter().map(|it| it.1).sum();
+    assert!((sum - 300.0).abs() < 1e-6);
+    assert!(parts.iter().all(|it| it["method"] == "cpu_time"));
+    assert_eq!((parts[0]["pid"].as_u64(), parts[3]["pid"].as_u64()), (Some(10), None));
+}

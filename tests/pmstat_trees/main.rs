@@ -1,0 +1,302 @@
+//! `pmstat` on Linux: over trees written for it, over recorded ones where they are present, and over this machine.
+#![cfg(target_os = "linux")]
+
+mod energy;
+mod gpu;
+#[path = "../support/mod.rs"]
+mod support;
+mod tree;
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use support::records::{number, of, records, run};
+use support::{program, samples};
+use tree::Tree;
+
+/// Of the records of that kind, the one whose field has that value.
+fn named<'a>(records: &'a [Value], kind: &str, field: &str, name: &str) -> &'a Value {
+    let found: Vec<_> = of(records, kind).into_iter().filter(|record| record[field] == name).collect();
+    assert_eq!(found.len(), 1, "{kind} with {field} {name} in {records:#?}");
+    found[0]
+}
+
+/// Kind, the field that names the record, its name, the field, its value, and the files it was read from by hand.
+type Case = (&'static str, (&'static str, &'static str), &'static str, Value, &'static str);
+
+fn check(records: &[Value], cases: &[Case]) {
+    for (kind, (by, name), field, expected, files) in cases {
+        let record = named(records, kind, by, name);
+        match (record[field].as_f64(), expected.as_f64()) {
+            (Some(value), Some(expected)) => {
+                assert!((value - expected).abs() <= 1e-9 * expected.abs(), "{files}: {field} {value}");
+            }
+            (_, _) => assert_eq!(record[field], *expected, "{files}: {field}"),
+        }
+    }
+}
+
+#[test]
+fn a_laptop_reads_as_its_files_say() {
+    let records = Tree::of("laptop.tree").once();
+    let cpu0 = ("core", "cpu0");
+    check(
+        &records,
+        &[
+            ("power", ("zone", "psys"), "energy_joules", json!(90_000.25), "intel-rapl:1/energy_uj"),
+            (
+                "power",
+                ("zone", "package-0/core"),
+                "energy_joules",
+                json!(40_000.0),
+                "intel-rapl:0:0/energy_uj",
+            ),
+            ("power", ("domain", "PCH"), "power_watts", json!(23.5), "hwmon1/power1_input"),
+            ("power", ("domain", "battery"), "power_watts", json!(7.25), "BAT0/power_now"),
+            ("cpu_power", cpu0, "frequency_hz", json!(1_800_123_000), "policy0/scaling_cur_freq"),
+            ("cpu_power", cpu0, "frequency_max_hz", json!(4_700_000_000u64), "policy0/scaling_max_freq"),
+            ("cpu_power", cpu0, "cluster_kind", json!("P"), "devices/cpu_core/cpus"),
+            ("cpu_power", ("core", "cpu2"), "cluster_kind", json!("E"), "devices/cpu_atom/cpus"),
+            ("cpu_power", ("core", "cpu2"), "cluster", json!("policy1"), "policy1/related_cpus"),
+            (
+                "cpu_power",
+                ("core", "policy1"),
+                "frequency_hz",
+                json!(900_000_000),
+                "policy1/scaling_cur_freq",
+            ),
+            (
+                "temperature",
+                ("label", "Package id 0"),
+                "temperature_celsius",
+                json!(61.0),
+                "hwmon0/temp1_input",
+            ),
+            ("temperature", ("label", "Package id 0"), "critical_celsius", json!(105.0), "hwmon0/temp1_crit"),
+            ("temperature", ("label", "Core 0"), "temperature_celsius", json!(-3.5), "hwmon0/temp2_input"),
+            (
+                "temperature",
+                ("sensor_id", "thermal_zone0"),
+                "temperature_celsius",
+                json!(60.5),
+                "thermal_zone0/temp",
+            ),
+            ("temperature", ("sensor_id", "thermal_zone0"), "component", json!("cpu"), "thermal_zone0/type"),
+            ("fan", ("source", "nct6798"), "speed_rpm", json!(1423.0), "hwmon1/fan2_input"),
+            ("voltage", ("label", "3VSB"), "voltage_volts", json!(3.312), "hwmon1/in9_input"),
+            (
+                "voltage",
+                ("sensor_id", "board/nct6798/in10"),
+                "voltage_volts",
+                json!(1.056),
+                "hwmon1/in10_input",
+            ),
+            ("battery", ("device", "BAT0"), "charge_ratio", json!(0.37), "BAT0/capacity"),
+            ("battery", ("device", "BAT0"), "energy_joules", json!(72_000.0), "BAT0/energy_now"),
+            ("battery", ("device", "BAT0"), "cycles", json!(212), "BAT0/cycle_count"),
+            ("battery", ("device", "AC"), "online", json!(true), "AC/online"),
+            (
+                "thermal_pressure",
+                ("package", "package-0"),
+                "core_throttles",
+                json!(3),
+                "cpu0/thermal_throttle",
+            ),
+            (
+                "thermal_pressure",
+                ("package", "package-0"),
+                "package_throttles",
+                json!(11),
+                "cpu0/thermal_throttle",
+            ),
+        ],
+    );
+    // Of what cannot be, is not there or makes no sense there is no number, and of the last two the reason.
+    assert_eq!(of(&records, "temperature").len(), 4, "three of them and the card's");
+    assert_eq!(of(&records, "battery").len(), 3);
+    let told: Vec<_> = of(&records, "status").iter().map(|it| it["source"].as_str().unwrap()).collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].ends_with("hwmon1/temp1_input") && told[1].ends_with("hwmon1/temp2_input"), "{told:?}");
+}
+
+#[test]
+fn residencies_are_those_of_the_interval() {
+    let tree = Tree::of("laptop.tree");
+    let states = "devices/system/cpu/cpu1/cpuidle/state1/time";
+    let [first, second] = tree.twice(&[], || {
+        tree.set("devices/system/cpu/cpufreq/policy1/stats/time_in_state", "2400000 130\n900000 570\n");
+        tree.set(states, "1250000\n");
+    });
+    for field in ["residency", "c_state", "active_ratio", "interval_s"] {
+        assert!(
+            first.iter().all(|record| record["kind"] != "cpu_power" || record[field].is_null()),
+            "{field}"
+        );
+    }
+    let cpu = |name| named(&second, "cpu_power", "core", name);
+    assert_eq!(cpu("policy1")["residency"], json!({"900000000": 0.7, "2400000000": 0.3}));
+    assert_eq!(cpu("cpu2")["residency"], cpu("policy1")["residency"]);
+    assert!(cpu("cpu0")["residency"].is_null());
+    let interval = number(cpu("cpu1"), "interval_s");
+    let idle = 0.25 / interval;
+    assert!((number(cpu("cpu1"), "idle_ratio") - idle).abs() < 1e-5);
+    assert!((number(cpu("cpu1"), "active_ratio") - (1.0 - idle)).abs() < 1e-5);
+    assert_eq!(cpu("cpu1")["c_state"]["POLL"], 0.0);
+    assert_eq!(number(cpu("cpu2"), "active_ratio"), 1.0);
+    // The cluster is as active as its CPUs are in the mean.
+    assert!((number(cpu("policy1"), "core_active_ratio") - (1.0 - idle / 2.0)).abs() < 1e-5);
+}
+
+/// Read by hand from the files named.
+#[test]
+fn recorded_trees_read_as_their_files_say() {
+    let Some(samples) = samples() else { return };
+    let over = |tree: &str| {
+        let root = samples.join(tree);
+        let text = root.to_str().unwrap();
+        records(program!("pmstat"), &["--once", "--sys-root", text, "--proc-root", text])
+    };
+    let sensor = "sensor_id";
+    check(
+        &over("sysfs/node_exporter_tree/sys"),
+        &[
+            (
+                "power",
+                ("zone", "package-0"),
+                "energy_joules",
+                json!(240_422.366_267),
+                "powercap/intel-rapl:0/energy_uj",
+            ),
+            (
+                "power",
+                ("zone", "package-0/core"),
+                "energy_joules",
+                json!(118_821.284_256),
+                "intel-rapl:0:0/energy_uj",
+            ),
+            (
+                "cpu_power",
+                ("core", "cpu0"),
+                "frequency_hz",
+                json!(1_699_981_000),
+                "cpu0/cpufreq/scaling_cur_freq",
+            ),
+            (
+                "temperature",
+                (sensor, "coretemp.0/coretemp/temp3"),
+                "temperature_celsius",
+                json!(52.0),
+                "hwmon0/temp3_input",
+            ),
+            (
+                "temperature",
+                (sensor, "thermal_zone0"),
+                "temperature_celsius",
+                json!(12.376),
+                "thermal_zone0/temp",
+            ),
+            ("fan", (sensor, "nct6775.656/nct6779/fan2"), "speed_rpm", json!(1098.0), "hwmon3/fan2_input"),
+            (
+                "voltage",
+                (sensor, "nct6775.656/nct6779/in0"),
+                "voltage_volts",
+                json!(0.792),
+                "hwmon3/in0_input",
+            ),
+            ("battery", ("device", "BAT0"), "charge_ratio", json!(0.81), "power_supply/BAT0/capacity"),
+            (
+                "battery",
+                ("device", "BAT0"),
+                "energy_joules",
+                json!(131_688.0),
+                "power_supply/BAT0/energy_now",
+            ),
+            (
+                "thermal_pressure",
+                ("package", "package-1"),
+                "core_throttles",
+                json!(9),
+                "cpu3/core_throttle_count",
+            ),
+        ],
+    );
+    check(
+        &over("procfs/prometheus-procfs_tree/fixtures/sys"),
+        &[
+            (
+                "power",
+                ("zone", "package-10"),
+                "energy_joules",
+                json!(240_422.366_267),
+                "intel-rapl:a/energy_uj",
+            ),
+            ("cpu_power", ("core", "cpu0"), "frequency_hz", json!(1_219_917_000), "policy0/scaling_cur_freq"),
+            (
+                "gpu",
+                ("gpu", "0000:09:00.0"),
+                "utilization_ratio",
+                json!(0.04),
+                "card0/device/gpu_busy_percent",
+            ),
+            ("gpu", ("gpu", "0000:09:00.0"), "frequency_hz", json!(852_000_000), "card0/device/pp_dpm_sclk"),
+            ("gpu", ("gpu", "0000:09:00.0"), "memory_used_bytes", json!(1_490_378_752), "mem_info_vram_used"),
+            (
+                "temperature",
+                (sensor, "thermal_zone1"),
+                "temperature_celsius",
+                json!(-44.0),
+                "thermal_zone1/temp",
+            ),
+            ("battery", ("device", "BAT0"), "voltage_volts", json!(12.229), "BAT0/voltage_now"),
+        ],
+    );
+}
+
+#[test]
+fn where_there_is_nothing_each_source_says_so() {
+    let tree = Tree::empty();
+    let records = tree.records(&["--once", "-i", "100ms"]);
+    let told: BTreeSet<_> = records
+        .iter()
+        .map(|record| {
+            assert_eq!(
+                (&record["kind"], &record["reason"]),
+                (&json!("status"), &json!("absent")),
+                "{record}"
+            );
+            record["source"].as_str().unwrap().strip_prefix(tree.sys("").to_str().unwrap()).unwrap()
+        })
+        .collect();
+    let expected = [
+        "class/drm",
+        "class/hwmon",
+        "class/power_supply",
+        "class/powercap",
+        "class/thermal",
+        "devices/system/cpu",
+    ];
+    assert_eq!(told, BTreeSet::from(expected));
+}
+
+/// Whatever this machine has, every source has a record or says why not, and the program succeeds.
+#[test]
+fn this_machine() {
+    let output = run(program!("pmstat"), &["--once", "-i", "200ms", "--per-process", "-v"]);
+    assert!(output.status.success());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(stderr.matches("pmstat: reads ").count(), 6, "{stderr}");
+    let records = support::records::parse(&output.stdout);
+    for (kind, place) in [("power", "power"), ("temperature", "class/"), ("battery", "class/power_supply")] {
+        let told = |record: &Value| record["source"].as_str().is_some_and(|source| source.contains(place));
+        let why = of(&records, "status").into_iter().any(told);
+        assert!(why || !of(&records, kind).is_empty(), "{kind}: {records:#?}");
+    }
+}
+
+#[test]
+fn options_of_the_other_system_are_wrong_usage() {
+    for args in [&["--tasks"][..], &["--input", "x", "--per-process"], &["--input", "x", "--nvml", "y"]] {
+        let output = run(program!("pmstat"), args);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{args:?}");
+    }
+}

@@ -1,0 +1,139 @@
+//! A /sys tree of a fixture, unpacked, which a test can change while `pmstat` reads it.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use serde_json::Value;
+
+use super::support::program;
+use super::support::records::parse;
+
+/// The tree, with a /proc beside it.
+pub struct Tree {
+    dir: tempfile::TempDir,
+}
+
+impl Tree {
+    /// With nothing in it.
+    pub fn empty() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["sys", "proc"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        Self { dir }
+    }
+
+    /// Of a file in `tests/fixtures/power`.
+    pub fn of(name: &str) -> Self {
+        let tree = Self::empty();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/power").join(name);
+        let text = fs::read_to_string(path).unwrap();
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            if let Some((path, content)) = line.split_once(" = ") {
+                tree.set(path, &format!("{}\n", content.replace("\\n", "\n")));
+            } else {
+                let (path, target) = line.split_once(" -> ").unwrap();
+                let path = tree.parent(path);
+                symlink(target, path).unwrap();
+            }
+        }
+        tree
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// A file of /sys.
+    pub fn sys(&self, path: &str) -> PathBuf {
+        self.dir.path().join("sys").join(path)
+    }
+
+    /// The same, in a folder that exists.
+    fn parent(&self, path: &str) -> PathBuf {
+        let path = self.sys(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        path
+    }
+
+    /// Writes a file of /sys, or of /proc as `../proc/…`.
+    pub fn set(&self, path: &str, content: &str) {
+        fs::write(self.parent(path), content).unwrap();
+    }
+
+    /// A file that whoever opens it waits for, forever.
+    pub fn trap(&self, path: &str) {
+        let made = Command::new("mkfifo").arg(self.parent(path)).status().unwrap();
+        assert!(made.success());
+    }
+
+    /// `pmstat` over it.
+    pub fn command(&self, args: &[&str]) -> Command {
+        // Ended where it hangs, as in a trap.
+        let mut command = Command::new("timeout");
+        command.args(["--kill-after=1", "20"]).arg(program!("pmstat"));
+        command
+            .arg("--sys-root")
+            .arg(self.sys(""))
+            .arg("--proc-root")
+            .arg(self.path().join("proc"))
+            .args(args);
+        command
+    }
+
+    /// The records of one sample.
+    pub fn once(&self) -> Vec<Value> {
+        self.records(&["--once"])
+    }
+
+    /// The records of a run that must succeed.
+    pub fn records(&self, args: &[&str]) -> Vec<Value> {
+        ended(&mut self.command(args))
+    }
+
+    /// Two samples, between which the tree changes: the records of each.
+    pub fn twice(&self, args: &[&str], change: impl FnOnce()) -> [Vec<Value>; 2] {
+        let mut command = self.command(args);
+        command.args(["-i", "1s", "-n", "2"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut lines = Lines(BufReader::new(child.stdout.take().unwrap()));
+        let first = lines.next();
+        change();
+        let mut all = vec![first];
+        all.extend(std::iter::from_fn(|| Some(lines.next()).filter(|line| !line.is_null())));
+        assert!(finish(child));
+        let begin = all[0]["ts"].clone();
+        let at = all.iter().position(|record| record["ts"] != begin).unwrap_or(all.len());
+        let second = all.split_off(at);
+        [all, second]
+    }
+}
+
+/// The records of a command that must succeed.
+pub fn ended(command: &mut Command) -> Vec<Value> {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    parse(&output.stdout)
+}
+
+struct Lines(BufReader<ChildStdout>);
+
+impl Lines {
+    /// The next record; null at the end.
+    fn next(&mut self) -> Value {
+        let mut line = String::new();
+        if self.0.read_line(&mut line).unwrap() == 0 {
+            Value::Null
+        } else {
+            serde_json::from_str(&line).unwrap()
+        }
+    }
+}
+
+fn finish(mut child: Child) -> bool {
+    child.wait().unwrap().success()
+}
