@@ -51,7 +51,7 @@ fn a_laptop_reads_as_its_files_say() {
                 json!(40_000.0),
                 "intel-rapl:0:0/energy_uj",
             ),
-            ("power", ("domain", "PCH"), "power_watts", json!(23.5), "hwmon1/power1_input"),
+            ("power", ("domain", "pch"), "power_watts", json!(23.5), "hwmon1/power1_input"),
             ("power", ("domain", "battery"), "power_watts", json!(7.25), "BAT0/power_now"),
             ("cpu_power", cpu0, "frequency_hz", json!(1_800_123_000), "policy0/scaling_cur_freq"),
             ("cpu_power", cpu0, "frequency_max_hz", json!(4_700_000_000u64), "policy0/scaling_max_freq"),

@@ -8,6 +8,7 @@ use anyhow::Result;
 
 use super::chip::{Chip, chips};
 use super::sysfs::scaled;
+use super::zone::slug;
 use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::emit::Emitter;
 use crate::record::{FAN, Fan, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE, Voltage};
@@ -102,7 +103,7 @@ fn powers(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     let gpu = chip.component == "gpu";
     each(chip, sample, out, ("power", &POWER, 1e6), |input, value| {
         Some(Power {
-            domain: if gpu { "gpu".into() } else { chip.label(input).unwrap_or_else(|| "other".into()) },
+            domain: if gpu { "gpu".into() } else { chip.label(input).map_or("other".into(), |it| slug(&it)) },
             counted: gpu && chip.is_discrete(),
             zone: Some(format!("{}/{input}", chip.id)),
             source: "hwmon".into(),

@@ -56,7 +56,7 @@ impl Zone {
         match self.name.as_str() {
             name if name.starts_with("package") => "package".into(),
             "core" | "cores" => "cpu".into(),
-            name => name.to_owned(),
+            name => slug(name),
         }
     }
 
@@ -73,6 +73,11 @@ impl Zone {
     fn package(&self) -> &str {
         self.name.split("-die-").next().unwrap_or_default()
     }
+}
+
+/// A driver's own name as a word that can be a part of a metric's name: `CPU Package` is `cpu_package`.
+pub fn slug(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
 }
 
 /// The name of a zone in records: that of its parents and its own, `package-0/core`.
@@ -259,6 +264,11 @@ mod tests {
         assert_eq!(told(&dies(9_000_000), None, &mut known).0.len(), 3);
         // Read before and after a wrap.
         assert_eq!(told(&dies(9_000_000 + 262_143_328_840), None, &mut Known::default()).0.len(), 1);
+    }
+
+    #[test]
+    fn names_of_drivers_become_words() {
+        assert_eq!((slug("CPU Package"), slug("PCH-0")), ("cpu_package".into(), "pch_0".into()));
     }
 
     #[test]
