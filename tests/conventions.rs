@@ -8,6 +8,17 @@ use opentelemetry_semantic_conventions::{attribute as a, metric as m};
 use serde_json::Value;
 
 const CONVENTIONS: &[(&str, &str, &str)] = &[
+    (m::HW_BATTERY_CHARGE, "1", "gauge"),
+    (m::HW_ENERGY, "J", "counter"),
+    (m::HW_FAN_SPEED, "rpm", "gauge"),
+    (m::HW_GPU_MEMORY_LIMIT, "By", "updowncounter"),
+    (m::HW_GPU_MEMORY_USAGE, "By", "updowncounter"),
+    (m::HW_GPU_MEMORY_UTILIZATION, "1", "gauge"),
+    (m::HW_GPU_UTILIZATION, "1", "gauge"),
+    (m::HW_POWER, "W", "gauge"),
+    (m::HW_TEMPERATURE, "Cel", "gauge"),
+    (m::HW_VOLTAGE, "V", "gauge"),
+    (m::PROCESS_CONTEXT_SWITCHES, "{context_switch}", "counter"),
     (m::PROCESS_CPU_TIME, "s", "counter"),
     (m::PROCESS_MEMORY_USAGE, "By", "updowncounter"),
     (m::PROCESS_MEMORY_VIRTUAL, "By", "updowncounter"),
@@ -54,11 +65,17 @@ const ATTRIBUTES: &[&str] = &[
     a::CPU_MODE,
     a::DISK_IO_DIRECTION,
     a::ERROR_TYPE,
+    a::HW_ID,
+    a::HW_NAME,
+    a::HW_PARENT,
+    a::HW_STATE,
+    a::HW_TYPE,
     a::NETWORK_CONNECTION_STATE,
     a::NETWORK_INTERFACE_NAME,
     a::NETWORK_IO_DIRECTION,
     a::NETWORK_TRANSPORT,
     a::NETWORK_TYPE,
+    a::PROCESS_CONTEXT_SWITCH_TYPE,
     a::PROCESS_EXECUTABLE_NAME,
     a::PROCESS_PID,
     a::PROCESS_STATE,
@@ -96,8 +113,9 @@ fn is_ours(name: &str) -> bool {
 #[test]
 fn names_units_and_instruments_are_those_of_the_conventions() {
     let mut found = BTreeSet::new();
-    for program in ["scrape", "iolat", "tele-ship"] {
-        let output = Command::cargo_bin(program).unwrap().args(["--generate", "schema"]).output().unwrap();
+    for source in std::fs::read_dir("src/bin").unwrap() {
+        let program = source.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned();
+        let output = Command::cargo_bin(&program).unwrap().args(["--generate", "schema"]).output().unwrap();
         let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
         for (kind, of_kind) in schema["$defs"].as_object().unwrap() {
             let telemetry = &of_kind["x-opentelemetry"];

@@ -236,10 +236,10 @@ mod tests {
     #[test]
     fn slow_is_not_stuck() {
         fn call(_: &Mount) -> Answer {
-            std::thread::sleep(Duration::from_millis(60));
+            std::thread::sleep(Duration::from_millis(150));
             Ok(None)
         }
-        let mut prober = Prober::new(|| Box::new(call), Duration::from_millis(200));
+        let mut prober = Prober::new(|| Box::new(call), Duration::from_secs(1));
         assert_eq!(shape(&prober.ask(&mounts("a b c d e f g h")).unwrap()), "hhhhhhhh");
         assert!(prober.stuck.is_empty());
     }
