@@ -5,27 +5,11 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Tests that measure time one after the other.
-static ALONE: Mutex<()> = Mutex::new(());
-
-/// `None`, and the reason on stderr, if this cannot run here: not root, or a program is missing.
-pub fn ready(programs: &[&str]) -> Option<MutexGuard<'static, ()>> {
-    if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: needs root (sudo ./scripts/test)");
-        return None;
-    }
-    let missing = |program: &&&str| Command::new(program).arg("--version").output().is_err();
-    if let Some(program) = programs.iter().find(missing) {
-        eprintln!("skipped: {program} is not installed (./scripts/setup --test)");
-        return None;
-    }
-    Some(ALONE.lock().unwrap_or_else(PoisonError::into_inner))
-}
+pub use crate::support::tracer::ready;
 
 /// Runs a command that must succeed, and gives what it printed.
 pub fn run(program: &str, args: &[&str]) -> String {

@@ -3,6 +3,9 @@
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod counts;
 mod faults;
 mod latency;

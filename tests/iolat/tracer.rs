@@ -1,98 +1,42 @@
-//! A running `iolat`.
+//! A running `iolat`, and what its records say of an operation.
 
-use std::fs::File;
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
 
-use assert_cmd::cargo::CommandCargoExt as _;
-use rustix::process::{Pid, Signal, kill_process};
+use assert_cmd::cargo::cargo_bin;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::machine::folder;
+use crate::support::tracer::Tracer;
 
-/// Longer than any test: the end comes by a signal.
-const FOREVER: &str = "1h";
-const PATIENCE: Duration = Duration::from_secs(30);
-
-pub struct Iolat {
-    child: Child,
-    folder: TempDir,
-}
+pub struct Iolat(Tracer);
 
 impl Iolat {
     /// Starts it with one interval that does not end by itself, and waits until it has attached.
     pub fn start(args: &[&str]) -> Self {
-        Self::start_each(FOREVER, args)
+        Self(Tracer::start(&cargo_bin("iolat"), args))
     }
 
     /// The same with intervals of that length.
     pub fn start_each(interval: &str, args: &[&str]) -> Self {
-        let folder = folder();
-        let file = |name: &str| File::create(folder.path().join(name)).unwrap();
-        let mut command = Command::cargo_bin("iolat").unwrap();
-        command.args(["--interval", interval]).args(args).stdin(Stdio::null());
-        command.stdout(file("stdout")).stderr(file("stderr"));
-        let mut iolat = Self { child: command.spawn().unwrap(), folder };
-        iolat.wait_for(|record| record["kind"] == "status" && record["reason"] == "active");
-        iolat
+        Self(Tracer::start_each(interval, &cargo_bin("iolat"), args))
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// The records so far.
-    pub fn records(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.folder.path().join("stdout")).unwrap();
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    pub fn stderr(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
-    }
-
-    /// Waits for a record.
-    pub fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            if let Some(record) = self.records().into_iter().find(&wanted) {
-                return record;
-            }
-            assert!(self.child.try_wait().unwrap().is_none(), "it ended: {}", self.stderr());
-            assert!(Instant::now() < until, "no such record in {:?}", self.records());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// Ends it as Ctrl-C does; it must end well, and within two seconds.
-    pub fn finish(mut self) -> Vec<Value> {
-        let pid = Pid::from_raw(self.child.id() as i32).unwrap();
-        kill_process(pid, Signal::INT).unwrap();
-        let asked = Instant::now();
-        let status = self.wait();
-        assert!(status.success(), "{status}: {}", self.stderr());
-        assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?} to end", asked.elapsed());
-        self.records()
-    }
-
-    pub fn wait(&mut self) -> ExitStatus {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("it does not end");
+    /// Ends it as Ctrl-C does, and gives its records.
+    pub fn finish(self) -> Vec<Value> {
+        self.0.finish()
     }
 }
 
-impl Drop for Iolat {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+impl Deref for Iolat {
+    type Target = Tracer;
+
+    fn deref(&self) -> &Tracer {
+        &self.0
+    }
+}
+
+impl DerefMut for Iolat {
+    fn deref_mut(&mut self) -> &mut Tracer {
+        &mut self.0
     }
 }
 

@@ -81,7 +81,8 @@ impl Tracer {
         self.records()
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    /// How it ended, once it has.
+    pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
             if let Some(status) = self.child.try_wait().unwrap() {
