@@ -134,7 +134,7 @@ impl Emitter {
             let piece = if self.shared { &rest[..piece(rest)] } else { rest };
             match rustix::io::write(rustix::stdio::stdout(), piece) {
                 Ok(n) => {
-                    let lines = rest[..n].iter().filter(|&&byte| byte == b'\n').count();
+                    let lines = memchr::memchr_iter(b'\n', &rest[..n]).count();
                     PENDING_LINES.fetch_sub(lines as u64, Ordering::AcqRel);
                     rest = &rest[n..];
                 }

@@ -11,7 +11,6 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use support::records::{number, of, one, parse, records, run};
 use support::{program, samples};
-use telepipe::record::{Signal, VMSTAT};
 
 fn fixture(name: &str) -> String {
     format!("{}/tests/fixtures/vm_stat/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -208,46 +207,6 @@ fn every_recorded_vm_stat_is_understood() {
         seen += 1;
     }
     assert!(seen >= 5, "{seen}");
-}
-
-#[test]
-fn every_established_name_is_fed_by_a_real_row() {
-    let record = input(&fixture("one_shot.txt"), &[]);
-    let record = one(&record, "vmstat");
-    let Signal::Metrics { metrics, .. } = VMSTAT.signal else { panic!() };
-    let fed: HashMap<_, _> = metrics
-        .iter()
-        .filter_map(|metric| {
-            Some((metric.prometheus?.0, number(record, metric.field) * metric.prometheus?.1))
-        })
-        .collect();
-    for (name, value) in [
-        ("vmstat_page_size_bytes", 16_384.0),
-        ("vmstat_pages_free_count", 10_000.0),
-        ("vmstat_pages_active_count", 400_000.0),
-        ("vmstat_pages_inactive_count", 390_000.0),
-        ("vmstat_pages_speculative_count", 5000.0),
-        ("vmstat_pages_throttled_count", 10.0),
-        ("vmstat_pages_wired_count", 120_000.0),
-        ("vmstat_pages_purgeable_count", 11_000.0),
-        ("vmstat_pages_file_backed_count", 295_000.0),
-        ("vmstat_pages_anonymous_count", 500_000.0),
-        ("vmstat_pages_compressor_count", 110_000.0),
-        ("vmstat_pages_cow_faults_total", 170_000_002.0),
-        ("vmstat_pages_zero_filled_total", 4_000_000_003.0),
-        ("vmstat_pages_reactivated_total", 21_000_004.0),
-        ("vmstat_pages_purged_total", 2_000_005.0),
-        ("vmstat_pages_decompressed_total", 7_000_006.0),
-        ("vmstat_pages_compressed_total", 16_000_007.0),
-        ("vmstat_page_ins_total", 49_000_008.0),
-        ("vmstat_page_outs_total", 1_000_009.0),
-        ("vmstat_faults_total", 6_000_000_001.0),
-        ("vmstat_swap_ins_total", 11.0),
-        ("vmstat_swap_outs_total", 12.0),
-    ] {
-        assert_eq!(fed.get(name), Some(&value), "{name}");
-    }
-    assert_eq!(fed.len(), 22);
 }
 
 fn tree(proc: &Path, sys: &Path, more: &[&str]) -> Vec<Value> {

@@ -85,6 +85,7 @@ impl Records {
         let parent = |power: &DomainPower| match power.domain.as_str() {
             "cluster" => Some("cpu"),
             "package" => None,
+            "dram" if sample.memory_apart => None,
             _ if package => Some("package"),
             "cpu" | "gpu" | "ane" if combined => Some("combined"),
             _ => None,

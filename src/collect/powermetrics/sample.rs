@@ -26,6 +26,8 @@ pub struct Sample {
     pub elapsed_s: Option<f64>,
     /// True for what sums up the samples, or all the time since boot.
     pub summary: bool,
+    /// Whether the package's power is without that of memory (Intel).
+    pub memory_apart: bool,
     /// Power by domain.
     pub powers: Vec<DomainPower>,
     /// CPUs, clusters, packages.

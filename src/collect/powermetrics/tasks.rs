@@ -24,7 +24,7 @@ pub struct Columns(Vec<Column>);
 impl Columns {
     /// `Name  ID  CPU ms/s  User%  Deadlines (<2 ms, 2-5 ms)  Wakeups (Intr, Pkg idle)`
     pub fn read(line: &[u8]) -> Option<Self> {
-        let text = str::from_utf8(line).ok()?;
+        let text = line.starts_with(b"Name ").then(|| str::from_utf8(line).ok())??;
         let mut names = text.split("  ").map(str::trim).filter(|name| !name.is_empty());
         if (names.next()?, names.next()?) != ("Name", "ID") {
             return None;

@@ -7,7 +7,7 @@ use nom::branch::alt;
 use nom::bytes::complete::{tag, tag_no_case, take_while1};
 use nom::character::complete::{char, space0, u64 as integer};
 use nom::combinator::{all_consuming, map_opt, opt, rest};
-use nom::multi::many0;
+use nom::multi::{fold_many0, many0};
 use nom::number::complete::double;
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, error::Error};
@@ -73,17 +73,21 @@ pub fn with_unit(bytes: &[u8], unit: &str) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// `(600 MHz: .40% 972 MHz:  99%)`. A frequency that comes twice has both parts.
+/// `(600 MHz: .40% 972 MHz:  99%)`.
 pub fn frequencies(bytes: &[u8]) -> Parsed<'_, BTreeMap<u64, f64>> {
+    delimited((space0, char('(')), steps, (space0, char(')'))).parse(bytes)
+}
+
+/// `1100MHz: 0.00%, 1050MHz: 0.00%`. A frequency that comes twice has both parts.
+pub fn steps(bytes: &[u8]) -> Parsed<'_, BTreeMap<u64, f64>> {
     let part = (frequency, preceded((space0, char(':')), percent));
-    let list = many0(delimited(space0, part, (space0, opt(char(',')))));
-    let (left, list) = delimited((space0, char('(')), list, (space0, char(')'))).parse(bytes)?;
-    let mut map = BTreeMap::new();
-    for (frequency, part) in list {
-        let sum: &mut f64 = map.entry(frequency).or_default();
+    let list = delimited(space0, part, (space0, opt(char(','))));
+    let add = |mut map: BTreeMap<u64, f64>, (frequency, part)| {
+        let sum = map.entry(frequency).or_default();
         *sum = micro(*sum + part);
-    }
-    Ok((left, map))
+        map
+    };
+    fold_many0(list, BTreeMap::new, add).parse(bytes)
 }
 
 /// `(P1 : 100% P2 :   0%)`, `(C2: 15.64% C3: 0.00% )`.

@@ -26,8 +26,10 @@ pub struct CgroupCollector {
     name: String,
     stat: Source,
     single: Vec<Source>,
-    table: Table,
-    before: Option<(Table, Counts)>,
+    now: Table,
+    before: Table,
+    /// Of the sample just before, if it could be read.
+    counts_before: Option<Counts>,
     page_size: Option<u64>,
 }
 
@@ -39,8 +41,9 @@ impl CgroupCollector {
             name: path.to_owned(),
             stat: Source::new(folder.join("memory.stat")),
             single: SINGLE.iter().map(|file| Source::new(folder.join(file))).collect(),
-            table: Table::default(),
-            before: None,
+            now: Table::default(),
+            before: Table::default(),
+            counts_before: None,
             page_size: (!roots.foreign).then(|| rustix::param::page_size() as u64),
         }
     }
@@ -64,27 +67,28 @@ impl Collector for CgroupCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let before = self.before.take();
+        let before = self.counts_before.take();
+        std::mem::swap(&mut self.now, &mut self.before);
         let Some(bytes) = self.stat.read_or_tell(sample.ts, out)? else { return Ok(()) };
-        self.table.read(bytes, Form::Plain);
-        if self.table.rows.0.is_empty() {
+        self.now.read(bytes, Form::Plain);
+        if self.now.rows.0.is_empty() {
             return self.stat.tell_invalid(sample.ts, out, "the lines of memory.stat");
         }
-        let counts = counts(&self.table.rows, self.page_size);
+        let counts = counts(&self.now.rows, self.page_size);
         if sample.wants(&VMSTAT) {
             let mut record = Vmstat { cgroup: Some(self.name.clone()), ..Vmstat::default() };
             counts.fill(&mut record, self.page_size);
-            fill_bytes(&self.table.rows, &mut record);
-            if let (Some((table, counts_before)), Some(interval)) = (&before, sample.interval) {
-                counts.fill_rates(counts_before, interval, &mut record);
-                record.growth_per_s = Some(self.table.growth(table, sample.interval, is_total));
+            fill_bytes(&self.now.rows, &mut record);
+            if let (Some(before), Some(interval)) = (&before, sample.interval) {
+                counts.fill_rates(before, interval, &mut record);
+                record.growth_per_s = Some(self.now.growth(&self.before, sample.interval, is_total));
             }
-            let mut rows = self.table.rows.clone();
+            let mut rows = self.now.rows.clone();
             rows.0.extend(self.single.iter_mut().filter_map(single));
             record.memory_stat = Some(rows);
             out.emit(sample.ts, &record)?;
         }
-        self.before = Some((self.table.clone(), counts));
+        self.counts_before = Some(counts);
         Ok(())
     }
 }

@@ -22,7 +22,9 @@ pub struct VirtualMemoryCollector {
     swaps: Source,
     zrams: Vec<(String, Source)>,
     now: Table,
-    before: Option<(Table, Counts)>,
+    before: Table,
+    /// Of the sample just before, if it could be read.
+    counts_before: Option<Counts>,
     memory: Table,
     page_size: Option<u64>,
 }
@@ -41,7 +43,8 @@ impl VirtualMemoryCollector {
             swaps: source("swaps"),
             zrams: zrams.collect(),
             now: Table::default(),
-            before: None,
+            before: Table::default(),
+            counts_before: None,
             memory: Table::default(),
             page_size: (!roots.foreign).then(|| rustix::param::page_size() as u64),
             roots: roots.clone(),
@@ -81,11 +84,17 @@ impl Collector for VirtualMemoryCollector {
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         // Only the sample just before counts: no rate across one that failed.
-        let before = self.before.take();
+        let before = self.counts_before.take();
+        std::mem::swap(&mut self.now, &mut self.before);
         let vmstat = self.vmstat.read_or_tell(sample.ts, out)?.map(|bytes| self.now.read(bytes, Form::Plain));
         let meminfo = self.meminfo.read_or_tell(sample.ts, out)?;
         let meminfo = meminfo.map(|bytes| self.memory.read(bytes, Form::Meminfo));
         let zrams = self.devices(sample, out)?;
+        for (read, table) in [(vmstat, &mut self.now), (meminfo, &mut self.memory)] {
+            if read.is_none() {
+                *table = Table::default();
+            }
+        }
         let (rows, memory) = (&self.now.rows, &self.memory.rows);
         let sources = [(&self.vmstat, vmstat, rows), (&self.meminfo, meminfo, memory)];
         for (source, read, rows) in sources {
@@ -101,9 +110,9 @@ impl Collector for VirtualMemoryCollector {
         if sample.wants(&VMSTAT) {
             let mut record = Vmstat { start_ts: sample.boot, ..Vmstat::default() };
             counts.fill(&mut record, self.page_size);
-            if let (Some((table, counts_before)), Some(interval)) = (&before, sample.interval) {
-                counts.fill_rates(counts_before, interval, &mut record);
-                record.growth_per_s = Some(self.now.growth(table, sample.interval, is_total));
+            if let (Some(before), Some(interval)) = (&before, sample.interval) {
+                counts.fill_rates(before, interval, &mut record);
+                record.growth_per_s = Some(self.now.growth(&self.before, sample.interval, is_total));
             }
             record.vmstat = vmstat.map(|()| std::mem::take(&mut self.now.rows));
             record.meminfo = meminfo.map(|()| std::mem::take(&mut self.memory.rows));
@@ -111,7 +120,7 @@ impl Collector for VirtualMemoryCollector {
             self.now.rows = record.vmstat.unwrap_or_default();
             self.memory.rows = record.meminfo.unwrap_or_default();
         }
-        self.before = vmstat.map(|()| (self.now.clone(), counts));
+        self.counts_before = vmstat.map(|()| counts);
         Ok(())
     }
 }

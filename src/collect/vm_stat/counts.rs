@@ -104,12 +104,14 @@ impl Counts {
     /// Whether the pages by use are as many as the pages by what backs them, as far as the printed
     /// digits can say; `None` where one of the five is not there.
     pub fn consistent(&self) -> Option<bool> {
-        let sum = |names: &[&str]| {
-            let mut places = names.iter().map(|name| self.0[place(name)]);
-            places.try_fold(Printed::exact(0), |sum, next| sum.plus(next?))
+        const BY_USE: [usize; 3] =
+            [place("pages_active"), place("pages_inactive"), place("pages_speculative")];
+        const BY_BACKING: [usize; 2] = [place("pages_file_backed"), place("pages_anonymous")];
+        let sum = |places: &[usize]| {
+            let mut counts = places.iter().map(|place| self.0[*place]);
+            counts.try_fold(Printed::exact(0), |sum, next| sum.plus(next?))
         };
-        let by_use = sum(&["pages_active", "pages_inactive", "pages_speculative"])?;
-        let by_backing = sum(&["pages_file_backed", "pages_anonymous"])?;
+        let (by_use, by_backing) = (sum(&BY_USE)?, sum(&BY_BACKING)?);
         let (low, high) =
             if by_use.value <= by_backing.value { (by_use, by_backing) } else { (by_backing, by_use) };
         Some(high.value - low.value < low.step)

@@ -34,13 +34,21 @@ pub enum Taken {
     No,
 }
 
+/// What stands in a column.
+enum Column {
+    /// The count at that place.
+    Known(usize),
+    /// What is passed through by this name.
+    Other(String),
+}
+
 /// Takes line after line.
 #[derive(Default)]
 pub struct Parser {
     page_size: Option<u64>,
     /// The one-shot form: what has been seen of a sample.
     open: Option<Sample>,
-    columns: Vec<Vec<u8>>,
+    columns: Vec<Column>,
     /// Where the last name of the header ends.
     width: usize,
     /// The interval form: the totals so far.
@@ -66,7 +74,9 @@ impl Parser {
                 Taken::Yes
             }
             Line::Header(names) => {
-                self.columns = names.into_iter().map(<[u8]>::to_vec).collect();
+                let known =
+                    |name| column(name).map_or_else(|| Column::Other(normalized(name)), Column::Known);
+                self.columns = names.into_iter().map(known).collect();
                 self.width = line.trim_ascii_end().len();
                 self.after_header = true;
                 self.finish()
@@ -130,10 +140,10 @@ impl Parser {
             return Taken::No;
         }
         let mut sample = Sample { page_size: self.page_size, ..Sample::default() };
-        for (name, &printed) in self.columns.iter().zip(numbers) {
-            match column(name) {
-                Some(place) => sample.counts.0[place] = Some(printed),
-                None => sample.rows.0.push((normalized(name), printed.value)),
+        for (column, &printed) in self.columns.iter().zip(numbers) {
+            match column {
+                Column::Known(place) => sample.counts.0[*place] = Some(printed),
+                Column::Other(name) => sample.rows.0.push((name.clone(), printed.value)),
             }
         }
         let after_header = std::mem::take(&mut self.after_header);

@@ -37,6 +37,12 @@ pub fn read(line: &[u8], whole: bool) -> Line<'_> {
     if trimmed.is_empty() {
         return Line::Empty;
     }
+    // A row of numbers, which is all that there is of the interval form, is told at once.
+    if trimmed[0].is_ascii_digit()
+        && let Some(numbers) = words(trimmed).map(printed).collect::<Option<Vec<_>>>()
+    {
+        return Line::Numbers(numbers);
+    }
     if let Ok((_, size)) = title(trimmed) {
         return Line::Title(size);
     }
@@ -45,9 +51,6 @@ pub fn read(line: &[u8], whole: bool) -> Line<'_> {
     }
     if let Ok((_, (hits, lookups))) = object_cache(trimmed) {
         return Line::ObjectCache { hits, lookups };
-    }
-    if let Some(numbers) = words(trimmed).map(printed).collect::<Option<Vec<_>>>() {
-        return Line::Numbers(numbers);
     }
     let names: Vec<_> = words(trimmed).collect();
     let known = names.iter().filter(|name| column(name).is_some()).count();
@@ -103,28 +106,28 @@ pub fn normalized(name: &[u8]) -> String {
 /// The count that a column holds.
 pub fn column(name: &[u8]) -> Option<usize> {
     Some(match name {
-        b"free" => place("pages_free"),
-        b"active" => place("pages_active"),
-        b"inactive" | b"inac" => place("pages_inactive"),
-        b"specul" | b"spec" => place("pages_speculative"),
-        b"throttle" => place("pages_throttled"),
-        b"wired" | b"wire" => place("pages_wired"),
-        b"prgable" => place("pages_purgeable"),
-        b"file-backed" => place("pages_file_backed"),
-        b"anonymous" => place("pages_anonymous"),
-        b"cmprssed" => place("pages_compressor_stored"),
-        b"cmprssor" => place("pages_compressor_occupied"),
-        b"faults" => place("faults"),
-        b"copy" => place("pages_cow_faults"),
-        b"0fill" => place("pages_zero_filled"),
-        b"reactive" => place("pages_reactivated"),
-        b"purged" => place("pages_purged"),
-        b"dcomprs" => place("pages_decompressed"),
-        b"comprs" => place("pages_compressed"),
-        b"pageins" => place("page_ins"),
-        b"pageout" | b"pageouts" => place("page_outs"),
-        b"swapins" => place("swap_ins"),
-        b"swapout" | b"swapouts" => place("swap_outs"),
+        b"free" => const { place("pages_free") },
+        b"active" => const { place("pages_active") },
+        b"inactive" | b"inac" => const { place("pages_inactive") },
+        b"specul" | b"spec" => const { place("pages_speculative") },
+        b"throttle" => const { place("pages_throttled") },
+        b"wired" | b"wire" => const { place("pages_wired") },
+        b"prgable" => const { place("pages_purgeable") },
+        b"file-backed" => const { place("pages_file_backed") },
+        b"anonymous" => const { place("pages_anonymous") },
+        b"cmprssed" => const { place("pages_compressor_stored") },
+        b"cmprssor" => const { place("pages_compressor_occupied") },
+        b"faults" => const { place("faults") },
+        b"copy" => const { place("pages_cow_faults") },
+        b"0fill" => const { place("pages_zero_filled") },
+        b"reactive" => const { place("pages_reactivated") },
+        b"purged" => const { place("pages_purged") },
+        b"dcomprs" => const { place("pages_decompressed") },
+        b"comprs" => const { place("pages_compressed") },
+        b"pageins" => const { place("page_ins") },
+        b"pageout" | b"pageouts" => const { place("page_outs") },
+        b"swapins" => const { place("swap_ins") },
+        b"swapout" | b"swapouts" => const { place("swap_outs") },
         _ => return None,
     })
 }

@@ -1,0 +1,35 @@
+//! The dictionary `gpu`.
+
+use super::tree::Dict;
+use super::{Reader, residency, set, states};
+use crate::collect::micro;
+
+impl Reader<'_> {
+    pub(super) fn gpu(&mut self, number: u64, gpu: Dict<'_>) {
+        for (key, value) in gpu.iter() {
+            if key == "gpu_energy" || key == "gpu_power" {
+                self.power("gpu", key, value, "gpu.");
+                continue;
+            }
+            let record = self.sample.gpu(number);
+            let understood = match (key, value.number()) {
+                ("freq_hz", Some(mhz)) => set(&mut record.frequency_hz, Some((mhz * 1e6).round() as u64)),
+                ("idle_ratio", Some(idle)) => {
+                    (record.idle_ratio, record.active_ratio) = (Some(micro(idle)), Some(micro(1.0 - idle)));
+                    true
+                }
+                ("busy_ratio", Some(busy)) => set(&mut record.utilization_ratio, Some(micro(busy))),
+                ("idle_ns", _) => true,
+                ("name", _) => set(&mut record.name, value.text().map(str::to_owned)),
+                ("dvfm_states", _) => set(&mut record.residency, residency(value)),
+                ("sw_requested_state", _) => set(&mut record.requested, states(value, "sw_req_state")),
+                ("sw_state", _) => set(&mut record.states, states(value, "sw_state")),
+                ("c_state_ratio", Some(ratio)) => set(&mut record.c_state_ratio, Some(micro(ratio))),
+                _ => false,
+            };
+            if !understood {
+                self.unknown("gpu.", key);
+            }
+        }
+    }
+}

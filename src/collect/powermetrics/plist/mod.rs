@@ -1,0 +1,209 @@
+//! The property list that `powermetrics -f plist` prints → [`Sample`].
+//!
+//! Energies are in mJ, powers in mW. `gpu` repeats two keys, which a tree of values does not mind, and its `freq_hz`
+//! is in MHz, as are the frequencies of all `dvfm_states`.
+
+mod gpu;
+mod processor;
+mod smc;
+mod tree;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use super::sample::{Sample, domain};
+use crate::clock::Timestamp;
+use crate::collect::micro;
+use crate::record::Task;
+use tree::{Dict, Tree, Value};
+
+/// What a document gave.
+#[derive(Debug, Default, PartialEq)]
+pub struct Document {
+    /// The sample, if there was anything of one.
+    pub sample: Option<Sample>,
+    /// Paths of keys that were not understood.
+    pub unknown: Vec<String>,
+    /// Whether its end was missing, or it was no list at all.
+    pub broken: bool,
+}
+
+/// Reads one document. Of one that is cut off, what is whole.
+pub fn read(bytes: &[u8]) -> Document {
+    // The standard library's own lossy way is slow where nothing is lost.
+    let text = str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
+    let (tree, whole) = Tree::read(&text);
+    let mut document = Document { broken: !whole, ..Document::default() };
+    let Some(top) = tree.top().and_then(Value::dict) else {
+        document.broken = true;
+        return document;
+    };
+    let mut sample = Sample::default();
+    Reader { sample: &mut sample, unknown: &mut document.unknown, elapsed_s: elapsed(top) }.top(top);
+    sample.complete();
+    document.sample = (!sample.is_empty()).then_some(sample);
+    document
+}
+
+fn elapsed(top: Dict<'_>) -> Option<f64> {
+    top.get("elapsed_ns").and_then(Value::number).filter(|ns| *ns > 0.0).map(|ns| micro(ns / 1e9))
+}
+
+/// What other programs measure, and what says nothing of power.
+const ELSEWHERE: [&str; 13] = [
+    "hw_model",
+    "kern_version",
+    "kern_osversion",
+    "kern_bootargs",
+    "kern_boottime",
+    "network",
+    "disk",
+    "interrupts",
+    "int_sources",
+    "sfi",
+    "devices",
+    "bandwidth_counters",
+    "smc_version",
+];
+
+struct Reader<'a> {
+    sample: &'a mut Sample,
+    unknown: &'a mut Vec<String>,
+    elapsed_s: Option<f64>,
+}
+
+impl Reader<'_> {
+    fn unknown(&mut self, path: &str, key: &str) {
+        self.unknown.push(format!("{path}{key}"));
+    }
+
+    fn top(&mut self, top: Dict<'_>) {
+        self.sample.elapsed_s = self.elapsed_s;
+        for (key, value) in top.iter() {
+            let understood = match key {
+                "elapsed_ns" => self.elapsed_s.is_some(),
+                "is_delta" => {
+                    self.sample.summary = value.bool() == Some(false);
+                    true
+                }
+                "timestamp" => self.timestamp(value).is_some(),
+                "battery" => value.dict().map(|battery| self.battery(battery)).is_some(),
+                "processor" => value.dict().map(|processor| self.processor(processor)).is_some(),
+                "gpu" => value.dict().map(|gpu| self.gpu(0, gpu)).is_some(),
+                "GPU" => {
+                    value.dicts().enumerate().for_each(|(number, gpu)| self.gpu(number as u64, gpu));
+                    true
+                }
+                "thermal_pressure" => self.thermal_pressure(value).is_some(),
+                "smc" => value.dict().map(|smc| self.smc(smc)).is_some(),
+                "tasks" | "coalitions" => {
+                    value.dicts().for_each(|task| self.task(task));
+                    true
+                }
+                "all_tasks" | "dead_tasks" => value.dict().map(|task| self.task(task)).is_some(),
+                other => ELSEWHERE.contains(&other),
+            };
+            if !understood {
+                self.unknown("", key);
+            }
+        }
+    }
+
+    fn timestamp(&mut self, value: Value<'_>) -> Option<()> {
+        self.sample.ts = Some(value.date()?.parse::<Timestamp>().ok()?);
+        Some(())
+    }
+
+    fn thermal_pressure(&mut self, value: Value<'_>) -> Option<()> {
+        let level = value.text()?.to_owned();
+        self.sample.pressure.get_or_insert_default().level = Some(level);
+        Some(())
+    }
+
+    fn battery(&mut self, battery: Dict<'_>) {
+        for (key, value) in battery.iter() {
+            let number = value.number().filter(|number| *number >= 0.0);
+            match (key, number) {
+                ("percent_charge", Some(charge)) => self.sample.charge(charge),
+                ("backlight_level" | "backlight_level_max" | "keyboard_backlight_level", _) => {}
+                _ => self.unknown("battery.", key),
+            }
+        }
+    }
+
+    /// Power where it is there, else energy over the time.
+    fn power(&mut self, name: &str, key: &str, value: Value<'_>, path: &str) {
+        let name = if name == "combined" || name.contains('-') {
+            name.to_owned()
+        } else {
+            name.to_ascii_uppercase()
+        };
+        let (domain, zone) = domain(&name);
+        match (value.number(), self.elapsed_s) {
+            (Some(milliwatts), _) if key.ends_with("_power") => {
+                // An energy may have come first.
+                self.sample.powers.retain(|known| known.domain != domain || known.zone.as_deref() != zone);
+                self.sample.power(&domain, zone, milliwatts / 1000.0);
+            }
+            (Some(millijoules), Some(elapsed)) => {
+                self.sample.power(&domain, zone, millijoules / 1000.0 / elapsed);
+            }
+            (Some(_), None) => {}
+            (None, _) => self.unknown(path, key),
+        }
+    }
+
+    fn task(&mut self, task: Dict<'_>) {
+        let get = |name: &str| task.get(name).and_then(Value::number);
+        let Some(comm) = task.get("name").and_then(Value::text) else {
+            return self.unknown("tasks.", "name");
+        };
+        let ratio = |name: &str| get(name).map(|ms| micro(ms / 1000.0));
+        self.sample.tasks.push(Task {
+            pid: get("pid").filter(|pid| *pid >= 0.0).map(|pid| pid as u64),
+            comm: comm.to_owned(),
+            cpu_ratio: ratio("cputime_ms_per_s"),
+            user_ratio: get("cputime_userland_ratio").map(micro),
+            gpu_ratio: ratio("gputime_ms_per_s"),
+            interrupt_wakeups_per_s: get("intr_wakeups_per_s"),
+            package_wakeups_per_s: get("idle_wakeups_per_s"),
+            energy_impact: get("energy_impact_per_s").or_else(|| get("energy_impact")),
+            interval_s: self.elapsed_s,
+        });
+        if let Some(tasks) = task.get("tasks") {
+            tasks.dicts().for_each(|task| self.task(task));
+        }
+    }
+}
+
+/// Sets a field where there is a value, and says whether there is.
+fn set<T>(field: &mut Option<T>, value: Option<T>) -> bool {
+    let understood = value.is_some();
+    if understood {
+        *field = value;
+    }
+    understood
+}
+
+/// Parts of the time by frequency; `freq` is in MHz everywhere. Of a list that was cut off the sum would mislead.
+fn residency(value: Value<'_>) -> Option<BTreeMap<u64, f64>> {
+    if !value.is_whole_array() {
+        return None;
+    }
+    let mut map = BTreeMap::new();
+    for state in value.dicts() {
+        let (mhz, part) = (state.get("freq")?.number()?, state.get("used_ratio")?.number()?);
+        let sum: &mut f64 = map.entry((mhz * 1e6).round() as u64).or_default();
+        *sum = micro(*sum + part);
+    }
+    Some(map)
+}
+
+/// Parts of the time by the state of that name.
+fn states(value: Value<'_>, name: &str) -> Option<BTreeMap<String, f64>> {
+    let pairs = value.dicts().map(|state| {
+        let part = state.get("used_ratio").or_else(|| state.get("c_state_ratio"))?.number()?;
+        Some((state.get(name)?.text()?.to_owned(), micro(part)))
+    });
+    if value.is_whole_array() { pairs.collect() } else { None }
+}

@@ -1,0 +1,409 @@
+//! The XML of property lists (Apple's `PropertyList-1.0.dtd`) → a tree of values that borrows from it.
+//!
+//! What is cut off is read as far as it is whole: a container keeps the values that came before, and a value or a
+//! key alone is left out.
+
+use std::borrow::Cow;
+
+/// All values of a document, each before those that it contains.
+#[derive(Debug, Default)]
+pub struct Tree<'a>(Vec<Node<'a>>);
+
+#[derive(Debug, PartialEq)]
+struct Node<'a> {
+    /// In a dictionary.
+    key: Cow<'a, str>,
+    is: Is<'a>,
+    /// How many nodes it has, with itself.
+    size: usize,
+}
+
+#[derive(Debug, PartialEq)]
+enum Is<'a> {
+    /// `<dict>`
+    Dict,
+    /// `<array>`, and whether its end was there.
+    Array(bool),
+    /// `<string>`
+    Text(Cow<'a, str>),
+    /// `<integer>` and `<real>`
+    Number(f64),
+    /// `<true/>` and `<false/>`
+    Bool(bool),
+    /// `<date>`, as it is written.
+    Date(&'a str),
+    /// What is none of these, or not what its tag says.
+    Odd,
+}
+
+/// A value of a tree.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Value<'t>(&'t [Node<'t>]);
+
+/// Keys and values in the order of the list; `powermetrics` repeats some.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dict<'t>(&'t [Node<'t>]);
+
+impl<'t> Dict<'t> {
+    /// The value of a key; the last one, if there are several.
+    pub fn get(self, key: &str) -> Option<Value<'t>> {
+        self.iter().filter(|(known, _)| *known == key).last().map(|(_, value)| value)
+    }
+
+    /// All pairs.
+    pub fn iter(self) -> impl Iterator<Item = (&'t str, Value<'t>)> {
+        children(self.0).map(|value| (value.0[0].key.as_ref(), value))
+    }
+}
+
+/// The values that follow each other in these nodes.
+fn children<'t>(mut nodes: &'t [Node<'t>]) -> impl Iterator<Item = Value<'t>> {
+    std::iter::from_fn(move || {
+        let (value, rest) = nodes.split_at(nodes.first()?.size);
+        nodes = rest;
+        Some(Value(value))
+    })
+}
+
+impl<'t> Value<'t> {
+    fn is(self) -> &'t Is<'t> {
+        &self.0[0].is
+    }
+
+    /// A finite number.
+    pub fn number(self) -> Option<f64> {
+        if let Is::Number(number) = self.is() { Some(*number).filter(|it| it.is_finite()) } else { None }
+    }
+
+    /// A text.
+    pub fn text(self) -> Option<&'t str> {
+        if let Is::Text(text) = self.is() { Some(text) } else { None }
+    }
+
+    /// A date, as it is written.
+    pub fn date(self) -> Option<&'t str> {
+        if let Is::Date(date) = self.is() { Some(date) } else { None }
+    }
+
+    /// True or false.
+    pub fn bool(self) -> Option<bool> {
+        if let Is::Bool(is) = self.is() { Some(*is) } else { None }
+    }
+
+    /// A dictionary.
+    pub fn dict(self) -> Option<Dict<'t>> {
+        (*self.is() == Is::Dict).then_some(Dict(&self.0[1..]))
+    }
+
+    /// The dictionaries of an array; nothing of what is no array.
+    pub fn dicts(self) -> impl Iterator<Item = Dict<'t>> {
+        let all = if let Is::Array(_) = self.is() { &self.0[1..] } else { &[] };
+        children(all).filter_map(Value::dict)
+    }
+
+    /// An array from which nothing was cut off.
+    pub fn is_whole_array(self) -> bool {
+        *self.is() == Is::Array(true)
+    }
+}
+
+impl<'a> Tree<'a> {
+    /// The values of a document, and whether it is whole.
+    pub fn read(text: &'a str) -> (Self, bool) {
+        // A line of a key and a number has about so many bytes.
+        let mut reader = Reader { text, at: 0, nodes: Vec::with_capacity(text.len() / 32), whole: true };
+        if reader.next() == Some(Tag::Open("plist")) {
+            let tag = reader.next();
+            reader.value(tag, Cow::Borrowed(""), 0);
+        }
+        let whole = reader.whole && reader.next() == Some(Tag::Close("plist"));
+        (Self(reader.nodes), whole)
+    }
+
+    /// The value that contains all others, if there is any.
+    pub fn top(&self) -> Option<Value<'_>> {
+        (!self.0.is_empty()).then_some(Value(&self.0))
+    }
+}
+
+/// Above this depth a list is given up: `powermetrics` nests seven deep, and a stack is finite.
+const DEEPEST: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Tag<'a> {
+    /// `<dict>`
+    Open(&'a str),
+    /// `<true/>`
+    Empty(&'a str),
+    /// `</dict>`
+    Close(&'a str),
+}
+
+struct Reader<'a> {
+    text: &'a str,
+    at: usize,
+    nodes: Vec<Node<'a>>,
+    /// False after something that was cut off or cannot be.
+    whole: bool,
+}
+
+impl<'a> Reader<'a> {
+    /// The next tag; what is between tags is blank here. Tags are short, so that a plain loop is fastest.
+    fn next(&mut self) -> Option<Tag<'a>> {
+        let (text, bytes) = (self.text, self.text.as_bytes());
+        loop {
+            let start = self.at + bytes[self.at..].iter().position(|&byte| byte == b'<')? + 1;
+            if bytes[start..].starts_with(b"!--") {
+                self.at = start + text[start..].find("-->")?;
+                continue;
+            }
+            let end = |byte: &u8| matches!(byte, b'>' | b' ' | b'\t' | b'\n' | b'\r');
+            let name_end = start + bytes[start..].iter().position(end)?;
+            let stop = name_end + bytes[name_end..].iter().position(|&byte| byte == b'>')?;
+            self.at = stop + 1;
+            let name = &text[start..name_end];
+            return Some(match bytes[start] {
+                b'?' | b'!' => continue,
+                b'/' => Tag::Close(&name[1..]),
+                _ if bytes[stop - 1] == b'/' => Tag::Empty(name.strip_suffix('/').unwrap_or(name)),
+                _ => Tag::Open(name),
+            });
+        }
+    }
+
+    /// Adds the value that begins with this tag; nothing, if it is not whole and not a container.
+    fn value(&mut self, tag: Option<Tag<'a>>, key: Cow<'a, str>, depth: usize) {
+        let at = self.nodes.len();
+        let is = match tag {
+            Some(Tag::Open("dict")) if depth < DEEPEST => Some(Is::Dict),
+            Some(Tag::Open("array")) if depth < DEEPEST => Some(Is::Array(true)),
+            Some(Tag::Open("dict" | "array") | Tag::Close(_)) | None => None,
+            Some(Tag::Open(name)) => self.content(name).map(|content| scalar(name, content)),
+            Some(Tag::Empty(name)) => Some(scalar(name, "")),
+        };
+        let Some(is) = is else {
+            self.whole = false;
+            return;
+        };
+        self.nodes.push(Node { key, is, size: 1 });
+        match tag {
+            Some(Tag::Open("dict")) => self.dict(depth + 1),
+            Some(Tag::Open("array")) => {
+                self.array(depth + 1);
+                self.nodes[at].is = Is::Array(self.whole);
+            }
+            _ => return,
+        }
+        self.nodes[at].size = self.nodes.len() - at;
+    }
+
+    fn dict(&mut self, depth: usize) {
+        while self.whole {
+            let key = match self.next() {
+                Some(Tag::Close("dict")) => return,
+                Some(Tag::Open("key")) => self.content("key"),
+                Some(Tag::Empty("key")) => Some(""),
+                _ => None,
+            };
+            match key {
+                Some(key) => {
+                    let tag = self.next();
+                    self.value(tag, unescaped(key), depth);
+                }
+                None => self.whole = false,
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize) {
+        while self.whole {
+            let tag = self.next();
+            if tag == Some(Tag::Close("array")) {
+                return;
+            }
+            self.value(tag, Cow::Borrowed(""), depth);
+        }
+    }
+
+    /// What is between a tag and its end; nothing, if there is another tag in between.
+    fn content(&mut self, name: &str) -> Option<&'a str> {
+        let rest = &self.text[self.at..];
+        let end = rest.bytes().position(|byte| byte == b'<')?;
+        let after = rest[end + 1..].strip_prefix('/')?.strip_prefix(name)?.strip_prefix('>')?;
+        self.at = self.text.len() - after.len();
+        Some(&rest[..end])
+    }
+}
+
+/// The value of an element that contains no others.
+fn scalar<'a>(name: &str, content: &'a str) -> Is<'a> {
+    let number = |number: Option<f64>| number.map_or(Is::Odd, Is::Number);
+    match name {
+        "integer" => number(integer(content.trim_ascii())),
+        "real" => number(content.trim_ascii().parse().ok()),
+        "string" => Is::Text(unescaped(content)),
+        "true" => Is::Bool(true),
+        "false" => Is::Bool(false),
+        "date" => Is::Date(content.trim_ascii()),
+        "dict" => Is::Dict,
+        "array" => Is::Array(true),
+        _ => Is::Odd,
+    }
+}
+
+/// Decimal or, as Apple's own reader takes it, hexadecimal.
+fn integer(text: &str) -> Option<f64> {
+    if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+        return u64::from_str_radix(digits, 16).ok().map(|it| it as f64);
+    }
+    let signed = text.parse::<i64>().ok().map(|it| it as f64);
+    signed.or_else(|| text.parse::<u64>().ok().map(|it| it as f64))
+}
+
+/// With `&amp;` and its like replaced; what is no such reference stays.
+fn unescaped(text: &str) -> Cow<'_, str> {
+    if !text.bytes().any(|byte| byte == b'&') {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once('&') {
+        out.push_str(before);
+        let reference = after.split_once(';').and_then(|(name, after)| Some((reference(name)?, after)));
+        match reference {
+            Some((c, after)) => {
+                out.push(c);
+                rest = after;
+            }
+            None => {
+                out.push('&');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+fn reference(name: &str) -> Option<char> {
+    match name {
+        "amp" => Some('&'),
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "quot" => Some('"'),
+        "apos" => Some('\''),
+        _ => {
+            let number = name.strip_prefix('#')?;
+            let code = match number.strip_prefix('x') {
+                Some(hex) => u32::from_str_radix(hex, 16),
+                None => number.parse(),
+            };
+            char::from_u32(code.ok()?)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What another reader makes of a document: the oracle.
+    fn same(ours: Value<'_>, theirs: &plist::Value) -> bool {
+        match (ours.is(), theirs) {
+            (Is::Dict, plist::Value::Dictionary(theirs)) => {
+                let ours = ours.dict().unwrap();
+                theirs.iter().all(|(key, value)| ours.get(key).is_some_and(|it| same(it, value)))
+                    && ours.iter().all(|(key, _)| theirs.contains_key(key))
+            }
+            (Is::Array(true), plist::Value::Array(theirs)) => {
+                let ours: Vec<_> = children(&ours.0[1..]).collect();
+                ours.len() == theirs.len() && ours.iter().zip(theirs).all(|(one, other)| same(*one, other))
+            }
+            (Is::Text(ours), plist::Value::String(theirs)) => ours == theirs,
+            (Is::Bool(ours), plist::Value::Boolean(theirs)) => ours == theirs,
+            (Is::Number(ours), plist::Value::Real(theirs)) => ours.to_bits() == theirs.to_bits(),
+            (Is::Number(ours), plist::Value::Integer(theirs)) => {
+                let signed = theirs.as_signed().map(|it| it as f64);
+                signed.or(theirs.as_unsigned().map(|it| it as f64)) == Some(*ours)
+            }
+            (Is::Date(ours), plist::Value::Date(theirs)) => *ours == theirs.to_xml_format(),
+            (Is::Odd, plist::Value::Data(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// Any value that a list can hold.
+    fn values() -> impl Strategy<Value = plist::Value> {
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(plist::Value::Boolean),
+            any::<i64>().prop_map(plist::Value::from),
+            any::<u64>().prop_map(plist::Value::from),
+            (-1e18..1e18f64).prop_map(plist::Value::Real),
+            "[ a-z<>&\"'\u{e9}]{0,12}".prop_map(plist::Value::String),
+            (0u64..4_000_000_000).prop_map(|secs| {
+                plist::Value::Date((std::time::UNIX_EPOCH + std::time::Duration::from_secs(secs)).into())
+            }),
+        ];
+        leaf.prop_recursive(4, 40, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(plist::Value::Array),
+                prop::collection::vec(("[a-z&<_]{1,8}", inner), 0..5)
+                    .prop_map(|pairs| plist::Value::Dictionary(pairs.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn reads_what_another_writes(value in values()) {
+            let mut text = Vec::new();
+            value.to_writer_xml(&mut text).unwrap();
+            let text = String::from_utf8(text).unwrap();
+            let (ours, whole) = Tree::read(&text);
+            prop_assert!(whole);
+            prop_assert!(same(ours.top().unwrap(), &value), "{}", text);
+        }
+
+        #[test]
+        fn no_text_breaks_it(text in "(<plist>)?(<(/?(dict|key|array|string|integer|true/?|!--|-->)>?)?|[a-z0-9 &;]){0,40}") {
+            Tree::read(&text);
+        }
+    }
+
+    /// Its nodes as a person would write them.
+    fn told(text: &str) -> (String, bool) {
+        let (tree, whole) = Tree::read(text);
+        let nodes = tree.0.iter().map(|node| format!("{}{:?}/{} ", node.key, node.is, node.size));
+        (nodes.collect::<String>().trim_end().to_owned(), whole)
+    }
+
+    #[test]
+    fn what_is_cut_off_is_read_as_far_as_it_is_whole() {
+        for (cut, expected) in [
+            ("<plist><dict><key>a</key><true/><key>b</key><integer>2", "Dict/2 aBool(true)/1"),
+            ("<plist><dict><key>a</key><array><true/><inte", "Dict/3 aArray(false)/2 Bool(true)/1"),
+            ("<plist><dict><key>a</key><dict><key>b</key>", "Dict/2 aDict/1"),
+            ("<plist><dict><key>a</ke", "Dict/1"),
+            ("<plist><dict></array>", "Dict/1"),
+            ("<plist><dict></dict></plis", "Dict/1"),
+            ("<plist><array><string>a<b/></string></array></plist>", "Array(false)/1"),
+            ("<pli", ""),
+            ("", ""),
+        ] {
+            assert_eq!(told(cut), (expected.to_owned(), false), "{cut}");
+        }
+        let deep = "<array>".repeat(100_000);
+        assert!(!told(&format!("<plist>{deep}")).1);
+    }
+
+    #[test]
+    fn odd_values_take_nothing_else_with_them() {
+        let text = "<?xml version=\"1.0\"?><!DOCTYPE plist><!-- <dict> --><plist version=\"1.0\"><array>\
+            <integer>many</integer><real>nan</real><data>AAAA</data><integer>0x1F</integer><dict/><true /></array></plist>";
+        let (told, whole) = told(text);
+        assert_eq!(told, "Array(true)/7 Odd/1 Number(NaN)/1 Odd/1 Number(31.0)/1 Dict/1 Bool(true)/1");
+        assert!(whole);
+        assert_eq!(Value(&[Node { key: "".into(), is: Is::Number(f64::NAN), size: 1 }]).number(), None);
+        assert_eq!(unescaped("a &amp; &#66;&#x43;&odd; &"), "a & BC&odd; &");
+    }
+}
