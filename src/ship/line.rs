@@ -4,6 +4,7 @@
 //! that holds no escape. [`Line::class`] says what kind of line it is; what a
 //! line of each class becomes is the sink's business.
 
+mod compact;
 mod read;
 
 use std::borrow::Cow;
@@ -36,8 +37,11 @@ pub enum Value<'a> {
     Str(Cow<'a, str>),
     /// An array.
     Array(Vec<Value<'a>>),
-    /// An object.
+    /// An object, but for those of the next form.
     Map(Fields<'a>),
+    /// Perhaps an object of counts by ascending numbers, as a histogram's buckets are: at least
+    /// one, each number as Rust writes it.
+    Counts(Vec<(i32, u64)>),
 }
 
 /// What a line is.
@@ -68,7 +72,8 @@ impl<'a> Line<'a> {
             return Err(format!("longer than 1 MiB: {} bytes", line.len()));
         }
         let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
-        read::object(text).map(|fields| Self { fields }).map_err(|error| {
+        let fields = compact::object(text).map_or_else(|| read::object(text), Ok);
+        fields.map(|fields| Self { fields }).map_err(|error| {
             let said = error.to_string();
             if error.is_data() {
                 format!("not a JSON object but {}", value_at(text.trim_ascii_start()))
@@ -153,6 +158,12 @@ pub fn get<'f, 'a>(fields: &'f Fields<'a>, name: &str) -> Option<&'f Value<'a>> 
     fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
 }
 
+/// Counts as the fields that they were.
+fn fields_of<'a>(counts: &[(i32, u64)]) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
+    let value = |count| i64::try_from(count).map_or(Value::U64(count), Value::I64);
+    counts.iter().map(move |&(index, count)| (Cow::Owned(index.to_string()), value(count)))
+}
+
 impl<'a> Value<'a> {
     /// The string, if it is one.
     pub fn as_str(&self) -> Option<&str> {
@@ -163,9 +174,10 @@ impl<'a> Value<'a> {
     }
 
     /// The fields, if it is an object.
-    pub fn as_map(&self) -> Option<&Fields<'a>> {
+    pub fn as_map(&self) -> Option<Cow<'_, Fields<'a>>> {
         match self {
-            Self::Map(fields) => Some(fields),
+            Self::Map(fields) => Some(Cow::Borrowed(fields)),
+            Self::Counts(counts) => Some(Cow::Owned(fields_of(counts).collect())),
             _ => None,
         }
     }
@@ -222,7 +234,8 @@ mod tests {
         assert!(matches!(line.get("a"), Some(Value::Str(Cow::Borrowed("x")))), "the last counts");
         assert!(matches!(line.get("e"), Some(Value::Str(Cow::Owned(text))) if text == "é"));
         assert_eq!(line.get("none"), None);
-        let inner = get(line.get("m").unwrap().as_map().unwrap(), "k").unwrap().as_array().unwrap();
+        let fields = line.get("m").unwrap().as_map().unwrap();
+        let inner = get(&fields, "k").unwrap().as_array().unwrap();
         assert_eq!(inner, [Value::Bool(true), Value::I64(-1), Value::F64(1.0), Value::U64(u64::MAX)]);
         assert_eq!(inner.iter().map(Value::as_u64).collect::<Vec<_>>(), [None, None, None, Some(u64::MAX)]);
     }

@@ -53,7 +53,7 @@ impl<'de> Source<'de> {
 }
 
 /// The place after the closing quote of the string that goes on at `at`.
-fn after_string(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn after_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'"' => return at + 1,
@@ -81,29 +81,44 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        read_fields(map, self.0, 32)
+        Object::with_capacity(32).read(map, self.0)
     }
 }
 
-fn read_fields<'de, A: MapAccess<'de>>(
-    mut map: A,
-    source: &Source<'de>,
-    expected: usize,
-) -> Result<Fields<'de>, A::Error> {
-    let mut fields = Fields::with_capacity(expected);
-    let mut seen = Seen::default();
-    while let Some(Text(name)) = map.next_key()? {
-        let value = map.next_value_seed(Reader(source))?;
-        let repeated = fields.len() < FEW && seen.maybe(&name);
-        match fields.iter_mut().find(|(known, _)| repeated && *known == name) {
+/// The fields of an object, as they are read.
+#[derive(Default)]
+pub(super) struct Object<'de> {
+    fields: Fields<'de>,
+    seen: Seen,
+}
+
+impl<'de> Object<'de> {
+    /// Without fields yet, with room for so many.
+    pub(super) fn with_capacity(fields: usize) -> Self {
+        Self { fields: Fields::with_capacity(fields), seen: Seen::default() }
+    }
+
+    fn read<A: MapAccess<'de>>(mut self, mut map: A, source: &Source<'de>) -> Result<Fields<'de>, A::Error> {
+        while let Some(Text(name)) = map.next_key()? {
+            let value = map.next_value_seed(Reader(source))?;
+            self.add(name, value);
+        }
+        Ok(self.fields())
+    }
+
+    /// All of them.
+    pub(super) fn fields(self) -> Fields<'de> {
+        if self.fields.len() > FEW { last_of_each(self.fields) } else { self.fields }
+    }
+
+    /// Adds one, or replaces its value if there is one of that name.
+    pub(super) fn add(&mut self, name: Cow<'de, str>, value: Value<'de>) {
+        let repeated = self.fields.len() < FEW && self.seen.maybe(&name);
+        match self.fields.iter_mut().find(|(known, _)| repeated && *known == name) {
             Some((_, first)) => *first = value,
-            None => fields.push((name, value)),
+            None => self.fields.push((name, value)),
         }
     }
-    if fields.len() > FEW {
-        fields = last_of_each(fields);
-    }
-    Ok(fields)
 }
 
 /// Up to this many fields, looking through them for a repeated name costs less than a map.
@@ -229,7 +244,7 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        read_fields(map, self.0, 0).map(Value::Map)
+        Object::default().read(map, self.0).map(Value::Map)
     }
 }
 

@@ -1,5 +1,7 @@
 //! `metric` records: one point of a metric that describes itself.
 
+use std::borrow::Cow;
+
 use super::metric::{Metrics, Shape, Time};
 use super::points::{self, Histogram, Number, Span, Summary};
 use super::series::Series;
@@ -13,7 +15,7 @@ pub struct Point<'l, 'a> {
     description: &'l str,
     shape: Shape,
     value: Data<'l, 'a>,
-    attributes: Option<&'l Fields<'a>>,
+    attributes: Option<Cow<'l, Fields<'a>>>,
 }
 
 const TYPES: [&str; 5] = ["gauge", "counter", "updowncounter", "histogram", "summary"];
@@ -56,7 +58,7 @@ impl<'l, 'a> Point<'l, 'a> {
     pub fn write(&self, out: &mut Vec<u8>, host: &str, ts: u64, start: u64, series: &mut Series) {
         let field = if matches!(self.value, Data::Histogram(_)) { 9 } else { 7 };
         let mut attributes = Vec::new();
-        if let Some(given) = self.attributes {
+        if let Some(given) = &self.attributes {
             wire::key_values(&mut attributes, field, given);
         }
         let count = match &self.value {

@@ -72,7 +72,7 @@ pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String
         if let Some(body) = line.get("body") {
             wire::any_value(out, 5, body);
         }
-        if let Some(attributes) = attributes {
+        if let Some(attributes) = &attributes {
             wire::key_values(out, 6, attributes);
         }
         for (field, value) in &line.fields {
@@ -82,7 +82,7 @@ pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String
                 "attributes" => attributes.is_some(),
                 field => ENVELOPE.contains(&field) || PLACED.contains(&field),
             };
-            let said = || attributes.is_some_and(|attributes| get(attributes, field).is_some());
+            let said = || attributes.as_ref().is_some_and(|attributes| get(attributes, field).is_some());
             if !placed && *value != Value::Null && !said() {
                 wire::key_value(out, 6, field, value);
             }

@@ -16,7 +16,6 @@ pub struct Scratch {
     attributes: Vec<u8>,
     more: Vec<u8>,
     series: Vec<u8>,
-    counts: Vec<u64>,
 }
 
 /// A record: its fields and what the envelope says.
@@ -51,7 +50,7 @@ impl<'a> Record<'_, 'a> {
             return Ok(Some(0));
         }
         plan.look_up(self.fields, &mut scratch.uses);
-        if !self.check(&plan.slots, &scratch.uses, &mut scratch.counts)? {
+        if !self.check(&plan.slots, &scratch.uses)? {
             return Ok(None);
         }
         scratch.attributes.clear();
@@ -60,19 +59,18 @@ impl<'a> Record<'_, 'a> {
             self.series_name(&mut scratch.series, plan.kind.name, &scratch.attributes);
             series.get(&scratch.series).turn_to(self.ts, self.start)
         });
-        let Scratch { uses, attributes, more, counts, .. } = scratch;
-        let mut writer =
-            Writer { record: self, slots: &plan.slots, host, counters, uses, attributes, more, counts };
+        let Scratch { uses, attributes, more, .. } = scratch;
+        let mut writer = Writer { record: self, slots: &plan.slots, host, counters, uses, attributes, more };
         Ok(Some(writer.fields()))
     }
 
     /// Whether it has a field of the table, null or not, or why one of them makes no sense.
-    fn check(self, slots: &[Slot], uses: &[Use], counts: &mut Vec<u64>) -> Result<bool, String> {
+    fn check(self, slots: &[Slot], uses: &[Use]) -> Result<bool, String> {
         let mut any = false;
         for ((name, value), used) in self.fields.iter().zip(uses) {
             for slot in &slots[used.slots.0..used.slots.1] {
                 any = true;
-                if *value != Value::Null && !self.fits(slot, value, counts) {
+                if *value != Value::Null && !self.fits(slot, value) {
                     let wanted = match (slot.instrument, slot.key) {
                         (Instrument::Histogram, _) => "a map of bucket counts with a scale",
                         (_, Some(_)) => "a map of numbers",
@@ -85,26 +83,22 @@ impl<'a> Record<'_, 'a> {
         Ok(any)
     }
 
-    fn fits(self, slot: &Slot, value: &Value<'a>, counts: &mut Vec<u64>) -> bool {
-        match (slot.instrument, slot.key, value) {
-            (Instrument::Histogram, _, Value::Map(buckets)) => {
-                let dense = |histogram: Exponential<'_, 'a>| histogram.dense(counts);
-                buckets.is_empty() || self.exponential(slot, buckets).and_then(dense).is_some()
-            }
-            (_, Some(_), Value::Map(entries)) => {
+    fn fits(self, slot: &Slot, value: &Value<'a>) -> bool {
+        match (slot.instrument, slot.key) {
+            (Instrument::Histogram, _) => is_empty(value) || self.exponential(slot, value).is_some(),
+            (_, Some(_)) => value.as_map().is_some_and(|entries| {
                 entries.iter().all(|(_, value)| *value == Value::Null || slot.value(value).is_some())
-            }
-            (Instrument::Histogram, ..) | (_, Some(_), _) => false,
-            (_, None, value) => slot.value(value).is_some(),
+            }),
+            (_, None) => slot.value(value).is_some(),
         }
     }
 
-    /// The histogram of these buckets, if there is a scale.
-    fn exponential<'f>(self, slot: &Slot, buckets: &'f Fields<'a>) -> Option<Exponential<'f, 'a>> {
+    /// The histogram of these buckets, if there is a scale and they are some.
+    fn exponential<'v>(self, slot: &Slot, buckets: &'v Value<'a>) -> Option<Exponential<'v>> {
         let number = |name: &str| get(self.fields, name).and_then(Value::as_f64);
         let scale = i32::try_from(get(self.fields, "scale")?.as_i64()?).ok()?;
         let [sum, max] = &slot.companions;
-        Some(Exponential { buckets, scale, sum_us: number(sum), max_us: number(max) })
+        Exponential::new(buckets, scale, number(sum), number(max))
     }
 
     /// Appends the attributes that say what the record is about, each as that field.
@@ -135,7 +129,6 @@ struct Writer<'w, 'r, 'a> {
     uses: &'w [Use],
     attributes: &'w [u8],
     more: &'w mut Vec<u8>,
-    counts: &'w mut Vec<u64>,
 }
 
 impl<'a> Writer<'_, '_, 'a> {
@@ -144,12 +137,10 @@ impl<'a> Writer<'_, '_, 'a> {
         for ((_, value), used) in self.record.fields.iter().zip(self.uses) {
             for index in used.slots.0..used.slots.1 {
                 let slot = &self.slots[index];
-                points += match (slot.instrument, slot.key, value) {
-                    (Instrument::Histogram, _, Value::Map(buckets)) => self.histogram(slot, buckets),
-                    (Instrument::Histogram, ..) => 0,
-                    (_, Some(key), Value::Map(entries)) => self.keyed(index, key, entries),
-                    (_, Some(_), _) => 0,
-                    (_, None, value) => u64::from(self.number(index, value).is_some()),
+                points += match (slot.instrument, slot.key) {
+                    (Instrument::Histogram, _) => u64::from(self.histogram(slot, value).is_some()),
+                    (_, Some(key)) => value.as_map().map_or(0, |entries| self.keyed(index, key, &entries)),
+                    (_, None) => u64::from(self.number(index, value).is_some()),
                 };
             }
         }
@@ -185,15 +176,14 @@ impl<'a> Writer<'_, '_, 'a> {
         points
     }
 
-    fn histogram(&mut self, slot: &Slot, buckets: &Fields<'a>) -> u64 {
-        let Some(histogram) = self.record.exponential(slot, buckets) else { return 0 };
+    fn histogram(&mut self, slot: &Slot, buckets: &Value<'a>) -> Option<()> {
+        let histogram = self.record.exponential(slot, buckets)?;
         self.more.clear();
         self.record.attributes(self.more, 1, self.uses);
         self.more.extend_from_slice(&slot.attributes);
         let span = Span { start: self.record.start, end: self.record.ts };
-        let Some(offset) = histogram.dense(self.counts) else { return 0 };
-        histogram.write(self.host.points(slot.metric), span, self.more, offset, self.counts);
-        1
+        histogram.write(self.host.points(slot.metric), span, self.more);
+        Some(())
     }
 
     fn span(&mut self, slot: &Slot, index: usize, value: Number) -> Span {
@@ -204,4 +194,9 @@ impl<'a> Writer<'_, '_, 'a> {
         };
         Span { start, end: self.record.ts }
     }
+}
+
+/// Whether it is a map of nothing.
+fn is_empty(value: &Value<'_>) -> bool {
+    matches!(value, Value::Map(fields) if fields.is_empty())
 }

@@ -4,6 +4,8 @@
 //! error that names the field: left out in silence, it would be missed by nobody
 //! until it is needed.
 
+use std::borrow::Cow;
+
 use super::points::Number;
 use crate::ship::line::{Fields, Value, get};
 
@@ -13,7 +15,7 @@ pub fn text<'f>(fields: &'f Fields<'_>, name: &str) -> Result<Option<&'f str>, S
 }
 
 /// A map.
-pub fn map<'f, 'a>(fields: &'f Fields<'a>, name: &str) -> Result<Option<&'f Fields<'a>>, String> {
+pub fn map<'f, 'a>(fields: &'f Fields<'a>, name: &str) -> Result<Option<Cow<'f, Fields<'a>>>, String> {
     said(fields, name, "a map", Value::as_map)
 }
 

@@ -34,7 +34,7 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>, begin: u64, end: u64) -> Result
         wire::uint(out, 6, INTERNAL);
         wire::fixed64(out, 7, begin);
         wire::fixed64(out, 8, end);
-        if let Some(attributes) = attributes {
+        if let Some(attributes) = &attributes {
             wire::key_values(out, 9, attributes);
         }
         if code != 0 || !message.is_empty() {

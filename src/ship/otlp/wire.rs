@@ -120,6 +120,10 @@ pub fn any_value(out: &mut Vec<u8>, field: u32, value: &Value<'_>) {
             message(out, 5, |out| values.iter().for_each(|value| any_value(out, 1, value)))
         }
         Value::Map(fields) => message(out, 6, |out| key_values(out, 1, fields)),
+        Value::Counts(_) => {
+            let fields = value.as_map().unwrap_or_default();
+            message(out, 6, |out| key_values(out, 1, &fields));
+        }
     });
 }
 

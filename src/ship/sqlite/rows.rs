@@ -177,7 +177,7 @@ fn cell(value: &Value<'_>) -> Cell {
         Value::Big(digits) => Cell::Digits((*digits).to_owned()),
         Value::F64(value) => Cell::Real(*value),
         Value::Str(text) => Cell::Text(Cow::clone(text).into_owned()),
-        Value::Null | Value::Array(_) | Value::Map(_) => {
+        Value::Null | Value::Array(_) | Value::Map(_) | Value::Counts(_) => {
             // Writing to a string cannot fail.
             Cell::Json(serde_json::to_string(&Json(value)).unwrap_or_default())
         }
@@ -204,6 +204,7 @@ impl Serialize for Json<'_> {
             Value::Map(fields) => {
                 serializer.collect_map(fields.iter().map(|(name, value)| (name, Json(value))))
             }
+            Value::Counts(counts) => serializer.collect_map(counts.iter().copied()),
         }
     }
 }

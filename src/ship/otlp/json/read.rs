@@ -39,10 +39,14 @@ fn one(
 ) -> Result<(), String> {
     let wrong = || format!("OTLP/JSON: {name} is {}", describe(value));
     match *of {
-        Type::One(inner) => message(out, *number, inner, value.as_map().ok_or_else(wrong)?, items),
+        Type::One(inner) => {
+            let fields = value.as_map().ok_or_else(wrong)?;
+            message(out, *number, inner, &fields, items)
+        }
         Type::Many(inner) => {
             for value in value.as_array().ok_or_else(wrong)? {
-                message(out, *number, inner, value.as_map().ok_or_else(wrong)?, items)?;
+                let fields = value.as_map().ok_or_else(wrong)?;
+                message(out, *number, inner, &fields, items)?;
             }
             Ok(())
         }
@@ -166,6 +170,6 @@ fn describe(value: &Value<'_>) -> String {
         Value::F64(value) => value.to_string(),
         Value::Str(text) => format!("{:?}", text.chars().take(40).collect::<String>()),
         Value::Array(_) => "an array of something else".into(),
-        Value::Map(_) => "an object".into(),
+        Value::Map(_) | Value::Counts(_) => "an object".into(),
     }
 }

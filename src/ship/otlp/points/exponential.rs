@@ -1,31 +1,42 @@
 //! Latency records as exponential histograms, bucket for bucket.
 
+use std::borrow::Cow;
+
 use super::Span;
-use crate::ship::line::Fields;
+use crate::ship::line::{Fields, Value};
 use crate::ship::otlp::wire;
 
 /// An exponential histogram of nanoseconds, as records have it.
-pub struct Exponential<'f, 'a> {
-    /// Bucket index to count.
-    pub buckets: &'f Fields<'a>,
-    /// 2^scale buckets per power of two.
-    pub scale: i32,
-    /// The sum, in microseconds.
-    pub sum_us: Option<f64>,
-    /// The largest value, in microseconds.
-    pub max_us: Option<f64>,
+pub struct Exponential<'v> {
+    buckets: Cow<'v, [(i32, u64)]>,
+    scale: i32,
+    sum_us: Option<f64>,
+    max_us: Option<f64>,
 }
 
 /// More buckets than this between the first and the last are no latency
 /// distribution: 68 s over 1 ns is 36 powers of two, 1152 buckets at scale 5.
 const MAX_BUCKETS: i64 = 1 << 14;
 
-impl Exponential<'_, '_> {
-    /// The point, of the dense buckets that begin at `offset`; the attributes are complete fields 1.
-    pub fn write(&self, out: &mut Vec<u8>, span: Span, attributes: &[u8], offset: i32, dense: &[u64]) {
+impl<'v> Exponential<'v> {
+    /// A histogram of these buckets, 2^scale of them per power of two, with its sum and its
+    /// largest value, in microseconds. `None` if there are no buckets, or they make no sense.
+    pub fn new(buckets: &'v Value<'_>, scale: i32, sum_us: Option<f64>, max_us: Option<f64>) -> Option<Self> {
+        let buckets = match buckets {
+            Value::Counts(counts) => Cow::Borrowed(counts.as_slice()),
+            Value::Map(fields) => Cow::Owned(ascending(fields)?),
+            _ => return None,
+        };
+        let ((low, _), (high, _)) = (buckets.first()?, buckets.last()?);
+        let len = i64::from(*high) - i64::from(*low) + 1;
+        (len <= MAX_BUCKETS).then_some(Self { buckets, scale, sum_us, max_us })
+    }
+
+    /// The point; the attributes are complete fields 1.
+    pub fn write(&self, out: &mut Vec<u8>, span: Span, attributes: &[u8]) {
         // OTLP wants the count to be the buckets' sum, which a record's own count,
         // read at another moment, need not be.
-        let count = dense.iter().fold(0u64, |sum, count| sum.saturating_add(*count));
+        let count = self.buckets.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
         wire::message(out, 1, |out| {
             out.extend_from_slice(attributes);
             span.write(out);
@@ -35,37 +46,37 @@ impl Exponential<'_, '_> {
             }
             wire::sint(out, 6, self.scale);
             wire::message(out, 8, |out| {
-                wire::sint(out, 1, offset);
-                wire::message(out, 2, |out| dense.iter().for_each(|count| wire::varint(out, *count)));
+                let mut next = self.buckets[0].0;
+                wire::sint(out, 1, next);
+                wire::message(out, 2, |out| {
+                    for &(index, count) in &*self.buckets {
+                        // An empty bucket is a byte of zero.
+                        out.resize(out.len() + (index - next) as usize, 0);
+                        wire::varint(out, count);
+                        next = index.wrapping_add(1);
+                    }
+                });
             });
             if let Some(max) = self.max_us {
                 wire::double(out, 13, nanos(max));
             }
         });
     }
+}
 
-    /// Fills `dense` with the counts from the lowest index, which it returns, to
-    /// the highest. `None` if there are none, or they make no sense.
-    pub fn dense(&self, dense: &mut Vec<u64>) -> Option<i32> {
-        let index = |field: &str| field.parse::<i32>().ok();
-        let mut bounds: Option<(i32, i32)> = None;
-        for (field, _) in self.buckets {
-            let at = index(field)?;
-            bounds = Some(bounds.map_or((at, at), |(low, high)| (low.min(at), high.max(at))));
+/// Buckets in any order, one of them perhaps written in two ways.
+fn ascending(fields: &Fields<'_>) -> Option<Vec<(i32, u64)>> {
+    let bucket = |(index, count): &(Cow<'_, str>, Value<'_>)| Some((index.parse().ok()?, count.as_u64()?));
+    let mut buckets: Vec<(i32, u64)> = fields.iter().map(bucket).collect::<Option<_>>()?;
+    buckets.sort_unstable();
+    let mut once: Vec<(i32, u64)> = Vec::with_capacity(buckets.len());
+    for (index, count) in buckets {
+        match once.last_mut() {
+            Some((last, sum)) if *last == index => *sum = sum.checked_add(count)?,
+            _ => once.push((index, count)),
         }
-        let (low, high) = bounds?;
-        let len = i64::from(high) - i64::from(low) + 1;
-        if len > MAX_BUCKETS {
-            return None;
-        }
-        dense.clear();
-        dense.resize(usize::try_from(len).ok()?, 0);
-        for (field, count) in self.buckets {
-            let slot = &mut dense[(index(field)? - low) as usize];
-            *slot = slot.checked_add(count.as_u64()?)?;
-        }
-        Some(low)
     }
+    Some(once)
 }
 
 /// Microseconds of at most three decimals, back in nanoseconds.
