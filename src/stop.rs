@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -37,15 +38,25 @@ struct Shared {
 
 static STOP: OnceLock<Stop> = OnceLock::new();
 
+/// Has each of the two signals write a byte there. They are held back meanwhile: one that came when its handler is
+/// there already, and not yet what it has to do, would be swallowed.
+fn register(there: &UnixStream) -> std::io::Result<()> {
+    let both: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
+    let before = both.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+    let write = |number| signal_hook::low_level::pipe::register(number, there.try_clone()?).map(drop);
+    let registered = [SIGINT, SIGTERM].into_iter().try_for_each(write);
+    before.thread_set_mask()?;
+    registered
+}
+
 impl Stop {
     /// Starts watching. `grace` is the time
     /// between the first request and the forced end; `watch_stdout` is false for
-    /// programs whose stdout carries nothing.
+    /// programs whose stdout carries nothing. Before any other thread is started, so
+    /// that no signal gets lost.
     pub fn install(grace: Duration, watch_stdout: bool) -> std::io::Result<Self> {
         let (signal, signal_in) = UnixStream::pair()?;
-        for number in [SIGINT, SIGTERM] {
-            signal_hook::low_level::pipe::register(number, signal_in.try_clone()?)?;
-        }
+        register(&signal_in)?;
         let (wake, waker) = UnixStream::pair()?;
         let shared = Shared {
             asked: AtomicBool::new(false),

@@ -270,6 +270,31 @@ fn a_signal_finishes_the_line_and_ends_it() {
     }
 }
 
+/// At the very moment in which its handler is there, and the handler does not know yet what to do.
+#[test]
+fn a_signal_at_the_worst_moment_ends_it_too() {
+    let strace = |options: &[&str], args: &[&str]| {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-e", "trace=rt_sigaction"]).args(options).arg(program!("scrape")).args(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+    };
+    let Ok(plain) = strace(&[], &["--once", "--only", "load"]) else {
+        skip("strace is not installed (./scripts/setup --test)");
+        return;
+    };
+    let said = plain.wait_with_output().unwrap().stderr;
+    let said = String::from_utf8(said).unwrap();
+    let actions: Vec<_> = said.lines().filter(|line| line.starts_with("rt_sigaction(")).collect();
+    for number in ["SIGINT", "SIGTERM"] {
+        let set = format!("rt_sigaction({number}, {{sa_handler=0x");
+        let Some(place) = actions.iter().position(|line| line.starts_with(&set)) else { panic!("{said}") };
+        let inject = format!("inject=rt_sigaction:signal={number}:when={}", place + 1);
+        let child = strace(&["-e", &inject], &["-i", "1h", "--only", "load"]).unwrap();
+        let (_, code, said) = end(child, Duration::from_secs(5));
+        assert!(code == Some(0) && said.contains(&format!("--- {number} ")), "{said}");
+    }
+}
+
 #[test]
 fn a_reader_that_does_not_read_cannot_keep_it() {
     let mut child = start(&["-i", "1ms"]);
