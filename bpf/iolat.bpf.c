@@ -10,6 +10,7 @@
 #include "kernel.h"
 #include "hist.h"
 #include "task.h"
+#include "self.h"
 
 #define MAX_SLOTS 1024
 #define PROBES 16
@@ -74,6 +75,7 @@ struct pending {
 	__u64 start_ns; /* the request's own, which tells it from the next that uses the same memory */
 	__u64 submit_ns; /* with time_submissions */
 	__u64 issue_ns;
+	__u64 left_out; /* the task that submitted it is none that was asked for */
 	struct task_id task;
 };
 
@@ -337,10 +339,17 @@ static __always_inline void forget(struct pending *p, __u64 address)
 		p->start_ns = 0;
 		p->submit_ns = 0;
 		p->issue_ns = 0;
+		p->left_out = 0;
 		p->task.known = 0;
 	} else {
 		bpf_map_delete_elem(&pending, &address);
 	}
+}
+
+/* A request that began before the hook at submission did counts, unless tasks were asked for. */
+static __always_inline bool left_out(struct pending *p)
+{
+	return filter_task ? !(p && p->task.known) : p && p->left_out;
 }
 
 /*
@@ -351,6 +360,7 @@ static __always_inline void forget(struct pending *p, __u64 address)
 static __always_inline int complete(struct request *rq, int error, __u32 bytes, bool direct)
 {
 	__u32 op = op_of(READ(direct, rq, cmd_flags));
+	bool last = bytes >= READ(direct, rq, __data_len);
 	__u64 start, issue, address = (__u64)rq;
 	__u32 device, cpu, half, at;
 	struct pending *p = NULL;
@@ -368,8 +378,11 @@ static __always_inline int complete(struct request *rq, int error, __u32 bytes, 
 	issue = READ(direct, rq, io_start_time_ns);
 	if (with_task || !issue || !start)
 		p = bpf_map_lookup_elem(&pending, &address);
-	if (filter_task && !(p && p->task.known))
+	if (with_task && left_out(p)) {
+		if (p && last)
+			forget(p, address);
 		return 0;
+	}
 	index = slot_of(device, op);
 	if (index < 0)
 		return 0;
@@ -380,7 +393,7 @@ static __always_inline int complete(struct request *rq, int error, __u32 bytes, 
 	if (!slot)
 		return 0;
 	COUNT(&slot->bytes, bytes);
-	if (bytes < READ(direct, rq, __data_len))
+	if (!last)
 		return 0;
 
 	t.end_ns = bpf_ktime_get_ns();
@@ -439,8 +452,7 @@ static __always_inline void note(struct pending *p, struct request *rq, bool dir
 	p->submit_ns = time_submissions ? bpf_ktime_get_ns() : 0;
 	p->issue_ns = 0;
 	p->task.known = 0;
-	if (with_task)
-		task_wanted(&p->task);
+	p->left_out = with_task && !task_wanted(&p->task);
 }
 
 static __always_inline int submitted(struct request *rq, bool direct)

@@ -66,6 +66,10 @@ struct Iolat {
     #[command(flatten)]
     tasks: telepipe::bpf::task::TaskFilter,
 
+    #[cfg(all(target_os = "linux", feature = "bpf"))]
+    #[command(flatten)]
+    types: telepipe::bpf::kernel::KernelTypes,
+
     /// How to hook into the kernel [default: the cheapest way that it takes]
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[arg(long, value_name = "HOW", hide = true)]
@@ -106,6 +110,7 @@ impl Program for Iolat {
             aggregate: self.aggregate,
             by_partition: self.partitions,
             tasks: self.tasks,
+            types: self.types,
             who: self.who,
             events: (self.events && !self.no_events).then_some(self.min),
             ..Settings::default()
@@ -143,6 +148,9 @@ that flush is an operation of its own, and not in the time of the write.
 
 Who submitted is the task that did so in the kernel: for writes that were buffered, the one that writes pages back. \
 Before Linux 6.5 it is seen only where the request is queued or issued, which another thread may do.
+
+What a pipeline with iolat in it does itself (its process group) is left out where iolat knows who submits: with \
+--who, --pid, --comm, --uid or --cgroup, and without --include-self. Without any of these all requests count.
 
 Flushes, and requests that came about without a bio, belong to no partition, and are counted for the whole disk \
 with --partitions too.

@@ -64,7 +64,7 @@ struct PagefaultTrace {
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[command(flatten)]
-    own: telepipe::bpf::task::OwnGroup,
+    types: telepipe::bpf::kernel::KernelTypes,
 
     /// How to hook into the kernel [default: the cheapest way that it takes]
     #[cfg(all(target_os = "linux", feature = "bpf"))]
@@ -114,7 +114,7 @@ impl Program for PagefaultTrace {
             attach: self.attach,
             no_task_storage: self.no_task_storage,
             tasks: self.tasks,
-            own: self.own,
+            types: self.types,
             summary: self.summary || !self.no_summary,
             processes: self.per_process,
             events: events.then_some(self.min),

@@ -76,7 +76,7 @@ struct Schedlat {
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[command(flatten)]
-    own: telepipe::bpf::task::OwnGroup,
+    types: telepipe::bpf::kernel::KernelTypes,
 
     /// How to hook into the kernel [default: the cheapest way that it takes]
     #[cfg(all(target_os = "linux", feature = "bpf"))]
@@ -117,7 +117,7 @@ impl Program for Schedlat {
             attach: self.attach,
             no_task_storage: self.no_task_storage,
             tasks: self.tasks,
-            own: self.own,
+            types: self.types,
             by_cgroup: self.per_cgroup,
             processes: self.processes || !self.no_processes,
             events: (self.events || !self.no_events).then_some(self.min),

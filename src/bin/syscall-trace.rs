@@ -64,7 +64,7 @@ struct SyscallTrace {
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[command(flatten)]
-    own: telepipe::bpf::task::OwnGroup,
+    types: telepipe::bpf::kernel::KernelTypes,
 
     /// How to hook into the kernel [default: the cheapest way that it takes]
     #[cfg(all(target_os = "linux", feature = "bpf"))]
@@ -112,8 +112,8 @@ impl Program for SyscallTrace {
             choice: Box::new(self.calls.choice()?),
             // Who asks for a wait by its name wants to see it.
             waits: self.waits || self.calls.names_waits(),
-            include_self: self.own.include_self,
             tasks: self.tasks,
+            types: self.types,
             events: events.then_some(self.min),
             summary,
             stuck: self.stuck,

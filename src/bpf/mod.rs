@@ -16,6 +16,8 @@ pub mod figures;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod iolat;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod kernel;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod load;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod map;

@@ -64,8 +64,8 @@ pub struct TaskFilter {
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pub pid: Vec<u32>,
 
-    /// Only threads of this name (the kernel keeps 15 bytes of it)
-    #[arg(long, value_name = "NAME")]
+    /// Only threads of this name, of which the kernel keeps 15 bytes
+    #[arg(long, value_name = "NAME", value_parser = comm_name)]
     pub comm: Option<String>,
 
     /// Only this user
@@ -75,10 +75,23 @@ pub struct TaskFilter {
     /// Only this cgroup (v2) and those below it: its folder, or its id
     #[arg(long, value_name = "PATH")]
     pub cgroup: Option<PathBuf>,
+
+    /// Trace this program's own process group too, which a pipeline shares
+    #[arg(long)]
+    pub include_self: bool,
+}
+
+/// A name that a task can have: another would match nothing, and say nothing.
+fn comm_name(text: &str) -> Result<String, String> {
+    match text.len() {
+        0 => Err("no task is without a name".into()),
+        COMM_LEN.. => Err(format!("the kernel keeps {} bytes of a task's name", COMM_LEN - 1)),
+        _ => Ok(text.to_owned()),
+    }
 }
 
 impl TaskFilter {
-    /// Whether any filter is on.
+    /// Whether any filter is on, but for that of our own.
     pub fn is_on(&self) -> bool {
         !self.pid.is_empty() || self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some()
     }
@@ -100,7 +113,7 @@ impl TaskFilter {
     pub fn comm_words(&self) -> [u64; 2] {
         let mut padded = [0u8; COMM_LEN];
         let name = self.comm.as_deref().unwrap_or_default().as_bytes();
-        let len = name.len().min(COMM_LEN - 1);
+        let len = name.len().min(COMM_LEN);
         padded[..len].copy_from_slice(&name[..len]);
         let (low, high) = padded.split_at(8);
         [low, high]
@@ -141,17 +154,10 @@ macro_rules! task_switches {
         data.wanted_cgroup = filter.cgroup_id()?;
         data.want_comm = filter.comm.is_some();
         data.wanted_comm = filter.comm_words();
+        data.leave_out_self = !filter.include_self;
     }};
 }
 pub(super) use task_switches;
-
-/// The option of tracers that would otherwise see what they do themselves.
-#[derive(Args, Clone, Copy, Debug, Default)]
-pub struct OwnGroup {
-    /// Trace this program's own process group too, which a pipeline shares
-    #[arg(long)]
-    pub include_self: bool,
-}
 
 /// Runs the program of `bpf/self.h` here, by which the others know our process group. Needs the
 /// rights of loading.
@@ -168,11 +174,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_padded_and_cut() {
+    fn names_are_padded() {
         let filter = |name: &str| TaskFilter { comm: Some(name.into()), ..TaskFilter::default() };
         let bytes = |name: &str| filter(name).comm_words().map(u64::to_ne_bytes).concat();
         assert_eq!(bytes("fio"), *b"fio\0\0\0\0\0\0\0\0\0\0\0\0\0");
-        assert_eq!(bytes("a-name-that-is-too-long"), *b"a-name-that-is-\0");
+        assert_eq!(bytes("fifteen-letters"), *b"fifteen-letters\0");
+        assert!(comm_name("fifteen-letters").is_ok() && comm_name("").is_err());
+        assert!(comm_name("sixteen-letters-").is_err() && comm_name("nine-äöü-two").is_ok());
     }
 
     #[test]

@@ -212,20 +212,6 @@ fn rights_are_given_up() {
 }
 
 #[test]
-fn without_type_information() {
-    let Some(_alone) = ready(&["unshare"]) else { return };
-    let script = "mount -t tmpfs none /sys/kernel/btf && exec \"$0\"";
-    let output = Command::new("unshare").args(["--mount", "sh", "-c", script, &binary()]).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    if said.contains("mount:") {
-        eprintln!("skipped: {said}");
-        return;
-    }
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.contains("BTF") && said.contains("CONFIG_DEBUG_INFO_BTF"), "{said}");
-}
-
-#[test]
 fn mistakes_in_the_call() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),

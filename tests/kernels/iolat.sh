@@ -9,7 +9,7 @@ words='select(.kind == "io") | [.op, .device, .count, .bytes, .p50_us, .sum_us, 
 # Starts iolat, and returns once it has attached.
 trace() { # OPTIONS…
     : >/tmp/out
-    iolat -i 100s "$@" >/tmp/out 2>/tmp/err &
+    setsid iolat -i 100s "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
     until_true 30 grep -q '"reason":"active"' /tmp/out && return
     not_ok attach "$(tail -n 3 /tmp/err | tr '\n' ' ')"

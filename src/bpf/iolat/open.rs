@@ -1,17 +1,16 @@
 //! Setting the programs' switches, and loading them.
 
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use libbpf_rs::OpenObject;
-use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::skel::OpenSkel as _;
 
 use super::layout::{BUDGET, Geometry};
-use crate::bpf::attach::{Attach, Kernel};
+use crate::bpf::attach::Attach;
 use crate::bpf::hist::CELLS;
+use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::explain;
-use crate::bpf::task::{TaskFilter, task_switches};
+use crate::bpf::task::{TaskFilter, know_self, task_switches};
 
 /// What libbpf-cargo made of `bpf/iolat.bpf.c`.
 #[expect(
@@ -49,6 +48,8 @@ pub struct Settings {
     pub filter_devices: bool,
     /// Only requests that such tasks submitted.
     pub tasks: TaskFilter,
+    /// What the kernel is made of, if it does not tell.
+    pub types: KernelTypes,
     /// Who submitted.
     pub who: bool,
     /// An event for each request that took at least so long.
@@ -85,7 +86,7 @@ impl Settings {
 
 /// Loads the programs, attached in the best way that the kernel takes.
 pub(super) fn load(settings: &Settings) -> Result<(IolatSkel<'static>, Attach, Geometry)> {
-    let kernel = Kernel::read()?;
+    let kernel = Kernel::read(&settings.types)?;
     let Some(arguments) = kernel.arguments("block_rq_complete") else {
         bail!("this kernel has no tracepoint block_rq_complete");
     };
@@ -112,11 +113,7 @@ fn load_as(
     attach: Attach,
     geometry: Geometry,
 ) -> Result<IolatSkel<'static>> {
-    // The skeleton borrows from it. One per run, which ends with the process.
-    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-    let mut open = IolatSkelBuilder::default()
-        .open(storage)
-        .map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+    let mut open = kernel.open::<IolatSkelBuilder>()?;
     let io_start = kernel.arguments("block_io_start").is_some();
     // The queue was the first argument until 5.10, and in kernels that took the change back.
     let queue_first = kernel.arguments("block_rq_issue").context("this kernel has no block_rq_issue")? == 2;
@@ -131,8 +128,13 @@ fn load_as(
     open.progs.submit_btf.set_autoload(io_start && attach == Attach::TpBtf);
     open.progs.submit_raw.set_autoload(io_start && attach == Attach::RawTp);
     open.progs.submit_insert.set_autoload(!io_start);
+    open.progs.know_self.set_autoload(settings.with_task());
     sizes(&mut open, settings, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
-    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))
+    let skel = open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))?;
+    if settings.with_task() {
+        know_self(&skel.progs.know_self)?;
+    }
+    Ok(skel)
 }
 
 fn switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {

@@ -1,23 +1,22 @@
 //! Setting the programs' switches, loading and attaching them.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
-use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{Link, OpenObject, ProgramMut};
+use libbpf_rs::skel::OpenSkel as _;
+use libbpf_rs::{Link, ProgramMut};
 use perf_event_open_sys::bindings::{
     PERF_COUNT_SW_PAGE_FAULTS_MAJ, PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE,
     perf_event_attr,
 };
 
 use super::layout::{KINDS, process_bits};
-use crate::bpf::attach::{Kernel, Room};
 use crate::bpf::hist::CELLS;
+use crate::bpf::kernel::{Kernel, KernelTypes, Room};
 use crate::bpf::load::explain;
-use crate::bpf::task::{OwnGroup, TaskFilter, know_self, task_switches};
+use crate::bpf::task::{TaskFilter, know_self, task_switches};
 
 /// What libbpf-cargo made of `bpf/pagefault.bpf.c`.
 #[expect(
@@ -69,8 +68,8 @@ pub struct Settings {
     pub no_task_storage: bool,
     /// Only such tasks.
     pub tasks: TaskFilter,
-    /// Whether our own are left out.
-    pub own: OwnGroup,
+    /// What the kernel is made of, if it does not tell.
+    pub types: KernelTypes,
     /// Count all faults.
     pub summary: bool,
     /// By process too.
@@ -93,7 +92,7 @@ pub(super) struct Loaded {
 
 /// Loads and attaches the programs in the best way that the kernel takes.
 pub(super) fn load(settings: &Settings) -> Result<Loaded> {
-    let kernel = Kernel::read()?;
+    let kernel = Kernel::read(&settings.types)?;
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let exceptions = kernel.arguments("page_fault_user").is_some();
     // A fault is never inside the scheduler's locks: room can be made wherever it can at all.
@@ -111,7 +110,7 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
         if !asked_for || (storage && !keep) || (way != Way::Fentry && !exceptions) {
             continue;
         }
-        result = load_as(settings, way, storage, cpus).and_then(|mut skel| {
+        result = load_as(settings, &kernel, way, storage, cpus).and_then(|mut skel| {
             know_self(&skel.progs.know_self)?;
             let links = attach(&mut skel, way)?;
             Ok(Loaded { skel, way, storage, cpus, links })
@@ -123,11 +122,14 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     result
 }
 
-fn load_as(settings: &Settings, way: Way, storage: bool, cpus: usize) -> Result<PagefaultSkel<'static>> {
-    // The skeleton borrows from it. One per run, which ends with the process.
-    let place: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-    let open = PagefaultSkelBuilder::default().open(place);
-    let mut open = open.map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+fn load_as(
+    settings: &Settings,
+    kernel: &Kernel,
+    way: Way,
+    storage: bool,
+    cpus: usize,
+) -> Result<PagefaultSkel<'static>> {
+    let mut open = kernel.open::<PagefaultSkelBuilder>()?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.hist_cells = CELLS;
     data.cpus = u32::try_from(cpus)?;
@@ -139,7 +141,6 @@ fn load_as(settings: &Settings, way: Way, storage: bool, cpus: usize) -> Result<
     data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
     data.at_once = settings.at_once;
     data.tell_all = true;
-    data.leave_out_self = !settings.own.include_self;
     task_switches!(data, &settings.tasks);
     let progs = &mut open.progs;
     for (program, wanted) in [

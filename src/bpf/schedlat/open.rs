@@ -1,17 +1,16 @@
 //! Setting the programs' switches, and loading them.
 
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use libbpf_rs::OpenObject;
-use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
+use libbpf_rs::skel::OpenSkel as _;
 
 use super::layout::Geometry;
-use crate::bpf::attach::{Attach, Kernel, Room};
+use crate::bpf::attach::Attach;
 use crate::bpf::hist::CELLS;
+use crate::bpf::kernel::{Kernel, KernelTypes, Room};
 use crate::bpf::load::explain;
-use crate::bpf::task::{OwnGroup, TaskFilter, task_switches};
+use crate::bpf::task::{TaskFilter, task_switches};
 
 /// What libbpf-cargo made of `bpf/schedlat.bpf.c`.
 #[expect(
@@ -41,8 +40,8 @@ pub struct Settings {
     pub no_task_storage: bool,
     /// Only such tasks.
     pub tasks: TaskFilter,
-    /// Whether our own are left out.
-    pub own: OwnGroup,
+    /// What the kernel is made of, if it does not tell.
+    pub types: KernelTypes,
     /// Tell cgroups apart.
     pub by_cgroup: bool,
     /// Account each process.
@@ -62,7 +61,7 @@ pub(super) struct Loaded {
 
 /// Loads the programs, in the best way that the kernel takes.
 pub(super) fn load(settings: &Settings) -> Result<Loaded> {
-    let kernel = Kernel::read()?;
+    let kernel = Kernel::read(&settings.types)?;
     let Some(arguments @ 3..=4) = kernel.arguments("sched_switch") else {
         bail!("this kernel has no tracepoint sched_switch of 3 or 4 arguments: please report its version");
     };
@@ -76,7 +75,8 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
             continue;
         }
         let way = Way { attach, storage, may_create: room == Room::Anywhere, state_argument: arguments == 4 };
-        result = load_as(settings, way, geometry).map(|skel| Loaded { skel, attach, storage, geometry });
+        result =
+            load_as(settings, &kernel, way, geometry).map(|skel| Loaded { skel, attach, storage, geometry });
         if result.is_ok() {
             break;
         }
@@ -92,12 +92,13 @@ struct Way {
     state_argument: bool,
 }
 
-fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SchedlatSkel<'static>> {
-    // The skeleton borrows from it. One per run, which ends with the process.
-    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-    let mut open = SchedlatSkelBuilder::default()
-        .open(storage)
-        .map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+fn load_as(
+    settings: &Settings,
+    kernel: &Kernel,
+    way: Way,
+    geometry: Geometry,
+) -> Result<SchedlatSkel<'static>> {
+    let mut open = kernel.open::<SchedlatSkelBuilder>()?;
     switches(&mut open, settings, geometry)?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.use_storage = way.storage;
@@ -138,7 +139,6 @@ fn switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geom
     data.process_bits = geometry.process_bits.unwrap_or(0);
     data.events = settings.events.is_some();
     data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
-    data.leave_out_self = !settings.own.include_self;
     data.tell_all = true;
     task_switches!(data, &settings.tasks);
     Ok(())

@@ -1,17 +1,16 @@
 //! Setting the programs' switches, and loading them.
 
 use std::fmt;
-use std::mem::MaybeUninit;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
-use libbpf_rs::{OpenObject, ProgramInput};
+use libbpf_rs::ProgramInput;
+use libbpf_rs::skel::OpenSkel as _;
 
 use super::class::Choice;
 use super::layout::Geometry;
-use crate::bpf::attach::Kernel;
 use crate::bpf::hist::CELLS;
+use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::explain;
 use crate::bpf::task::{TaskFilter, know_self, task_switches};
 
@@ -63,8 +62,8 @@ pub struct Settings {
     pub way: Option<Way>,
     /// Only calls of such tasks.
     pub tasks: TaskFilter,
-    /// Also those of our own process group.
-    pub include_self: bool,
+    /// What the kernel is made of, if it does not tell.
+    pub types: KernelTypes,
     /// Which calls.
     pub choice: Box<Choice>,
     /// An event for each call that took at least so long.
@@ -79,13 +78,18 @@ pub struct Settings {
 
 /// Loads the programs, in the best way that the kernel takes.
 pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Way, Geometry)> {
-    Kernel::read()?;
+    let kernel = Kernel::read(&settings.types)?;
+    ensure!(
+        settings.stuck.is_none() || kernel.tells(),
+        "--stuck looks at all tasks by an iterator, which needs the kernel's own /sys/kernel/btf/vmlinux; \
+         --btf cannot stand in for it"
+    );
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let geometry = Geometry::choose(u32::try_from(cpus)?);
     let ways = settings.way.map_or(vec![Way::TpBtf, Way::RawTp, Way::RawTpHash], |only| vec![only]);
     let mut result = Err(anyhow::anyhow!("no way to attach"));
     for way in ways {
-        result = load_as(settings, way, geometry).map(|skel| (skel, way, geometry));
+        result = load_as(settings, &kernel, way, geometry).map(|skel| (skel, way, geometry));
         if result.is_ok() {
             break;
         }
@@ -93,12 +97,13 @@ pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Way, Ge
     result
 }
 
-fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SyscallSkel<'static>> {
-    // The skeleton borrows from it. One per run, which ends with the process.
-    let storage: &'static mut MaybeUninit<OpenObject> = Box::leak(Box::new(MaybeUninit::uninit()));
-    let mut open = SyscallSkelBuilder::default()
-        .open(storage)
-        .map_err(|e| explain(&e, "cannot open the eBPF programs"))?;
+fn load_as(
+    settings: &Settings,
+    kernel: &Kernel,
+    way: Way,
+    geometry: Geometry,
+) -> Result<SyscallSkel<'static>> {
+    let mut open = kernel.open::<SyscallSkelBuilder>()?;
     switches(&mut open, settings, geometry)?;
     let hash = way == Way::RawTpHash;
     let progs = &mut open.progs;
@@ -113,7 +118,7 @@ fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SyscallS
         (&mut progs.can_store, !hash),
         (&mut progs.stuck_hash, hash && settings.stuck.is_some()),
         (&mut progs.stuck_stored, !hash && settings.stuck.is_some()),
-        (&mut progs.know_self, !settings.include_self),
+        (&mut progs.know_self, !settings.tasks.include_self),
     ] {
         program.set_autoload(wanted);
     }
@@ -124,7 +129,7 @@ fn load_as(settings: &Settings, way: Way, geometry: Geometry) -> Result<SyscallS
         let stored = stored.map_err(|e| explain(&e, "cannot try task storage"))?;
         ensure!(stored.return_value == 1, "this kernel has no memory for task storage ({way})");
     }
-    if !settings.include_self {
+    if !settings.tasks.include_self {
         know_self(&skel.progs.know_self)?;
     }
     Ok(skel)
@@ -144,7 +149,6 @@ fn switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geome
     data.shards = geometry.shards;
     data.cpus = geometry.cpus;
     data.tell_all = true;
-    data.leave_out_self = !settings.include_self;
     task_switches!(data, &settings.tasks);
     Ok(())
 }

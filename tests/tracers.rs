@@ -1,0 +1,172 @@
+//! What the four tracers have in common, as root on a real kernel: without the kernel's type information and with that
+//! of a file, in containers that lack mounts, and mistakes in calling them. Without root each test says so and passes.
+
+#![cfg(all(target_os = "linux", feature = "bpf"))]
+
+mod support;
+
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::program;
+use support::tracer::{Tracer, of, ready};
+
+fn tracers() -> [(&'static str, &'static Path); 4] {
+    [
+        ("iolat", program!("iolat")),
+        ("syscall-trace", program!("syscall-trace")),
+        ("pagefault-trace", program!("pagefault-trace")),
+        ("schedlat", program!("schedlat")),
+    ]
+}
+
+/// The kernel's type information is hidden, and every vmlinux that libbpf would look for in its place.
+const HIDE_TYPES: &str = "for folder in /sys/kernel/btf /boot /lib/modules /usr/lib/debug; do \
+     [ ! -d $folder ] || mount -t tmpfs none $folder; done";
+
+/// A command that runs a program in a mount namespace of its own, after a script has changed the mounts there.
+fn inside(script: &str, program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    let script = format!("set -e; {script}; exec \"$0\" \"$@\"");
+    command.args(["--mount", "sh", "-c", &script]).arg(program);
+    command
+}
+
+fn refused(output: &Output, name: &str, words: &[&str]) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{name}: {said}");
+    for words in words {
+        assert!(said.starts_with(&format!("{name}: ")) && said.contains(words), "{words}: {said}");
+    }
+}
+
+#[test]
+fn without_type_information() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    for (name, path) in tracers() {
+        let output = inside(HIDE_TYPES, path).output().unwrap();
+        refused(&output, name, &["BTF", "CONFIG_DEBUG_INFO_BTF", "/sys/kernel/btf/vmlinux", "--btf FILE"]);
+    }
+}
+
+/// A process that asks 997 times who its parent is, sleeps 101 times, touches memory, and writes to a disk 11 times;
+/// its name is that of no other. Returns its process number.
+fn workload(name: &str) -> u64 {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let script = r#"
+        use Fcntl; use IO::Handle;
+        $0 = $ARGV[0];
+        getppid() for 1..997;
+        select(undef, undef, undef, 0.001) for 1..101;
+        my $memory = "x" x 3_000_000;
+        open(my $file, ">", $ARGV[1]);
+        for (1..11) { syswrite($file, "y" x 4096); $file->sync }
+        unlink $ARGV[1]"#;
+    let mut perl = Command::new("perl");
+    let mut perl = perl.args(["-e", script, name]).arg(file).process_group(0).spawn().unwrap();
+    assert!(perl.wait().unwrap().success());
+    perl.id().into()
+}
+
+/// Every field that is read by its name in a struct of the kernel's: filters, numbers, names, times.
+fn assert_seen(name: &str, records: &[Value], pid: u64) {
+    let own = |kind: &str| -> Vec<&Value> {
+        of(records, kind).into_iter().filter(|record| record["pid"] == pid).collect()
+    };
+    match name {
+        "syscall-trace" => assert_eq!(own("syscall").len(), 997, "{records:?}"),
+        "pagefault-trace" => assert!(own("pagefault").len() > 700, "{records:?}"),
+        "iolat" => assert!(own("io_event").len() >= 11, "{records:?}"),
+        _ => assert!(own("sched")[0]["voluntary_switches"].as_u64().unwrap() >= 101, "{records:?}"),
+    }
+}
+
+#[test]
+fn type_information_of_a_file() {
+    let Some(_alone) = ready(&["unshare", "perl"]) else { return };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let file = folder.path().join("btf");
+    std::fs::copy("/sys/kernel/btf/vmlinux", &file).unwrap();
+    for (name, path) in tracers() {
+        let more: &[&str] = match name {
+            "iolat" => &["--events", "--min", "0", "--who"],
+            "syscall-trace" => &["--min", "0", "--syscall", "getppid"],
+            "pagefault-trace" => &["--min", "0"],
+            _ => &["--all"],
+        };
+        let comm = format!("types-{}", std::process::id());
+        let mut command = inside(HIDE_TYPES, path);
+        command.process_group(0);
+        let args = [&["--btf", file.to_str().unwrap(), "--comm", &comm, "--uid", "0"], more].concat();
+        let tracer = Tracer::start_command(command, "1h", &args);
+        let pid = workload(&comm);
+        let records = tracer.finish();
+        assert!(records[0]["detail"].as_str().unwrap().contains("raw_tp"), "{}", records[0]);
+        assert_seen(name, &records, pid);
+    }
+}
+
+#[test]
+fn what_needs_the_kernels_own_type_information() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    std::fs::copy("/sys/kernel/btf/vmlinux", file.path()).unwrap();
+    let mut command = inside(HIDE_TYPES, program!("syscall-trace"));
+    let output = command.args(["--stuck", "1s", "--btf"]).arg(file.path()).output().unwrap();
+    refused(&output, "syscall-trace", &["--stuck", "/sys/kernel/btf/vmlinux"]);
+}
+
+#[test]
+fn a_container_without_sysfs() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    for (name, path) in tracers() {
+        for more in [&[][..], &["--btf", "/dev/null"]] {
+            let output = inside("mount -t tmpfs none /sys", path).args(more).output().unwrap();
+            refused(&output, name, &["/sys is not mounted", "mount -t sysfs", "-v /sys:/sys:ro"]);
+        }
+    }
+}
+
+/// As containers have it: sysfs is there to read, neither debugfs nor tracefs nor cgroups are, and no device nodes.
+#[test]
+fn a_container_that_may_only_read() {
+    let Some(_alone) = ready(&["unshare", "perl"]) else { return };
+    let script = "for folder in /sys/fs/cgroup /sys/kernel/tracing /sys/kernel/debug /dev /run; do \
+         [ ! -d $folder ] || mount -t tmpfs none $folder; done; mount -o remount,bind,ro /sys";
+    for (name, path) in tracers() {
+        let more: &[&str] = match name {
+            "iolat" => &["--events", "--min", "0", "--who"],
+            "syscall-trace" => &["--min", "0", "--syscall", "getppid", "--stuck", "5s"],
+            "pagefault-trace" => &["--min", "0"],
+            _ => &["--all"],
+        };
+        let comm = format!("reads-{}", std::process::id());
+        let mut command = inside(script, path);
+        command.process_group(0);
+        let tracer = Tracer::start_command(command, "1h", &[&["--comm", &comm], more].concat());
+        let pid = workload(&comm);
+        assert_seen(name, &tracer.finish(), pid);
+    }
+}
+
+#[test]
+fn mistakes_in_the_call() {
+    for (name, path) in tracers() {
+        for (args, words) in [
+            (["--comm", ""], "--comm"),
+            (["--comm", "sixteen-letters-"], "15 bytes"),
+            (["--btf", "/no/such/file"], "--btf /no/such/file: "),
+            (["--btf", "/dev/null"], "--btf /dev/null: "),
+        ] {
+            if args[0] == "--btf" && !support::require_root() {
+                continue;
+            }
+            let output = Command::new(path).args(args).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+            assert!(said.starts_with(&format!("{name}: ")) && said.contains(words), "{args:?}: {said}");
+        }
+    }
+}
