@@ -132,6 +132,11 @@ struct task_struct___on_cpu_byte {
 	__u8 on_cpu;
 };
 
+/* include/uapi/linux/bpf_perf_event.h; what is before it differs by processor */
+struct bpf_perf_event_data {
+	__u64 addr;
+};
+
 /* arch/x86/include/asm/ptrace.h */
 struct pt_regs___ip {
 	unsigned long ip;

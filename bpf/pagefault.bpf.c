@@ -6,11 +6,14 @@
  * where the kernel raises the software event of a minor or a major fault: once per fault, when
  * it is done. A fault that fails raises none: the next one of the thread takes its place. Where
  * the exceptions have no tracepoints, both ends are those of handle_mm_fault.
+ *
+ * A time is told only where both ends are known to be of one fault.
  */
 #include "kernel.h"
 #include "hist.h"
 #include "task.h"
 #include "self.h"
+#include "regs.h"
 
 #define PROBES 16
 #define KINDS 8 /* minor or major, read or write, kernel or user */
@@ -28,6 +31,7 @@ const volatile bool at_once;       /* wake the reader for each event: what it lo
 /* Shared with user space while running. */
 volatile __u32 bank;  /* which half of the arrays is counted in */
 __u64 lost_begins;    /* faults for which there was no room to note when they began */
+__u64 lost_ends;      /* faults whose end was not seen, though there was one */
 __u64 lost_processes; /* faults of processes that found no slot */
 __u64 lost_events;    /* events that found the ring buffer full */
 
@@ -36,14 +40,17 @@ struct begun {
 	__u64 ns; /* 0: none */
 	__u64 address;
 	__u64 ip;
+	__u64 stack; /* of the kprobe: where the call was */
 	__u32 flags; /* WRITE … */
-	__u32 pad;
+	__u32 calls; /* of the kprobe: of handle_mm_fault that have not returned, one inside the other */
 };
 
 #define WRITE 1
 #define USER 2
 #define INSTRUCTION 4
 #define MAJOR 8
+#define TRIED 16 /* before, and could not be done */
+#define AGAIN 32 /* will be tried again */
 
 /* One kind of fault on one CPU. As src/bpf/pagefault reads it, like all below. */
 struct slot {
@@ -122,10 +129,53 @@ static __always_inline struct task_struct *current_task(void)
 	return (struct task_struct *)bpf_get_current_task();
 }
 
+/* What has begun in the current thread; NULL if nothing was ever noted. */
+static __always_inline struct begun *begun_here(void)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+	if (use_storage)
+		return bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0, 0);
+	return bpf_map_lookup_elem(&begun_by_tid, &tid);
+}
+
+static __always_inline void forget(struct begun *begun)
+{
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+	if (use_storage) {
+		begun->ns = 0;
+		begun->flags = 0;
+	} else {
+		bpf_map_delete_elem(&begun_by_tid, &tid);
+	}
+}
+
+/* What begins now; what is `no_fault` has no time. */
+static __always_inline void note(bool no_fault, __u64 address, __u64 ip, __u32 flags)
+{
+	struct begun *begun, now = { .address = address, .ip = ip, .flags = flags };
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+
+	if (use_storage) {
+		begun = bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0,
+					     BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!begun) {
+			COUNT(&lost_begins, 1);
+			return;
+		}
+		*begun = now;
+		begun->ns = no_fault ? 0 : bpf_ktime_get_ns();
+	} else {
+		now.ns = no_fault ? 0 : bpf_ktime_get_ns();
+		if (bpf_map_update_elem(&begun_by_tid, &tid, &now, BPF_ANY))
+			COUNT(&lost_begins, 1);
+	}
+}
+
 static __always_inline void begin(__u64 address, __u64 ip, __u32 flags)
 {
 	struct task_struct *task = current_task();
-	struct begun *begun, now = {};
 
 	/*
 	 * Whoever reads user memory where it may not wait (a profiler's interrupt, another BPF
@@ -134,29 +184,15 @@ static __always_inline void begin(__u64 address, __u64 ip, __u32 flags)
 	 */
 	if (READ(use_storage, task, pagefault_disabled) > (use_storage ? 0 : 1))
 		return;
-	if (!task_asked_for(task, use_storage))
-		return;
-	if (use_storage) {
-		begun = bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0,
-					     BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (!begun) {
-			COUNT(&lost_begins, 1);
-			return;
-		}
-		begun->address = address;
-		begun->ip = ip;
-		begun->flags = flags;
-		begun->ns = bpf_ktime_get_ns();
-	} else {
-		__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	if (!task_asked_for(task, use_storage)) {
+		/* A thread may have had another name or user when one began that then failed. */
+		struct begun *begun = begun_here();
 
-		now.address = address;
-		now.ip = ip;
-		now.flags = flags;
-		now.ns = bpf_ktime_get_ns();
-		if (bpf_map_update_elem(&begun_by_tid, &tid, &now, BPF_ANY))
-			COUNT(&lost_begins, 1);
+		if (begun)
+			forget(begun);
+		return;
 	}
+	note(false, address, ip, flags);
 }
 
 static __always_inline __u32 here(void)
@@ -232,18 +268,11 @@ static __always_inline void submit_event(__u64 now, struct begun *begun, __u32 f
 					  BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
 }
 
-static __always_inline int end(bool major)
+static __always_inline int end(struct begun *begun, bool major)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid(), flags;
-	struct begun *begun;
 	__u64 now, ns;
+	__u32 flags;
 
-	if (use_storage)
-		begun = bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0, 0);
-	else
-		begun = bpf_map_lookup_elem(&begun_by_tid, &tid);
-	if (!begun || !begun->ns)
-		return 0;
 	now = bpf_ktime_get_ns();
 	ns = now - begun->ns;
 	flags = begun->flags | (major ? MAJOR : 0);
@@ -253,10 +282,7 @@ static __always_inline int end(bool major)
 		count_process(ns, major);
 	if (events && (major || ns >= min_ns))
 		submit_event(now, begun, flags);
-	if (use_storage)
-		begun->ns = 0;
-	else
-		bpf_map_delete_elem(&begun_by_tid, &tid);
+	forget(begun);
 	return 0;
 }
 
@@ -294,18 +320,26 @@ int kernel_raw(__u64 *ctx)
 	return exception(ctx, 0, false);
 }
 
-SEC("perf_event")
-int end_minor(void *ctx)
+/* Of the fault that began last, or of one that was not noted: the address tells. */
+static __always_inline int software_event(struct bpf_perf_event_data *ctx, bool major)
 {
-	(void)ctx;
-	return end(false);
+	struct begun *begun = begun_here();
+
+	if (!begun || !begun->ns || begun->address != ctx->addr)
+		return 0;
+	return end(begun, major);
 }
 
 SEC("perf_event")
-int end_major(void *ctx)
+int end_minor(struct bpf_perf_event_data *ctx)
 {
-	(void)ctx;
-	return end(true);
+	return software_event(ctx, false);
+}
+
+SEC("perf_event")
+int end_major(struct bpf_perf_event_data *ctx)
+{
+	return software_event(ctx, true);
 }
 
 /* include/linux/mm_types.h; the same since 5.10, where these were no enumeration yet. */
@@ -315,34 +349,126 @@ int end_major(void *ctx)
 #define FAULT_FLAG_INSTRUCTION 0x100
 #define VM_FAULT_MAJOR 0x004
 #define VM_FAULT_RETRY 0x400
+#define VM_FAULT_ERROR 0x873
 
-/* handle_mm_fault(vma, address, flags, regs): without registers nobody has faulted (get_user_pages). */
-SEC("fentry/handle_mm_fault")
-int enter(__u64 *ctx)
+/*
+ * handle_mm_fault(vma, address, flags, regs): without registers nobody has faulted (get_user_pages). If it is to be
+ * tried again, the next call of the thread goes on with the time of the first; FAULT_FLAG_TRIED alone does not tell
+ * (a fault that gave up the lock of its area does not have it, since 6.4).
+ */
+static __always_inline void entered(struct begun *begun, __u64 address, __u32 flags)
 {
-	__u32 flags = (__u32)ctx[2], own = 0;
+	__u32 own = 0;
 
-	if (!ctx[3])
-		return 0;
+	if (begun && begun->flags & AGAIN && begun->address == address) {
+		begun->flags &= ~AGAIN;
+		return;
+	}
+	if (flags & FAULT_FLAG_TRIED) { /* nobody saw it begin */
+		if (begun)
+			forget(begun);
+		return;
+	}
 	own |= flags & FAULT_FLAG_WRITE ? WRITE : 0;
 	own |= flags & FAULT_FLAG_USER ? USER : 0;
 	own |= flags & FAULT_FLAG_INSTRUCTION ? INSTRUCTION : 0;
-	/* The second try of a fault goes on with the time of the first. */
-	if (flags & FAULT_FLAG_TRIED)
+	begin(address, 0, own);
+}
+
+static __always_inline int left(struct begun *begun, __u32 result, bool tried)
+{
+	if (!begun->ns || result & VM_FAULT_ERROR) {
+		forget(begun);
 		return 0;
-	begin(ctx[1], 0, own);
+	}
+	if (result & VM_FAULT_RETRY) {
+		begun->flags |= AGAIN;
+		return 0;
+	}
+	/* As the kernel counts: what had to be tried again has waited for a device. */
+	return end(begun, tried || result & VM_FAULT_MAJOR);
+}
+
+SEC("fentry/handle_mm_fault")
+int enter(__u64 *ctx)
+{
+	if (ctx[3])
+		entered(begun_here(), ctx[1], (__u32)ctx[2]);
 	return 0;
 }
 
 SEC("fexit/handle_mm_fault")
 int leave(__u64 *ctx)
 {
-	__u32 result = (__u32)ctx[4], tried = (__u32)ctx[2] & FAULT_FLAG_TRIED;
+	struct begun *begun = begun_here();
 
-	if (!ctx[3] || result & VM_FAULT_RETRY)
+	if (!ctx[3] || !begun || !begun->ns || begun->address != ctx[1])
 		return 0;
-	/* As the kernel counts: what had to be tried again has waited for a device. */
-	return end(tried || result & VM_FAULT_MAJOR);
+	return left(begun, (__u32)ctx[4], ctx[2] & FAULT_FLAG_TRIED);
+}
+
+/*
+ * The same where there is no fentry. What has returned does not tell what it was called with: that is kept, also of
+ * those without registers. A call may lie inside another (a driver that takes user pages while it serves a fault);
+ * then it is deeper in the stack. If it is not, the return of the one before was not seen: kretprobes keep track of
+ * only so many calls at a time.
+ */
+SEC("kprobe/handle_mm_fault")
+int called(struct pt_regs *ctx)
+{
+	struct begun *begun = begun_here();
+	__u64 args[4], stack = stack_pointer(ctx);
+
+	function_args(args, ctx);
+	if (begun && begun->calls) {
+		if (stack < begun->stack) {
+			begun->calls++;
+			return 0;
+		}
+		if (begun->ns)
+			COUNT(&lost_ends, 1);
+		forget(begun);
+		begun = NULL;
+	}
+	if (args[3])
+		entered(begun, args[1], (__u32)args[2]);
+	else if (task_asked_for(current_task(), use_storage))
+		note(true, 0, 0, 0);
+	else if (begun)
+		forget(begun);
+	begun = begun_here();
+	if (!begun)
+		return 0;
+	begun->flags |= args[2] & FAULT_FLAG_TRIED ? TRIED : 0;
+	begun->stack = stack;
+	begun->calls = 1;
+	return 0;
+}
+
+SEC("kretprobe/handle_mm_fault")
+int returned(struct pt_regs *ctx)
+{
+	__u32 result = (__u32)function_result(ctx);
+	struct begun *begun = begun_here();
+
+	if (!begun || !begun->calls || --begun->calls)
+		return 0;
+	return left(begun, result, begun->flags & TRIED);
+}
+
+/* What is kept by thread must not outlive it. */
+SEC("raw_tp/sched_process_exit")
+int thread_exit(__u64 *ctx)
+{
+	struct begun *begun = begun_here();
+
+	(void)ctx;
+	if (!begun)
+		return 0;
+	if (begun->calls && begun->ns)
+		COUNT(&lost_ends, 1);
+	forget(begun);
+	return 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

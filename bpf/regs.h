@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * A system call in the registers that the kernel saved on entry: its number, its
- * arguments, and whether it is a 32-bit one. On x86-64 and arm64 alike: which of the two
- * this is, the running kernel's BTF says.
+ * arguments, and whether it is a 32-bit one; and a function of the kernel in those that a
+ * kprobe finds. On x86-64 and arm64 alike: which of the two this is, the running kernel's
+ * BTF says.
  */
 #ifndef TELEPIPE_REGS_H
 #define TELEPIPE_REGS_H
@@ -18,10 +19,12 @@ struct pt_regs___x86 {
 	unsigned long di, si, dx, r10, r8, r9;
 	unsigned long bx, cx, bp;
 	unsigned long orig_ax;
+	unsigned long ax, sp;
 };
 
 struct pt_regs___arm64 {
 	__u64 regs[31];
+	__u64 sp;
 	__u64 orig_x0;
 	__s32 syscallno;
 };
@@ -106,6 +109,50 @@ static __always_inline long call_number(struct pt_regs *regs)
 	if (bpf_core_field_exists(x86->orig_ax))
 		return (long)READ(false, x86, orig_ax);
 	return READ(false, arm, syscallno);
+}
+
+/*
+ * Of a function that is entered: its first four arguments. By a helper: a load from the
+ * one place or the other is made one from a place that is reckoned, which older kernels refuse.
+ */
+static __always_inline void function_args(__u64 *args, struct pt_regs *regs)
+{
+	struct pt_regs___x86 *x86 = (void *)regs;
+	struct pt_regs___arm64 *arm = (void *)regs;
+
+	if (bpf_core_field_exists(x86->orig_ax)) {
+		args[0] = READ(false, x86, di);
+		args[1] = READ(false, x86, si);
+		args[2] = READ(false, x86, dx);
+		args[3] = READ(false, x86, cx);
+	} else {
+		args[0] = READ(false, arm, regs[0]);
+		args[1] = READ(false, arm, regs[1]);
+		args[2] = READ(false, arm, regs[2]);
+		args[3] = READ(false, arm, regs[3]);
+	}
+}
+
+/* Of a function that has returned: its result. */
+static __always_inline __u64 function_result(struct pt_regs *regs)
+{
+	struct pt_regs___x86 *x86 = (void *)regs;
+	struct pt_regs___arm64 *arm = (void *)regs;
+
+	if (bpf_core_field_exists(x86->orig_ax))
+		return READ(false, x86, ax);
+	return READ(false, arm, regs[0]);
+}
+
+/* How deep the kernel's stack is: the deeper, the lower. */
+static __always_inline __u64 stack_pointer(struct pt_regs *regs)
+{
+	struct pt_regs___x86 *x86 = (void *)regs;
+	struct pt_regs___arm64 *arm = (void *)regs;
+
+	if (bpf_core_field_exists(x86->orig_ax))
+		return READ(false, x86, sp);
+	return READ(false, arm, sp);
 }
 
 /* The registers of a task at its entry to the kernel. */

@@ -149,7 +149,8 @@ The time ends when the page is there, some hundred nanoseconds before the thread
 
 Pages that the kernel itself makes present on request (MADV_POPULATE_WRITE, MAP_POPULATE, mlock, direct I/O and \
 others that get_user_pages serves) are no exceptions: getrusage counts them as faults of the process, the software \
-events and pagefault-trace do not. A fault that fails (SIGSEGV, SIGBUS) is in no record.
+events and pagefault-trace do not. In no record is a fault that fails (SIGSEGV, SIGBUS), one in which its thread is \
+killed, and one that was under way when pagefault-trace began: nobody knows how long these took.
 
 A fault is major if the kernel had to wait for a device, as getrusage counts. The second try of a fault, after such a \
 wait, belongs to the first: its time is in the record. Where it ended without, the kernel calls it major all the same.
@@ -158,7 +159,10 @@ wait, belongs to the first: its time is in the record. Where it ended without, t
 changed its mappings by then has none to tell.
 
 CPUs that come online later are not seen. Where the exceptions have no tracepoints (arm64), handle_mm_fault is \
-followed instead, which knows no instruction (ip).";
+followed instead, which knows no instruction (ip): by fentry and fexit, or, where functions have no such hooks, by a \
+kprobe and a kretprobe. Of such calls the kernel keeps track of a few at a time (some kernels of as many as there are \
+CPUs); if more threads than that wait in faults, the end of the others is not seen, and they are told as lost. Of a fault that \
+was under way at the start, what is left may be told as one of its own.";
 
 fn main() -> ExitCode {
     cli::main::<PagefaultTrace>()

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::support::tracer::{lost, of, ready};
 use crate::work::{Work, cold_file, count, trace};
 
-const WAYS: [&[&str]; 4] = [
+pub const WAYS: [&[&str]; 4] = [
     &["--attach", "tp_btf"],
     &["--attach", "tp_btf", "--no-task-storage"],
     &["--attach", "raw_tp"],
@@ -24,11 +24,8 @@ fn minor(mode: &str, access: &str, by: &str) {
         assert_eq!((caused.minor, caused.major), (1009, 0), "{mode}: {caused:?}");
         assert_eq!(lost(&records), 0, "{records:?}");
         // Its few faults outside what it measures (its output, its end) are others.
-        let at = |text: &str| u64::from_str_radix(&text[2..], 16).unwrap();
-        let area = at(&caused.address)..at(&caused.address) + 1009 * 4096;
         let events = of(&records, "pagefault");
-        let inside: Vec<_> =
-            events.iter().filter(|event| area.contains(&at(event["address"].as_str().unwrap()))).collect();
+        let inside: Vec<_> = events.iter().filter(|event| caused.holds(event, 1009)).collect();
         assert_eq!(inside.len() as u64, caused.minor, "{mode} {way:?}");
         for event in &inside {
             let is = ["major", "write", "user", "instruction"].map(|field| event[field].as_bool().unwrap());

@@ -7,5 +7,6 @@
 mod support;
 
 mod counts;
+mod ends;
 mod options;
 mod work;

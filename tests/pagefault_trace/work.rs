@@ -4,23 +4,25 @@ use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::tracer::{Tracer, of};
 
-/// The C compiler has built it by now, or fails the test.
-fn program() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("faults-{}", std::process::id()));
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kernels/faults.c");
-        let status = Command::new("cc").args(["-O2", "-o"]).arg(&path).arg(source).status().unwrap();
-        assert!(status.success());
-        path
-    })
+/// The C compiler has built `tests/kernels/NAME.c` by now, or fails the test.
+fn program(name: &str) -> PathBuf {
+    static BUILT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
+    if !built.contains(&path) {
+        let source = format!("{}/tests/kernels/{name}.c", env!("CARGO_MANIFEST_DIR"));
+        let mut cc = Command::new("cc");
+        assert!(cc.args(["-O2", "-pthread", "-o"]).arg(&path).arg(source).status().unwrap().success());
+        built.push(path.clone());
+    }
+    path
 }
 
 /// A process that waits to begin.
@@ -35,10 +37,29 @@ pub struct Caused {
     pub address: String,
 }
 
+impl Caused {
+    /// Whether a fault is in its area of so many pages.
+    pub fn holds(&self, event: &Value, pages: u64) -> bool {
+        let at = |text: &str| u64::from_str_radix(&text[2..], 16).unwrap();
+        let first = at(&self.address);
+        (first..first + pages * 4096).contains(&at(event["address"].as_str().unwrap()))
+    }
+}
+
 impl Work {
     /// It is at its start when this returns: its own faults are behind it.
     pub fn start(mode: &str, count: u32, file: &Path) -> Self {
-        let mut command = Command::new(program());
+        Self::start_program("faults", mode, count, file)
+    }
+
+    /// The same of faults that are held up, or fail (`held.c`). What it then says as minor and major is how long, at
+    /// least and at most, in microseconds.
+    pub fn held(mode: &str, count: u32) -> Self {
+        Self::start_program("held", mode, count, Path::new("-"))
+    }
+
+    fn start_program(name: &str, mode: &str, count: u32, file: &Path) -> Self {
+        let mut command = Command::new(program(name));
         command.arg("1").arg(file).arg(mode).arg(count.to_string());
         // In a group of its own, which no tracer leaves out.
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -46,6 +46,8 @@ pub struct Faults {
 pub struct Losses {
     /// Faults for which there was no room to note when they began.
     pub begins: u64,
+    /// Faults whose end was not seen.
+    pub ends: u64,
     /// Faults of processes that found no slot.
     pub processes: u64,
     /// Events that found the ring buffer full.
@@ -62,7 +64,7 @@ pub struct Tracer {
     processes: Option<MappedArray<Process>>,
     banks: Banks,
     began_ns: u64,
-    counted: [u64; 4],
+    counted: [u64; 5],
     ring: Option<Ring<Event>>,
 }
 
@@ -82,7 +84,7 @@ impl Tracer {
         let ring = settings.events.map(|_| Ring::open(&maps.ring)).transpose()?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
         let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
-        Ok(Self { loaded, shared, slots, processes, banks, began_ns, counted: [0; 4], ring })
+        Ok(Self { loaded, shared, slots, processes, banks, began_ns, counted: [0; 5], ring })
     }
 
     /// When counting began, by the kernel's clock.
@@ -158,6 +160,8 @@ impl Tracer {
             &progs.end_major,
             &progs.enter,
             &progs.leave,
+            &progs.called,
+            &progs.returned,
         ];
         let attached = all.into_iter().filter(|program| program.autoload());
         let misses = attached.map(|program| recursion_misses(program.as_fd())).sum::<Option<u64>>();
@@ -166,15 +170,16 @@ impl Tracer {
         let now = unsafe {
             [
                 load(&raw const (*shared).lost_begins),
+                load(&raw const (*shared).lost_ends),
                 load(&raw const (*shared).lost_processes),
                 load(&raw const (*shared).lost_events),
-                misses.unwrap_or(self.counted[3]),
+                misses.unwrap_or(self.counted[4]),
             ]
         };
-        let [begins, processes, events, nested] =
+        let [begins, ends, processes, events, nested] =
             std::array::from_fn(|i| now[i].saturating_sub(self.counted[i]));
         self.counted = now;
-        Losses { begins, processes, events, nested }
+        Losses { begins, ends, processes, events, nested }
     }
 
     /// One line: how it is attached and what memory it takes in the kernel.

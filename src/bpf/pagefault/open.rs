@@ -47,6 +47,15 @@ pub enum Way {
     RawTp,
     /// From the entry of handle_mm_fault to its end.
     Fentry,
+    /// The same, where functions have no such hooks.
+    Kprobe,
+}
+
+impl Way {
+    /// From the exceptions to the software events.
+    fn is_of_exceptions(self) -> bool {
+        matches!(self, Self::TpBtf | Self::RawTp)
+    }
 }
 
 impl fmt::Display for Way {
@@ -55,6 +64,7 @@ impl fmt::Display for Way {
             Self::TpBtf => "page_fault_user and _kernel by tp_btf, page-faults by perf_event",
             Self::RawTp => "page_fault_user and _kernel by raw_tp, page-faults by perf_event",
             Self::Fentry => "handle_mm_fault by fentry and fexit",
+            Self::Kprobe => "handle_mm_fault by kprobe and kretprobe",
         })
     }
 }
@@ -105,9 +115,10 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
         (Way::RawTp, false),
         (Way::Fentry, true),
         (Way::Fentry, false),
+        (Way::Kprobe, false),
     ] {
         let asked_for = settings.attach.is_none_or(|only| only == way);
-        if !asked_for || (storage && !keep) || (way != Way::Fentry && !exceptions) {
+        if !asked_for || (storage && !keep) || (way.is_of_exceptions() && !exceptions) {
             continue;
         }
         result = load_as(settings, &kernel, way, storage, cpus).and_then(|mut skel| {
@@ -148,10 +159,13 @@ fn load_as(
         (&mut progs.kernel_btf, way == Way::TpBtf),
         (&mut progs.user_raw, way == Way::RawTp),
         (&mut progs.kernel_raw, way == Way::RawTp),
-        (&mut progs.end_minor, way != Way::Fentry),
-        (&mut progs.end_major, way != Way::Fentry),
+        (&mut progs.end_minor, way.is_of_exceptions()),
+        (&mut progs.end_major, way.is_of_exceptions()),
         (&mut progs.enter, way == Way::Fentry),
         (&mut progs.leave, way == Way::Fentry),
+        (&mut progs.called, way == Way::Kprobe),
+        (&mut progs.returned, way == Way::Kprobe),
+        (&mut progs.thread_exit, !storage),
     ] {
         program.set_autoload(wanted);
     }
@@ -184,7 +198,7 @@ fn sizes(
 fn attach(skel: &mut PagefaultSkel<'static>, way: Way) -> Result<Vec<Link>> {
     let progs = &skel.progs;
     let mut links = Vec::new();
-    if way != Way::Fentry {
+    if way.is_of_exceptions() {
         for (program, event) in [
             (&progs.end_minor, PERF_COUNT_SW_PAGE_FAULTS_MIN),
             (&progs.end_major, PERF_COUNT_SW_PAGE_FAULTS_MAJ),
@@ -192,9 +206,18 @@ fn attach(skel: &mut PagefaultSkel<'static>, way: Way) -> Result<Vec<Link>> {
             attach_software_event(program, event.into(), &mut links)?;
         }
     }
-    let starts =
-        [&progs.leave, &progs.user_btf, &progs.kernel_btf, &progs.user_raw, &progs.kernel_raw, &progs.enter];
-    for program in starts.into_iter().filter(|program| program.autoload()) {
+    let rest = [
+        &progs.thread_exit,
+        &progs.leave,
+        &progs.returned,
+        &progs.user_btf,
+        &progs.kernel_btf,
+        &progs.user_raw,
+        &progs.kernel_raw,
+        &progs.enter,
+        &progs.called,
+    ];
+    for program in rest.into_iter().filter(|program| program.autoload()) {
         let name = program.name().to_string_lossy().into_owned();
         links.push(program.attach().map_err(|e| explain(&e, &format!("cannot attach {name} ({way})")))?);
     }

@@ -104,9 +104,10 @@ impl session::Tracer for Session {
             let record = report::process(process, interval, &mut output.cgroups);
             output.emitter.emit(interval.end, &record)?;
         }
-        let Losses { begins, processes, events, nested } = self.tracer.losses();
+        let Losses { begins, ends, processes, events, nested } = self.tracer.losses();
         for (source, count) in [
             ("pagefault: no room to note when a fault began", begins),
+            ("pagefault: the end of a fault was not seen", ends),
             ("pagefault_process: more processes than slots", processes),
             ("pagefault: ring buffer full", events),
             ("pagefault: a hook inside itself", nested),
