@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::cgroup::Cgroups;
 use super::clock::KernelClock;
 use crate::cli::Common;
-use crate::clock::Timestamp;
+use crate::clock::{Micros, Timestamp};
 use crate::emit::Emitter;
 use crate::stop::Stop;
 use crate::ticker::Ticker;
@@ -67,12 +67,16 @@ pub struct Output {
     pub clock: KernelClock,
     /// From the ids of cgroups to their paths.
     pub cgroups: Cgroups,
+    /// What events had to reach to be told; `None` for all.
+    pub threshold: Option<Micros>,
 }
 
 impl Output {
-    /// Of this machine.
-    pub fn new(emitter: Emitter) -> Self {
-        Self { emitter, clock: KernelClock::measure(), cgroups: Cgroups::new(Path::new("/")) }
+    /// Of this machine, with events of at least so long, if any.
+    pub fn new(emitter: Emitter, events: Option<Duration>) -> Self {
+        let nanos = events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+        let threshold = (nanos > 0).then_some(Micros(nanos));
+        Self { emitter, clock: KernelClock::measure(), cgroups: Cgroups::new(Path::new("/")), threshold }
     }
 }
 

@@ -137,6 +137,8 @@ pub struct IoEvent {
     pub error: Option<String>,
     /// From submission to completion.
     pub total_us: Micros,
+    /// What it had to reach to be told (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    pub threshold_us: Option<Micros>,
     /// From issue to completion.
     pub device_us: Option<Micros>,
     /// From submission to issue.
@@ -165,8 +167,9 @@ impl Record for IoEvent {
 pub const IO_EVENT: Kind = Kind::log::<IoEvent>(
     "io_event",
     "One block I/O request that took long",
-    Severity::ByField(
+    Severity::ByMultiple(
         "total_us",
-        &[(0.0, Level::Info), (100_000.0, Level::Warn), (1_000_000.0, Level::Error)],
+        10_000.0,
+        &[(0.0, Level::Info), (10.0, Level::Warn), (100.0, Level::Error)],
     ),
 );

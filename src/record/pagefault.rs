@@ -27,6 +27,8 @@ pub struct Pagefault {
     pub ip: Option<Hex>,
     /// From the exception until the page was there.
     pub duration_us: Micros,
+    /// What it had to reach to be told if it was no major one (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    pub threshold_us: Option<Micros>,
     /// When the exception happened.
     pub begin_ts: Option<Timestamp>,
     /// The process.
@@ -59,9 +61,10 @@ impl Record for Pagefault {
 pub const PAGEFAULT: Kind = Kind::log::<Pagefault>(
     "pagefault",
     "One page fault that waited for a device, or took long",
-    Severity::ByField(
+    Severity::ByMultiple(
         "duration_us",
-        &[(0.0, Level::Info), (10_000.0, Level::Warn), (1_000_000.0, Level::Error)],
+        100.0,
+        &[(0.0, Level::Info), (100.0, Level::Warn), (10_000.0, Level::Error)],
     ),
 );
 

@@ -77,6 +77,8 @@ pub struct RunqEvent {
     pub begin_ts: Option<Timestamp>,
     /// How long it waited.
     pub duration_us: Micros,
+    /// What it had to reach to be told (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    pub threshold_us: Option<Micros>,
     /// The CPU on which it then ran.
     pub cpu: u32,
     /// The process that waited.
@@ -107,9 +109,10 @@ impl Record for RunqEvent {
 pub const RUNQ_EVENT: Kind = Kind::log::<RunqEvent>(
     "runq_event",
     "One long wait for a CPU",
-    Severity::ByField(
+    Severity::ByMultiple(
         "duration_us",
-        &[(0.0, Level::Info), (100_000.0, Level::Warn), (1_000_000.0, Level::Error)],
+        10_000.0,
+        &[(0.0, Level::Info), (10.0, Level::Warn), (100.0, Level::Error)],
     ),
 );
 

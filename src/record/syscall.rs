@@ -25,6 +25,8 @@ pub struct Syscall<'a> {
     pub arch: Option<&'static str>,
     /// From entry to return.
     pub duration_us: Micros,
+    /// What it had to reach to be told (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    pub threshold_us: Option<Micros>,
     /// When it was entered.
     pub begin_ts: Option<Timestamp>,
     /// What it returned.
@@ -63,10 +65,10 @@ impl Record for Syscall<'_> {
 pub const SYSCALL: Kind = Kind::log::<Syscall<'static>>(
     "syscall",
     "One system call that took long",
-    // Multiples of the default threshold: once, ten times, a hundred times.
-    Severity::ByField(
+    Severity::ByMultiple(
         "duration_us",
-        &[(10_000.0, Level::Info), (100_000.0, Level::Warn), (1_000_000.0, Level::Error)],
+        10_000.0,
+        &[(1.0, Level::Info), (10.0, Level::Warn), (100.0, Level::Error)],
     ),
 );
 

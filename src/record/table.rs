@@ -78,8 +78,9 @@ pub enum Temporality {
 pub enum Severity {
     /// Always the same.
     Is(Level),
-    /// By the value of a number field: the level of the highest bound that it reaches, else `Debug`.
-    ByField(&'static str, &'static [(f64, Level)]),
+    /// By how many times the threshold of such events a number field is: the level of the highest multiple that it
+    /// reaches, else `Debug`. The threshold is the record's `threshold_us`; where it has none, the default given here.
+    ByMultiple(&'static str, f64, &'static [(f64, Level)]),
 }
 
 /// The severity numbers of the OpenTelemetry log data model that we use.

@@ -3,7 +3,10 @@
 
 #![cfg(feature = "http")]
 
+#[path = "../support/mod.rs"]
 mod support;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+mod tracers;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -62,9 +62,22 @@ fn summaries_are_histograms_and_slow_calls_are_log_records() {
         .filter(|log| log["eventName"] == "syscall");
     let sleeps = logs.filter(|log| attribute(log, "syscall") == Some("nanosleep"));
     let severities: Vec<_> = sleeps.map(|log| log["severityText"].as_str().unwrap()).collect();
-    assert_eq!(
-        severities,
-        ["INFO", "WARN", "ERROR"],
-        "once, ten times, a hundred times the default threshold"
+    assert_eq!(severities, ["INFO", "WARN", "ERROR"], "once, ten times, a hundred times the threshold");
+}
+
+#[test]
+fn severity_goes_by_the_threshold_in_force() {
+    let Some((calls, _alone)) = ready() else { return };
+    let tracer = trace(&["--waits", "--min", "100ms", "--comm", comm(calls), "--syscall", "nanosleep"]);
+    run(calls, &["sleep", "20", "150", "1100"]);
+    let records = tracer.finish();
+    assert!(
+        of(&records, "syscall").iter().all(|event| event["threshold_us"].as_f64() == Some(100_000.0)),
+        "{records:?}"
     );
+    let requests = shipped(&records);
+    let logs = all(&requests, ["resourceLogs", "scopeLogs", "logRecords"]);
+    let sleeps = logs.filter(|log| log["eventName"] == "syscall");
+    let severities: Vec<_> = sleeps.map(|log| log["severityText"].as_str().unwrap()).collect();
+    assert_eq!(severities, ["INFO", "WARN"], "once and eleven times 100 ms");
 }

@@ -70,6 +70,7 @@ pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, h
 /// When an event ended, and its record; `None` for an operation that is not known.
 pub fn event(
     event: &Event,
+    threshold: Option<Micros>,
     clock: KernelClock,
     devices: &mut Devices,
     cgroups: &mut Cgroups,
@@ -84,6 +85,7 @@ pub fn event(
         bytes: event.bytes.into(),
         error: error_name(event.error),
         total_us: Micros(total),
+        threshold_us: threshold,
         device_us: split(device),
         queue_us: split(queue),
         ..IoEvent::default()

@@ -73,11 +73,11 @@ pub fn run(mut options: Options) -> Result<()> {
             "have no requests of their own: what they do shows in the disks below them, if there are any";
         out.status(now, &unseen, Reason::Unsupported, detail)?;
     }
-    let (common, began_ns) = (options.common.clone(), tracer.began_ns());
+    let (common, events, began_ns) = (options.common.clone(), options.settings.events, tracer.began_ns());
     session::run(
         Session { options, tracer, devices, wanted, active: Vec::new(), untimed_told: false },
         &common,
-        Output::new(out),
+        Output::new(out, events),
         began_ns,
     )
 }
@@ -167,7 +167,8 @@ impl session::Tracer for Session {
 
     fn events(&mut self, output: &mut Output) -> Result<()> {
         for event in self.tracer.events() {
-            let made = report::event(&event, output.clock, &mut self.devices, &mut output.cgroups);
+            let made =
+                report::event(&event, output.threshold, output.clock, &mut self.devices, &mut output.cgroups);
             if let Some((ts, record)) = made {
                 output.emitter.emit(ts, &record)?;
             }

@@ -13,6 +13,7 @@ use crate::record::{Hex, Pagefault, PagefaultProcess, PagefaultSummary};
 /// When a fault was done, and its record; `maps` is /proc/PID/maps, to name the mapping by.
 pub fn event(
     event: &Event,
+    threshold: Option<Micros>,
     clock: KernelClock,
     cgroups: &mut Cgroups,
     maps: Option<&[u8]>,
@@ -31,6 +32,7 @@ pub fn event(
         address: Hex(event.address),
         ip: (event.ip != 0).then_some(Hex(event.ip)),
         duration_us: Micros(event.duration_ns),
+        threshold_us: threshold,
         begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.duration_ns))),
         pid: task.pid,
         tid: task.tid,
@@ -112,7 +114,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let maps = b"7f0738640000-7f0738650000 rw-p 00000000 00:00 0   [heap]\n";
         let mut cgroups = Cgroups::new(root.path());
-        let (_, record) = event(&recorded, KernelClock::measure(), &mut cgroups, Some(maps));
+        let (_, record) = event(&recorded, None, KernelClock::measure(), &mut cgroups, Some(maps));
         let expected = Pagefault {
             write: true,
             user: true,

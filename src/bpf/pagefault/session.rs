@@ -55,9 +55,9 @@ pub fn run(options: Options) -> Result<()> {
         let detail = "CAP_SYS_PTRACE is missing: mappings are named of this user's processes only";
         out.status(now, "/proc/PID/maps", Reason::Denied, detail)?;
     }
-    let (common, began_ns) = (options.common.clone(), tracer.began_ns());
+    let (common, events, began_ns) = (options.common.clone(), options.settings.events, tracer.began_ns());
     let session = Session { options, tracer, faults: Vec::new(), processes: Vec::new() };
-    session::run(session, &common, Output::new(out), began_ns)
+    session::run(session, &common, Output::new(out, events), began_ns)
 }
 
 struct Session {
@@ -81,7 +81,8 @@ impl session::Tracer for Session {
             let read = || std::fs::read(format!("/proc/{tid}/maps")).ok();
             let maps =
                 if self.options.resolve { maps.entry(tid).or_insert_with(read).as_deref() } else { None };
-            let (ts, record) = report::event(&event, output.clock, &mut output.cgroups, maps);
+            let (ts, record) =
+                report::event(&event, output.threshold, output.clock, &mut output.cgroups, maps);
             output.emitter.emit(ts, &record)?;
         }
         Ok(())

@@ -43,12 +43,18 @@ pub fn runq(waits: &Waits, interval: Interval, cgroups: &mut Cgroups, histogram:
 }
 
 /// When a long wait ended, and its record.
-pub fn event(event: &Event, clock: KernelClock, cgroups: &mut Cgroups) -> (Timestamp, RunqEvent) {
+pub fn event(
+    event: &Event,
+    threshold: Option<Micros>,
+    clock: KernelClock,
+    cgroups: &mut Cgroups,
+) -> (Timestamp, RunqEvent) {
     let task = &event.task;
     let (cgroup, container_id) = cgroups.names(task.cgroup_id);
     let record = RunqEvent {
         begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.wait_ns))),
         duration_us: Micros(event.wait_ns),
+        threshold_us: threshold,
         cpu: event.cpu,
         pid: task.pid,
         tid: task.tid,
@@ -117,10 +123,11 @@ mod tests {
     fn an_event_from_its_bytes() {
         let recorded: Event = read(&RECORDED).unwrap();
         let root = tempfile::tempdir().unwrap();
-        let (_, record) = event(&recorded, KernelClock::measure(), &mut Cgroups::new(root.path()));
+        let (_, record) = event(&recorded, None, KernelClock::measure(), &mut Cgroups::new(root.path()));
         let expected = RunqEvent {
             begin_ts: record.begin_ts,
             duration_us: Micros(11_999_630),
+            threshold_us: None,
             cpu: 0,
             pid: 0x6530,
             tid: 0x654d,

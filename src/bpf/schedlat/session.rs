@@ -50,7 +50,7 @@ pub fn run(options: Options) -> Result<()> {
         crate::say::say(format_args!("{}; capabilities kept: {}", tracer.describe(), privilege::names(kept)));
     }
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
-    let (common, began_ns) = (options.common.clone(), tracer.began_ns());
+    let (common, events, began_ns) = (options.common.clone(), options.settings.events, tracer.began_ns());
     let session = Session {
         options,
         tracer,
@@ -59,7 +59,7 @@ pub fn run(options: Options) -> Result<()> {
         processes: Processes::new(),
         known: HashMap::new(),
     };
-    session::run(session, &common, Output::new(out), began_ns)
+    session::run(session, &common, Output::new(out, events), began_ns)
 }
 
 struct Session {
@@ -81,7 +81,7 @@ impl session::Tracer for Session {
 
     fn events(&mut self, output: &mut Output) -> Result<()> {
         for event in self.tracer.events() {
-            let (ts, record) = report::event(&event, output.clock, &mut output.cgroups);
+            let (ts, record) = report::event(&event, output.threshold, output.clock, &mut output.cgroups);
             output.emitter.emit(ts, &record)?;
         }
         Ok(())

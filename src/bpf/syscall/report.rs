@@ -45,7 +45,12 @@ fn fd_type(index: u8) -> Option<&'static str> {
 }
 
 /// When a call returned, and its record.
-pub fn event<'a>(event: &'a Event, clock: KernelClock, cgroups: &'a mut Cgroups) -> (Timestamp, Syscall<'a>) {
+pub fn event<'a>(
+    event: &'a Event,
+    threshold: Option<Micros>,
+    clock: KernelClock,
+    cgroups: &'a mut Cgroups,
+) -> (Timestamp, Syscall<'a>) {
     let abi = Abi::from_kernel(event.compat != 0);
     let fd_type = fd_type(event.fd_type);
     let (name, class) = name_and_class(abi, event.nr, fd_type);
@@ -56,6 +61,7 @@ pub fn event<'a>(event: &'a Event, clock: KernelClock, cgroups: &'a mut Cgroups)
         arch: abi.arch(event.nr),
         syscall: name,
         duration_us: Micros(event.duration_ns),
+        threshold_us: threshold,
         begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.duration_ns))),
         ret: event.ret,
         error: error(event.ret),
@@ -183,7 +189,7 @@ mod tests {
         let records: Vec<_> = recorded("event")
             .map(|bytes| {
                 let found: Event = read(&bytes).unwrap();
-                let (ts, record) = event(&found, KernelClock::measure(), &mut nowhere);
+                let (ts, record) = event(&found, None, KernelClock::measure(), &mut nowhere);
                 line(ts, &record)
             })
             .collect();

@@ -49,9 +49,9 @@ pub fn run(options: Options) -> Result<()> {
         say(format_args!("calls that wait by design are left out (futex, poll, reads of a pipe …): --waits"));
     }
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
-    let began_ns = tracer.began_ns();
+    let (began_ns, events) = (tracer.began_ns(), settings.events);
     let session = Session { tracer, histogram, active: Vec::new() };
-    session::run(session, &common, Output::new(out), began_ns)
+    session::run(session, &common, Output::new(out, events), began_ns)
 }
 
 struct Session {
@@ -130,7 +130,7 @@ impl Session {
 
 fn tell(events: &[Event], output: &mut Output) -> Result<()> {
     for event in events {
-        let (ts, record) = report::event(event, output.clock, &mut output.cgroups);
+        let (ts, record) = report::event(event, output.threshold, output.clock, &mut output.cgroups);
         output.emitter.emit(ts, &record)?;
     }
     Ok(())

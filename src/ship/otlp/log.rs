@@ -174,10 +174,14 @@ fn severity_number(text: &str) -> Option<u64> {
 fn level(severity: &Severity, line: &Line<'_>) -> Level {
     match *severity {
         Severity::Is(level) => level,
-        Severity::ByField(field, bounds) => {
-            let value = line.get(field).and_then(Value::as_f64);
-            let reached = |(bound, _): &&(f64, Level)| value.is_some_and(|value| value >= *bound);
-            let highest = bounds.iter().filter(reached).max_by(|a, b| a.0.total_cmp(&b.0));
+        Severity::ByMultiple(field, default, multiples) => {
+            // In whole nanoseconds: a multiple of a decimal may be a little more than it looks.
+            let nanos = |us: f64| (us * 1000.0).round();
+            let number = |field| line.get(field).and_then(Value::as_f64).map(nanos);
+            let threshold = number("threshold_us").filter(|ns| *ns > 0.0).unwrap_or(nanos(default));
+            let reached =
+                |(times, _): &&(f64, Level)| number(field).is_some_and(|value| value >= times * threshold);
+            let highest = multiples.iter().filter(reached).max_by(|a, b| a.0.total_cmp(&b.0));
             highest.map_or(Level::Debug, |(_, level)| *level)
         }
     }

@@ -60,6 +60,31 @@ fn any_other_object_is_the_body() {
     assert!(empty.observed_time_unix_nano > TS_NANOS - 31_536_000_000_000_000 * 10);
 }
 
+/// By multiples of the threshold that the record was told for; without one, of the program's default.
+#[test]
+fn the_severity_of_an_event_goes_by_its_threshold() {
+    for (kind, field, took, threshold, severity) in [
+        ("syscall", "duration_us", 10_000.0, Some(10_000.0), "INFO"),
+        ("syscall", "duration_us", 99_999.999, None, "INFO"),
+        ("syscall", "duration_us", 100_000.0, None, "WARN"),
+        ("syscall", "duration_us", 9_999.0, None, "DEBUG"),
+        ("syscall", "duration_us", 9_999.0, Some(99.99), "ERROR"),
+        ("syscall", "duration_us", 0.7, Some(0.07), "WARN"),
+        ("io_event", "total_us", 150_000.0, None, "WARN"),
+        ("io_event", "total_us", 150_000.0, Some(1000.0), "ERROR"),
+        ("io_event", "total_us", 150_000.0, Some(100_000.0), "INFO"),
+        ("io_event", "total_us", 5.0, Some(0.0), "INFO"),
+        ("runq_event", "duration_us", 30_000.0, Some(1000.0), "WARN"),
+        ("runq_event", "duration_us", 30_000.0, None, "INFO"),
+        ("pagefault", "duration_us", 20.0, Some(100.0), "INFO"),
+        ("pagefault", "duration_us", 20_000.0, None, "WARN"),
+        ("pagefault", "duration_us", 20_000.0, Some(2.0), "ERROR"),
+    ] {
+        let line = json!({"ts": TS, "kind": kind, "host": "h", field: took, "threshold_us": threshold});
+        assert_eq!(log_of(&line.to_string()).severity_text, severity, "{line}");
+    }
+}
+
 #[test]
 fn a_snapshot_is_what_was_answered() {
     let line = format!(
