@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use anyhow::{Result, anyhow};
+
 /// The ways in which a tracer can hook into the kernel, the cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
@@ -18,5 +20,38 @@ impl fmt::Display for Attach {
             Self::TpBtf => "tp_btf",
             Self::RawTp => "raw_tp",
         })
+    }
+}
+
+/// What comes of the first way that the kernel takes; where it takes none, why not the last.
+///
+/// # Errors
+/// Those of the last way; if there is none to try.
+pub fn first<W, T>(ways: impl IntoIterator<Item = W>, mut load: impl FnMut(W) -> Result<T>) -> Result<T> {
+    let mut refused = anyhow!("this kernel has no such hooks");
+    for way in ways {
+        match load(way) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_way_that_works() {
+        let mut tried = Vec::new();
+        let mut load = |way: u32| {
+            tried.push(way);
+            if way < 3 { Err(anyhow!("not {way}")) } else { Ok(way) }
+        };
+        assert_eq!(first([1, 2, 3, 4], &mut load).unwrap(), 3);
+        assert_eq!(first([1, 2], &mut load).unwrap_err().to_string(), "not 2");
+        assert!(first([], &mut load).is_err());
+        assert_eq!(tried, [1, 2, 3, 1, 2]);
     }
 }

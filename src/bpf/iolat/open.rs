@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use libbpf_rs::skel::OpenSkel as _;
 
 use super::layout::{BUDGET, Geometry};
-use crate::bpf::attach::Attach;
+use crate::bpf::attach::{Attach, first};
 use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::explain;
@@ -97,14 +97,7 @@ pub(super) fn load(settings: &Settings) -> Result<(IolatSkel<'static>, Attach, G
     let disks = if settings.aggregate { 1 } else { settings.disks };
     let geometry = Geometry::choose(disks, u32::try_from(cpus)?, settings.budget());
     let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
-    let mut result = Err(anyhow::anyhow!("no way to attach"));
-    for attach in ways {
-        result = load_as(settings, &kernel, attach, geometry).map(|skel| (skel, attach, geometry));
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+    first(ways, |attach| Ok((load_as(settings, &kernel, attach, geometry)?, attach, geometry)))
 }
 
 fn load_as(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result};
 use libbpf_rs::skel::OpenSkel as _;
 use libbpf_rs::{Link, ProgramMut};
 use perf_event_open_sys::bindings::{
@@ -13,6 +13,7 @@ use perf_event_open_sys::bindings::{
 };
 
 use super::layout::{KINDS, process_bits};
+use crate::bpf::attach::first;
 use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes, Room};
 use crate::bpf::load::explain;
@@ -107,8 +108,7 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     let exceptions = kernel.arguments("page_fault_user").is_some();
     // A fault is never inside the scheduler's locks: room can be made wherever it can at all.
     let keep = !settings.no_task_storage && kernel.room() != Room::Nowhere;
-    let mut result = Err(anyhow!("this kernel shows page faults in no way that is known here"));
-    for (way, storage) in [
+    let ways = [
         (Way::TpBtf, true),
         (Way::TpBtf, false),
         (Way::RawTp, true),
@@ -116,21 +116,17 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
         (Way::Fentry, true),
         (Way::Fentry, false),
         (Way::Kprobe, false),
-    ] {
-        let asked_for = settings.attach.is_none_or(|only| only == way);
-        if !asked_for || (storage && !keep) || (way.is_of_exceptions() && !exceptions) {
-            continue;
-        }
-        result = load_as(settings, &kernel, way, storage, cpus).and_then(|mut skel| {
-            know_self(&skel.progs.know_self)?;
-            let links = attach(&mut skel, way)?;
-            Ok(Loaded { skel, way, storage, cpus, links })
-        });
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+    ];
+    let ways = ways.into_iter().filter(|(way, storage)| {
+        let asked_for = settings.attach.is_none_or(|only| only == *way);
+        asked_for && (keep || !storage) && (exceptions || !way.is_of_exceptions())
+    });
+    first(ways, |(way, storage)| {
+        let mut skel = load_as(settings, &kernel, way, storage, cpus)?;
+        know_self(&skel.progs.know_self)?;
+        let links = attach(&mut skel, way)?;
+        Ok(Loaded { skel, way, storage, cpus, links })
+    })
 }
 
 fn load_as(

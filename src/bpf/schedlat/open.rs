@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use libbpf_rs::skel::OpenSkel as _;
 
 use super::layout::Geometry;
-use crate::bpf::attach::Attach;
+use crate::bpf::attach::{Attach, first};
 use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes, Room};
 use crate::bpf::load::explain;
@@ -67,21 +67,16 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     };
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let geometry = Geometry::choose(cpus, settings.by_cgroup, settings.processes);
-    let mut result = Err(anyhow::anyhow!("no way to attach"));
-    for (attach, storage) in [(Attach::TpBtf, true), (Attach::TpBtf, false), (Attach::RawTp, false)] {
-        let asked_for = settings.attach.is_none_or(|only| only == attach);
-        let room = kernel.room();
-        if !asked_for || (storage && (settings.no_task_storage || room == Room::Nowhere)) {
-            continue;
-        }
+    let room = kernel.room();
+    let keep = !settings.no_task_storage && room != Room::Nowhere;
+    let ways = [(Attach::TpBtf, true), (Attach::TpBtf, false), (Attach::RawTp, false)];
+    let ways = ways
+        .into_iter()
+        .filter(|(attach, storage)| settings.attach.is_none_or(|only| only == *attach) && (keep || !storage));
+    first(ways, |(attach, storage)| {
         let way = Way { attach, storage, may_create: room == Room::Anywhere, state_argument: arguments == 4 };
-        result =
-            load_as(settings, &kernel, way, geometry).map(|skel| Loaded { skel, attach, storage, geometry });
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+        Ok(Loaded { skel: load_as(settings, &kernel, way, geometry)?, attach, storage, geometry })
+    })
 }
 
 #[derive(Clone, Copy)]

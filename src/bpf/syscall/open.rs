@@ -9,6 +9,7 @@ use libbpf_rs::skel::OpenSkel as _;
 
 use super::class::Choice;
 use super::layout::Geometry;
+use crate::bpf::attach::first;
 use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::explain;
@@ -87,14 +88,7 @@ pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Way, Ge
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let geometry = Geometry::choose(u32::try_from(cpus)?);
     let ways = settings.way.map_or(vec![Way::TpBtf, Way::RawTp, Way::RawTpHash], |only| vec![only]);
-    let mut result = Err(anyhow::anyhow!("no way to attach"));
-    for way in ways {
-        result = load_as(settings, &kernel, way, geometry).map(|skel| (skel, way, geometry));
-        if result.is_ok() {
-            break;
-        }
-    }
-    result
+    first(ways, |way| Ok((load_as(settings, &kernel, way, geometry)?, way, geometry)))
 }
 
 fn load_as(
