@@ -9,6 +9,7 @@
  */
 #include "kernel.h"
 #include "hist.h"
+#include "ring.h"
 #include "task.h"
 #include "self.h"
 
@@ -39,7 +40,6 @@ volatile __u32 time_submissions; /* some requests do not say when they began */
 volatile __u32 wanted_devices[MAX_DEVICES];
 volatile __u64 keys[MAX_SLOTS]; /* what each slot counts: device and operation */
 __u64 lost_slots;               /* requests that found no slot */
-__u64 lost_events;              /* events that found the ring buffer full */
 __u64 lost_tasks;               /* submissions that found the map full */
 __u64 untimed;                  /* requests without any time: not counted */
 __u64 unsplit;                  /* requests without a time of issue, or of start: total time only */
@@ -125,11 +125,6 @@ struct {
 	__type(key, __u64);
 	__type(value, struct pending);
 } pending SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} ring SEC(".maps");
 
 /* Four bits for each REQ_OP_* below 16. Write same, zone append and write zeroes are
  * writes and secure erase is a discard; zone management and passthrough are neither. */
@@ -257,13 +252,10 @@ static __always_inline void keep_peak(struct peak *peak, struct times *t, struct
 static __always_inline void submit_event(struct times *t, struct request *rq, __u32 device, __u32 op,
 					 __u32 bytes, int error, struct pending *p, bool direct)
 {
-	struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
-	__u64 filled;
+	struct event *event = RING_RESERVE(struct event);
 
-	if (!event) {
-		COUNT(&lost_events, 1);
+	if (!event)
 		return;
-	}
 	event->end_ns = t->end_ns;
 	event->total_ns = t->total_ns;
 	event->device_ns = t->device_ns;
@@ -277,10 +269,7 @@ static __always_inline void submit_event(struct times *t, struct request *rq, __
 	event->task.known = 0;
 	if (with_task && p)
 		event->task = p->task;
-	/* The reader looks by a timer; it is woken only when half is full. */
-	filled = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
-	bpf_ringbuf_submit(event, filled > bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 2 ?
-					  BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	ring_submit(event, false);
 }
 
 /*

@@ -11,6 +11,7 @@
  */
 #include "kernel.h"
 #include "hist.h"
+#include "ring.h"
 #include "task.h"
 #include "self.h"
 #include "regs.h"
@@ -33,7 +34,6 @@ volatile __u32 bank;  /* which half of the arrays is counted in */
 __u64 lost_begins;    /* faults for which there was no room to note when they began */
 __u64 lost_ends;      /* faults whose end was not seen, though there was one */
 __u64 lost_processes; /* faults of processes that found no slot */
-__u64 lost_events;    /* events that found the ring buffer full */
 
 /* A fault that has begun. */
 struct begun {
@@ -115,11 +115,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct begun);
 } begun_by_tid SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} ring SEC(".maps");
 
 /* With storage the current task has a type, and its fields cost a load; see READ. */
 static __always_inline struct task_struct *current_task(void)
@@ -248,13 +243,10 @@ static __always_inline void count_process(__u64 ns, bool major)
 
 static __always_inline void submit_event(__u64 now, struct begun *begun, __u32 flags)
 {
-	struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
-	__u64 filled;
+	struct event *event = RING_RESERVE(struct event);
 
-	if (!event) {
-		COUNT(&lost_events, 1);
+	if (!event)
 		return;
-	}
 	event->end_ns = now;
 	event->duration_ns = now - begun->ns;
 	event->address = begun->address;
@@ -262,10 +254,7 @@ static __always_inline void submit_event(__u64 now, struct begun *begun, __u32 f
 	event->flags = flags;
 	event->cpu = bpf_get_smp_processor_id();
 	task_describe(&event->task, current_task(), use_storage);
-	/* The reader looks by a timer; it is woken only when half is full. */
-	filled = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
-	bpf_ringbuf_submit(event, at_once || filled > bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 2 ?
-					  BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	ring_submit(event, at_once);
 }
 
 static __always_inline int end(struct begun *begun, bool major)

@@ -8,6 +8,7 @@
  */
 #include "kernel.h"
 #include "hist.h"
+#include "ring.h"
 #include "task.h"
 #include "self.h"
 
@@ -32,7 +33,6 @@ volatile __u32 bank;    /* which half of the arrays is counted in */
 __u64 lost_waits;       /* waits for which there was no room to note when they began */
 __u64 lost_groups;      /* waits of cgroups that found no slot */
 __u64 lost_processes;   /* switches, wake-ups and migrations of processes that found no slot */
-__u64 lost_events;      /* events that found the ring buffer full */
 __u64 unseen;           /* switches that no program was run at */
 __u64 negative;         /* waits that seem to have ended before they began: discarded */
 
@@ -139,11 +139,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } waits_by_tid SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} ring SEC(".maps");
 
 /*
  * In the lowest bit of a time: the task was preempted on its way to sleep. A wake-up then
@@ -270,23 +265,17 @@ static __always_inline void keep_longest(struct longest *longest, __u64 ns, stru
 static __always_inline void submit_event(__u64 now, __u64 ns, struct task_struct *prev, struct task_struct *next,
 					 bool direct)
 {
-	struct event *event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
-	__u64 filled;
+	struct event *event = RING_RESERVE(struct event);
 
-	if (!event) {
-		COUNT(&lost_events, 1);
+	if (!event)
 		return;
-	}
 	event->end_ns = now;
 	event->wait_ns = ns;
 	event->cpu = bpf_get_smp_processor_id();
 	event->prev_pid = READ(direct, prev, tgid);
 	bpf_core_read(event->prev_comm, COMM_LEN, &prev->comm);
 	task_describe(&event->task, next, direct);
-	/* The reader looks by a timer; it is woken only when half is full. */
-	filled = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA);
-	bpf_ringbuf_submit(event, filled > bpf_ringbuf_query(&ring, BPF_RB_RING_SIZE) / 2 ?
-					  BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	ring_submit(event, false);
 }
 
 /* A wait of next is over, after which prev has left the CPU. */

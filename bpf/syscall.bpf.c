@@ -11,6 +11,7 @@
  */
 #include "kernel.h"
 #include "hist.h"
+#include "ring.h"
 #include "task.h"
 #include "self.h"
 #include "regs.h"
@@ -18,7 +19,6 @@
 
 #define NUMBERS 512 /* of calls, per table; the last stands for all that are beyond */
 #define SCALE 3
-#define WAKE_RANGE (64 << 10) /* bytes above half of the ring buffer: more than all CPUs add at once */
 
 /* What is known of a number beforehand. */
 enum choice { CHOSEN = 1, WAITS = 2, BY_FILE = 4, EXEC = 8 };
@@ -30,14 +30,12 @@ const volatile bool waits;               /* also for those that wait by design *
 const volatile bool summary;             /* count all */
 const volatile __u64 min_ns;
 const volatile __u64 stuck_ns;
-const volatile __u64 ring_half; /* in bytes */
 const volatile __u32 shards;    /* a CPU counts in shard cpu % shards */
 const volatile __u32 cpus;      /* possible CPUs */
 
 /* Shared with user space while running. */
 volatile __u32 bank;          /* which half of the arrays is counted in */
 volatile __u64 watched_since; /* no call that began later has escaped us */
-__u64 lost_events;            /* events that found the ring buffer full */
 __u64 lost_calls;             /* entries that found no room */
 
 /* What is kept of a task between entry and exit. */
@@ -115,11 +113,6 @@ struct {
 	__type(value, __u64);
 } peaks SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4096);
-} ring SEC(".maps");
-
 static __always_inline __u32 index_of(__s32 nr, bool compat)
 {
 	__u32 index = (__u32)nr < NUMBERS ? nr : NUMBERS - 1;
@@ -170,7 +163,7 @@ static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct 
 {
 	__u8 kind = choice[index_of(call->nr, call->compat)];
 	enum fd_type fd_type = FD_OTHER;
-	__u64 args[CALL_ARGS], above;
+	__u64 args[CALL_ARGS];
 	struct event *event;
 
 	if (!waits && kind & WAITS)
@@ -183,11 +176,9 @@ static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct 
 		fd_type = fd_type_of(task, args[0]);
 	if (!waits && fd_type)
 		return;
-	event = bpf_ringbuf_reserve(&ring, sizeof(*event), 0);
-	if (!event) {
-		COUNT(&lost_events, 1);
+	event = RING_RESERVE(struct event);
+	if (!event)
 		return;
-	}
 	event->end_ns = end;
 	event->duration_ns = ns;
 	__builtin_memcpy(event->args, args, sizeof(args));
@@ -197,12 +188,7 @@ static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct 
 	event->compat = call->compat;
 	event->fd_type = fd_type;
 	task_describe(&event->task, task, direct);
-	/*
-	 * The reader looks by a timer; it is woken only when half is full. Only then: while it
-	 * works off what is there, each further wake-up costs more than all the rest.
-	 */
-	above = bpf_ringbuf_query(&ring, BPF_RB_AVAIL_DATA) - ring_half;
-	bpf_ringbuf_submit(event, above < WAKE_RANGE ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	ring_submit(event, false);
 }
 
 /* Whether a call that begins is one to follow. */

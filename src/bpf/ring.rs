@@ -9,12 +9,14 @@ use libbpf_rs::{MapCore, RingBuffer, RingBufferBuilder};
 
 use super::map::Plain;
 
-/// So many events are taken at a time: a kernel that is faster than we are does not keep us here.
-const MOST: usize = 1 << 15;
+/// So many events are taken at a time.
+const BATCH: usize = 1 << 10;
 
 /// A ring buffer whose records are all a `T`.
 pub struct Ring<T> {
     ring: RingBuffer<'static>,
+    /// How many can be waiting, in batches.
+    batches: usize,
     events: Rc<RefCell<Vec<T>>>,
 }
 
@@ -24,14 +26,15 @@ impl<T: Plain + 'static> Ring<T> {
     /// # Errors
     /// If the kernel refuses.
     pub fn open(map: &dyn MapCore) -> Result<Self> {
-        let events = Rc::new(RefCell::new(Vec::new()));
+        let batches = map.max_entries() as usize / size_of::<T>() / BATCH + 1;
+        let events = Rc::new(RefCell::new(Vec::with_capacity(BATCH)));
         let filled = Rc::clone(&events);
         let mut builder = RingBufferBuilder::new();
         builder.add(map, move |bytes| {
             filled.borrow_mut().extend(read::<T>(bytes));
             0
         })?;
-        Ok(Self { ring: builder.build()?, events })
+        Ok(Self { ring: builder.build()?, batches, events })
     }
 
     /// Readable when the kernel says that much is waiting.
@@ -40,11 +43,25 @@ impl<T: Plain + 'static> Ring<T> {
         unsafe { BorrowedFd::borrow_raw(self.ring.epoll_fd()) }
     }
 
-    /// The events that are waiting, or the first of many.
-    pub fn take(&self) -> Vec<T> {
-        // Being interrupted is no failure: what is left is there the next time.
-        let _ = self.ring.consume_raw_n(MOST);
-        self.events.take()
+    /// Gives the events that are waiting to `tell`, in their order. A kernel that is faster than we are does
+    /// not keep us here: it is no more than fit in the buffer.
+    ///
+    /// # Errors
+    /// The first that `tell` gives.
+    pub fn drain(&self, mut tell: impl FnMut(&T) -> Result<()>) -> Result<()> {
+        for _ in 0..self.batches {
+            // Being interrupted is no failure: what is left is there the next time.
+            let _ = self.ring.consume_raw_n(BATCH);
+            let mut batch = self.events.take();
+            batch.iter().try_for_each(&mut tell)?;
+            let last = batch.len() < BATCH;
+            batch.clear();
+            self.events.replace(batch);
+            if last {
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

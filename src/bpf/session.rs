@@ -87,8 +87,6 @@ impl Output {
 /// If stdout fails.
 pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut began_ns: u64) -> Result<()> {
     let stop = common.stop()?;
-    // Whoever reads that we look may end us from then on.
-    output.emitter.flush()?;
     // Only now: who reads that we are active may send a signal at once.
     output.emitter.flush()?;
     let mut ticker = Ticker::trailing(common.schedule(Duration::from_secs(1)));

@@ -143,6 +143,7 @@ fn switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometr
     data.filter_task = settings.tasks.is_on();
     data.events = settings.events.is_some();
     data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    data.ring_half = u64::from(RING_BYTES) / 2;
     data.tell_all = settings.events.is_some();
     task_switches!(data, &settings.tasks);
     Ok(())

@@ -166,14 +166,11 @@ impl session::Tracer for Session {
     }
 
     fn events(&mut self, output: &mut Output) -> Result<()> {
-        for event in self.tracer.events() {
+        self.tracer.events(|event| {
             let made =
-                report::event(&event, output.threshold, output.clock, &mut self.devices, &mut output.cgroups);
-            if let Some((ts, record)) = made {
-                output.emitter.emit(ts, &record)?;
-            }
-        }
-        Ok(())
+                report::event(event, output.threshold, output.clock, &mut self.devices, &mut output.cgroups);
+            made.map_or(Ok(()), |(ts, record)| output.emitter.emit(ts, &record))
+        })
     }
 
     fn end_interval(&mut self) -> u64 {

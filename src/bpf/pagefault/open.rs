@@ -146,6 +146,7 @@ fn load_as(
     data.process_bits = process_bits(cpus);
     data.events = settings.events.is_some();
     data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    data.ring_half = u64::from(RING_BYTES) / 2;
     data.at_once = settings.at_once;
     data.tell_all = true;
     task_switches!(data, &settings.tasks);

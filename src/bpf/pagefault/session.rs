@@ -76,16 +76,15 @@ impl session::Tracer for Session {
     fn events(&mut self, output: &mut Output) -> Result<()> {
         // Of each thread once for all that came together.
         let mut maps = HashMap::new();
-        for event in self.tracer.events() {
+        self.tracer.events(|event| {
             let tid = event.task.tid;
             let read = || std::fs::read(format!("/proc/{tid}/maps")).ok();
             let maps =
                 if self.options.resolve { maps.entry(tid).or_insert_with(read).as_deref() } else { None };
             let (ts, record) =
-                report::event(&event, output.threshold, output.clock, &mut output.cgroups, maps);
-            output.emitter.emit(ts, &record)?;
-        }
-        Ok(())
+                report::event(event, output.threshold, output.clock, &mut output.cgroups, maps);
+            output.emitter.emit(ts, &record)
+        })
     }
 
     fn end_interval(&mut self) -> u64 {

@@ -159,9 +159,12 @@ impl Tracer {
         self.ring.as_ref().map(Ring::fd)
     }
 
-    /// The events that are waiting, in their order.
-    pub fn events(&self) -> Vec<Event> {
-        self.ring.as_ref().map(Ring::take).unwrap_or_default()
+    /// Gives the events that are waiting to `tell`, in their order.
+    ///
+    /// # Errors
+    /// The first that `tell` gives.
+    pub fn events(&self, tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
+        self.ring.as_ref().map_or(Ok(()), |ring| ring.drain(tell))
     }
 
     /// Ends the interval that began at `begin_ns`: its waits, all together, by CPU, by cgroup or

@@ -134,6 +134,7 @@ fn switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geom
     data.process_bits = geometry.process_bits.unwrap_or(0);
     data.events = settings.events.is_some();
     data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+    data.ring_half = u64::from(RING_BYTES) / 2;
     data.tell_all = true;
     task_switches!(data, &settings.tasks);
     Ok(())

@@ -80,11 +80,10 @@ impl session::Tracer for Session {
     }
 
     fn events(&mut self, output: &mut Output) -> Result<()> {
-        for event in self.tracer.events() {
-            let (ts, record) = report::event(&event, output.threshold, output.clock, &mut output.cgroups);
-            output.emitter.emit(ts, &record)?;
-        }
-        Ok(())
+        self.tracer.events(|event| {
+            let (ts, record) = report::event(event, output.threshold, output.clock, &mut output.cgroups);
+            output.emitter.emit(ts, &record)
+        })
     }
 
     fn end_interval(&mut self) -> u64 {

@@ -67,7 +67,7 @@ impl session::Tracer for Session {
     }
 
     fn events(&mut self, output: &mut Output) -> Result<()> {
-        tell(&self.tracer.events(), output)
+        self.tracer.events(|event| tell(event, output))
     }
 
     fn end_interval(&mut self) -> u64 {
@@ -93,23 +93,19 @@ impl session::Tracer for Session {
     /// what cannot be written in time is counted.
     fn end(&mut self, output: &mut Output, now: Timestamp) -> Result<()> {
         let (end_ns, until) = (kernel_now(), Instant::now() + LAST_WORDS);
-        let mut late = 0;
-        loop {
-            let events = self.tracer.events();
-            // Detaching would take longer than all the rest: what returns from now on is left alone.
-            let before_end = events.iter().all(|event| event.end_ns <= end_ns);
-            let mut groups = events.chunks(64);
-            while Instant::now() < until
-                && let Some(group) = groups.next()
-            {
-                tell(group, output)?;
-            }
-            late += groups.map(<[Event]>::len).sum::<usize>();
-            if events.is_empty() || !before_end {
-                break;
-            }
+        let (mut late, mut more) = (0, true);
+        // Detaching would take longer than all the rest: what returns from now on is left alone.
+        while std::mem::take(&mut more) {
+            self.tracer.events(|event| {
+                more = event.end_ns <= end_ns;
+                if Instant::now() < until {
+                    return tell(event, output);
+                }
+                late += 1;
+                Ok(())
+            })?;
         }
-        output.emitter.lost(now, "syscall: not written before the end", late as u64)?;
+        output.emitter.lost(now, "syscall: not written before the end", late)?;
         self.losses(output, now)
     }
 }
@@ -128,10 +124,7 @@ impl Session {
     }
 }
 
-fn tell(events: &[Event], output: &mut Output) -> Result<()> {
-    for event in events {
-        let (ts, record) = report::event(event, output.threshold, output.clock, &mut output.cgroups);
-        output.emitter.emit(ts, &record)?;
-    }
-    Ok(())
+fn tell(event: &Event, output: &mut Output) -> Result<()> {
+    let (ts, record) = report::event(event, output.threshold, output.clock, &mut output.cgroups);
+    output.emitter.emit(ts, &record)
 }
