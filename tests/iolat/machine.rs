@@ -150,10 +150,36 @@ pub fn measured(job: &Value, side: &str) -> Measured {
     }
 }
 
+/// The kernel's tracepoints, as files; mounted for as long as this lives where they are not.
+pub struct Tracefs {
+    pub root: PathBuf,
+    mount: Option<TempDir>,
+}
+
+impl Tracefs {
+    pub fn new() -> Self {
+        let root = PathBuf::from("/sys/kernel/tracing");
+        if root.join("events").exists() {
+            return Self { root, mount: None };
+        }
+        let folder = folder();
+        run("mount", &["-t", "tracefs", "nodev", folder.path().to_str().unwrap()]);
+        Self { root: folder.path().to_owned(), mount: Some(folder) }
+    }
+}
+
+impl Drop for Tracefs {
+    fn drop(&mut self) {
+        if let Some(mount) = &self.mount {
+            let _ = Command::new("umount").arg(mount.path()).output();
+        }
+    }
+}
+
 /// The kernel's own log of block events of one device.
 pub struct EventLog {
     instance: PathBuf,
-    mount: Option<TempDir>,
+    _tracefs: Tracefs,
 }
 
 /// What the log holds.
@@ -175,21 +201,12 @@ pub struct Logged {
 
 impl EventLog {
     pub fn start(device: &str) -> Self {
-        let mut root = PathBuf::from("/sys/kernel/tracing");
-        let mut mount = None;
-        if !root.join("events").exists() {
-            let folder = folder();
-            root = folder.path().to_owned();
-            run("mount", &["-t", "tracefs", "nodev", root.to_str().unwrap()]);
-            mount = Some(folder);
-        }
-        let instance = root.join(format!("instances/telepipe-{}", std::process::id()));
+        let tracefs = Tracefs::new();
+        let instance = tracefs.root.join(format!("instances/telepipe-{}", std::process::id()));
         fs::create_dir(&instance).unwrap();
-        let log = Self { instance, mount };
+        let log = Self { instance, _tracefs: tracefs };
         log.write("buffer_size_kb", "8192");
-        let numbers = fs::read_to_string(format!("/sys/class/block/{device}/dev")).unwrap();
-        let (major, minor) = numbers.trim().split_once(':').unwrap();
-        let dev = major.parse::<u32>().unwrap() << 20 | minor.parse::<u32>().unwrap();
+        let dev = device_number(device);
         for event in ["block_rq_issue", "block_rq_requeue", "block_rq_complete"] {
             log.write(&format!("events/block/{event}/filter"), &format!("dev == {dev}"));
             log.write(&format!("events/block/{event}/enable"), "1");
@@ -211,11 +228,7 @@ impl EventLog {
         let numbers = header.split([':', ' ', '/']).filter_map(|word| word.parse::<u64>().ok());
         let numbers: Vec<_> = numbers.collect();
         assert_eq!(numbers[0], numbers[1], "the log lost events: {header}");
-        let init: HashSet<_> = fs::read_dir("/proc/1/task")
-            .unwrap()
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .collect();
+        let init: HashSet<_> = threads_of_init().into_iter().collect();
         let mut logged = Logged::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             logged.count(line, &init);
@@ -250,10 +263,20 @@ impl Logged {
 impl Drop for EventLog {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.instance);
-        if let Some(mount) = &self.mount {
-            let _ = Command::new("umount").arg(mount.path()).output();
-        }
     }
+}
+
+/// The number of a device as tracepoints have it: minor in the low 20 bits.
+pub fn device_number(device: &str) -> u32 {
+    let numbers = fs::read_to_string(format!("/sys/class/block/{device}/dev")).unwrap();
+    let (major, minor) = numbers.trim().split_once(':').unwrap();
+    major.parse::<u32>().unwrap() << 20 | minor.parse::<u32>().unwrap()
+}
+
+/// The threads of process 1.
+pub fn threads_of_init() -> Vec<String> {
+    let threads = fs::read_dir("/proc/1/task").unwrap().flatten();
+    threads.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// The whole disk with requests below a path, if there is one.

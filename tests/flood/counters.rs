@@ -1,0 +1,76 @@
+//! The kernel's own counters (perf_event_open) of what the tracers tell.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::path::Path;
+
+use perf_event_open_sys::bindings::{
+    PERF_COUNT_SW_PAGE_FAULTS_MAJ, PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE,
+    PERF_TYPE_TRACEPOINT, perf_event_attr,
+};
+use perf_event_open_sys::{ioctls, perf_event_open};
+
+/// Counts from when it is made.
+pub struct Counter(Vec<File>);
+
+impl Counter {
+    /// Runs of a tracepoint on all CPUs, those that a filter lets through (Documentation/trace/events.rst).
+    pub fn tracepoint(tracefs: &Path, event: &str, filter: &str) -> Self {
+        let id = std::fs::read_to_string(tracefs.join("events").join(event).join("id")).unwrap();
+        let cpus = libbpf_rs::num_possible_cpus().unwrap();
+        let counters = (0..i32::try_from(cpus).unwrap()).filter_map(|cpu| {
+            // Refused for a CPU that is not online.
+            let counter = open(attr(PERF_TYPE_TRACEPOINT, id.trim().parse().unwrap()), -1, cpu).ok()?;
+            let text = std::ffi::CString::new(filter).unwrap();
+            // SAFETY: a descriptor of ours and a string that lives as long as the call.
+            let set = unsafe { ioctls::SET_FILTER(counter.as_raw_fd(), text.as_ptr().cast_mut()) };
+            assert_eq!(set, 0, "{event}: {filter}: {}", std::io::Error::last_os_error());
+            // Only now: the call that sets the filter is an event too.
+            // SAFETY: likewise.
+            assert_eq!(unsafe { ioctls::ENABLE(counter.as_raw_fd(), 0) }, 0);
+            Some(counter)
+        });
+        Self(counters.collect())
+    }
+
+    /// Page faults of a process once it runs another program, and of all that it starts.
+    pub fn page_faults(pid: u32) -> Self {
+        let kinds = [PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_COUNT_SW_PAGE_FAULTS_MAJ];
+        let counters = kinds.map(|kind| {
+            let mut attr = attr(PERF_TYPE_SOFTWARE, kind.into());
+            attr.set_inherit(1);
+            attr.set_enable_on_exec(1);
+            open(attr, i32::try_from(pid).unwrap(), -1).unwrap()
+        });
+        Self(counters.into())
+    }
+
+    /// How many it were so far.
+    pub fn value(&self) -> u64 {
+        let read = |mut counter: &File| {
+            let mut value = [0; 8];
+            counter.read_exact(&mut value).unwrap();
+            u64::from_ne_bytes(value)
+        };
+        self.0.iter().map(read).sum()
+    }
+}
+
+/// Of a counter that is still.
+fn attr(kind: u32, config: u64) -> perf_event_attr {
+    let size = u32::try_from(size_of::<perf_event_attr>()).unwrap();
+    let mut attr = perf_event_attr { type_: kind, size, config, ..perf_event_attr::default() };
+    attr.set_disabled(1);
+    attr
+}
+
+fn open(mut attr: perf_event_attr, pid: i32, cpu: i32) -> std::io::Result<File> {
+    // SAFETY: a valid struct of the size that it names; the call keeps no reference to it.
+    let fd = unsafe { perf_event_open(&raw mut attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC.into()) };
+    if fd < 0 {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: it is new, and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
+}
