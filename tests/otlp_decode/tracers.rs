@@ -59,7 +59,8 @@ fn cases() -> [Case; 4] {
     ]
 }
 
-/// Sleeps, touches memory, and writes to a disk, in three intervals.
+/// Sleeps, touches memory, and writes to a disk, three times in more than one interval: each time more memory, for
+/// what it has it keeps.
 fn work(comm: &str) {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(comm);
     let script = r#"
@@ -67,7 +68,7 @@ fn work(comm: &str) {
         $0 = $ARGV[0];
         open(my $file, ">", $ARGV[1]);
         for (1..3) {
-            my $memory = "x" x 1_000_000;
+            my $memory = "x" x ($_ * 1_000_000);
             for my $seconds (0.002, 0.02, 0.15) { select(undef, undef, undef, $seconds) }
             syswrite($file, "y" x 4096);
             $file->sync;
