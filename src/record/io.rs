@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Kind, Level, Metric, Record, Severity, Temporality};
+use super::{Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::clock::{Micros, Timestamp};
 
 /// The body of an `io` record: requests of one device and operation that ended in the interval.
@@ -21,28 +21,15 @@ pub struct Io {
     pub start_ts: Option<Timestamp>,
     /// Its length, as measured.
     pub interval_s: f64,
-    /// Requests that ended, each counted once.
+    /// Requests that ended, each counted once. The times that follow are from submission to completion.
     pub count: u64,
     /// Bytes that were read, written or discarded.
     pub bytes: u64,
     /// Requests that failed; they are among `count`.
     pub errors: u64,
-    /// Total time, from submission to completion: the sum over all requests.
-    pub sum_us: Micros,
-    /// Its mean.
-    pub mean_us: Option<Micros>,
-    /// Half of the requests took at most this long.
-    pub p50_us: Option<Micros>,
-    /// 90 % of the requests took at most this long.
-    pub p90_us: Option<Micros>,
-    /// 95 % of the requests took at most this long.
-    pub p95_us: Option<Micros>,
-    /// 99 % of the requests took at most this long.
-    pub p99_us: Option<Micros>,
-    /// 99.9 % of the requests took at most this long.
-    pub p999_us: Option<Micros>,
-    /// The slowest request, exactly.
-    pub max_us: Option<Micros>,
+    /// Their total times, from submission to completion.
+    #[serde(flatten)]
+    pub times: Times,
     /// Where the slowest request lay on the device, in sectors of 512 bytes; absent for a flush.
     pub max_sector: Option<u64>,
     /// The length of the slowest request; of one that ended in parts, of its last part; absent for a flush.

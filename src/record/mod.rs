@@ -36,6 +36,7 @@ mod table;
 mod task;
 mod tcp;
 mod thermal;
+mod times;
 mod udp;
 mod vmstat;
 
@@ -73,6 +74,7 @@ pub use table::{Generic, Instrument, Kind, Level, Metric, Record, Severity, Sign
 pub use task::{PROCESS_POWER, ProcessPower, TASK, Task};
 pub use tcp::{TCP, Tcp, TcpStates};
 pub use thermal::{FAN, Fan, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure, VOLTAGE, Voltage};
+pub use times::Times;
 pub use udp::{UDP, Udp};
 pub use vmstat::{Rows, VMSTAT, Vmstat};
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Hex, Kind, Level, Metric, Record, Severity, Temporality};
+use super::{Hex, Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::clock::{Micros, Timestamp};
 
 /// The body of a `pagefault` record: one fault; `ts` is when it was done.
@@ -84,22 +84,9 @@ pub struct PagefaultSummary {
     pub interval_s: f64,
     /// Faults.
     pub count: u64,
-    /// The sum of their times.
-    pub sum_us: Micros,
-    /// Its mean.
-    pub mean_us: Option<Micros>,
-    /// Half of the faults took at most this long.
-    pub p50_us: Option<Micros>,
-    /// 90 % of the faults took at most this long.
-    pub p90_us: Option<Micros>,
-    /// 95 % of the faults took at most this long.
-    pub p95_us: Option<Micros>,
-    /// 99 % of the faults took at most this long.
-    pub p99_us: Option<Micros>,
-    /// 99.9 % of the faults took at most this long.
-    pub p999_us: Option<Micros>,
-    /// The slowest fault, exactly.
-    pub max_us: Option<Micros>,
+    /// How long they took.
+    #[serde(flatten)]
+    pub times: Times,
     /// The process of the slowest fault.
     pub max_pid: Option<u32>,
     /// The name of its thread.

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Kind, Level, Metric, Record, Severity, Temporality};
+use super::{Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::clock::{Micros, Timestamp};
 
 /// The body of a `runq` record: waits for a CPU that ended in the interval.
@@ -27,22 +27,9 @@ pub struct Runq {
     pub interval_s: f64,
     /// Waits that ended: from a wake-up, or from being taken off the CPU, until on a CPU (again).
     pub count: u64,
-    /// The sum over all waits.
-    pub sum_us: Micros,
-    /// Its mean.
-    pub mean_us: Option<Micros>,
-    /// Half of the waits were at most this long.
-    pub p50_us: Option<Micros>,
-    /// 90 % of the waits were at most this long.
-    pub p90_us: Option<Micros>,
-    /// 95 % of the waits were at most this long.
-    pub p95_us: Option<Micros>,
-    /// 99 % of the waits were at most this long.
-    pub p99_us: Option<Micros>,
-    /// 99.9 % of the waits were at most this long.
-    pub p999_us: Option<Micros>,
-    /// The longest wait, exactly.
-    pub max_us: Option<Micros>,
+    /// How long they were.
+    #[serde(flatten)]
+    pub times: Times,
     /// The process that waited longest.
     pub max_pid: Option<u32>,
     /// The name of its thread.

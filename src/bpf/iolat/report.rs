@@ -4,7 +4,7 @@ use super::layout::place;
 use super::{Activity, Devices, Event, Latency, Op};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
-use crate::bpf::figures::Figures;
+use crate::bpf::figures::times;
 use crate::bpf::session::Interval;
 use crate::clock::{Micros, Timestamp};
 use crate::record::{Io, IoEvent};
@@ -12,17 +12,14 @@ use crate::record::{Io, IoEvent};
 /// The record of what a device and operation did.
 pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, histogram: bool) -> Io {
     let Activity { total, on_device, queue, .. } = activity;
-    let of = |latency: &Latency| Figures::of(&latency.histogram, latency.sum_ns, latency.max_ns);
+    let of = |latency: &Latency| times(&latency.histogram, latency.sum_ns, latency.max_ns);
     let count = total.histogram.count();
     let split = on_device.histogram.count();
-    let Figures { sum, mean, percentiles: [p50, p90, p95, p99, p999], max } = of(total);
     let device = of(on_device);
     let waited = of(queue);
     let slowest = activity.slowest;
     let task = slowest.and_then(|slowest| slowest.task);
     let sparse = |latency: &Latency, known: bool| (histogram && known).then(|| latency.histogram.sparse());
-    let [device_p50_us, device_p90_us, device_p95_us, device_p99_us, device_p999_us] = device.percentiles;
-    let [queue_p50_us, queue_p90_us, queue_p95_us, queue_p99_us, queue_p999_us] = waited.percentiles;
     Io {
         device: (activity.device != 0).then(|| devices.name(activity.device)),
         op: activity.op.name(),
@@ -31,35 +28,28 @@ pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, h
         count,
         bytes: activity.bytes,
         errors: activity.errors,
-        sum_us: sum,
-        mean_us: mean,
-        p50_us: p50,
-        p90_us: p90,
-        p95_us: p95,
-        p99_us: p99,
-        p999_us: p999,
-        max_us: max,
+        times: of(total),
         max_sector: slowest.and_then(|slowest| slowest.sector),
         max_bytes: slowest.map(|slowest| slowest.bytes.into()).filter(|bytes| *bytes > 0),
         max_pid: task.map(|task| task.pid),
         max_comm: task.map(|task| task.comm()),
         device_count: (split != count).then_some(split),
-        device_sum_us: (split > 0).then_some(device.sum),
-        device_mean_us: device.mean,
-        device_p50_us,
-        device_p90_us,
-        device_p95_us,
-        device_p99_us,
-        device_p999_us,
-        device_max_us: device.max,
-        queue_sum_us: (split > 0).then_some(waited.sum),
-        queue_mean_us: waited.mean,
-        queue_p50_us,
-        queue_p90_us,
-        queue_p95_us,
-        queue_p99_us,
-        queue_p999_us,
-        queue_max_us: waited.max,
+        device_sum_us: (split > 0).then_some(device.sum_us),
+        device_mean_us: device.mean_us,
+        device_p50_us: device.p50_us,
+        device_p90_us: device.p90_us,
+        device_p95_us: device.p95_us,
+        device_p99_us: device.p99_us,
+        device_p999_us: device.p999_us,
+        device_max_us: device.max_us,
+        queue_sum_us: (split > 0).then_some(waited.sum_us),
+        queue_mean_us: waited.mean_us,
+        queue_p50_us: waited.p50_us,
+        queue_p90_us: waited.p90_us,
+        queue_p95_us: waited.p95_us,
+        queue_p99_us: waited.p99_us,
+        queue_p999_us: waited.p999_us,
+        queue_max_us: waited.max_us,
         scale: (histogram && count > 0).then_some(total.histogram.scale() as i32),
         buckets: sparse(total, count > 0),
         device_buckets: sparse(on_device, split > 0),

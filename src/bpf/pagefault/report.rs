@@ -4,7 +4,7 @@ use super::layout::{Event, INSTRUCTION, MAJOR, Process, USER, WRITE};
 use super::{Faults, mapping};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
-use crate::bpf::figures::Figures;
+use crate::bpf::figures::times;
 use crate::bpf::session::Interval;
 use crate::bpf::task::comm;
 use crate::clock::{Micros, Timestamp};
@@ -51,8 +51,6 @@ pub fn event(
 /// The record of the faults of one kind.
 pub fn summary(faults: &Faults, interval: Interval, histogram: bool) -> PagefaultSummary {
     let (max_ns, max_pid, max_comm) = &faults.longest;
-    let Figures { sum, mean, percentiles: [p50, p90, p95, p99, p999], max } =
-        Figures::of(&faults.histogram, faults.sum_ns, *max_ns);
     let known = *max_ns > 0;
     let either = |bit, yes, no| if faults.kind & bit != 0 { yes } else { no };
     PagefaultSummary {
@@ -62,14 +60,7 @@ pub fn summary(faults: &Faults, interval: Interval, histogram: bool) -> Pagefaul
         start_ts: Some(interval.start),
         interval_s: interval.seconds,
         count: faults.histogram.count(),
-        sum_us: sum,
-        mean_us: mean,
-        p50_us: p50,
-        p90_us: p90,
-        p95_us: p95,
-        p99_us: p99,
-        p999_us: p999,
-        max_us: max,
+        times: times(&faults.histogram, faults.sum_ns, *max_ns),
         max_pid: known.then_some(*max_pid),
         max_comm: known.then(|| max_comm.clone()),
         scale: histogram.then_some(faults.histogram.scale() as i32),

@@ -4,7 +4,7 @@ use super::layout::{Event, Longest, Process};
 use super::table::Waits;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
-use crate::bpf::figures::Figures;
+use crate::bpf::figures::times;
 use crate::bpf::session::Interval;
 use crate::bpf::task::comm;
 use crate::clock::{Micros, Timestamp};
@@ -12,8 +12,6 @@ use crate::record::{Runq, RunqEvent, Sched};
 
 /// The record of the waits of an interval.
 pub fn runq(waits: &Waits, interval: Interval, cgroups: &mut Cgroups, histogram: bool) -> Runq {
-    let Figures { sum, mean, percentiles: [p50, p90, p95, p99, p999], max } =
-        Figures::of(&waits.histogram, waits.sum_ns, waits.longest.ns);
     let (cgroup, container_id) = waits.cgroup_id.map_or((None, None), |id| cgroups.names(id));
     let count = waits.histogram.count();
     let longest: Option<Longest> = (waits.longest.ns > 0).then_some(waits.longest);
@@ -26,14 +24,7 @@ pub fn runq(waits: &Waits, interval: Interval, cgroups: &mut Cgroups, histogram:
         start_ts: Some(interval.start),
         interval_s: interval.seconds,
         count,
-        sum_us: sum,
-        mean_us: mean,
-        p50_us: p50,
-        p90_us: p90,
-        p95_us: p95,
-        p99_us: p99,
-        p999_us: p999,
-        max_us: max,
+        times: times(&waits.histogram, waits.sum_ns, waits.longest.ns),
         max_pid: longest.map(|longest| longest.pid),
         max_comm: longest.map(|longest| comm(&longest.comm).into_owned()),
         max_prev_comm: longest.map(|longest| comm(&longest.prev_comm).into_owned()),
