@@ -17,13 +17,15 @@ use crate::record::Reason;
 pub struct Source {
     path: PathBuf,
     file: Option<File>,
+    /// As long as the longest content so far.
     buffer: Vec<u8>,
+    length: usize,
 }
 
 impl Source {
     /// Nothing is opened until the first read.
     pub fn new(path: impl Into<PathBuf>) -> Self {
-        Self { path: path.into(), file: None, buffer: Vec::new() }
+        Self { path: path.into(), file: None, buffer: Vec::new(), length: 0 }
     }
 
     /// Where it is.
@@ -37,7 +39,7 @@ impl Source {
     /// What the system says of opening or reading it.
     pub fn read(&mut self) -> io::Result<&[u8]> {
         self.refresh()?;
-        Ok(&self.buffer)
+        Ok(&self.buffer[..self.length])
     }
 
     /// What [`Source::read`] gives, or `None` if it cannot be read, which a `status` record says once.
@@ -46,7 +48,7 @@ impl Source {
     /// If stdout fails.
     pub fn read_or_tell(&mut self, ts: Timestamp, out: &mut Emitter) -> Result<Option<&[u8]>> {
         match self.refresh() {
-            Ok(()) => Ok(Some(&self.buffer)),
+            Ok(()) => Ok(Some(&self.buffer[..self.length])),
             Err(error) => unreadable(out, ts, &self.path.to_string_lossy(), &error).map(|()| None),
         }
     }
@@ -75,20 +77,18 @@ impl Source {
 
     fn fill(&mut self) -> io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };
-        if self.buffer.capacity() == 0 {
-            self.buffer.reserve(4096);
+        if self.buffer.is_empty() {
+            self.buffer.resize(4096, 0);
         }
-        self.buffer.resize(self.buffer.capacity(), 0);
-        let mut length = 0;
+        self.length = 0;
         loop {
-            let read = file.read_at(&mut self.buffer[length..], length as u64)?;
-            length += read;
+            let read = file.read_at(&mut self.buffer[self.length..], self.length as u64)?;
+            self.length += read;
             if read == 0 {
-                self.buffer.truncate(length);
                 return Ok(());
             }
-            if length == self.buffer.len() {
-                self.buffer.resize(length * 2, 0);
+            if self.length == self.buffer.len() {
+                self.buffer.resize(self.length * 2, 0);
             }
         }
     }

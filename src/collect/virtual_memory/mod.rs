@@ -11,7 +11,7 @@ use anyhow::Result;
 use super::vm_stat::counts::{Counts, place};
 use super::{Collector, Roots, Sample, Source};
 use crate::emit::Emitter;
-use crate::record::{Kind, Rows, SWAP, VMSTAT, Vmstat, ZRAM, Zram};
+use crate::record::{Kind, SWAP, VMSTAT, Vmstat, ZRAM, Zram};
 use table::{Form, Table};
 
 /// Reads the files of this machine, or of another tree.
@@ -95,18 +95,17 @@ impl Collector for VirtualMemoryCollector {
                 *table = Table::default();
             }
         }
-        let (rows, memory) = (&self.now.rows, &self.memory.rows);
-        let sources = [(&self.vmstat, vmstat, rows), (&self.meminfo, meminfo, memory)];
-        for (source, read, rows) in sources {
-            if read.is_some() && rows.0.is_empty() {
+        let sources = [(&self.vmstat, vmstat, &self.now), (&self.meminfo, meminfo, &self.memory)];
+        for (source, read, table) in sources {
+            if read.is_some() && table.rows.0.is_empty() {
                 source.tell_invalid(sample.ts, out, "lines of names and counts")?;
             }
         }
         if vmstat.is_none() && meminfo.is_none() {
             return Ok(());
         }
-        self.page_size = self.page_size.or_else(|| page_size(rows, memory));
-        let counts = counts(rows, memory, &zrams, self.page_size);
+        self.page_size = self.page_size.or_else(|| page_size(&self.now, &self.memory));
+        let counts = counts(&self.now, &self.memory, &zrams, self.page_size);
         if sample.wants(&VMSTAT) {
             let mut record = Vmstat { start_ts: sample.boot, ..Vmstat::default() };
             counts.fill(&mut record, self.page_size);
@@ -127,14 +126,14 @@ impl Collector for VirtualMemoryCollector {
 
 /// The page size of a machine that is not this one: what meminfo has in bytes, vmstat has in pages. The two are not
 /// of the same moment, so the next size that there is.
-fn page_size(rows: &Rows, memory: &Rows) -> Option<u64> {
+fn page_size(vmstat: &Table, memory: &Table) -> Option<u64> {
     let pairs = [
         ("anon_pages_bytes", "nr_anon_pages"),
         ("mapped_bytes", "nr_mapped"),
         ("mem_free_bytes", "nr_free_pages"),
     ];
     pairs.into_iter().find_map(|(bytes, pages)| {
-        let (bytes, pages) = (memory.get(bytes)?, rows.get(pages)?);
+        let (bytes, pages) = (memory.get(bytes)?, vmstat.get(pages)?);
         let size = bytes as f64 / pages as f64;
         let near = |known: &u64| (0.75..1.5).contains(&(size / *known as f64));
         (pages > 0).then(|| [4096, 8192, 16_384, 65_536].into_iter().find(near)).flatten()
@@ -142,8 +141,8 @@ fn page_size(rows: &Rows, memory: &Rows) -> Option<u64> {
 }
 
 /// The counts that macOS has too.
-fn counts(rows: &Rows, memory: &Rows, zrams: &[Zram], page_size: Option<u64>) -> Counts {
-    let get = |name: &str| rows.get(name);
+fn counts(vmstat: &Table, memory: &Table, zrams: &[Zram], page_size: Option<u64>) -> Counts {
+    let get = |name: &str| vmstat.get(name);
     let sum = |names: &[&str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(get(name)?));
     let less = |whole: Option<u64>, part: Option<u64>| Some(whole?.saturating_sub(part.unwrap_or(0)));
     let pages = |bytes: u64| page_size.map(|size| bytes / size);
@@ -198,19 +197,22 @@ fn is_total(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn rows(list: &[(&str, u64)]) -> Rows {
-        Rows(list.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect())
+    fn table(list: &[(&str, u64)]) -> Table {
+        let lines = list.iter().map(|(name, value)| format!("{name} {value}\n")).collect::<String>();
+        let mut table = Table::default();
+        table.read(lines.as_bytes(), Form::Plain);
+        table
     }
 
     #[test]
     fn kibibytes_become_pages_of_the_machines_size() {
-        let rows = rows(&[("pgpgin", 64), ("pgpgout", 4), ("nr_mapped", 100)]);
+        let vmstat = table(&[("pgpgin", 64), ("pgpgout", 4), ("nr_mapped", 100)]);
         let memory =
-            self::rows(&[("mapped_bytes", 1_700_000), ("zswapped_bytes", 32_768), ("zswap_bytes", 16_384)]);
-        assert_eq!(page_size(&rows, &memory), Some(16_384));
+            table(&[("mapped_bytes", 1_700_000), ("zswapped_bytes", 32_768), ("zswap_bytes", 16_384)]);
+        assert_eq!(page_size(&vmstat, &memory), Some(16_384));
         let zram = Zram { stored_bytes: 32_768, occupied_bytes: 16_384, ..Zram::default() };
         let mut record = Vmstat::default();
-        counts(&rows, &memory, &[zram], Some(16_384)).fill(&mut record, Some(16_384));
+        counts(&vmstat, &memory, &[zram], Some(16_384)).fill(&mut record, Some(16_384));
         assert_eq!((record.page_ins, record.page_outs), (Some(4), Some(0)));
         assert_eq!(
             (record.pages_compressor_stored, record.compressor_occupied_bytes),
@@ -222,7 +224,10 @@ mod tests {
     #[test]
     fn a_page_size_that_cannot_be_told_is_absent() {
         for (memory, vmstat) in [(0, 0), (0, 10), (10, 0), (1, 1 << 40)] {
-            assert_eq!(page_size(&rows(&[("nr_mapped", vmstat)]), &rows(&[("mapped_bytes", memory)])), None);
+            assert_eq!(
+                page_size(&table(&[("nr_mapped", vmstat)]), &table(&[("mapped_bytes", memory)])),
+                None
+            );
         }
     }
 }

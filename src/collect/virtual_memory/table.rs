@@ -1,6 +1,6 @@
 //! Tables of names and counts that are read again and again: the names hardly ever change, and are kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::collect::rate;
@@ -20,6 +20,8 @@ pub enum Form {
 #[derive(Clone, Default)]
 pub struct Table {
     names: Vec<Vec<u8>>,
+    /// Where the row of a name is; the first, if there are several.
+    places: HashMap<String, usize>,
     /// What it held when it was last read.
     pub rows: Rows,
 }
@@ -27,7 +29,8 @@ pub struct Table {
 impl Table {
     /// Takes new content. Lines without a number are left out.
     pub fn read(&mut self, bytes: &[u8], form: Form) {
-        let mut count = 0;
+        let (mut count, before) = (0, self.names.len());
+        let mut same = true;
         for line in lines(bytes) {
             let Some((name, value, bytes)) = split(line, form) else { continue };
             if self.names.get(count).is_none_or(|known| known != name) {
@@ -35,12 +38,22 @@ impl Table {
                 self.rows.0.truncate(count);
                 self.names.push(name.to_vec());
                 self.rows.0.push((field(name, bytes, form), 0));
+                same = false;
             }
             self.rows.0[count].1 = value;
             count += 1;
         }
         self.names.truncate(count);
         self.rows.0.truncate(count);
+        if !same || count != before {
+            let places = self.rows.0.iter().enumerate().rev();
+            self.places = places.map(|(place, (name, _))| (name.clone(), place)).collect();
+        }
+    }
+
+    /// The count of that name.
+    pub fn get(&self, name: &str) -> Option<u64> {
+        self.rows.0.get(*self.places.get(name)?).map(|(_, value)| *value)
     }
 
     /// What grew since `before`, of the names that `is_total` picks, per second.
@@ -53,7 +66,7 @@ impl Table {
         let same = self.names == before.names;
         let mut grown = BTreeMap::new();
         for (index, (name, now)) in self.rows.0.iter().enumerate() {
-            let before = if same { Some(before.rows.0[index].1) } else { before.rows.get(name) };
+            let before = if same { Some(before.rows.0[index].1) } else { before.get(name) };
             if before == Some(*now) || !is_total(name) {
                 continue;
             }

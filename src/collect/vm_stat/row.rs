@@ -39,7 +39,7 @@ pub fn read(line: &[u8], whole: bool) -> Line<'_> {
     }
     // A row of numbers, which is all that there is of the interval form, is told at once.
     if trimmed[0].is_ascii_digit()
-        && let Some(numbers) = words(trimmed).map(printed).collect::<Option<Vec<_>>>()
+        && let Some(numbers) = numbers(trimmed)
     {
         return Line::Numbers(numbers);
     }
@@ -77,6 +77,14 @@ fn object_cache(line: &[u8]) -> Parsed<'_, (u64, u64)> {
     let count = |line| map_opt(digit1, number).parse(line);
     let hits = preceded((tag("Object cache:"), space0), terminated(count, tag(" hits of ")));
     (hits, terminated(count, (tag(" lookups"), rest))).parse(line)
+}
+
+fn numbers(line: &[u8]) -> Option<Vec<Printed>> {
+    let mut numbers = Vec::with_capacity(COUNT);
+    for word in words(line) {
+        numbers.push(printed(word)?);
+    }
+    Some(numbers)
 }
 
 /// `123`, `1246K`, `12M`.
