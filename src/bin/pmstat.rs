@@ -268,8 +268,8 @@ impl Reader {
         feed(&mut self.parser, &mut |it| told.push(it));
         for told in told {
             match told {
-                Told::Sample(sample) if !self.done() => {
-                    let written = self.records.write(&sample, out)?;
+                Told::Sample(mut sample) if !self.done() => {
+                    let written = self.records.write(&mut sample, out)?;
                     self.left = self.left.map(|left| left.saturating_sub(u64::from(written)));
                 }
                 Told::Sample(_) => {}

@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use super::named;
+use super::support::program;
 use super::support::records::{number, of};
-use super::support::{program, require_root};
 use super::tree::{Tree, ended};
 
 const SOCKET: &str = "class/powercap/intel-rapl:0/energy_uj";
@@ -95,6 +95,29 @@ fn a_zone_that_vanishes_is_told_and_the_others_go_on() {
 }
 
 #[test]
+fn what_a_counter_did_while_it_was_away_is_not_guessed() {
+    let tree = Tree::of("server.tree");
+    let samples = tree.times(4, &[], |sample| match sample {
+        0 => fs::remove_file(tree.sys(MEMORY)).unwrap(),
+        1 => tree.set(MEMORY, "5000000\n"),
+        2 => tree.set(MEMORY, "6000000\n"),
+        _ => {}
+    });
+    let memory: Vec<_> = samples
+        .iter()
+        .map(|records| of(records, "power").into_iter().find(|it| it["zone"] == "package-0-die-0/dram"))
+        .collect();
+    assert!(memory[1].is_none());
+    let told = named(&samples[1], "status", "source", tree.sys(MEMORY).to_str().unwrap());
+    assert_eq!(told["reason"], "absent");
+    let back = memory[2].unwrap();
+    assert_eq!((number(back, "energy_joules"), back["power_watts"].is_null()), (5.0, true));
+    let next = memory[3].unwrap();
+    assert_eq!(number(next, "energy_joules"), 6.0);
+    assert!((number(next, "power_watts") * number(next, "interval_s") - 1.0).abs() < 1e-3, "{next}");
+}
+
+#[test]
 fn a_counter_that_may_not_be_read_is_denied() {
     let tree = Tree::of("server.tree");
     let file = tree.sys(SOCKET);
@@ -118,15 +141,14 @@ fn a_counter_that_may_not_be_read_is_denied() {
 fn a_counter_that_answers_with_an_error_or_nonsense_is_told() {
     let tree = Tree::of("server.tree");
     tree.set(MEMORY, "full\n");
-    if require_root() {
-        // Only written to; who reads it gets EINVAL.
-        fs::remove_file(tree.sys(SOCKET)).unwrap();
-        symlink("/proc/self/clear_refs", tree.sys(SOCKET)).unwrap();
-        let records = tree.once();
-        let told = named(&records, "status", "source", tree.sys(SOCKET).to_str().unwrap());
-        assert!(told["detail"].as_str().unwrap().contains("os error 22"), "{told}");
-    }
+    // The speed of an interface that has none: whoever reads it gets EINVAL.
+    let invalid = "/sys/class/net/lo/speed";
+    assert_eq!(fs::read(invalid).unwrap_err().raw_os_error(), Some(22));
+    fs::remove_file(tree.sys(SOCKET)).unwrap();
+    symlink(invalid, tree.sys(SOCKET)).unwrap();
     let records = tree.once();
+    let told = named(&records, "status", "source", tree.sys(SOCKET).to_str().unwrap());
+    assert!(told["detail"].as_str().unwrap().contains("os error 22"), "{told}");
     let told = named(&records, "status", "source", tree.sys(MEMORY).to_str().unwrap());
     assert_eq!(told["reason"], "invalid");
     assert!(of(&records, "power").iter().all(|it| it["zone"] != "package-0-die-0/dram"));

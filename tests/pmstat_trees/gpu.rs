@@ -195,3 +195,17 @@ fn what_nvml_does_not_offer_is_left_out_or_told() {
     let records = tree.records(&["--once", "--nvml", "/nonexistent/libnvidia-ml.so.1"]);
     assert_eq!(named(&records, "status", "source", "nvml 0000:01:00.0")["reason"], "absent");
 }
+
+/// As under WSL: the library, found as the system finds it, knows two devices, of which one does not answer.
+#[test]
+fn devices_that_are_not_on_the_bus_are_asked_of_the_library() {
+    let tree = Tree::empty();
+    let (library, log) = (stub(&tree), tree.path().join("log"));
+    let mut command = Command::new(super::support::program!("pmstat"));
+    command.args(["-n", "2", "-i", "100ms"]).env("STUB_LOG", &log);
+    let records = ended(command.env("LD_LIBRARY_PATH", library.parent().unwrap()));
+    let told: Vec<_> = of(&records, "gpu").into_iter().filter(|it| it["gpu"] == "0000:45:00.0").collect();
+    assert_eq!((told.len(), &told[0]["name"], &told[0]["source"]), (2, &json!("Stub 9000"), &json!("nvml")));
+    let log = fs::read_to_string(log).unwrap();
+    assert_eq!(log, "init\nshutdown\n".repeat(2), "nothing is held open between samples");
+}

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -97,19 +97,34 @@ impl Tree {
 
     /// Two samples, between which the tree changes: the records of each.
     pub fn twice(&self, args: &[&str], change: impl FnOnce()) -> [Vec<Value>; 2] {
+        let mut change = Some(change);
+        let samples = self.times(2, args, |_| {
+            if let Some(change) = change.take() {
+                change();
+            }
+        });
+        samples.try_into().unwrap()
+    }
+
+    /// The records of so many samples; after each, the tree can change. A sample is written when all of it is read.
+    pub fn times(&self, count: usize, args: &[&str], mut change: impl FnMut(usize)) -> Vec<Vec<Value>> {
         let mut command = self.command(args);
-        command.args(["-i", "1s", "-n", "2"]).stdout(Stdio::piped());
+        command.args(["-i", "1s", "-n", &count.to_string()]).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let mut lines = Lines(BufReader::new(child.stdout.take().unwrap()));
-        let first = lines.next();
-        change();
-        let mut all = vec![first];
-        all.extend(std::iter::from_fn(|| Some(lines.next()).filter(|line| !line.is_null())));
-        assert!(finish(child));
-        let begin = all[0]["ts"].clone();
-        let at = all.iter().position(|record| record["ts"] != begin).unwrap_or(all.len());
-        let second = all.split_off(at);
-        [all, second]
+        let mut samples: Vec<Vec<Value>> = Vec::new();
+        for line in BufReader::new(child.stdout.take().unwrap()).lines() {
+            let record: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            match samples.last_mut().filter(|sample| sample[0]["ts"] == record["ts"]) {
+                Some(sample) => sample.push(record),
+                None => {
+                    change(samples.len());
+                    samples.push(vec![record]);
+                }
+            }
+        }
+        assert!(child.wait().unwrap().success());
+        assert_eq!(samples.len(), count, "{samples:#?}");
+        samples
     }
 }
 
@@ -118,22 +133,4 @@ pub fn ended(command: &mut Command) -> Vec<Value> {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     parse(&output.stdout)
-}
-
-struct Lines(BufReader<ChildStdout>);
-
-impl Lines {
-    /// The next record; null at the end.
-    fn next(&mut self) -> Value {
-        let mut line = String::new();
-        if self.0.read_line(&mut line).unwrap() == 0 {
-            Value::Null
-        } else {
-            serde_json::from_str(&line).unwrap()
-        }
-    }
-}
-
-fn finish(mut child: Child) -> bool {
-    child.wait().unwrap().success()
 }

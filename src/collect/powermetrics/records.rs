@@ -34,7 +34,7 @@ impl Records {
     ///
     /// # Errors
     /// If stdout fails.
-    pub fn write(&mut self, sample: &Sample, out: &mut Emitter) -> Result<bool> {
+    pub fn write(&mut self, sample: &mut Sample, out: &mut Emitter) -> Result<bool> {
         if sample.summary && self.seen {
             return Ok(false);
         }
@@ -45,15 +45,13 @@ impl Records {
         for power in self.powers(sample) {
             out.emit(ts, &power)?;
         }
-        for cpu in &sample.cpus {
-            let mut cpu = cpu.clone();
+        for cpu in &mut sample.cpus {
             cpu.interval_s = sample.elapsed_s;
-            out.emit(ts, &cpu)?;
+            out.emit(ts, cpu)?;
         }
-        for gpu in &sample.gpus {
-            let mut gpu = gpu.clone();
+        for gpu in &mut sample.gpus {
             gpu.interval_s = sample.elapsed_s;
-            out.emit(ts, &gpu)?;
+            out.emit(ts, gpu)?;
         }
         sample.temperatures.iter().try_for_each(|record| out.emit(ts, record))?;
         sample.fans.iter().try_for_each(|record| out.emit(ts, record))?;

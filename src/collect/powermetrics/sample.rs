@@ -1,6 +1,7 @@
 //! What a sample of `powermetrics` says, whatever the format it came in.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 
 use crate::clock::Timestamp;
 use crate::collect::micro;
@@ -138,13 +139,17 @@ impl Sample {
 impl Sample {
     /// A row that could not be read leaves a name without a value.
     fn drop_empty(&mut self) {
-        self.cpus.retain(|cpu| {
-            let CpuPower { component, core, cluster, cluster_kind, .. } = cpu.clone();
-            *cpu != CpuPower { component, core, cluster, cluster_kind, ..CpuPower::default() }
+        self.cpus.retain_mut(|cpu| {
+            let names = (take(&mut cpu.core), cpu.cluster.take(), cpu.cluster_kind.take());
+            let empty = *cpu == CpuPower { component: cpu.component, ..CpuPower::default() };
+            (cpu.core, cpu.cluster, cpu.cluster_kind) = names;
+            !empty
         });
-        self.gpus.retain(|gpu| {
-            let Gpu { gpu: name, source, .. } = gpu.clone();
-            *gpu != Gpu { gpu: name, source, ..Gpu::default() }
+        self.gpus.retain_mut(|gpu| {
+            let names = (take(&mut gpu.gpu), take(&mut gpu.source));
+            let empty = *gpu == Gpu::default();
+            (gpu.gpu, gpu.source) = names;
+            !empty
         });
         self.pressure = self.pressure.take().filter(|pressure| *pressure != ThermalPressure::default());
     }
