@@ -30,7 +30,10 @@ const CAVEATS: &str = "The 22 counts have the meaning that macOS gives them. Lin
     Recorded output of vm_stat does not say when it was made: ts is when it was read, start_ts is absent, and rates \
     appear only if --interval says how far apart its samples are. Rows of the interval form that hold what was added \
     are summed up, so that totals are totals in every record; a row that is missing in the middle cannot be noticed.\n\n\
-    In a container, /proc/vmstat is that of the whole machine.";
+    In a container, /proc/vmstat is that of the whole machine.\n\n\
+    Free memory, faults and what is read from swap have the metrics that scrape's memory and paging have, being the \
+    same numbers; the swap devices are parts of a system.paging.usage of which scrape tells the whole. Of one host, \
+    send one or the other where sums are taken over all attributes: scrape --except memory,paging beside this.";
 
 const OVERHEAD: &str = "One sample reads /proc/vmstat, /proc/meminfo and /proc/swaps; most of its time is the kernel's, which prints them.";
 

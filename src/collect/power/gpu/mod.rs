@@ -4,40 +4,30 @@
 //! that idles and may sleep is left alone for long enough that it can fall asleep.
 
 mod card;
+mod device;
 mod nvml;
+mod past;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
 use anyhow::Result;
 
 use super::Platform;
 use super::chip::Chip;
 use super::hwmon;
-use super::meter::{Meter, Moment, Reading};
-use super::sysfs::{asleep, folder, folders, number, numbered, word};
-use crate::collect::{Collector, Roots, Sample, micro};
+use super::meter::Reading;
+use super::sysfs::{asleep, word};
+use crate::collect::{Collector, Roots, Sample};
 use crate::emit::Emitter;
 use crate::record::{FAN, GPU, Gpu, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE};
+use device::Device;
 use nvml::Nvml;
+use past::Past;
 
 /// The library that the driver brings.
 const LIBRARY: &str = "libnvidia-ml.so.1";
-
-/// A device of the class of displays and accelerators for graphics.
-#[derive(Clone, Debug, PartialEq)]
-struct Device {
-    /// Its PCI address, or its name among the cards.
-    id: String,
-    /// What the kernel drives it with.
-    driver: String,
-    /// Its folder.
-    folder: PathBuf,
-    /// Its folder among the cards, if it is one.
-    card: Option<PathBuf>,
-}
 
 /// What was read of one.
 #[derive(Default)]
@@ -53,15 +43,6 @@ struct Values {
     /// Whether its power is in that of the processor's package.
     integrated: bool,
     chip: Option<Chip>,
-}
-
-/// What is remembered of one.
-#[derive(Default)]
-struct Past {
-    meter: Option<Meter>,
-    idle_ms: Option<(u64, Instant)>,
-    /// Until when it is left alone.
-    quiet_until: Option<Instant>,
 }
 
 /// Reads every graphics processor.
@@ -82,40 +63,12 @@ impl GpuCollector {
         Self { roots: roots.clone(), nvml, past: BTreeMap::new(), platform }
     }
 
-    /// What sysfs says of a device without asking it.
-    fn devices(&self) -> io::Result<Vec<Device>> {
-        let sys = &self.roots.sys;
-        let cards = match numbered(&sys.join("class/drm"), "card") {
-            Ok(cards) => cards,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(error),
-        };
-        let mut found: Vec<Device> = Vec::new();
-        for (at, card) in cards {
-            let Some(device) = folder(&card.join("device")) else { continue };
-            let (slot, driver) = (uevent(&device, "PCI_SLOT_NAME"), uevent(&device, "DRIVER"));
-            let id = slot.unwrap_or_else(|| format!("card{at}"));
-            found.push(Device { id, driver: driver.unwrap_or_default(), folder: device, card: Some(card) });
-        }
-        for (id, folder) in folders(&sys.join("bus/pci/devices"), "").unwrap_or_default() {
-            let is =
-                |file: &str, begin: &str| word(folder.join(file)).is_some_and(|text| text.starts_with(begin));
-            let known = found.iter().any(|device| device.id == id);
-            // 0x03: displays, and accelerators that have none (3D controllers).
-            if !known && is("vendor", "0x10de") && is("class", "0x03") {
-                let driver = uevent(&folder, "DRIVER").unwrap_or_default();
-                found.push(Device { id, driver, folder, card: None });
-            }
-        }
-        Ok(found)
-    }
-
     fn tell_one(&mut self, device: &Device, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let mut gpu = Gpu { gpu: device.id.clone(), source: source(&device.driver), ..Gpu::default() };
         let past = self.past.entry(device.id.clone()).or_default();
         if let Some(status) = asleep(&device.folder) {
             gpu.runtime_status = Some(status);
-            *past = Past { meter: past.meter.take(), ..Past::default() };
+            past.asleep();
             return if sample.wants(&GPU) { out.emit(sample.ts, &gpu) } else { Ok(()) };
         }
         gpu.runtime_status =
@@ -205,51 +158,6 @@ impl GpuCollector {
     }
 }
 
-impl Past {
-    /// The energy counter's reading.
-    fn energy(&mut self, energy: Option<(u64, f64)>) -> Option<Reading> {
-        let (raw, per_joule) = energy?;
-        let at = Moment::now();
-        match &mut self.meter {
-            Some(meter) => Some(meter.advance(raw, at)),
-            // When it began to count (the driver was loaded) is not told.
-            None => Some(self.meter.insert(Meter::new(raw, None, per_joule, None, at)).first()),
-        }
-    }
-
-    /// The parts of the interval that follow from the counter of idle time.
-    fn idle(&mut self, values: &mut Values, sample: &Sample<'_>) {
-        let now = values.idle_ms.map(|ms| (ms, Instant::now()));
-        let before = std::mem::replace(&mut self.idle_ms, now);
-        if let (Some((ms, at)), Some((ms_before, at_before))) = (now, before)
-            && let Some(idle) = ms.checked_sub(ms_before)
-        {
-            let passed = (at - at_before).as_secs_f64() * 1e3;
-            let ratio = micro((idle as f64 / passed.max(1.0)).min(1.0));
-            values.gpu.idle_ratio = Some(ratio);
-            values.gpu.active_ratio = Some(micro(1.0 - ratio));
-            values.gpu.interval_s = sample.interval_s();
-        }
-    }
-
-    /// Each question is a use, after which a device stays awake for its `autosuspend_delay_ms`. One that has
-    /// nothing to do and may sleep gets three times as long without any.
-    fn rest(&mut self, device: &Path, gpu: &Gpu) {
-        let may_sleep = word(device.join("power/control")).is_some_and(|control| control == "auto")
-            && gpu.runtime_status.is_some();
-        let idle = gpu.utilization_ratio == Some(0.0) || gpu.active_ratio.is_some_and(|ratio| ratio < 0.01);
-        let delay = number(device.join("power/autosuspend_delay_ms")).unwrap_or(5000).clamp(1000, 60_000);
-        self.quiet_until = (may_sleep && idle).then(|| Instant::now() + Duration::from_millis(3 * delay));
-    }
-}
-
-/// A line of the file `uevent`, which the kernel answers without the device.
-fn uevent(device: &Path, key: &str) -> Option<String> {
-    let text = word(device.join("uevent"))?;
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    value.map(str::to_owned)
-}
-
 /// The value of the field `source`.
 fn source(driver: &str) -> String {
     match driver {
@@ -270,7 +178,7 @@ impl Collector for GpuCollector {
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let place = self.roots.sys.join("class/drm");
-        let devices = match self.devices() {
+        let devices = match Device::all(&self.roots.sys) {
             Ok(devices) => devices,
             Err(error) => {
                 return crate::collect::unreadable(out, sample.ts, &place.to_string_lossy(), &error);
