@@ -45,8 +45,11 @@ const CAVEATS: &str = "Sum up the power records whose counted is true, and nothi
     another's: good for what changes, not for what it costs. It counts clock ticks, of 10 ms.\n\n\
     The records of a text sample appear when the next one begins, or at the end.";
 
-const OVERHEAD: &str = "Linux: a sample opens, reads and closes a few small files for each CPU, zone and sensor; --per-process \
-    opens a file of every process.\n\n\
+const OVERHEAD: &str = "Linux: a sample opens, reads and closes a few small files for each CPU, zone and sensor, so that no device \
+    is held open: 0.6 ms of CPU time on a virtual machine that has only idle states, 2.8 ms for 19 sensors, a battery \
+    and four CPUs; --per-process opens a file of every process.\n\n\
+    Recordings: a second of CPU time reads 230 MB of property lists, and 65 to 125 MB of text, which says the same in \
+    fewer bytes (two virtual CPUs of an AMD EPYC, Linux 6.18, busy with other work).\n\n\
     macOS: reading costs next to nothing; powermetrics itself takes up to a quarter of a core while it \
     samples tasks, which is why one process is kept, and tasks are sampled only with --tasks.";
 
