@@ -100,6 +100,8 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
         if stop.reader_gone() {
             break;
         }
+        // Who asks while the report is written has a last interval still to come.
+        let last = stop.asked();
         ticker.tick();
         let end_ns = tracer.end_interval();
         tracer.events(&mut output)?;
@@ -109,7 +111,7 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
         tracer.report(&mut output, Interval { start, end, seconds: (seconds * 1e6).round() / 1e6 })?;
         output.emitter.flush()?;
         (start, began_ns) = (end, end_ns);
-        if stop.asked() {
+        if last {
             break;
         }
     }
