@@ -97,9 +97,16 @@ fn root(error: &reqwest::Error) -> String {
         cause = Some(deeper);
     }
     let text = cause.map_or_else(|| "cannot send".into(), ToString::to_string);
-    // What rustls says of bytes that are no TLS at all.
-    let plain = text.contains("InvalidContentType");
-    if plain { "the server does not speak TLS there; is it http://?".into() } else { text }
+    // What rustls says, and what it means to who runs the server.
+    match text.as_str() {
+        text if text.contains("InvalidContentType") => {
+            "the server does not speak TLS there; is it http://?".into()
+        }
+        text if text.contains("CaUsedAsEndEntity") => {
+            "the server's certificate is one of an authority (CA:TRUE); a server needs one of its own".into()
+        }
+        _ => text,
+    }
 }
 
 async fn read_body(mut response: Response) -> reqwest::Result<Vec<u8>> {
@@ -132,6 +139,9 @@ fn trust(builder: ClientBuilder, trust: &Trust) -> Result<ClientBuilder> {
     let mut roots = Vec::new();
     if let Some(path) = ca {
         roots = Certificate::from_pem_bundle(&read(path)?).with_context(|| path.display().to_string())?;
+        if roots.is_empty() {
+            bail!("{}: no certificate in it, in PEM", path.display());
+        }
     }
     let builder = builder.tls_certs_merge(roots);
     match (certificate, key) {

@@ -56,7 +56,7 @@ fn a_request_is_counted_when_it_was_issued_and_a_flush_phase_is_none() {
     let (writes, flushes) = (total(&records, "write", "count"), total(&records, "flush", "count"));
     assert_eq!(logged.issued + logged.flushes_issued - logged.requeued, logged.completed, "{logged:?}");
     assert_eq!(writes + flushes + logged.in_init + lost(&records), logged.completed, "{logged:?}");
-    assert_eq!(writes.max(1024 - logged.in_init), 1024.min(writes + logged.in_init), "{writes} of 1024");
+    assert!((1024 - logged.in_init.min(1024)..=1024).contains(&writes), "{writes} of 1024: {logged:?}");
     assert!(logged.phases > 1000, "the job made no flush phases: {logged:?}");
     assert_eq!(total(&records, "flush", "bytes"), 0);
     // A flush lies nowhere on the device.
@@ -77,7 +77,7 @@ fn a_real_disk_within_the_traffic_seen() {
     let Some(_alone) = ready(&["fio"]) else { return };
     let folder = folder();
     let Some(disk) = disk_below(folder.path()) else {
-        eprintln!("skipped: no disk with requests below {}", folder.path().display());
+        crate::support::skip(&format!("no disk with requests below {}", folder.path().display()));
         return;
     };
     let file = folder.path().join("file");

@@ -66,7 +66,7 @@ fn a_device_without_requests() {
     } else if std::path::Path::new("/sys/block/zram0").exists() {
         "zram0".to_owned()
     } else {
-        eprintln!("skipped: no device mapper and no zram here");
+        crate::support::skip("no device mapper and no zram here");
         return;
     };
     let output = iolat().args(["--device", &device]).output().unwrap();

@@ -129,7 +129,7 @@ impl Drop for Cgroup {
 fn only_the_cgroup_asked_for() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let Some(cgroup) = Cgroup::new() else {
-        eprintln!("skipped: no cgroup of version 2 can be made here");
+        crate::support::skip("no cgroup of version 2 can be made here");
         return;
     };
     let disk = LoopDisk::new();
@@ -272,7 +272,7 @@ fn requests_without_a_time_of_issue() {
     read(&disk.path(), 5);
     let first = iolat.wait_for(|record| record["op"] == "read");
     if first["device_count"].is_null() {
-        eprintln!("skipped: this kernel notes the time of issue all the same");
+        crate::support::skip("this kernel notes the time of issue all the same");
         return;
     }
     assert_eq!(first["device_count"], 0, "{first}");

@@ -52,7 +52,7 @@ fn a_cgroup_stands_for_all_below_it() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let Some(root) = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")) else {
-        eprintln!("skipped: no cgroup v2 is mounted");
+        crate::support::skip("no cgroup v2 is mounted");
         return;
     };
     let outer = std::path::Path::new(root.split(' ').nth(1).unwrap())

@@ -4,6 +4,7 @@
 //! Used as `mod support;`. `scripts/test` gives the environment: `TELEPIPE_PYTHON`, a Python with psutil and
 //! opentelemetry-proto; `TELEPIPE_OTELCOL`, the Collector; `TELEPIPE_LONG=1` for the long tier. A plain
 //! `cargo test` has none of these, and such tests then say that they are skipped; where `CI` is set they fail.
+//! What only another machine has (root, a device, a mount that is allowed) is skipped there too, and counted.
 #![allow(
     dead_code,
     unused_imports,
@@ -38,11 +39,15 @@ macro_rules! program {
 }
 pub(crate) use program;
 
-/// Says why a test does nothing, past libtest's capturing.
+/// Says why a test does nothing, past libtest's capturing, and notes it for the total of `scripts/test`.
 pub fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     // Fails when nobody reads stderr, to whom it would matter.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+    if let Some(list) = env::var_os("TELEPIPE_SKIPPED") {
+        let list = std::fs::OpenOptions::new().append(true).create(true).open(list);
+        list.and_then(|mut list| list.write_all(format!("{test}: {why}\n").as_bytes())).unwrap();
+    }
 }
 
 /// True for root. Anyone else is told that the test is skipped: `if !require_root() { return; }`.

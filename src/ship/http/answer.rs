@@ -37,6 +37,9 @@ impl Answer<'_> {
     /// What to do about it; `server` opens the reason, `now` is for a date in `Retry-After`.
     pub fn verdict(&self, server: &str, now: Timestamp) -> Verdict {
         if (200..300).contains(&self.status) {
+            if self.body.trim_ascii_start().starts_with(b"<") {
+                return Verdict::Retry { after: None, reason: format!("{server}: {}", self.strange()) };
+            }
             let (rejected_items, message) = self.partial();
             return Verdict::Delivered { rejected_items, message };
         }
@@ -79,7 +82,8 @@ impl Answer<'_> {
         (u64::try_from(rejected).unwrap_or(0), Some(message).filter(|message| !message.is_empty()))
     }
 
-    /// Success, but of what? A login page or a proxy's greeting is no OTLP server's answer.
+    /// Success, but of what? A login page, behind which no line arrives, or a proxy's greeting is no OTLP
+    /// server's answer.
     fn strange(&self) -> String {
         format!("its {} is no answer of an OTLP server: {}", self.status, self.message())
     }
@@ -167,10 +171,11 @@ mod tests {
         assert_eq!(verdict(200, true, json), refused(3, "no"));
         let json = br#"{"partialSuccess":{"rejectedDataPoints":7}}"#;
         assert_eq!(verdict(200, true, json), Verdict::Delivered { rejected_items: 7, message: None });
-        let page = b"<html>Log in</html>";
         for json in [false, true] {
-            let expected = refused(0, "its 200 is no answer of an OTLP server: Log in");
-            assert_eq!(verdict(200, json, page), expected);
+            let reason = "server: its 200 is no answer of an OTLP server: Log in".into();
+            assert_eq!(verdict(200, json, b" <html>Log in</html>"), Verdict::Retry { after: None, reason });
+            let expected = refused(0, "its 200 is no answer of an OTLP server: hello");
+            assert_eq!(verdict(200, json, b"hello"), expected);
             assert_eq!(verdict(200, json, b""), Verdict::DELIVERED);
         }
     }

@@ -117,6 +117,9 @@ fn url(signal: Signal, given: Option<&str>, env: Env<'_>) -> Result<Url> {
 
 fn base(text: &str, signal: Signal) -> Result<Url> {
     let mut url = parse(text)?;
+    if let Some(own) = Signal::ALL.iter().find(|own| url.path().trim_end_matches('/').ends_with(own.path())) {
+        bail!("the path of each signal is appended to it: leave /{} out", own.path());
+    }
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(signal.path().split('/'));
     }
@@ -259,6 +262,7 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
             ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318/v1/metrics/"),
         ] {
             let error = format!("{:#}", of(name, value).unwrap_err());
             assert!(error.contains(name) && error.contains(value), "{error}");

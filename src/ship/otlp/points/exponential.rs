@@ -1,6 +1,7 @@
 //! Latency records as exponential histograms, bucket for bucket.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
 use super::Span;
 use crate::ship::line::{Fields, Value};
@@ -18,6 +19,9 @@ pub struct Exponential<'v> {
 /// distribution: 68 s over 1 ns is 36 powers of two, 1152 buckets at scale 5.
 const MAX_BUCKETS: i64 = 1 << 14;
 
+/// The scales that the SDKs' histograms have (OpenTelemetry's "Base2 Exponential Bucket Histogram Aggregation").
+const SCALES: RangeInclusive<i32> = -10..=20;
+
 impl<'v> Exponential<'v> {
     /// A histogram of these buckets, 2^scale of them per power of two, with its sum and its
     /// largest value, in microseconds. `None` if there are no buckets, or they make no sense.
@@ -29,20 +33,21 @@ impl<'v> Exponential<'v> {
         };
         let ((low, _), (high, _)) = (buckets.first()?, buckets.last()?);
         let len = i64::from(*high) - i64::from(*low) + 1;
-        (len <= MAX_BUCKETS).then_some(Self { buckets, scale, sum_us, max_us })
+        (len <= MAX_BUCKETS && SCALES.contains(&scale)).then_some(Self { buckets, scale, sum_us, max_us })
     }
 
     /// The point; the attributes are complete fields 1.
     pub fn write(&self, out: &mut Vec<u8>, span: Span, attributes: &[u8]) {
         // OTLP wants the count to be the buckets' sum, which a record's own count,
         // read at another moment, need not be.
+        let nanos = |micros: Option<f64>| micros.map(nanos).filter(|nanos| nanos.is_finite());
         let count = self.buckets.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
         wire::message(out, 1, |out| {
             out.extend_from_slice(attributes);
             span.write(out);
             wire::fixed64(out, 4, count);
-            if let Some(sum) = self.sum_us {
-                wire::double(out, 5, nanos(sum));
+            if let Some(sum) = nanos(self.sum_us) {
+                wire::double(out, 5, sum);
             }
             wire::sint(out, 6, self.scale);
             wire::message(out, 8, |out| {
@@ -57,8 +62,8 @@ impl<'v> Exponential<'v> {
                     }
                 });
             });
-            if let Some(max) = self.max_us {
-                wire::double(out, 13, nanos(max));
+            if let Some(max) = nanos(self.max_us) {
+                wire::double(out, 13, max);
             }
         });
     }

@@ -81,6 +81,7 @@ fn buckets_that_make_no_sense_are_rejected() {
         r#""scale":5,"buckets":{"1":18446744073709551615,"01":1}"#,
         r#""scale":5,"buckets":[1]"#,
         r#""buckets":{"1":1}"#,
+        r#""scale":21,"buckets":{"1":1}"#,
     ] {
         let (reason, text) = ("buckets is not a map of bucket counts with a scale", line(fields));
         let line = crate::ship::line::Line::parse(text.as_bytes()).unwrap();
