@@ -77,6 +77,7 @@ look() { # MODE 'MAJOR WRITE USER'
         took=${took%.*}
         [ "$took" -le $longest ] || longest=$took
         if [ $((address)) -ge $((first)) ] && [ $((address)) -lt $((first + pages * 4096)) ]; then
+            # shellcheck disable=SC2254 # a pattern
             case "$is_major $write $user" in $kind) inside=$((inside + 1)) ;; esac
         fi
     done </tmp/own
