@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::records::{number, of, one, parse, records, run};
 use support::{program, samples};
 
@@ -106,6 +106,7 @@ fn each_oddity_of_the_format_is_read() {
         ("interval.txt", 4, "/pages_compressor_occupied", 110_000),
         ("interval.txt", 4, "/page_ins", 6004),
         ("interval.txt", 4, "/precision/faults", 1000),
+        ("interval.txt", 4, "/faults", 505_014_150),
     ] {
         let lines = input(&fixture(name), &[]);
         let found = of(&lines, "vmstat");
@@ -135,6 +136,15 @@ fn rates_are_of_the_interval_that_was_named() {
     assert!(found[0].get("faults_per_s").is_none());
     assert_eq!(number(found[1], "faults_per_s"), 50.0);
     assert_eq!(number(found[1], "interval_s"), 2.0);
+    // Rows 1 and 3 have 505014K: no more is known of the time between than that the total did not go back.
+    let faults: Vec<_> = found.iter().map(|record| (&record["faults"], &record["faults_per_s"])).collect();
+    let expected =
+        [(505_014_000, None), (505_014_100, Some(50.0)), (505_014_100, None), (505_014_150, Some(25.0))];
+    assert_eq!(
+        faults,
+        expected.map(|(total, rate)| (json!(total), json!(rate))).each_ref().map(|(a, b)| (a, b))
+    );
+    assert_eq!(number(found[2], "pages_cow_faults_per_s"), 10.0);
     assert_eq!(number(found[3], "page_ins_per_s"), 0.0);
 }
 

@@ -12,7 +12,6 @@ use clap::Parser;
 
 use telepipe::cli::{self, Common, Program};
 use telepipe::clock::Timestamp;
-use telepipe::collect::vm_stat::counts::Counts;
 use telepipe::collect::vm_stat::{self, Taken};
 use telepipe::emit::Emitter;
 use telepipe::generate::Generate;
@@ -183,7 +182,6 @@ impl VmstatJson {
 /// Makes records of lines of `vm_stat`.
 struct Reader {
     parser: vm_stat::Parser,
-    before: Option<Counts>,
     start: Option<Timestamp>,
     interval: Option<Duration>,
     write: bool,
@@ -197,7 +195,6 @@ impl Reader {
     fn new(program: &VmstatJson) -> Self {
         Self {
             parser: vm_stat::Parser::default(),
-            before: None,
             start: None,
             interval: program.common.interval,
             write: true,
@@ -252,11 +249,10 @@ impl Reader {
         let mut record = Vmstat { start_ts: self.start, ..Vmstat::default() };
         sample.counts.fill(&mut record, sample.page_size);
         record.consistent = sample.counts.consistent();
-        if let (Some(before), Some(interval)) = (&self.before, self.interval) {
-            sample.counts.fill_rates(before, interval, &mut record);
+        if let (Some(added), Some(interval)) = (&sample.added, self.interval) {
+            added.fill_rates(interval, &mut record);
         }
         record.rows = (!sample.rows.0.is_empty()).then(|| sample.rows.clone());
-        self.before = Some(sample.counts.clone());
         if self.write {
             self.left = self.left.map(|left| left.saturating_sub(1));
             out.emit(Timestamp::now(), &record)?;

@@ -80,7 +80,7 @@ impl Collector for CgroupCollector {
             counts.fill(&mut record, self.page_size);
             fill_bytes(&self.now.rows, &mut record);
             if let (Some(before), Some(interval)) = (&before, sample.interval) {
-                counts.fill_rates(before, interval, &mut record);
+                counts.since(before).fill_rates(interval, &mut record);
                 record.growth_per_s = Some(self.now.growth(&self.before, sample.interval, is_total));
             }
             let mut rows = self.now.rows.clone();

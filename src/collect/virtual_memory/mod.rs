@@ -110,7 +110,7 @@ impl Collector for VirtualMemoryCollector {
             let mut record = Vmstat { start_ts: sample.boot, ..Vmstat::default() };
             counts.fill(&mut record, self.page_size);
             if let (Some(before), Some(interval)) = (&before, sample.interval) {
-                counts.fill_rates(before, interval, &mut record);
+                counts.since(before).fill_rates(interval, &mut record);
                 record.growth_per_s = Some(self.now.growth(&self.before, sample.interval, is_total));
             }
             record.vmstat = vmstat.map(|()| std::mem::take(&mut self.now.rows));

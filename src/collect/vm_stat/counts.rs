@@ -85,9 +85,16 @@ impl Printed {
         let off = (self.step - 1).checked_add(other.step - 1)?;
         Some(Self { value: self.value.checked_add(other.value)?, step: off + 1 })
     }
+
+    /// What came to a total since then, and how far that may be off; `None` if it is below that for sure.
+    fn minus(self, before: Self) -> Option<Self> {
+        let possible = self.value.saturating_add(self.step) > before.value;
+        let step = self.step.saturating_add(before.step - 1);
+        possible.then(|| Self { value: self.value.saturating_sub(before.value), step })
+    }
 }
 
-/// The counts of one moment.
+/// The counts of one moment, or what was added to the totals among them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts(pub [Option<Printed>; COUNT]);
 
@@ -133,12 +140,50 @@ impl Counts {
         record.precision = (!precision.is_empty()).then_some(precision);
     }
 
-    /// Fills the rates of a record from the totals of the sample before.
-    pub fn fill_rates(&self, before: &Self, interval: Duration, record: &mut Vmstat) {
+    /// Fills the rates of a record from what was added in an interval, where it is known to the last digit.
+    pub fn fill_rates(&self, interval: Duration, record: &mut Vmstat) {
         record.interval_s = Some(micro(interval.as_secs_f64()));
-        for (index, field) in rate_slots(record).into_iter().enumerate() {
-            let place = LEVELS + index;
-            *field = rate(self.value(place), before.value(place), Some(interval));
+        for (field, added) in rate_slots(record).into_iter().zip(&self.0[LEVELS..]) {
+            let exact = added.filter(|added| added.step == 1).map(|added| added.value);
+            *field = rate(exact, Some(0), Some(interval));
+        }
+    }
+
+    fn totals<'a>(
+        &'a mut self,
+        other: &'a Self,
+    ) -> impl Iterator<Item = (&'a mut Option<Printed>, Option<Printed>)> {
+        self.0[LEVELS..].iter_mut().zip(other.0[LEVELS..].iter().copied())
+    }
+
+    /// Makes totals of what was added to them.
+    pub fn add(&mut self, totals: &Self) {
+        for (count, total) in self.totals(totals) {
+            *count = count.zip(total).and_then(|(added, total)| total.plus(added));
+        }
+    }
+
+    /// What was added to the totals since then; nothing of those that went back.
+    pub fn since(&self, before: &Self) -> Self {
+        let mut added = self.clone();
+        for (count, before) in added.totals(before) {
+            *count = count.zip(before).and_then(|(now, before)| now.minus(before));
+        }
+        added
+    }
+
+    /// Whether no total is below what was: if one is, all of them began anew.
+    pub fn follows(&self, before: &Self) -> bool {
+        let pairs = self.0.iter().zip(&before.0).skip(LEVELS).filter_map(|(now, before)| now.zip(*before));
+        pairs.into_iter().all(|(now, before)| now.minus(before).is_some())
+    }
+
+    /// Totals that were rounded down to below what they were are at least what they were.
+    pub fn raise(&mut self, before: &Self) {
+        for (count, before) in self.totals(before) {
+            if let (Some(count), Some(before)) = (count, before) {
+                count.value = count.value.max(before.value);
+            }
         }
     }
 }
@@ -221,8 +266,8 @@ mod tests {
             }
         }
         let mut rates = Vmstat::default();
-        let before = Counts(std::array::from_fn(|_| Some(Printed::exact(0))));
-        counts.fill_rates(&before, Duration::from_secs(1), &mut rates);
+        let added = Counts(std::array::from_fn(|place| Some(Printed::exact(place as u64 + 1))));
+        added.fill_rates(Duration::from_secs(1), &mut rates);
         let rates = serde_json::to_value(rates).unwrap();
         for (place, name) in FIELDS.iter().enumerate().skip(LEVELS) {
             assert_eq!(rates[format!("{name}_per_s")], (place + 1) as f64, "{name}");

@@ -2,12 +2,12 @@
 //!
 //! The one-shot form has a row per count, and its end is the next title or the end of the input. The interval form
 //! has a row per sample: the first one totals since boot, those after it levels and what was added to the totals.
-//! Title and header come again; then a row of totals may follow, which is one where no total is below what was.
+//! Each time that title and header come again, totals follow again (`banner` of Apple's vm_stat.c forgets the last row).
 
 pub mod counts;
 mod row;
 
-use counts::{Counts, LEVELS, Printed};
+use counts::{Counts, Printed};
 use row::{Line, column, label, normalized, read};
 
 use crate::record::Rows;
@@ -19,6 +19,8 @@ pub struct Sample {
     pub page_size: Option<u64>,
     /// The counts that are known.
     pub counts: Counts,
+    /// What was added to the totals since the sample before; `None` in the first, and where they began anew.
+    pub added: Option<Counts>,
     /// Rows and columns that are not, as printed.
     pub rows: Rows,
 }
@@ -51,8 +53,9 @@ pub struct Parser {
     columns: Vec<Column>,
     /// Where the last name of the header ends.
     width: usize,
-    /// The interval form: the totals so far.
+    /// The totals so far.
     totals: Option<Counts>,
+    /// Whether the next row of numbers holds totals.
     after_header: bool,
 }
 
@@ -64,6 +67,7 @@ impl Parser {
             Line::Title(size) => {
                 let done = self.finish();
                 self.page_size = size;
+                self.after_header = true;
                 done
             }
             Line::Row(name, value) => self.row(&normalized(name), value),
@@ -98,7 +102,7 @@ impl Parser {
     /// The sample that the end of the input completes.
     pub fn finish(&mut self) -> Taken {
         match self.open.take() {
-            Some(sample) => Taken::Sample(Box::new(sample)),
+            Some(sample) => self.totals(sample),
             None => Taken::Yes,
         }
     }
@@ -146,27 +150,29 @@ impl Parser {
                 Column::Other(name) => sample.rows.0.push((name.clone(), printed.value)),
             }
         }
-        let after_header = std::mem::take(&mut self.after_header);
-        if let Some(totals) = &self.totals
-            && !(after_header && reaches(&sample.counts, totals))
-        {
-            for place in LEVELS..sample.counts.0.len() {
-                let added = sample.counts.0[place].zip(totals.0[place]);
-                sample.counts.0[place] = added.and_then(|(added, total)| total.plus(added));
-            }
+        if std::mem::take(&mut self.after_header) {
+            return self.totals(sample);
         }
+        if let Some(totals) = &self.totals {
+            sample.added = Some(sample.counts.clone());
+            sample.counts.add(totals);
+        }
+        self.told(sample)
+    }
+
+    /// A sample that has totals. Rounded ones are not below those that are known better.
+    fn totals(&mut self, mut sample: Sample) -> Taken {
+        if let Some(before) = self.totals.as_ref().filter(|before| sample.counts.follows(before)) {
+            sample.added = Some(sample.counts.since(before));
+            sample.counts.raise(before);
+        }
+        self.told(sample)
+    }
+
+    fn told(&mut self, sample: Sample) -> Taken {
         self.totals = Some(sample.counts.clone());
         Taken::Sample(Box::new(sample))
     }
-}
-
-/// Whether every total is at least what it was: then they are totals, and not what was added to them.
-fn reaches(now: &Counts, before: &Counts) -> bool {
-    let totals = now.0.iter().zip(&before.0).skip(LEVELS);
-    totals.into_iter().all(|pair| match pair {
-        (Some(now), Some(before)) => now.value.saturating_add(now.step) > before.value,
-        _ => true,
-    })
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::counts::place;
+use super::counts::{LEVELS, place};
 use super::*;
 
 /// Everything in it, and how many lines were not understood.
@@ -40,16 +40,46 @@ fn totals_stay_totals_where_the_header_comes_again() {
     let series = |name| samples.iter().map(|sample| get(sample, name)).collect::<Vec<_>>();
     assert_eq!(series("pages_free"), [Some(10_000), Some(10_001), Some(10_002), Some(10_003)]);
     assert_eq!(series("pages_cow_faults"), [1_000_000, 1_000_010, 1_000_030, 1_000_030].map(Some));
-    assert_eq!(series("faults"), [505_014_000, 505_014_100, 505_014_000, 505_014_050].map(Some));
+    assert_eq!(series("faults"), [505_014_000, 505_014_100, 505_014_100, 505_014_150].map(Some));
     assert_eq!(series("swap_outs"), [90, 91, 91, 91].map(Some));
     assert!(samples.iter().all(|sample| sample.counts.consistent() == Some(true)));
 }
 
+const HEADER: &str =
+    "Mach Virtual Memory Statistics: (page size of 4096 bytes)\nfree active faults swapins\n";
+
+/// The faults of each sample, what came to them, and to what is swapped in.
+fn faults(text: &str) -> Vec<(u64, Option<Printed>, Option<u64>)> {
+    let (samples, unknown) = parse(text.as_bytes());
+    assert_eq!(unknown, 0);
+    let added = |sample: &Sample, name| sample.added.as_ref().and_then(|added| added.0[place(name)]);
+    let told = |sample: &Sample| {
+        let swapped = added(sample, "swap_ins").map(|it| it.value);
+        (get(sample, "faults").unwrap(), added(sample, "faults"), swapped)
+    };
+    samples.iter().map(told).collect()
+}
+
 #[test]
-fn what_is_added_under_a_second_header_is_added() {
-    let first = b"Mach Virtual Memory Statistics: (page size of 4096 bytes)\nfree active faults\n1 2 300\n";
-    let (samples, _) = parse(&[&first[..], &first[..first.len() - 4], b"299\n"].concat());
-    assert_eq!(get(&samples[1], "faults"), Some(599));
+fn after_a_header_are_totals_even_if_they_began_anew() {
+    let text = format!("{HEADER}1 2 10001000 7\n1 2 5 1\n{HEADER}1 2 20 9\n1 2 3 4\n");
+    let first = (10_001_000, None, None);
+    let second = (10_001_005, Some(Printed::exact(5)), Some(1));
+    // Nothing is known of what came to any total, though one of them is above what it was.
+    assert_eq!(faults(&text), [first, second, (20, None, None), (23, Some(Printed::exact(3)), Some(4))]);
+    // The header alone was lost.
+    let title = HEADER.lines().next().unwrap();
+    assert_eq!(faults(&format!("{HEADER}1 2 300 7\n{title}\n1 2 310 8\n"))[1].0, 310);
+}
+
+#[test]
+fn rounded_totals_neither_go_back_nor_say_what_was_added() {
+    let text = format!("{HEADER}1 2 10000K 7\n1 2 999 0\n{HEADER}1 2 10001K 9\n{HEADER}1 2 10001K 9\n");
+    let rough = |value, step| Some(Printed { value, step });
+    let told = faults(&text);
+    assert_eq!(told[1], (10_000_999, Some(Printed::exact(999)), Some(0)));
+    assert_eq!(told[2], (10_001_000, rough(1, 1999), Some(2)));
+    assert_eq!(told[3], (10_001_000, rough(0, 1999), Some(0)));
 }
 
 #[test]
