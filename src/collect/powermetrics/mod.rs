@@ -1,6 +1,7 @@
 //! What `powermetrics` of macOS prints, in either format, once or as a stream → [`Sample`]s.
 //!
 //! The format is told from the lines themselves: a property list begins with `<?xml`, and lists are separated by NUL.
+//! Recordings may be cut and joined: a list ends where its end is, or where something else begins, wherever in a line.
 
 mod plist;
 pub mod records;
@@ -35,11 +36,24 @@ const LONGEST_LIST: usize = 64 << 20;
 impl Parser {
     /// A line without its newline.
     pub fn line(&mut self, line: &[u8], tell: &mut dyn FnMut(Told)) {
-        let line = line.strip_prefix(b"\0").unwrap_or(line);
+        let (mut part, mut rest) = first_part(line);
+        self.part(part, tell);
+        while !rest.is_empty() {
+            (part, rest) = first_part(rest);
+            self.part(part, tell);
+        }
+    }
+
+    /// What of a line is of one document.
+    fn part(&mut self, line: &[u8], tell: &mut dyn FnMut(Told)) {
         if line.starts_with(b"<?xml") {
             self.end_list(tell);
             self.text.finish().into_iter().for_each(|sample| tell(Told::Sample(Box::new(sample))));
             self.list = Some(Vec::new());
+        }
+        // No line of a list has stars; a list that was cut off does not swallow the text that follows it.
+        if self.list.is_some() && line.starts_with(b"***") && line.trim_ascii_end().ends_with(b"***") {
+            self.end_list(tell);
         }
         let Some(list) = &mut self.list else { return self.text_line(line, tell) };
         list.extend_from_slice(line);
@@ -51,11 +65,15 @@ impl Parser {
 
     /// What came after the last newline: a line that may have been cut off, and is left out where that cannot be seen.
     pub fn rest(&mut self, line: &[u8], tell: &mut dyn FnMut(Told)) {
-        let line = line.strip_prefix(b"\0").unwrap_or(line);
+        let (mut line, mut rest) = first_part(line);
+        while !rest.is_empty() {
+            self.part(line, tell);
+            (line, rest) = first_part(rest);
+        }
         let ends = [&b"%"[..], b")", b" MHz", b" Mhz", b"mW", b"W", b" C", b" rpm", b"***", b"/s", b"/sec"];
         let whole = self.list.is_some() || line.starts_with(b"<?xml") || line.trim_ascii().is_empty();
         if whole || ends.iter().any(|end| line.trim_ascii_end().ends_with(end)) {
-            self.line(line, tell);
+            self.part(line, tell);
         } else {
             tell(Told::Unknown(excerpt(line)));
         }
@@ -81,14 +99,31 @@ impl Parser {
         let Some(list) = self.list.take() else { return };
         let document = plist::read(&list);
         document.unknown.into_iter().for_each(|key| tell(Told::Unknown(key)));
-        if document.broken {
-            tell(Told::Unknown("a property list whose end is missing".into()));
-        }
         if let Some(sample) = document.sample {
             tell(Told::Sample(Box::new(sample)));
         }
     }
 }
+
+/// The part of a line that is of one document, and what follows it: NUL and the end of a list part them, as do the
+/// beginnings of a list and of a sample of text where the end of the line before is missing.
+fn first_part(line: &[u8]) -> (&[u8], &[u8]) {
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+    for at in memchr::memchr3_iter(b'\0', b'<', b'*', line) {
+        let (here, begins) = (&line[at..], |what: &[u8]| line[at..].starts_with(what));
+        if here[0] == b'\0' {
+            return (&line[..at], &here[1..]);
+        } else if begins(b"</plist>") {
+            return line.split_at(at + b"</plist>".len());
+        } else if at > 0 && (begins(b"<?xml") || begins(b"*** Sampled system activity")) {
+            return line.split_at(at);
+        }
+    }
+    (line, b"")
+}
+
+/// Of UTF-8, with which some systems begin a file.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 fn excerpt(line: &[u8]) -> String {
     crate::say::excerpt(line)

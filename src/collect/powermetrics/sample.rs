@@ -29,6 +29,8 @@ pub struct Sample {
     pub summary: bool,
     /// Whether the package's power is without that of memory (Intel).
     pub memory_apart: bool,
+    /// Clusters of which CPUs are missing, where something was cut off or not understood.
+    pub unfinished: Vec<String>,
     /// Power by domain.
     pub powers: Vec<DomainPower>,
     /// CPUs, clusters, packages.
@@ -118,20 +120,24 @@ impl Sample {
     /// What follows from the whole: residencies of the same meaning, and the use of clusters.
     pub fn complete(&mut self) {
         self.drop_empty();
-        let mut used: BTreeMap<String, (f64, f64)> = BTreeMap::new();
+        let mut used: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
         for cpu in &mut self.cpus {
-            normalize(cpu.residency.as_mut(), cpu.active_ratio);
-            if let ("cpu", Some(cluster), Some(active)) = (cpu.component, &cpu.cluster, cpu.active_ratio) {
-                let (sum, count) = used.entry(cluster.clone()).or_default();
-                *sum += active;
-                *count += 1.0;
+            normalize(&mut cpu.residency, cpu.active_ratio);
+            if let ("cpu", Some(cluster)) = (cpu.component, &cpu.cluster) {
+                used.entry(cluster.clone()).or_default().push(cpu.active_ratio);
             }
         }
-        for cluster in self.cpus.iter_mut().filter(|cpu| cpu.component == "cluster") {
-            cluster.core_active_ratio = used.get(&cluster.core).map(|(sum, count)| micro(sum / count));
+        let unfinished = take(&mut self.unfinished);
+        let whole = |cpu: &&mut CpuPower| cpu.component == "cluster" && !unfinished.contains(&cpu.core);
+        for cluster in self.cpus.iter_mut().filter(whole) {
+            // Of no use if that of one CPU is not known.
+            let parts = used.get(&cluster.core).map_or(&[][..], Vec::as_slice);
+            let sum = parts.iter().copied().sum::<Option<f64>>();
+            cluster.core_active_ratio =
+                sum.filter(|_| !parts.is_empty()).map(|sum| micro(sum / parts.len() as f64));
         }
         for gpu in &mut self.gpus {
-            normalize(gpu.residency.as_mut(), gpu.active_ratio);
+            normalize(&mut gpu.residency, gpu.active_ratio);
         }
     }
 }
@@ -156,10 +162,16 @@ impl Sample {
 }
 
 /// Makes residencies parts of all the time. Some systems tell parts of the active time: those sum to 1 where the
-/// active time is less.
-fn normalize(residency: Option<&mut BTreeMap<u64, f64>>, active: Option<f64>) {
-    let (Some(residency), Some(active)) = (residency, active) else { return };
+/// active time is less, and cannot be told where it is not known.
+fn normalize(told: &mut Option<BTreeMap<u64, f64>>, active: Option<f64>) {
+    let Some(residency) = told else { return };
     let sum: f64 = residency.values().sum();
+    let Some(active) = active else {
+        if sum > 0.999 {
+            *told = None;
+        }
+        return;
+    };
     if (sum - 1.0).abs() < (sum - active).abs() {
         for part in residency.values_mut() {
             *part = micro(*part * active / sum);
@@ -191,9 +203,9 @@ mod tests {
             ([0.4, 0.6], 1.0, [0.4, 0.6]),
             ([0.0, 0.0], 0.0, [0.0, 0.0]),
         ] {
-            let mut residency = BTreeMap::from([(1, parts[0]), (2, parts[1])]);
-            normalize(Some(&mut residency), Some(active));
-            assert_eq!(residency.into_values().collect::<Vec<_>>(), expected);
+            let mut residency = Some(BTreeMap::from([(1, parts[0]), (2, parts[1])]));
+            normalize(&mut residency, Some(active));
+            assert_eq!(residency.unwrap().into_values().collect::<Vec<_>>(), expected);
         }
     }
 

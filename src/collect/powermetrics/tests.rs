@@ -64,6 +64,76 @@ fn a_list_without_its_end_gives_what_is_whole() {
     assert_eq!(samples[0].powers.len(), 4);
 }
 
+/// A list, without the blanks after its end.
+fn stripped() -> &'static [u8] {
+    FILES[3].trim_ascii_end()
+}
+
+#[test]
+fn lists_are_parted_wherever_they_end() {
+    let one = parse(FILES[3]).0;
+    for (between, lost) in
+        [("\0", 0), ("", 0), (" \0\n", 0), ("\n\0\u{feff}", 0), (" and what is no list\0", 1)]
+    {
+        let all = [stripped(); 20].join(between.as_bytes());
+        let (samples, unknown) = parse(&[&all[..], between.as_bytes()].concat());
+        let lost = if lost == 0 { 0 } else { 20 };
+        assert_eq!((samples.len(), unknown.len()), (20, lost), "{between:?}: {unknown:?}");
+        assert!(samples.iter().all(|sample| *sample == one[0]));
+    }
+    // Text whose last line has no end, before a list, and the other way around.
+    let text = FILES[0].trim_ascii_end();
+    let header = text.windows(4).position(|bytes| bytes == b"*** ").unwrap();
+    let (samples, unknown) = parse(&[text, stripped(), text, &text[header..]].concat());
+    assert_eq!((samples.len(), unknown), (4, Vec::new()));
+}
+
+#[test]
+fn a_mark_of_the_byte_order_is_no_part_of_a_file() {
+    for file in FILES {
+        assert_eq!(parse(&[BYTE_ORDER_MARK, file].concat()), parse(file));
+    }
+}
+
+#[test]
+fn a_list_that_is_cut_off_takes_no_text_with_it() {
+    let whole = parse(FILES[1]).0;
+    let cut = &FILES[3][..900];
+    let of_cut = parse(cut).1.len();
+    for (between, more) in [("\n", 0), ("", 0), ("\nMachine model: one\nOS version: two\n\n", 2)] {
+        let (samples, unknown) = parse(&[cut, between.as_bytes(), FILES[1]].concat());
+        assert_eq!(unknown.len(), of_cut + more, "{unknown:?}");
+        assert_eq!(samples[samples.len() - whole.len()..], whole, "{between:?}");
+    }
+}
+
+#[test]
+fn lines_of_a_list_after_one_that_cannot_be_are_counted() {
+    let text = String::from_utf8(FILES[3].to_vec()).unwrap();
+    let (before, after) = text.split_once("<key>gpu</key>").unwrap();
+    let lines = after.lines().filter(|line| !line.is_empty()).count();
+    assert_eq!(parse(format!("{before}<oh/>{after}").as_bytes()).1.len(), lines);
+}
+
+#[test]
+fn how_long_a_processor_was_active_follows_only_from_all_that_is_known_of_it() {
+    let find = |samples: &[Sample], name: &str| samples[0].cpus.iter().find(|cpu| cpu.core == name).cloned();
+    let active = |bytes: &[u8]| find(&parse(bytes).0, "P0-Cluster").and_then(|cluster| cluster.active_ratio);
+    assert_eq!(active(FILES[3]), Some(0.05));
+    assert_eq!(active(&FILES[3][..2471]), None);
+    let text = str::from_utf8(FILES[3]).unwrap();
+    let down = "<key>down_ratio</key><real>0.87</real>\n";
+    assert!(text.contains(down));
+    let without = text.replace(down, "");
+    assert_eq!(active(without.as_bytes()), None);
+    // What an older system tells has no times, and the frequencies alone contradict.
+    assert_eq!(active(without.replace("down_ns", "idle_ns").as_bytes()), None);
+    // Two of a cluster's four CPUs are not the cluster.
+    let (cut, _) = text.split_once("<key>cpu</key><integer>1</integer>").unwrap();
+    let cluster = find(&parse(cut.as_bytes()).0, "E-Cluster").unwrap();
+    assert_eq!((cluster.active_ratio, cluster.core_active_ratio), (None, None));
+}
+
 #[test]
 fn a_section_that_comes_again_without_a_header_is_of_a_sample_of_unknown_length() {
     let text = b"*** Sampled system activity (Tue Sep 29 19:44:14 2026 +0800) (500.00ms elapsed) ***\n\
@@ -87,18 +157,70 @@ fn what_is_unknown_is_told() {
 fn numbers(samples: &[Sample]) -> Vec<f64> {
     let mut all = Vec::new();
     for sample in samples {
+        all.extend(sample.elapsed_s);
         all.extend(sample.powers.iter().map(|power| power.watts));
         for cpu in &sample.cpus {
             all.extend(cpu.frequency_hz.map(|hz| hz as f64));
             all.extend(
                 [cpu.idle_ratio, cpu.down_ratio, cpu.online_ratio, cpu.c_state_ratio].into_iter().flatten(),
             );
+            all.extend(cpu.residency.iter().flat_map(|parts| parts.keys()).map(|hz| *hz as f64));
         }
+        for gpu in &sample.gpus {
+            all.extend(gpu.frequency_hz.map(|hz| hz as f64));
+            all.extend([gpu.idle_ratio, gpu.utilization_ratio, gpu.c_state_ratio].into_iter().flatten());
+            all.extend(gpu.residency.iter().flat_map(|parts| parts.keys()).map(|hz| *hz as f64));
+        }
+        all.extend(
+            sample.battery.iter().flat_map(|battery| [battery.charge_ratio, battery.charge_ah]).flatten(),
+        );
         all.extend(sample.temperatures.iter().map(|sensor| sensor.temperature_celsius));
         all.extend(sample.fans.iter().map(|fan| fan.speed_rpm));
         all.extend(sample.tasks.iter().filter_map(|task| task.energy_impact));
     }
     all
+}
+
+/// Those that text prints and that are computed from a list.
+fn active(samples: &[Sample]) -> Vec<f64> {
+    let cpus = samples.iter().flat_map(|sample| &sample.cpus).filter_map(|cpu| cpu.active_ratio);
+    let gpus = samples.iter().flat_map(|sample| &sample.gpus).filter_map(|gpu| gpu.active_ratio);
+    cpus.chain(gpus).collect()
+}
+
+/// What each number is of, and all that it may be: those that are computed too. Samples are not told apart.
+fn facts(samples: &[Sample]) -> HashSet<(String, i64)> {
+    let mut all = HashSet::new();
+    let mut parts = |name: &str, what: &str, parts: &Option<std::collections::BTreeMap<u64, f64>>| {
+        let parts = parts.iter().flatten();
+        all.extend(parts.map(|(hz, part)| (format!("{name} {what} {hz}"), rounded(*part))));
+    };
+    for sample in samples {
+        sample.cpus.iter().for_each(|cpu| parts(&cpu.core, "residency", &cpu.residency));
+        sample.gpus.iter().for_each(|gpu| parts(&gpu.gpu, "residency", &gpu.residency));
+    }
+    let mut add = |name: &str, what: &str, value: Option<f64>| {
+        all.extend(value.map(|value| (format!("{name} {what}"), rounded(value))));
+    };
+    for sample in samples {
+        for cpu in &sample.cpus {
+            add(&cpu.core, "active", cpu.active_ratio);
+            add(&cpu.core, "active of its cores", cpu.core_active_ratio);
+        }
+        sample.gpus.iter().for_each(|gpu| add(&gpu.gpu, "active", gpu.active_ratio));
+        if let Some(battery) = &sample.battery {
+            add("battery", "backlight", battery.backlight_ratio);
+            add("battery", "keyboard", battery.keyboard_backlight_ratio);
+        }
+    }
+    all.extend(numbers(samples).into_iter().map(|value| ("measured".to_owned(), rounded(value))));
+    all
+}
+
+/// What a changed recording says that the whole one does not.
+fn told_anew(changed: &[u8], whole: &[u8]) -> Vec<(String, i64)> {
+    let whole = facts(&parse(whole).0);
+    facts(&parse(changed).0).into_iter().filter(|fact| !whole.contains(fact)).collect()
 }
 
 /// Numbers as they are printed, in every unit that they may have.
@@ -117,7 +239,22 @@ fn rounded(value: f64) -> i64 {
 
 fn invented(bytes: &[u8]) -> Option<f64> {
     let printed = printed(bytes);
-    numbers(&parse(bytes).0).into_iter().find(|value| !printed.contains(&rounded(*value)))
+    let samples = parse(bytes).0;
+    numbers(&samples).into_iter().chain(active(&samples)).find(|value| !printed.contains(&rounded(*value)))
+}
+
+#[test]
+fn a_line_missing_or_twice_invents_nothing() {
+    for file in &FILES[..4] {
+        let lines: Vec<_> = file.split_inclusive(|&byte| byte == b'\n').collect();
+        for at in 0..lines.len() {
+            for times in [0, 2] {
+                let changed = [&lines[..at], &vec![lines[at]; times], &lines[at + 1..]].concat().concat();
+                let what = format!("{times} times {}", String::from_utf8_lossy(lines[at]));
+                assert_eq!(told_anew(&changed, file), [], "{what}");
+            }
+        }
+    }
 }
 
 proptest! {
@@ -127,22 +264,16 @@ proptest! {
     fn any_beginning_of_text_gives_a_beginning(which in 0usize..3, part in 0.0..1.0f64) {
         let text = FILES[which];
         let cut = (text.len() as f64 * part) as usize;
-        let (some, unknown) = parse(&text[..cut]);
+        let unknown = parse(&text[..cut]).1;
         prop_assert!(unknown.len() <= 1, "{:?}", unknown);
-        let all = numbers(&parse(text).0).into_iter().map(rounded).collect::<HashSet<_>>();
-        for value in numbers(&some) {
-            prop_assert!(all.contains(&rounded(value)), "{} at {}", value, cut);
-        }
+        prop_assert_eq!(told_anew(&text[..cut], text), [], "at {}", cut);
     }
 
     #[test]
     fn any_beginning_of_a_list_gives_a_beginning(which in 3usize..5, part in 0.0..1.0f64) {
         let list = FILES[which];
-        let (some, _) = parse(&list[..(list.len() as f64 * part) as usize]);
-        let all = numbers(&parse(list).0).into_iter().map(rounded).collect::<HashSet<_>>();
-        for value in numbers(&some) {
-            prop_assert!(all.contains(&rounded(value)), "{}", value);
-        }
+        let cut = (list.len() as f64 * part) as usize;
+        prop_assert_eq!(told_anew(&list[..cut], list), [], "at {}", cut);
     }
 
     #[test]
@@ -159,15 +290,6 @@ proptest! {
         let at = at.index(list.len());
         list[at] = byte;
         parse(&list);
-    }
-
-    #[test]
-    fn a_line_missing_or_twice_invents_nothing(which in 0usize..4, at: prop::sample::Index, twice: bool) {
-        let mut lines: Vec<_> = FILES[which].split_inclusive(|&byte| byte == b'\n').collect();
-        let at = at.index(lines.len());
-        if twice { lines.insert(at, lines[at]) } else { lines.remove(at); }
-        let text = lines.concat();
-        prop_assert_eq!(invented(&text), None);
     }
 
     #[test]

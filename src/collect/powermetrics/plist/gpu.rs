@@ -1,7 +1,7 @@
 //! The dictionary `gpu`.
 
 use super::tree::Dict;
-use super::{Reader, residency, set, states};
+use super::{Reader, active, residency, set, states};
 use crate::collect::micro;
 
 impl Reader<'_> {
@@ -14,10 +14,7 @@ impl Reader<'_> {
             let record = self.sample.gpu(number);
             let understood = match (key, value.number()) {
                 ("freq_hz", Some(mhz)) => set(&mut record.frequency_hz, Some((mhz * 1e6).round() as u64)),
-                ("idle_ratio", Some(idle)) => {
-                    (record.idle_ratio, record.active_ratio) = (Some(micro(idle)), Some(micro(1.0 - idle)));
-                    true
-                }
+                ("idle_ratio", Some(idle)) => set(&mut record.idle_ratio, Some(micro(idle))),
                 ("busy_ratio", Some(busy)) => set(&mut record.utilization_ratio, Some(micro(busy))),
                 ("idle_ns", _) => true,
                 ("name", _) => set(&mut record.name, value.text().map(str::to_owned)),
@@ -30,6 +27,10 @@ impl Reader<'_> {
             if !understood {
                 self.unknown("gpu.", key);
             }
+        }
+        let record = self.sample.gpu(number);
+        if let Some(idle) = record.idle_ratio.filter(|_| gpu.whole) {
+            record.active_ratio = active(1.0 - idle, &mut record.residency);
         }
     }
 }

@@ -15,6 +15,7 @@ use super::sample::{Sample, domain};
 use crate::clock::Timestamp;
 use crate::collect::micro;
 use crate::record::Task;
+use crate::say::excerpt;
 use tree::{Dict, Tree, Value};
 
 /// What a document gave.
@@ -22,20 +23,28 @@ use tree::{Dict, Tree, Value};
 pub struct Document {
     /// The sample, if there was anything of one.
     pub sample: Option<Sample>,
-    /// Paths of keys that were not understood.
+    /// Paths of keys that were not understood, and lines after something that cannot be. Not empty where the end is
+    /// missing.
     pub unknown: Vec<String>,
-    /// Whether its end was missing, or it was no list at all.
-    pub broken: bool,
 }
 
 /// Reads one document. Of one that is cut off, what is whole.
 pub fn read(bytes: &[u8]) -> Document {
     // The standard library's own lossy way is slow where nothing is lost.
     let text = str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
-    let (tree, whole) = Tree::read(&text);
-    let mut document = Document { broken: !whole, ..Document::default() };
+    let (tree, rest) = Tree::read(&text);
+    let mut document = Document::default();
+    if let Some(rest) = rest {
+        let lines = rest.lines().map(str::trim).filter(|line| !line.is_empty());
+        document.unknown.extend(lines.map(|line| excerpt(line.as_bytes())));
+        if document.unknown.is_empty() {
+            document.unknown.push("a property list whose end is missing".into());
+        }
+    }
     let Some(top) = tree.top().and_then(Value::dict) else {
-        document.broken = true;
+        if rest.is_none() {
+            document.unknown.push("a property list that is no dictionary".into());
+        }
         return document;
     };
     let mut sample = Sample::default();
@@ -197,6 +206,19 @@ fn residency(value: Value<'_>) -> Option<BTreeMap<u64, f64>> {
         *sum = micro(*sum + part);
     }
     Some(map)
+}
+
+/// The active part of the time. The parts of the frequencies sum up to it, on some systems to 1; where they do
+/// neither, something is missing, and neither is told.
+fn active(part: f64, residency: &mut Option<BTreeMap<u64, f64>>) -> Option<f64> {
+    if let Some(frequencies) = residency {
+        let sum: f64 = frequencies.values().sum();
+        if [1.0, part].iter().all(|whole| (sum - whole).abs() > 0.001) {
+            *residency = None;
+            return None;
+        }
+    }
+    Some(micro(part.max(0.0)))
 }
 
 /// Parts of the time by the state of that name.

@@ -1,7 +1,7 @@
 //! The dictionary `processor`: clusters of Apple's processors, packages and cores of Intel's, and power.
 
 use super::tree::{Dict, Value};
-use super::{Reader, residency, set, states};
+use super::{Reader, active, residency, set, states};
 use crate::collect::micro;
 use crate::record::CpuPower;
 
@@ -53,11 +53,18 @@ impl Reader<'_> {
                 _ => self.unknown("processor.clusters.", key),
             }
         }
+        complete(self.sample.cluster(name), cluster);
+        if !cluster.whole {
+            self.sample.unfinished.push(name.to_owned());
+        }
     }
 
     fn cpu(&mut self, cpu: Dict<'_>, cluster: Option<&str>, path: &str) {
         let number = cpu.get("cpu").and_then(Value::number).filter(|number| *number >= 0.0);
-        let Some(number) = number else { return self.unknown(path, "cpu") };
+        let Some(number) = number else {
+            self.sample.unfinished.extend(cluster.map(str::to_owned));
+            return self.unknown(path, "cpu");
+        };
         let name = format!("cpu{number}");
         self.sample.cpu("cpu", &name).cluster = cluster.map(str::to_owned);
         for (key, value) in cpu.iter() {
@@ -67,6 +74,7 @@ impl Reader<'_> {
                 _ => self.unknown(path, key),
             }
         }
+        complete(self.sample.cpu("cpu", &name), cpu);
     }
 
     /// Of Intel.
@@ -84,6 +92,7 @@ impl Reader<'_> {
                 _ => self.unknown("processor.packages.", key),
             }
         }
+        complete(self.sample.cpu("package", &name), package);
     }
 
     fn core(&mut self, number: usize, core: Dict<'_>) {
@@ -101,6 +110,7 @@ impl Reader<'_> {
                 _ => self.unknown("processor.packages.cores.", key),
             }
         }
+        complete(self.sample.cpu("core", &name), core);
     }
 }
 
@@ -125,10 +135,14 @@ fn component(cpu: &mut CpuPower, key: &str, value: Value<'_>) -> bool {
         }
         _ => return false,
     }
-    if ["idle_ratio", "down_ratio"].contains(&key)
-        && let Some(idle) = cpu.idle_ratio
-    {
-        cpu.active_ratio = Some(micro((1.0 - idle - cpu.down_ratio.unwrap_or(0.0)).max(0.0)));
-    }
     true
+}
+
+/// What follows from all keys: how long it was active, unless a key is missing.
+fn complete(cpu: &mut CpuPower, from: Dict<'_>) {
+    let down_is_missing = cpu.down_ratio.is_none() && from.get("down_ns").is_some();
+    if let Some(idle) = cpu.idle_ratio.filter(|_| from.whole && !down_is_missing) {
+        let part = 1.0 - idle - cpu.down_ratio.unwrap_or(0.0);
+        cpu.active_ratio = active(part, &mut cpu.residency);
+    }
 }

@@ -20,9 +20,9 @@ struct Node<'a> {
 
 #[derive(Debug, PartialEq)]
 enum Is<'a> {
-    /// `<dict>`
-    Dict,
-    /// `<array>`, and whether its end was there.
+    /// `<dict>`, and whether its end was there.
+    Dict(bool),
+    /// `<array>`, likewise.
     Array(bool),
     /// `<string>`
     Text(Cow<'a, str>),
@@ -42,7 +42,11 @@ pub struct Value<'t>(&'t [Node<'t>]);
 
 /// Keys and values in the order of the list; `powermetrics` repeats some.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Dict<'t>(&'t [Node<'t>]);
+pub struct Dict<'t> {
+    nodes: &'t [Node<'t>],
+    /// Whether nothing was cut off from it.
+    pub whole: bool,
+}
 
 impl<'t> Dict<'t> {
     /// The value of a key; the last one, if there are several.
@@ -52,7 +56,7 @@ impl<'t> Dict<'t> {
 
     /// All pairs.
     pub fn iter(self) -> impl Iterator<Item = (&'t str, Value<'t>)> {
-        children(self.0).map(|value| (value.0[0].key.as_ref(), value))
+        children(self.nodes).map(|value| (value.0[0].key.as_ref(), value))
     }
 }
 
@@ -92,7 +96,7 @@ impl<'t> Value<'t> {
 
     /// A dictionary.
     pub fn dict(self) -> Option<Dict<'t>> {
-        (*self.is() == Is::Dict).then_some(Dict(&self.0[1..]))
+        if let Is::Dict(whole) = *self.is() { Some(Dict { nodes: &self.0[1..], whole }) } else { None }
     }
 
     /// The dictionaries of an array; nothing of what is no array.
@@ -108,8 +112,8 @@ impl<'t> Value<'t> {
 }
 
 impl<'a> Tree<'a> {
-    /// The values of a document, and whether it is whole.
-    pub fn read(text: &'a str) -> (Self, bool) {
+    /// The values of a document; and what follows the first thing in it that was cut off or cannot be.
+    pub fn read(text: &'a str) -> (Self, Option<&'a str>) {
         // A line of a key and a number has about so many bytes.
         let mut reader = Reader { text, at: 0, nodes: Vec::with_capacity(text.len() / 32), whole: true };
         if reader.next() == Some(Tag::Open("plist")) {
@@ -117,7 +121,7 @@ impl<'a> Tree<'a> {
             reader.value(tag, Cow::Borrowed(""), 0);
         }
         let whole = reader.whole && reader.next() == Some(Tag::Close("plist"));
-        (Self(reader.nodes), whole)
+        (Self(reader.nodes), (!whole).then(|| &text[reader.at..]))
     }
 
     /// The value that contains all others, if there is any.
@@ -175,7 +179,7 @@ impl<'a> Reader<'a> {
     fn value(&mut self, tag: Option<Tag<'a>>, key: Cow<'a, str>, depth: usize) {
         let at = self.nodes.len();
         let is = match tag {
-            Some(Tag::Open("dict")) if depth < DEEPEST => Some(Is::Dict),
+            Some(Tag::Open("dict")) if depth < DEEPEST => Some(Is::Dict(true)),
             Some(Tag::Open("array")) if depth < DEEPEST => Some(Is::Array(true)),
             Some(Tag::Open("dict" | "array") | Tag::Close(_)) | None => None,
             Some(Tag::Open(name)) => self.content(name).map(|content| scalar(name, content)),
@@ -187,7 +191,10 @@ impl<'a> Reader<'a> {
         };
         self.nodes.push(Node { key, is, size: 1 });
         match tag {
-            Some(Tag::Open("dict")) => self.dict(depth + 1),
+            Some(Tag::Open("dict")) => {
+                self.dict(depth + 1);
+                self.nodes[at].is = Is::Dict(self.whole);
+            }
             Some(Tag::Open("array")) => {
                 self.array(depth + 1);
                 self.nodes[at].is = Is::Array(self.whole);
@@ -245,7 +252,7 @@ fn scalar<'a>(name: &str, content: &'a str) -> Is<'a> {
         "true" => Is::Bool(true),
         "false" => Is::Bool(false),
         "date" => Is::Date(content.trim_ascii()),
-        "dict" => Is::Dict,
+        "dict" => Is::Dict(true),
         "array" => Is::Array(true),
         _ => Is::Odd,
     }
@@ -310,7 +317,7 @@ mod tests {
     /// What another reader makes of a document: the oracle.
     fn same(ours: Value<'_>, theirs: &plist::Value) -> bool {
         match (ours.is(), theirs) {
-            (Is::Dict, plist::Value::Dictionary(theirs)) => {
+            (Is::Dict(true), plist::Value::Dictionary(theirs)) => {
                 let ours = ours.dict().unwrap();
                 theirs.iter().all(|(key, value)| ours.get(key).is_some_and(|it| same(it, value)))
                     && ours.iter().all(|(key, _)| theirs.contains_key(key))
@@ -359,8 +366,8 @@ mod tests {
             let mut text = Vec::new();
             value.to_writer_xml(&mut text).unwrap();
             let text = String::from_utf8(text).unwrap();
-            let (ours, whole) = Tree::read(&text);
-            prop_assert!(whole);
+            let (ours, rest) = Tree::read(&text);
+            prop_assert_eq!(rest, None);
             prop_assert!(same(ours.top().unwrap(), &value), "{}", text);
         }
 
@@ -372,20 +379,20 @@ mod tests {
 
     /// Its nodes as a person would write them.
     fn told(text: &str) -> (String, bool) {
-        let (tree, whole) = Tree::read(text);
+        let (tree, rest) = Tree::read(text);
         let nodes = tree.0.iter().map(|node| format!("{}{:?}/{} ", node.key, node.is, node.size));
-        (nodes.collect::<String>().trim_end().to_owned(), whole)
+        (nodes.collect::<String>().trim_end().to_owned(), rest.is_none())
     }
 
     #[test]
     fn what_is_cut_off_is_read_as_far_as_it_is_whole() {
         for (cut, expected) in [
-            ("<plist><dict><key>a</key><true/><key>b</key><integer>2", "Dict/2 aBool(true)/1"),
-            ("<plist><dict><key>a</key><array><true/><inte", "Dict/3 aArray(false)/2 Bool(true)/1"),
-            ("<plist><dict><key>a</key><dict><key>b</key>", "Dict/2 aDict/1"),
-            ("<plist><dict><key>a</ke", "Dict/1"),
-            ("<plist><dict></array>", "Dict/1"),
-            ("<plist><dict></dict></plis", "Dict/1"),
+            ("<plist><dict><key>a</key><true/><key>b</key><integer>2", "Dict(false)/2 aBool(true)/1"),
+            ("<plist><dict><key>a</key><array><true/><inte", "Dict(false)/3 aArray(false)/2 Bool(true)/1"),
+            ("<plist><dict><key>a</key><dict><key>b</key>", "Dict(false)/2 aDict(false)/1"),
+            ("<plist><dict><key>a</ke", "Dict(false)/1"),
+            ("<plist><dict></array>", "Dict(false)/1"),
+            ("<plist><dict></dict></plis", "Dict(true)/1"),
             ("<plist><array><string>a<b/></string></array></plist>", "Array(false)/1"),
             ("<pli", ""),
             ("", ""),
@@ -401,7 +408,7 @@ mod tests {
         let text = "<?xml version=\"1.0\"?><!DOCTYPE plist><!-- <dict> --><plist version=\"1.0\"><array>\
             <integer>many</integer><real>nan</real><data>AAAA</data><integer>0x1F</integer><dict/><true /></array></plist>";
         let (told, whole) = told(text);
-        assert_eq!(told, "Array(true)/7 Odd/1 Number(NaN)/1 Odd/1 Number(31.0)/1 Dict/1 Bool(true)/1");
+        assert_eq!(told, "Array(true)/7 Odd/1 Number(NaN)/1 Odd/1 Number(31.0)/1 Dict(true)/1 Bool(true)/1");
         assert!(whole);
         assert_eq!(Value(&[Node { key: "".into(), is: Is::Number(f64::NAN), size: 1 }]).number(), None);
         assert_eq!(unescaped("a &amp; &#66;&#x43;&odd; &"), "a & BC&odd; &");

@@ -44,6 +44,8 @@ pub struct Text {
     rows: bool,
     columns: Option<Columns>,
     cluster: Option<String>,
+    /// Whether the last row was one of a cluster or CPU.
+    last_of_cpu: bool,
     /// The CPU of the last row, to which rows without a number belong (Intel).
     cpu: Option<String>,
 }
@@ -72,7 +74,9 @@ impl Text {
 
     /// The sample that the end completes.
     pub fn finish(&mut self) -> Option<Sample> {
-        let Self { mut sample, begun, .. } = std::mem::take(self);
+        let Self { mut sample, begun, cluster, last_of_cpu, .. } = std::mem::take(self);
+        // After the CPUs there are rows of power, unless they were cut off.
+        sample.unfinished.extend(cluster.filter(|_| last_of_cpu));
         sample.complete();
         (begun && !sample.is_empty()).then_some(sample)
     }
@@ -127,10 +131,12 @@ impl Text {
 
     /// A row of a name and a value.
     fn pair(&mut self, name: &str, value: &[u8]) -> Understood {
+        self.last_of_cpu = false;
         if let Some((cluster, what)) = name.split_once('-')
             && let Some(what) = what.strip_prefix("Cluster ")
             && cluster.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
         {
+            self.last_of_cpu = true;
             return self.of_cluster(&name[..cluster.len() + "-Cluster".len()], what, value);
         }
         // `Combined Power (CPU + GPU + ANE)`

@@ -75,6 +75,7 @@ impl Text {
             self.cpu = Some(name);
             return value.starts_with(b"active/idle [").into();
         }
+        self.last_of_cpu = true;
         let cluster = self.cluster.clone();
         let cpu = self.sample.cpu("cpu", &name);
         if cpu.cluster.is_none() {
