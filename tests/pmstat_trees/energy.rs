@@ -95,26 +95,48 @@ fn a_zone_that_vanishes_is_told_and_the_others_go_on() {
 }
 
 #[test]
-fn what_a_counter_did_while_it_was_away_is_not_guessed() {
+fn a_platform_that_begins_to_count_is_counted() {
+    let tree = Tree::of("laptop.tree");
+    let psys = "class/powercap/intel-rapl:1/energy_uj";
+    tree.set(psys, "0\n");
+    let samples = tree.times(3, &[], |sample| {
+        tree.set(psys, if sample == 0 { "1500000\n" } else { "2500000\n" });
+        tree.set(SOCKET, if sample == 0 { "70001500000\n" } else { "70002500000\n" });
+    });
+    assert_eq!(counted(&samples[0]), ["package-0", "0000:03:00.0"]);
+    assert_eq!((counted(&samples[1]), counted(&samples[2])), (vec!["psys"], vec!["psys"]));
+}
+
+#[test]
+fn a_reading_that_fails_loses_nothing() {
     let tree = Tree::of("server.tree");
-    let samples = tree.times(4, &[], |sample| match sample {
-        0 => fs::remove_file(tree.sys(MEMORY)).unwrap(),
-        1 => tree.set(MEMORY, "5000000\n"),
-        2 => tree.set(MEMORY, "6000000\n"),
+    tree.set("../proc/stat", "cpu 1000 0 500 9000 0 0 0 0 0 0\nbtime 1700000000\n");
+    let samples = tree.times(5, &[], |sample| match sample {
+        0 => tree.set(MEMORY, "1000387\n"),
+        1 => tree.set(MEMORY, "x\n"),
+        2 => fs::remove_file(tree.sys(MEMORY)).unwrap(),
+        3 => tree.set(MEMORY, "6000387\n"),
         _ => {}
     });
     let memory: Vec<_> = samples
         .iter()
         .map(|records| of(records, "power").into_iter().find(|it| it["zone"] == "package-0-die-0/dram"))
         .collect();
-    assert!(memory[1].is_none());
-    let told = named(&samples[1], "status", "source", tree.sys(MEMORY).to_str().unwrap());
-    assert_eq!(told["reason"], "absent");
-    let back = memory[2].unwrap();
-    assert_eq!((number(back, "energy_joules"), back["power_watts"].is_null()), (5.0, true));
-    let next = memory[3].unwrap();
-    assert_eq!(number(next, "energy_joules"), 6.0);
-    assert!((number(next, "power_watts") * number(next, "interval_s") - 1.0).abs() < 1e-3, "{next}");
+    for (sample, reason) in [(2, "invalid"), (3, "absent")] {
+        assert!(memory[sample].is_none());
+        let told = named(&samples[sample], "status", "source", tree.sys(MEMORY).to_str().unwrap());
+        assert_eq!(told["reason"], reason);
+    }
+    let [first, second, last] = [0, 1, 4].map(|sample| memory[sample].unwrap());
+    // It wrapped at 65712.999613.
+    let energy = [first, second, last].map(|record| number(record, "energy_joules"));
+    assert_eq!(energy, [65_712.0, 65_714.0, 65_719.0]);
+    for record in [first, second, last] {
+        assert_eq!(record["start_ts"], "2023-11-14T22:13:20.000000000Z");
+    }
+    // The power is that of all the time since the last reading.
+    assert!((number(last, "power_watts") * number(last, "interval_s") - 5.0).abs() < 1e-3, "{last}");
+    assert!(number(last, "interval_s") > 2.5, "{last}");
 }
 
 #[test]

@@ -148,7 +148,7 @@ impl super::rapl::Counters for Perf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::power::zone::path;
+    use crate::collect::power::zone::{Counted, Known, path, places};
 
     #[test]
     fn events_become_zones() {
@@ -185,5 +185,62 @@ mod tests {
             ("package-1-die-1/dram", 24, 3),
         ];
         assert_eq!(told, expected.map(|(path, cpu, config)| (path.to_owned(), cpu, config)));
+    }
+
+    /// The paths of what is in the sum, when these zones have counted so many joules, and used so
+    /// many since the time before.
+    fn counted(zones: &[Zone], joules: &[f64], used: Option<&[f64]>, known: &mut Known) -> Vec<String> {
+        let count = |at: usize, zone: &Zone| (joules[at] * zone.per_joule) as u64;
+        let all: Vec<_> = zones
+            .iter()
+            .enumerate()
+            .map(|(at, zone)| Counted {
+                zone,
+                raw: count(at, zone),
+                used: used.map(|used| used[at]),
+                from_now: true,
+            })
+            .collect();
+        let places = places(&all, known);
+        let counted = zones.iter().zip(&places).filter(|(_, place)| place.counted);
+        counted.map(|(zone, _)| path(zones, zone)).collect()
+    }
+
+    /// The zones of some events on these CPUs of one package; odd ones are of its second die.
+    fn zones_of(names: &[&'static str], cpus: &[u32]) -> Vec<Zone> {
+        let dir = tempfile::tempdir().unwrap();
+        for cpu in cpus {
+            let topology = dir.path().join(format!("cpu{cpu}/topology"));
+            std::fs::create_dir_all(&topology).unwrap();
+            std::fs::write(topology.join("physical_package_id"), "0\n").unwrap();
+            std::fs::write(topology.join("die_id"), format!("{}\n", cpu % 2)).unwrap();
+        }
+        let event = |name: &&'static str| Event { name, config: 1, per_joule: 4_294_967_296.0 };
+        let events: Vec<_> = names.iter().map(event).collect();
+        zones(&events, cpus, dir.path()).into_iter().map(|it| it.0).collect()
+    }
+
+    #[test]
+    fn a_platform_that_was_zero_when_opened_is_counted_unless_it_stands_still() {
+        let zones = zones_of(&["package", "psys"], &[0]);
+        let mut known = Known::default();
+        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut known), ["psys"]);
+        assert_eq!(counted(&zones, &[20.0, 0.0], Some(&[9.0, 0.0]), &mut known), ["psys"]);
+        assert_eq!(counted(&zones, &[40.0, 70.0], Some(&[20.0, 70.0]), &mut known), ["psys"]);
+        let mut known = Known::default();
+        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut known), ["psys"]);
+        assert_eq!(counted(&zones, &[20.0, 0.0], Some(&[20.0, 0.0]), &mut known), ["package-0"]);
+    }
+
+    #[test]
+    fn dies_that_were_zero_when_opened_are_compared_by_what_they_count() {
+        let zones = zones_of(&["package"], &[0, 1]);
+        let both = ["package-0-die-0", "package-0-die-1"];
+        let mut known = Known::default();
+        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut known), both);
+        assert_eq!(counted(&zones, &[30.0, 20.0], Some(&[30.0, 20.0]), &mut known), both);
+        assert_eq!(counted(&zones, &[40.0, 40.0], Some(&[10.0, 20.0]), &mut known), both);
+        let mut known = Known::default();
+        assert_eq!(counted(&zones, &[30.0, 30.01], Some(&[30.0, 30.01]), &mut known), both[..1]);
     }
 }

@@ -62,11 +62,13 @@ struct Read {
     zone: Zone,
     raw: u64,
     reading: Reading,
+    from_now: bool,
 }
 
 impl Read {
     fn counted(&self) -> Counted<'_> {
-        Counted { zone: &self.zone, raw: self.raw, used: self.reading.used_joules }
+        let Self { zone, raw, reading, from_now } = self;
+        Counted { zone, raw: *raw, used: reading.used_joules, from_now: *from_now }
     }
 }
 
@@ -114,9 +116,15 @@ impl RaplCollector {
             }
             Err(error) => {
                 unreadable(out, sample.ts, &source.place(), &error)?;
+                if error.kind() != io::ErrorKind::NotFound {
+                    // The zones are there as before.
+                    self.source = Some(source);
+                    return Ok((Vec::new(), Vec::new()));
+                }
                 Vec::new()
             }
         };
+        let from_now = source.counts_from_now();
         let mut before = std::mem::take(&mut self.meters);
         let mut found = Vec::new();
         for zone in &zones {
@@ -124,11 +132,15 @@ impl RaplCollector {
             match source.read(zone) {
                 Ok(raw) => {
                     let at = Moment::now();
-                    let (meter, reading) = self.meter(old, zone, raw, at, sample, source.counts_from_now());
+                    let (meter, reading) = self.meter(old, zone, raw, at, sample, from_now);
                     self.meters.insert(zone.id.clone(), meter);
-                    found.push(Read { zone: zone.clone(), raw, reading });
+                    found.push(Read { zone: zone.clone(), raw, reading, from_now });
                 }
-                Err(error) => unreadable(out, sample.ts, &source.source(zone), &error)?,
+                Err(error) => {
+                    unreadable(out, sample.ts, &source.source(zone), &error)?;
+                    // What it counts meanwhile is in the next reading.
+                    self.meters.extend(old.map(|old| (zone.id.clone(), old)));
+                }
             }
         }
         for id in before.into_keys() {
@@ -188,8 +200,9 @@ impl RaplCollector {
     }
 }
 
-/// What all packages have used since the sample before, each once, and in which time.
-fn of_packages(found: &[Read], places: &[Place]) -> Option<(f64, f64)> {
+/// What all packages have used since the sample before, each once, and in which time; `None` also where a reading
+/// had failed, so that this one is of a longer time.
+fn of_packages(found: &[Read], places: &[Place], interval_s: Option<f64>) -> Option<(f64, f64)> {
     let package = |it: &&(&Read, &Place)| it.0.zone.domain() == "package";
     let whole = |it: &&(&Read, &Place)| {
         // One that repeats another has that as its parent, without lying in it.
@@ -198,6 +211,10 @@ fn of_packages(found: &[Read], places: &[Place]) -> Option<(f64, f64)> {
     };
     let all: Vec<_> = found.iter().zip(places).collect();
     let used: Vec<_> = all.iter().filter(package).filter(whole).collect();
+    let longest = used.iter().filter_map(|it| it.0.reading.interval_s).fold(0.0, f64::max);
+    if interval_s.is_some_and(|interval_s| longest > 1.5 * interval_s) {
+        return None;
+    }
     let sum: Option<f64> = used.iter().map(|it| it.0.reading.used_joules).sum();
     let reading = &used.first()?.0.reading;
     sum.zip(reading.interval_s.filter(|_| reading.suspended_s.is_none()))
@@ -223,7 +240,7 @@ impl Collector for RaplCollector {
             self.tell(&zones, &found, &places, sample, out)?;
         }
         match &mut self.share {
-            Some(share) => share.collect(of_packages(&found, &places), sample, out),
+            Some(share) => share.collect(of_packages(&found, &places, sample.interval_s()), sample, out),
             None => Ok(()),
         }
     }

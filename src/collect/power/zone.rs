@@ -1,6 +1,6 @@
 //! Zones of energy: what they are called, and which of them make up the machine's sum.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// A counter of energy and its place among the others.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,8 +25,10 @@ pub struct Counted<'a> {
     pub zone: &'a Zone,
     /// Its counter.
     pub raw: u64,
-    /// What it has counted since the sample before.
+    /// What it has counted since the sample before, in joules.
     pub used: Option<f64>,
+    /// True if it was 0 when it was opened, and not at boot.
+    pub from_now: bool,
 }
 
 /// What was found out in earlier samples, and stays so.
@@ -34,8 +36,33 @@ pub struct Counted<'a> {
 pub struct Known {
     /// Dies whose counters have been seen to differ from the first of their package.
     different: HashSet<String>,
-    /// A `psys` that stands still while packages use energy: the board has not connected it.
-    dead: HashSet<String>,
+    /// Dies whose counters have been seen to agree with that, and not to differ since.
+    alike: HashSet<String>,
+    /// By `psys`: the joules that a package has used while it stood still.
+    still: HashMap<String, f64>,
+}
+
+impl Known {
+    /// Follows the platforms' counters.
+    fn learn(&mut self, all: &[Counted<'_>]) {
+        let packages = all.iter().filter(|it| it.zone.is("package")).filter_map(|it| it.used);
+        let most = packages.fold(0.0, f64::max);
+        for psys in all.iter().filter(|it| it.zone.is("psys")) {
+            let still = self.still.entry(psys.zone.id.clone()).or_default();
+            match psys.used {
+                Some(used) if used > 0.0 && *still < STILL_JOULES => *still = 0.0,
+                Some(_) => *still += most,
+                None => {}
+            }
+        }
+    }
+
+    /// Whether the board has connected a `psys`. One that has counted nothing since boot is not; of one that was 0
+    /// when it was opened, only time can tell.
+    fn works(&self, psys: &Counted<'_>) -> bool {
+        let still = self.still.get(&psys.zone.id).is_some_and(|joules| *joules >= STILL_JOULES);
+        !still && (psys.from_now || psys.raw > 0)
+    }
 }
 
 /// The place of a zone in the machine's sum.
@@ -49,6 +76,12 @@ pub struct Place {
 
 /// Two readings of one counter, taken one after the other, differ by less.
 const SAME_JOULES: f64 = 0.5;
+
+/// Two counters that have not counted as much can be as near to each other by chance.
+const ALIKE_JOULES: f64 = 5.0;
+
+/// A `psys` that stands still while a package uses that much is not connected: the coarsest counts whole joules.
+const STILL_JOULES: f64 = 10.0;
 
 impl Zone {
     /// The word that records have for what uses the energy.
@@ -101,17 +134,11 @@ pub fn path(zones: &[Zone], zone: &Zone) -> String {
 /// there is none that works, the packages and their memory, which they do not contain. What MMIO says, the
 /// registers say too; and dies with the same counter are one.
 pub fn places(all: &[Counted<'_>], known: &mut Known) -> Vec<Place> {
-    let active = all.iter().any(|it| it.zone.is("package") && it.used.is_some_and(|used| used > 0.0));
-    for psys in all.iter().filter(|it| it.zone.is("psys")) {
-        if psys.raw == 0 || (psys.used == Some(0.0) && active) {
-            known.dead.insert(psys.zone.id.clone());
-        }
-    }
+    known.learn(all);
     let repeated: Vec<Option<String>> = all.iter().map(|it| repeats(all, it, known)).collect();
-    let works = |(it, repeated): &(&Counted<'_>, &Option<String>)| {
-        it.zone.is("psys") && repeated.is_none() && !known.dead.contains(&it.zone.id)
-    };
-    let psys = all.iter().zip(&repeated).find(works).map(|(it, _)| it.zone.id.clone());
+    let works = |it: &Counted<'_>| it.zone.is("psys") && known.works(it);
+    let first = |(it, repeated): &(&Counted<'_>, &Option<String>)| works(it) && repeated.is_none();
+    let psys = all.iter().zip(&repeated).find(first).map(|(it, _)| it.zone.id.clone());
     let place = |(it, repeat): (&Counted<'_>, &Option<String>)| {
         let zone = it.zone;
         let top = zone.inside.is_none();
@@ -125,7 +152,7 @@ pub fn places(all: &[Counted<'_>], known: &mut Known) -> Vec<Place> {
         let counted = repeat.is_none()
             && !inside_repeated
             && match &psys {
-                Some(_) => zone.is("psys") && !known.dead.contains(&zone.id),
+                Some(_) => works(it),
                 None => (top && zone.is("package")) || zone.is("dram"),
             };
         Place { counted, parent }
@@ -152,11 +179,15 @@ fn repeats(all: &[Counted<'_>], it: &Counted<'_>, known: &mut Known) -> Option<S
     if first.zone.id == it.zone.id || known.different.contains(&it.zone.id) {
         return None;
     }
-    if same(first, it) {
-        return Some(first.zone.id.clone());
+    if !same(first, it) {
+        known.alike.remove(&it.zone.id);
+        known.different.insert(it.zone.id.clone());
+        return None;
     }
-    known.different.insert(it.zone.id.clone());
-    None
+    if [first, it].iter().all(|it| it.raw as f64 >= ALIKE_JOULES * it.zone.per_joule) {
+        known.alike.insert(it.zone.id.clone());
+    }
+    known.alike.contains(&it.zone.id).then(|| first.zone.id.clone())
 }
 
 /// Whether two counters that were read one after the other can be one.
@@ -195,8 +226,10 @@ mod tests {
         let counted =
             |(at, (zone, raw)): (usize, &'_ (Zone, u64))| (zone.clone(), *raw, used.map(|used| used[at]));
         let owned: Vec<_> = zones.iter().enumerate().map(counted).collect();
-        let all: Vec<_> =
-            owned.iter().map(|(zone, raw, used)| Counted { zone, raw: *raw, used: *used }).collect();
+        let all: Vec<_> = owned
+            .iter()
+            .map(|(zone, raw, used)| Counted { zone, raw: *raw, used: *used, from_now: false })
+            .collect();
         let only: Vec<_> = zones.iter().map(|(zone, _)| zone.clone()).collect();
         let name = |id: &String| path(&only, only.iter().find(|zone| zone.id == *id).unwrap());
         let places = places(&all, known);
@@ -240,12 +273,23 @@ mod tests {
     #[test]
     fn a_psys_that_stands_still_is_not_connected() {
         let mut known = Known::default();
+        let used = |package: f64, psys: f64| [package, package, 0.5, 0.0, psys];
         assert_eq!(told(LAPTOP, None, &mut known).0, ["psys"]);
-        assert_eq!(told(LAPTOP, Some(&[1.0, 1.0, 0.5, 0.0, 0.0]), &mut known).0, ["package-0"]);
+        // It counts in steps that can be longer than a sample.
+        for (package, psys) in [(9.0, 0.0), (9.0, 1.0), (9.0, 0.0)] {
+            assert_eq!(told(LAPTOP, Some(&used(package, psys)), &mut known).0, ["psys"]);
+        }
+        assert_eq!(told(LAPTOP, Some(&used(1.0, 0.0)), &mut known).0, ["package-0"]);
         // And it stays out.
-        assert_eq!(told(LAPTOP, Some(&[1.0, 1.0, 0.5, 0.0, 0.1]), &mut known).0, ["package-0"]);
-        let zero = LAPTOP.replace("9000000", "0");
-        assert_eq!(told(&zero, None, &mut Known::default()).0, ["package-0"]);
+        assert_eq!(told(LAPTOP, Some(&used(1.0, 0.1)), &mut known).0, ["package-0"]);
+    }
+
+    #[test]
+    fn a_psys_that_has_counted_nothing_is_connected_once_it_counts() {
+        let (mut known, zero) = (Known::default(), LAPTOP.replace("9000000", "0"));
+        assert_eq!(told(&zero, None, &mut known).0, ["package-0"]);
+        assert_eq!(told(&zero, Some(&[5.0, 5.0, 0.5, 0.0, 0.0]), &mut known).0, ["package-0"]);
+        assert_eq!(told(LAPTOP, Some(&[5.0, 5.0, 0.5, 0.0, 9.0]), &mut known).0, ["psys"]);
     }
 
     #[test]
@@ -264,6 +308,24 @@ mod tests {
         assert_eq!(told(&dies(9_000_000), None, &mut known).0.len(), 3);
         // Read before and after a wrap.
         assert_eq!(told(&dies(9_000_000 + 262_143_328_840), None, &mut Known::default()).0.len(), 1);
+    }
+
+    #[test]
+    fn dies_that_have_counted_little_are_not_taken_for_one() {
+        let dies = |first: u64, second: u64| {
+            format!("intel-rapl:0 package-0-die-0 {first}\nintel-rapl:1 package-0-die-1 {second}")
+        };
+        let mut known = Known::default();
+        // Of their own until they agree, and then one even where they have wrapped just now.
+        for (first, second, counted) in [
+            (0, 100, 2),
+            (3_000_000, 2_900_000, 2),
+            (9_000_000, 9_000_100, 1),
+            (100, 200, 1),
+            (1_000_000, 300_000, 2),
+        ] {
+            assert_eq!(told(&dies(first, second), None, &mut known).0.len(), counted, "{first} {second}");
+        }
     }
 
     #[test]
