@@ -120,10 +120,23 @@ impl Common {
     /// # Errors
     /// [`Usage`] for a bad filter; if stdout is closed.
     pub fn emitter(&self) -> Result<Emitter> {
+        self.emitter_as(&self.host_name())
+    }
+
+    /// Where the records of a recording go. Which host was recorded it does not say, so that it is `unknown` unless
+    /// `--host` names it.
+    ///
+    /// # Errors
+    /// As [`Common::emitter`].
+    pub fn emitter_of_recording(&self) -> Result<Emitter> {
+        self.emitter_as(self.host.as_deref().unwrap_or(UNKNOWN_HOST))
+    }
+
+    fn emitter_as(&self, host: &str) -> Result<Emitter> {
         opened::stdout()?;
         let filter = self.filter.as_deref().map(Filter::new).transpose();
         let filter = filter.map_err(|message| Usage(format!("--filter: {message}")))?;
-        Ok(Emitter::new(&self.host_name(), filter, self.filter_all))
+        Ok(Emitter::new(host, filter, self.filter_all))
     }
 
     /// Starts watching for signals and for a reader that leaves.
@@ -142,12 +155,15 @@ impl Common {
             // Of /proc itself it would be this machine's.
             let recorded = (self.proc_root != Path::new("/proc"))
                 .then(|| std::fs::read(self.proc_root.join("sys/kernel/hostname")).ok());
-            let text = recorded.flatten().unwrap_or_else(|| b"unknown".into());
+            let text = recorded.flatten().unwrap_or_else(|| UNKNOWN_HOST.into());
             return String::from_utf8_lossy(&text).trim().to_owned();
         }
         this_host()
     }
 }
+
+/// The name of a host that nothing names.
+const UNKNOWN_HOST: &str = "unknown";
 
 /// The name of the host we run on.
 pub fn this_host() -> String {

@@ -60,8 +60,8 @@ struct Pmstat {
     #[command(flatten)]
     common: Common,
 
-    /// Read what powermetrics printed, text or plist, from this file, or from stdin if it is -
-    #[arg(long, value_name = "FILE")]
+    /// Read what powermetrics printed, text or plist, from this file, or from stdin if it is -; of which host it is, --host says
+    #[arg(long, value_name = "FILE", conflicts_with = "duration")]
     input: Option<PathBuf>,
 
     /// A record for each task that powermetrics tells of
@@ -93,12 +93,15 @@ impl Program for Pmstat {
         &LOST,
     ];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("What a Mac uses", "ssh mac sudo powermetrics -f plist | pmstat --input - -f 'select(.counted)'"),
+        (
+            "What a Mac uses",
+            "ssh mac sudo powermetrics -f plist | pmstat --input - --host mac -f 'select(.counted)'",
+        ),
         ("Power of this machine, every second", "sudo pmstat -f 'select(.kind == \"power\" and .counted)'"),
         ("Which process uses how much", "sudo pmstat --once -i 1s --per-process"),
         (
             "How busy each CPU of a recording was",
-            "pmstat --input powermetrics.txt -f 'select(.component == \"cpu\")'",
+            "pmstat --input powermetrics.txt --host mac -f 'select(.component == \"cpu\")'",
         ),
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
@@ -112,7 +115,7 @@ impl Program for Pmstat {
         match &self.input {
             Some(path) => {
                 let input = Input::open(path, &stop)?;
-                let mut out = self.common.emitter()?;
+                let mut out = self.common.emitter_of_recording()?;
                 self.recorded(input, &mut out)?;
                 out.finish(self.common.verbose)
             }
@@ -226,7 +229,7 @@ impl Pmstat {
             let interval = self.common.interval.unwrap_or(INTERVAL);
             u64::try_from(all.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u64::MAX).max(1)
         });
-        if self.common.once { Some(1) } else { self.common.count.or(timed.filter(|_| self.input.is_none())) }
+        if self.common.once { Some(1) } else { self.common.count.or(timed) }
     }
 }
 

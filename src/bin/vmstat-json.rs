@@ -46,8 +46,8 @@ struct VmstatJson {
     #[command(flatten)]
     common: Common,
 
-    /// Read what vm_stat printed from this file, or from stdin if it is -
-    #[arg(long, value_name = "FILE")]
+    /// Read what vm_stat printed from this file, or from stdin if it is -; of which host it is, --host says
+    #[arg(long, value_name = "FILE", conflicts_with = "duration")]
     input: Option<PathBuf>,
 
     /// Read a cgroup (version 2): its folder, or its path such as /system.slice
@@ -60,7 +60,7 @@ impl Program for VmstatJson {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("Page faults a second, and what is free", "vmstat-json | jq -c '[.faults_per_s, .free_bytes]'"),
         ("Now, with rates over one second", "vmstat-json --once -i 1s"),
-        ("What a Mac says", "ssh mac vm_stat 1 | vmstat-json --input - -i 1s"),
+        ("What a Mac says", "ssh mac vm_stat 1 | vmstat-json --input - --host mac -i 1s"),
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
@@ -83,7 +83,7 @@ impl Program for VmstatJson {
 impl VmstatJson {
     /// Everything that an input holds.
     fn recorded(&self, mut input: Input) -> Result<()> {
-        let mut out = self.common.emitter()?;
+        let mut out = self.common.emitter_of_recording()?;
         let mut reader = Reader::new(self);
         let mut lines = Lines::default();
         while !reader.done()
