@@ -155,6 +155,43 @@ fn what_is_not_understood_is_counted_and_shown() {
 }
 
 #[test]
+fn energy_begins_anew_where_samples_do_not_follow_each_other() {
+    let first = fs::read_to_string(fixture("stream.plist")).unwrap();
+    let second = first.replace("T11:", "T12:");
+    assert_ne!(first, second);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("joined");
+    for (parts, hours) in [([&first, &second], [11, 12]), ([&second, &first], [12, 11])] {
+        fs::write(&path, parts.map(String::as_str).concat()).unwrap();
+        let lines = input(path.to_str().unwrap(), &[]);
+        let power = of(&lines, "power");
+        let column = |field: &str| power.iter().map(|record| record[field].clone()).collect::<Vec<_>>();
+        assert_eq!(column("energy_joules"), [1.5, 2.4, 2.7, 1.5, 2.4, 2.7]);
+        let starts = hours.map(|hour| vec![format!("2026-09-29T{hour}:44:12.500000000Z"); 3]).concat();
+        assert_eq!(column("start_ts"), starts);
+        let in_order = |record: &&&Value| record["start_ts"].as_str() < record["ts"].as_str();
+        assert_eq!(power.iter().filter(in_order).count(), 6);
+    }
+}
+
+#[test]
+fn a_recording_is_of_no_host_unless_one_is_named() {
+    let lists = [fixture("stream.plist"), fixture("../vm_stat/one_shot.txt")];
+    for (program, file) in [program!("pmstat"), program!("vmstat-json")].into_iter().zip(&lists) {
+        let hosts = |more: &[&str]| {
+            let lines = records(program, &[&["--input", file][..], more].concat());
+            assert!(!lines.is_empty());
+            lines.iter().map(|record| record["host"].clone()).collect::<std::collections::HashSet<_>>()
+        };
+        assert_eq!(hosts(&[]), [Value::from("unknown")].into());
+        assert_eq!(hosts(&["--host", "mac"]), [Value::from("mac")].into());
+        let output = run(program, &["--input", file, "--duration", "2s"]);
+        assert_eq!(output.status.code(), Some(2), "a recording has no time in which it could end");
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
 fn every_recorded_capture_is_accounted_for() {
     let Some(samples) = samples() else { return };
     let mut seen = 0;

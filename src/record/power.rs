@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Power {
-    /// When the energy began to count: on macOS the program's first sample; of perf when it was opened; of other
+    /// When the energy began to count: on macOS the program's first sample, or the first after a gap; of perf when it was opened; of other
     /// counters of Linux boot.
     pub start_ts: Option<Timestamp>,
     /// What uses it: `package`, `cpu`, `gpu`, `ane`, `dram`, `cluster`, `combined`, `psys`, `uncore`, or as the

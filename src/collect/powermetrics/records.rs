@@ -10,7 +10,7 @@ use crate::collect::micro;
 use crate::emit::Emitter;
 use crate::record::Power;
 
-/// Samples tell their end to the second; above this difference the sum of their lengths is given up.
+/// Samples tell their end to the second; from this difference on they do not follow each other.
 const DRIFT_NS: u64 = 2_000_000_000;
 
 /// Makes records of the samples of one stream.
@@ -63,12 +63,18 @@ impl Records {
         Ok(true)
     }
 
-    /// The end of a sample: what it says, or finer, the end of the one before and its length.
+    /// The end of a sample: what it says, or finer, the end of the one before and its length. Where these differ, what
+    /// was between is not known (a recording that was joined, a machine that slept), and energy begins anew.
     fn time(&mut self, told: Option<Timestamp>, length: Option<u64>) -> Timestamp {
         let sum = self.end.zip(length).map(|(end, length)| Timestamp(end.0.saturating_add(length)));
         let ts = match (told, sum) {
             (Some(told), Some(sum)) if sum.0.abs_diff(told.0) < DRIFT_NS => sum,
-            (Some(told), _) => told,
+            (Some(told), Some(_)) => {
+                self.start = None;
+                self.energy.clear();
+                told
+            }
+            (Some(told), None) => told,
             (None, Some(sum)) => sum,
             (None, None) => return Timestamp::now(),
         };
