@@ -123,7 +123,9 @@ fn a_laptop_reads_as_its_files_say() {
 fn residencies_are_those_of_the_interval() {
     let tree = Tree::of("laptop.tree");
     let states = "devices/system/cpu/cpu1/cpuidle/state1/time";
+    tree.set("../proc/stat", "cpu 1 0 0 1 0 0 0 0 0 0\ncpu2 500 0 40 9000 10 0 0 0 0 0\n");
     let [first, second] = tree.twice(&[], || {
+        tree.set("../proc/stat", "cpu 1 0 0 1 0 0 0 0 0 0\ncpu2 590 0 45 9002 10 0 3 0 0 0\n");
         tree.set("devices/system/cpu/cpufreq/policy1/stats/time_in_state", "2400000 130\n900000 570\n");
         tree.set(states, "1250000\n");
     });
@@ -142,9 +144,34 @@ fn residencies_are_those_of_the_interval() {
     assert!((number(cpu("cpu1"), "idle_ratio") - idle).abs() < 1e-5);
     assert!((number(cpu("cpu1"), "active_ratio") - (1.0 - idle)).abs() < 1e-5);
     assert_eq!(cpu("cpu1")["c_state"]["POLL"], 0.0);
+    // It was in no idle state, and /proc/stat has it that it ran.
     assert_eq!(number(cpu("cpu2"), "active_ratio"), 1.0);
     // The cluster is as active as its CPUs are in the mean.
     assert!((number(cpu("policy1"), "core_active_ratio") - (1.0 - idle / 2.0)).abs() < 1e-5);
+}
+
+#[test]
+fn a_cpu_that_sleeps_on_or_is_offline_is_not_told_as_active() {
+    let tree = Tree::of("laptop.tree");
+    let set = |idle: u32, time: u32| {
+        tree.set("../proc/stat", &format!("cpu2 500 0 40 {idle} 10 0 0 0 0 0\n"));
+        tree.set("devices/system/cpu/cpu1/cpuidle/state1/time", &format!("{time}\n"));
+    };
+    set(9000, 1_000_000);
+    let samples = tree.times(3, &[], |sample| {
+        set(9100 + sample as u32 * 100, 1_100_000);
+        tree.set("devices/system/cpu/cpu1/online", if sample == 0 { "1\n" } else { "0\n" });
+    });
+    for records in &samples {
+        let asleep = named(records, "cpu_power", "core", "cpu2");
+        for field in ["active_ratio", "idle_ratio", "c_state"] {
+            assert!(asleep[field].is_null(), "{asleep}");
+        }
+        // The mean over its cores is not that over some of them.
+        assert!(named(records, "cpu_power", "core", "policy1")["core_active_ratio"].is_null());
+    }
+    assert!(number(named(&samples[1], "cpu_power", "core", "cpu1"), "active_ratio") < 1.0);
+    assert!(of(&samples[2], "cpu_power").iter().all(|it| it["core"] != "cpu1"), "{:#?}", samples[2]);
 }
 
 /// Read by hand from the files named.

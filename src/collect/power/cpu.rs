@@ -1,10 +1,11 @@
-//! cpufreq and cpuidle → `cpu_power`, for each CPU, and for each group of CPUs that share a clock.
+//! cpufreq and cpuidle → `cpu_power`, for each CPU that is online, and for each group of CPUs that share a clock.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::ran::Ran;
 use super::residency::{Idle, Residency, States};
 use super::sysfs::{folder, list, number, numbered, word};
 use crate::collect::{Collector, Roots, Sample, micro, unreadable};
@@ -18,6 +19,7 @@ pub struct CpuCollector {
     kinds: [(&'static str, PathBuf); 2],
     /// By CPU: what its idle states have counted.
     idle: BTreeMap<u32, Idle>,
+    ran: Ran,
     /// By policy: what its frequencies have counted.
     frequencies: BTreeMap<PathBuf, Residency<u64>>,
 }
@@ -25,7 +27,8 @@ pub struct CpuCollector {
 /// CPUs that share a clock.
 struct Policy {
     record: CpuPower,
-    actives: Vec<f64>,
+    /// Of its CPUs that are online.
+    actives: Vec<Option<f64>>,
     cpus: usize,
 }
 
@@ -37,6 +40,7 @@ impl CpuCollector {
             folder: roots.sys.join("devices/system/cpu"),
             kinds: [kind("P", "cpu_core"), kind("E", "cpu_atom")],
             idle: BTreeMap::new(),
+            ran: Ran::new(roots),
             frequencies: BTreeMap::new(),
         }
     }
@@ -102,7 +106,11 @@ impl CpuCollector {
         record.cluster = shared.and_then(|policy| policy.record.cluster.clone());
         let ratios =
             states.and_then(|states| self.idle.entry(cpu).or_default().ratios(states, sample.interval));
-        if let Some(ratios) = ratios {
+        // Where nothing was counted, it may have slept on and on.
+        let known = |ratios: &BTreeMap<_, f64>| {
+            ratios.values().any(|&ratio| ratio > 0.0) || self.ran.all_the_time(cpu)
+        };
+        if let Some(ratios) = ratios.filter(known) {
             let idle = ratios.values().sum::<f64>().min(1.0);
             record.idle_ratio = Some(micro(idle));
             record.active_ratio = Some(micro(1.0 - idle));
@@ -130,7 +138,12 @@ impl Collector for CpuCollector {
         };
         let mut policies: BTreeMap<PathBuf, Policy> = BTreeMap::new();
         let (mut told, mut clocked) = (false, false);
+        self.ran.read();
         for (cpu, path) in cpus {
+            if word(path.join("online")).is_some_and(|online| online == "0") {
+                self.idle.remove(&cpu);
+                continue;
+            }
             let of = folder(&path.join("cpufreq")).map(|it| it.canonicalize().unwrap_or(it));
             if let Some(of) = &of
                 && !policies.contains_key(of)
@@ -143,7 +156,7 @@ impl Collector for CpuCollector {
             let Some(record) = self.cpu(cpu, &path, policy, sample) else { continue };
             told = true;
             if let Some(policy) = of.and_then(|of| policies.get_mut(&of)) {
-                policy.actives.extend(record.active_ratio);
+                policy.actives.push(record.active_ratio);
             }
             // In the first sample, idle states have nothing to say.
             let measured =
@@ -154,8 +167,9 @@ impl Collector for CpuCollector {
         }
         for policy in policies.into_values().filter(|policy| policy.cpus > 1) {
             let Policy { mut record, actives, .. } = policy;
-            let mean = actives.iter().sum::<f64>() / actives.len() as f64;
-            record.core_active_ratio = (!actives.is_empty()).then(|| micro(mean));
+            let sum: Option<f64> = actives.iter().copied().sum();
+            record.core_active_ratio =
+                sum.filter(|_| !actives.is_empty()).map(|sum| micro(sum / actives.len() as f64));
             if sample.wants(&CPU_POWER) {
                 out.emit(sample.ts, &record)?;
             }

@@ -8,6 +8,7 @@ mod hwmon;
 mod meter;
 mod perf;
 mod powercap;
+mod ran;
 mod rapl;
 mod residency;
 mod share;
