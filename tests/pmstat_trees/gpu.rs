@@ -95,6 +95,25 @@ fn a_card_with_nothing_to_do_is_left_alone_so_that_it_can_fall_asleep() {
     assert_eq!(busy(&tree), [Some(0.03), Some(0.03)]);
 }
 
+#[test]
+fn the_interval_of_what_was_idle_is_that_of_the_rest() {
+    let tree = Tree::of("laptop.tree");
+    for (file, text) in [("runtime_status", "active"), ("control", "auto"), ("autosuspend_delay_ms", "1000")]
+    {
+        tree.set(&format!("class/drm/card0/device/power/{file}"), &format!("{text}\n"));
+    }
+    // Idle in all of the first second, after which it is left alone for three; in these 1.5 seconds.
+    let samples = tree.times(6, &[], |sample| {
+        tree.set("class/drm/card0/power/rc6_residency_ms", if sample == 0 { "7000\n" } else { "8500\n" });
+    });
+    let told: Vec<_> = samples.iter().map(|records| named(records, "gpu", "gpu", "0000:00:02.0")).collect();
+    assert_eq!(number(told[1], "idle_ratio"), 1.0);
+    assert!(told[2]["idle_ratio"].is_null() && told[2]["interval_s"].is_null());
+    let after = told[2..].iter().find(|it| it["idle_ratio"].is_number()).unwrap();
+    assert!(number(after, "interval_s") > 2.9, "{after}");
+    assert!((number(after, "idle_ratio") * number(after, "interval_s") - 1.5).abs() < 1e-4, "{after}");
+}
+
 /// The library, built; what it was asked stands in a file beside it.
 fn stub(tree: &Tree) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/power/nvml.c");

@@ -85,7 +85,7 @@ impl GpuCollector {
             }
             driver => card::read(driver, device, &mut values),
         }
-        past.idle(&mut values, sample);
+        past.idle(&mut values);
         past.rest(&device.folder, &values.gpu);
         let reading = past.energy(values.energy);
         self.tell_values(&device.id, values, reading, sample, out)

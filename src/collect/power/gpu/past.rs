@@ -4,9 +4,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::Values;
+use crate::collect::micro;
 use crate::collect::power::meter::{Meter, Moment, Reading};
 use crate::collect::power::sysfs::{number, word};
-use crate::collect::{Sample, micro};
 use crate::record::Gpu;
 
 /// What is remembered of one.
@@ -35,18 +35,18 @@ impl Past {
         }
     }
 
-    /// The parts of the interval that follow from the counter of idle time.
-    pub fn idle(&mut self, values: &mut Values, sample: &Sample<'_>) {
+    /// The parts of the time since the last look, of which a rest is part, that follow from the counter of idle time.
+    pub fn idle(&mut self, values: &mut Values) {
         let now = values.idle_ms.map(|ms| (ms, Instant::now()));
         let before = std::mem::replace(&mut self.idle_ms, now);
         if let (Some((ms, at)), Some((ms_before, at_before))) = (now, before)
             && let Some(idle) = ms.checked_sub(ms_before)
         {
-            let passed = (at - at_before).as_secs_f64() * 1e3;
-            let ratio = micro((idle as f64 / passed.max(1.0)).min(1.0));
+            let passed = (at - at_before).as_secs_f64();
+            let ratio = micro((idle as f64 / 1e3 / passed.max(1e-3)).min(1.0));
             values.gpu.idle_ratio = Some(ratio);
             values.gpu.active_ratio = Some(micro(1.0 - ratio));
-            values.gpu.interval_s = sample.interval_s();
+            values.gpu.interval_s = Some(micro(passed));
         }
     }
 
