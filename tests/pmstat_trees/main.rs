@@ -151,6 +151,38 @@ fn residencies_are_those_of_the_interval() {
 }
 
 #[test]
+fn what_a_faulty_sensor_says_is_no_measurement() {
+    let tree = Tree::of("laptop.tree");
+    let chip = "devices/platform/board/hwmon/hwmon1";
+    for (file, text) in [
+        ("temp3_input", "-128000"),
+        ("temp3_fault", "1"),
+        ("fan2_input", "0"),
+        ("fan2_fault", "1"),
+        ("fan3_input", "900"),
+        ("fan3_fault", "0"),
+    ] {
+        tree.set(&format!("{chip}/{file}"), &format!("{text}\n"));
+    }
+    tree.set("class/thermal/thermal_zone0/temp", "-274000\n");
+    let records = tree.once();
+    let sensors = |kind| -> BTreeSet<_> {
+        of(&records, kind).iter().map(|it| it["sensor_id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert!(!sensors("temperature").iter().any(|id| id.ends_with("temp3") || id == "thermal_zone0"));
+    assert!(sensors("fan").contains("board/nct6798/fan3") && !sensors("fan").contains("board/nct6798/fan2"));
+    for (file, reason) in [
+        ("class/hwmon/hwmon1/temp3_input", "fault"),
+        ("class/hwmon/hwmon1/fan2_input", "fault"),
+        ("class/thermal/thermal_zone0/temp", "-274 is none that can be"),
+    ] {
+        let told = named(&records, "status", "source", tree.sys(file).to_str().unwrap());
+        assert_eq!(told["reason"], "invalid");
+        assert!(told["detail"].as_str().unwrap().contains(reason), "{told}");
+    }
+}
+
+#[test]
 fn a_cpu_that_sleeps_on_or_is_offline_is_not_told_as_active() {
     let tree = Tree::of("laptop.tree");
     let set = |idle: u32, time: u32| {

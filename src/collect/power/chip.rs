@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::sysfs::{asleep, folders, word};
+use super::sysfs::{asleep, folders, number, word};
 
 /// One chip.
 pub struct Chip {
@@ -84,6 +84,11 @@ impl Chip {
     /// What the board or the driver calls an input.
     pub fn label(&self, input: &str) -> Option<String> {
         word(self.folder.join(format!("{input}_label")))
+    }
+
+    /// True if the driver says that an input's sensor is not to be believed.
+    pub fn is_faulty(&self, input: &str) -> bool {
+        number(self.folder.join(format!("{input}_fault"))).is_some_and(|fault| fault > 0)
     }
 
     /// How its device sleeps, if it does: to read an input would wake it.

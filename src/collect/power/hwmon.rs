@@ -2,7 +2,7 @@
 //! (kernel `Documentation/hwmon/sysfs-interface.rst`).
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
@@ -14,7 +14,7 @@ use crate::emit::Emitter;
 use crate::record::{FAN, Fan, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE, Voltage};
 
 /// No temperature of anything is lower; drivers tell what is not connected by such numbers.
-const ABSOLUTE_ZERO: f64 = -273.15;
+pub const ABSOLUTE_ZERO: f64 = -273.15;
 
 /// Lists and reads the chips anew each time, as they come and go with their devices.
 pub struct HwmonCollector {
@@ -113,6 +113,15 @@ fn powers(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     })
 }
 
+/// Says once that a value cannot be one.
+///
+/// # Errors
+/// If stdout fails.
+pub fn tell_impossible(path: &Path, value: f64, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let detail = format!("{value} is none that can be; not connected?");
+    out.status(sample.ts, &path.to_string_lossy(), Reason::Invalid, &detail)
+}
+
 /// Every input of one kind, as a record; once a status record of what cannot be read.
 fn each<R: crate::record::Record>(
     chip: &Chip,
@@ -126,13 +135,15 @@ fn each<R: crate::record::Record>(
     }
     for input in chip.inputs(prefix) {
         let path = chip.file(&input);
+        if chip.is_faulty(&input) {
+            let detail = "its driver says that the sensor has a fault; not connected?";
+            out.status(sample.ts, &path.to_string_lossy(), Reason::Invalid, detail)?;
+            continue;
+        }
         match scaled(&path, divisor) {
             Ok(value) => match record(&input, value) {
                 Some(record) => out.emit(sample.ts, &record)?,
-                None => {
-                    let detail = format!("{value} is none that can be; not connected?");
-                    out.status(sample.ts, &path.to_string_lossy(), Reason::Invalid, &detail)?;
-                }
+                None => tell_impossible(&path, value, sample, out)?,
             },
             // The driver says that nothing is connected there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
