@@ -308,8 +308,27 @@ fn a_cgroup_is_read_by_folder_and_by_name() {
         assert!(record["memory_stat"].get("memory_max_bytes").is_none());
         assert!(record.get("vmstat").is_none());
     }
-    let gone = tree(dir.path(), dir.path(), &["--cgroup", "/gone"]);
+    // One that goes away is told; that one was never there is wrong usage, as it is of the tracers.
+    fs::remove_file(folder.join("memory.stat")).unwrap();
+    let gone = tree(dir.path(), dir.path(), &["--cgroup", "/app.slice"]);
     assert_eq!(one(&gone, "status")["reason"], "absent");
+}
+
+#[test]
+fn a_cgroup_that_is_not_there_is_wrong_usage() {
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = |expected: &str| {
+        let root = dir.path().to_str().unwrap();
+        let args = ["--proc-root", root, "--sys-root", root, "--once", "--cgroup", "/nope"];
+        let output = run(program!("vmstat-json"), &args);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.starts_with("vmstat-json: --cgroup /nope: ") && stderr.contains(expected), "{stderr}");
+    };
+    wrong("no hierarchy of version 2");
+    fs::create_dir_all(dir.path().join("fs/cgroup")).unwrap();
+    fs::write(dir.path().join("fs/cgroup/cgroup.controllers"), "memory\n").unwrap();
+    wrong(&format!("there is no folder {}", dir.path().join("fs/cgroup/nope").display()));
 }
 
 /// What `vmstat -s` and `free -b` of procps say, by their words.

@@ -107,7 +107,7 @@ impl VmstatJson {
 
         let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
         let mut source: Box<dyn Collector> = match &self.cgroup {
-            Some(path) => Box::new(CgroupCollector::new(path, &roots)),
+            Some(path) => Box::new(CgroupCollector::new(path, &roots)?),
             None => Box::new(VirtualMemoryCollector::new(&roots)),
         };
         let mut out = self.common.emitter()?;

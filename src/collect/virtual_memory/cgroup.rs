@@ -1,10 +1,11 @@
 //! The memory files of a cgroup of version 2 (kernel `mm/memcontrol.c`) → `vmstat`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Result;
 
 use super::table::{Form, Table};
+use crate::cli::Usage;
 use crate::collect::vm_stat::counts::{Counts, place};
 use crate::collect::{Collector, Roots, Sample, Source, cgroup};
 use crate::emit::Emitter;
@@ -35,9 +36,12 @@ pub struct CgroupCollector {
 
 impl CgroupCollector {
     /// `path` is a folder, or a path inside the hierarchy such as `/system.slice`.
-    pub fn new(path: &str, roots: &Roots) -> Self {
-        let folder = folder(path, roots);
-        Self {
+    ///
+    /// # Errors
+    /// [`Usage`] if there is no such folder, as a name that is wrong would have no records and say little.
+    pub fn new(path: &str, roots: &Roots) -> Result<Self, Usage> {
+        let folder = folder(path, roots)?;
+        Ok(Self {
             name: path.to_owned(),
             stat: Source::new(folder.join("memory.stat")),
             single: SINGLE.iter().map(|file| Source::new(folder.join(file))).collect(),
@@ -45,16 +49,23 @@ impl CgroupCollector {
             before: Table::default(),
             counts_before: None,
             page_size: (!roots.foreign).then(|| rustix::param::page_size() as u64),
-        }
+        })
     }
 }
 
-fn folder(path: &str, roots: &Roots) -> PathBuf {
-    let below = path.trim_start_matches('/');
-    match cgroup::mount(&roots.sys) {
-        Some(mount) if mount.join(below).is_dir() => mount.join(below),
-        _ => Path::new(path).to_owned(),
+fn folder(path: &str, roots: &Roots) -> Result<PathBuf, Usage> {
+    let inside = cgroup::mount(&roots.sys).map(|mount| mount.join(path.trim_start_matches('/')));
+    let given = PathBuf::from(path);
+    if let Some(folder) = inside.iter().chain([&given]).find(|folder| folder.is_dir()) {
+        return Ok(folder.clone());
     }
+    let hierarchy = match inside {
+        Some(inside) => format!("there is no folder {}", inside.display()),
+        None => {
+            format!("no hierarchy of version 2 is mounted below {}", roots.sys.join("fs/cgroup").display())
+        }
+    };
+    Err(Usage(format!("--cgroup {path}: no such cgroup: {hierarchy}, and {path} is none itself")))
 }
 
 impl Collector for CgroupCollector {
