@@ -128,7 +128,7 @@ pub struct Vmstat {
     /// By field, the step in which its count was printed, where that is not 1: `K` is 1000 and `M` 1000000. The
     /// true count is less than one step above.
     pub precision: Option<BTreeMap<&'static str, u64>>,
-    /// Length of the interval of the rates, in seconds.
+    /// Length of the interval of the rates, in seconds. A total that was rounded in it has no rate.
     pub interval_s: Option<f64>,
     /// Page faults a second.
     pub faults_per_s: Option<f64>,
