@@ -3,6 +3,7 @@
 //! The format is told from the lines themselves: a property list begins with `<?xml`, and lists are separated by NUL.
 //! Recordings may be cut and joined: a list ends where its end is, or where something else begins, wherever in a line.
 
+mod bounds;
 mod plist;
 pub mod records;
 pub mod sample;

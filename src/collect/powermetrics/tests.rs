@@ -135,6 +135,69 @@ fn how_long_a_processor_was_active_follows_only_from_all_that_is_known_of_it() {
 }
 
 #[test]
+fn noise_is_no_row_wherever_it_comes() {
+    for file in &FILES[..3] {
+        let text = str::from_utf8(file).unwrap();
+        let noisy = text.replace('\n', "\nproc_pidpath 1460 failed(0)\nSecond underflow occured.\n");
+        let (quiet, with_noise) = (parse(file), parse(noisy.as_bytes()));
+        assert_eq!(with_noise, quiet);
+    }
+}
+
+#[test]
+fn values_that_cannot_be_are_counted_and_not_told() {
+    let rows = [
+        "CPU 0 active residency: 450.00%",
+        "CPU 0 idle residency: 101.5%",
+        "CPU 0 frequency: 18000000000000 MHz",
+        "CPU 0 instructions retired: -5",
+        "CPU Power: 99999999999 mW",
+        "CPU die temperature: -400.00 C",
+        "Fan: -1.00 rpm",
+        "Number of prochots: -1",
+        "Backlight level: 2000 (range 0-1024)",
+    ];
+    for row in rows {
+        let (samples, unknown) = parse(format!("**** Processor usage ****\n{row}\n").as_bytes());
+        assert_eq!((samples.len(), unknown.as_slice()), (0, &[row.to_owned()][..]));
+    }
+    let list = |inside: &str| {
+        let text = format!("<?xml version=\"1.0\"?>\n<plist><dict>\n{inside}\n</dict></plist>\n");
+        parse(text.as_bytes())
+    };
+    let cpu = |key: &str, value: &str| {
+        format!(
+            "<key>processor</key><dict><key>clusters</key><array><dict><key>name</key><string>P</string>\
+             <key>{key}</key><real>{value}</real></dict></array></dict>"
+        )
+    };
+    let smc =
+        |key: &str, value: &str| format!("<key>smc</key><dict><key>{key}</key><real>{value}</real></dict>");
+    let cases = [
+        cpu("idle_ratio", "-0.5"),
+        cpu("down_ratio", "4.5"),
+        cpu("freq_hz", "1.8e19"),
+        cpu("freq_ratio", "-1"),
+        "<key>processor</key><dict><key>cpu_power</key><real>-5</real></dict>".into(),
+        "<key>processor</key><dict><key>package_watts</key><real>1e9</real></dict>".into(),
+        "<key>gpu</key><dict><key>freq_hz</key><real>-400</real></dict>".into(),
+        "<key>elapsed_ns</key><integer>1</integer>".into(),
+        smc("cpu_die", "-400"),
+        smc("fan", "-1"),
+        smc("num_prochots", "-1"),
+    ];
+    for case in cases {
+        let (samples, unknown) = list(&case);
+        assert_eq!((samples.len(), unknown.len()), (0, 1), "{case} {samples:?} {unknown:?}");
+    }
+    // In bounds, the same are told.
+    for case in [cpu("idle_ratio", "0.5"), smc("cpu_die", "40"), smc("num_prochots", "0")] {
+        let (samples, unknown) = list(&case);
+        assert_eq!((samples.len(), unknown.len()), (1, 0), "{case}");
+    }
+}
+
+#[test]
 fn a_section_that_comes_again_without_a_header_is_of_a_sample_of_unknown_length() {
     let text = b"*** Sampled system activity (Tue Sep 29 19:44:14 2026 +0800) (500.00ms elapsed) ***\n\
         **** Processor usage ****\nCPU Power: 5 mW\n**** Processor usage ****\nCPU Power: 7 mW\n";

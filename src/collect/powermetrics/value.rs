@@ -12,6 +12,7 @@ use nom::number::complete::double;
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, error::Error};
 
+use super::bounds;
 use crate::collect::micro;
 
 /// What a parser of bytes gives.
@@ -28,9 +29,9 @@ fn scientific(bytes: &[u8]) -> Parsed<'_, f64> {
     preceded(space0, double).parse(bytes)
 }
 
-/// `93.5%` as 0.935.
+/// `93.5%` as 0.935; nothing of what is more than all.
 pub fn percent(bytes: &[u8]) -> Parsed<'_, f64> {
-    terminated(plain, char('%')).map(|value| micro(value / 100.0)).parse(bytes)
+    map_opt(terminated(plain, char('%')), |value| bounds::ratio(value / 100.0)).parse(bytes)
 }
 
 /// Hertz of `1020 MHz`, `2335.26 Mhz`, `1.2 GHz`.
@@ -43,7 +44,7 @@ pub fn frequency(bytes: &[u8]) -> Parsed<'_, u64> {
             b'm' => 1e6,
             _ => 1e3,
         };
-        Some((value * factor).round() as u64)
+        bounds::hertz(value * factor)
     })
     .parse(bytes)
 }
@@ -52,7 +53,7 @@ pub fn frequency(bytes: &[u8]) -> Parsed<'_, u64> {
 pub fn watts(bytes: &[u8]) -> Option<f64> {
     let unit = alt((tag("mW").map(|_| 1e-3), tag("uW").map(|_| 1e-6), tag("W").map(|_| 1.0)));
     let (_, (value, factor)) = all_consuming((plain, preceded(space0, unit))).parse(bytes).ok()?;
-    Some(value * factor)
+    bounds::watts(value * factor)
 }
 
 /// All of it, with blanks around.
@@ -114,7 +115,9 @@ pub fn ratio_and<'a, T>(
 
 /// `106.15% (2335.26 Mhz)`: a ratio, and the frequency that it makes.
 pub fn nominal(bytes: &[u8]) -> Option<(f64, u64)> {
-    let read = |bytes| (percent, delimited((space0, char('(')), frequency, char(')'))).parse(bytes);
+    let ratio =
+        |bytes| map_opt(terminated(plain, char('%')), |value| bounds::nominal(value / 100.0)).parse(bytes);
+    let read = |bytes| (ratio, delimited((space0, char('(')), frequency, char(')'))).parse(bytes);
     whole(read, bytes)
 }
 

@@ -2,7 +2,7 @@
 
 use super::tree::Dict;
 use super::{Reader, active, residency, set, states};
-use crate::collect::micro;
+use crate::collect::powermetrics::bounds;
 
 impl Reader<'_> {
     pub(super) fn gpu(&mut self, number: u64, gpu: Dict<'_>) {
@@ -13,15 +13,15 @@ impl Reader<'_> {
             }
             let record = self.sample.gpu(number);
             let understood = match (key, value.number()) {
-                ("freq_hz", Some(mhz)) => set(&mut record.frequency_hz, Some((mhz * 1e6).round() as u64)),
-                ("idle_ratio", Some(idle)) => set(&mut record.idle_ratio, Some(micro(idle))),
-                ("busy_ratio", Some(busy)) => set(&mut record.utilization_ratio, Some(micro(busy))),
+                ("freq_hz", Some(mhz)) => set(&mut record.frequency_hz, bounds::hertz(mhz * 1e6)),
+                ("idle_ratio", Some(idle)) => set(&mut record.idle_ratio, bounds::ratio(idle)),
+                ("busy_ratio", Some(busy)) => set(&mut record.utilization_ratio, bounds::ratio(busy)),
                 ("idle_ns", _) => true,
                 ("name", _) => set(&mut record.name, value.text().map(str::to_owned)),
                 ("dvfm_states", _) => set(&mut record.residency, residency(value)),
                 ("sw_requested_state", _) => set(&mut record.requested, states(value, "sw_req_state")),
                 ("sw_state", _) => set(&mut record.states, states(value, "sw_state")),
-                ("c_state_ratio", Some(ratio)) => set(&mut record.c_state_ratio, Some(micro(ratio))),
+                ("c_state_ratio", Some(ratio)) => set(&mut record.c_state_ratio, bounds::ratio(ratio)),
                 _ => false,
             };
             if !understood {

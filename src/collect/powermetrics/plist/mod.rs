@@ -11,6 +11,7 @@ mod tree;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use super::bounds;
 use super::sample::{Sample, domain};
 use crate::clock::Timestamp;
 use crate::collect::micro;
@@ -55,7 +56,7 @@ pub fn read(bytes: &[u8]) -> Document {
 }
 
 fn elapsed(top: Dict<'_>) -> Option<f64> {
-    top.get("elapsed_ns").and_then(Value::number).filter(|ns| *ns > 0.0).map(|ns| micro(ns / 1e9))
+    top.get("elapsed_ns").and_then(Value::number).and_then(|ns| bounds::length(ns / 1e9))
 }
 
 /// What other programs measure, and what says nothing of power.
@@ -148,17 +149,21 @@ impl Reader<'_> {
             name.to_ascii_uppercase()
         };
         let (domain, zone) = domain(&name);
-        match (value.number(), self.elapsed_s) {
-            (Some(milliwatts), _) if key.ends_with("_power") => {
+        let number = value.number().filter(|number| *number >= 0.0);
+        let in_bounds = |watts: &f64| bounds::watts(*watts).is_some();
+        match (number, self.elapsed_s) {
+            (Some(milliwatts), _) if key.ends_with("_power") && in_bounds(&(milliwatts / 1000.0)) => {
                 // An energy may have come first.
                 self.sample.powers.retain(|known| known.domain != domain || known.zone.as_deref() != zone);
                 self.sample.power(&domain, zone, milliwatts / 1000.0);
             }
-            (Some(millijoules), Some(elapsed)) => {
+            (Some(millijoules), Some(elapsed))
+                if !key.ends_with("_power") && in_bounds(&(millijoules / 1000.0 / elapsed)) =>
+            {
                 self.sample.power(&domain, zone, millijoules / 1000.0 / elapsed);
             }
-            (Some(_), None) => {}
-            (None, _) => self.unknown(path, key),
+            (Some(_), None) if !key.ends_with("_power") => {}
+            _ => self.unknown(path, key),
         }
     }
 
@@ -201,8 +206,9 @@ fn residency(value: Value<'_>) -> Option<BTreeMap<u64, f64>> {
     }
     let mut map = BTreeMap::new();
     for state in value.dicts() {
-        let (mhz, part) = (state.get("freq")?.number()?, state.get("used_ratio")?.number()?);
-        let sum: &mut f64 = map.entry((mhz * 1e6).round() as u64).or_default();
+        let hertz = bounds::hertz(state.get("freq")?.number()? * 1e6)?;
+        let part = bounds::ratio(state.get("used_ratio")?.number()?)?;
+        let sum: &mut f64 = map.entry(hertz).or_default();
         *sum = micro(*sum + part);
     }
     Some(map)
@@ -224,8 +230,12 @@ fn active(part: f64, residency: &mut Option<BTreeMap<u64, f64>>) -> Option<f64> 
 /// Parts of the time by the state of that name.
 fn states(value: Value<'_>, name: &str) -> Option<BTreeMap<String, f64>> {
     let pairs = value.dicts().map(|state| {
-        let part = state.get("used_ratio").or_else(|| state.get("c_state_ratio"))?.number()?;
-        Some((state.get(name)?.text()?.to_owned(), micro(part)))
+        let part = state
+            .get("used_ratio")
+            .or_else(|| state.get("c_state_ratio"))?
+            .number()
+            .and_then(bounds::ratio)?;
+        Some((state.get(name)?.text()?.to_owned(), part))
     });
     if value.is_whole_array() { pairs.collect() } else { None }
 }

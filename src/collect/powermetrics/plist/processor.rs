@@ -2,7 +2,7 @@
 
 use super::tree::{Dict, Value};
 use super::{Reader, active, residency, set, states};
-use crate::collect::micro;
+use crate::collect::powermetrics::bounds;
 use crate::record::CpuPower;
 
 impl Reader<'_> {
@@ -18,7 +18,7 @@ impl Reader<'_> {
                     let packages = value.dicts().enumerate();
                     packages.for_each(|(number, package)| self.package(number as u64, package));
                 }
-                ("package_watts", Some(watts)) => {
+                ("package_watts", Some(watts)) if bounds::watts(watts).is_some() => {
                     self.sample.memory_apart = true;
                     self.sample.power("package", None, watts);
                 }
@@ -27,7 +27,9 @@ impl Reader<'_> {
                     "freq_hz" | "freq_ratio" | "instr_retired" | "instr_per_clk" | "llc_flushed_ratio",
                     Some(_),
                 ) => {
-                    component(self.sample.cpu("system", "system"), key, value);
+                    if !component(self.sample.cpu("system", "system"), key, value) {
+                        self.unknown("processor.", key);
+                    }
                 }
                 _ => self.unknown("processor.", key),
             }
@@ -117,17 +119,17 @@ impl Reader<'_> {
 /// A key that CPUs, cores, clusters and packages have; false if it is none.
 fn component(cpu: &mut CpuPower, key: &str, value: Value<'_>) -> bool {
     let number = value.number();
-    let ratio = number.map(micro);
+    let ratio = number.and_then(bounds::ratio);
     match (key, number) {
-        ("freq_hz", Some(hz)) => cpu.frequency_hz = Some(hz.round() as u64),
-        ("freq_ratio", Some(_)) => cpu.nominal_ratio = ratio,
-        ("idle_ratio", Some(_)) => cpu.idle_ratio = ratio,
-        ("down_ratio", Some(_)) => cpu.down_ratio = ratio,
-        ("online_ratio", Some(_)) => cpu.online_ratio = ratio,
-        ("c_state_ratio", Some(_)) => cpu.c_state_ratio = ratio,
-        ("llc_flushed_ratio", Some(_)) => cpu.llc_flushed_ratio = ratio,
-        ("instr_retired" | "instructions_retired", Some(_)) => cpu.instructions = number,
-        ("instr_per_clk" | "instructions_per_clock", Some(_)) => cpu.instructions_per_cycle = number,
+        ("freq_hz", Some(hz)) => return set(&mut cpu.frequency_hz, bounds::hertz(hz)),
+        ("freq_ratio", Some(number)) => return set(&mut cpu.nominal_ratio, bounds::nominal(number)),
+        ("idle_ratio", Some(_)) => return set(&mut cpu.idle_ratio, ratio),
+        ("down_ratio", Some(_)) => return set(&mut cpu.down_ratio, ratio),
+        ("online_ratio", Some(_)) => return set(&mut cpu.online_ratio, ratio),
+        ("c_state_ratio", Some(_)) => return set(&mut cpu.c_state_ratio, ratio),
+        ("llc_flushed_ratio", Some(_)) => return set(&mut cpu.llc_flushed_ratio, ratio),
+        ("instr_retired" | "instructions_retired", Some(0.0..)) => cpu.instructions = number,
+        ("instr_per_clk" | "instructions_per_clock", Some(0.0..)) => cpu.instructions_per_cycle = number,
         ("idle_ns" | "down_ns" | "online_ns" | "requested_ns" | "c_state_ns" | "cycles", Some(_)) => {}
         ("dvfm_states", _) => return set(&mut cpu.residency, residency(value)),
         ("c_states", _) => {

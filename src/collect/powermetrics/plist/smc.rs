@@ -1,7 +1,8 @@
 //! The dictionary `smc` (Intel): temperatures, fans, limits.
 
-use super::Reader;
 use super::tree::Dict;
+use super::{Reader, set};
+use crate::collect::powermetrics::bounds;
 use crate::record::{Fan, Temperature, ThermalPressure};
 
 impl Reader<'_> {
@@ -17,12 +18,12 @@ impl Reader<'_> {
     fn sensor(&mut self, key: &str, number: f64) -> bool {
         let sample = &mut *self.sample;
         match key {
-            "fan" => {
+            "fan" if bounds::rpm(number).is_some() => {
                 let sensor_id = format!("fan{}", sample.fans.len());
                 sample.fans.push(Fan { sensor_id, source: "smc".into(), speed_rpm: number, label: None });
                 true
             }
-            "cpu_die" | "gpu_die" => {
+            "cpu_die" | "gpu_die" if bounds::celsius(number).is_some() => {
                 sample.temperatures.push(Temperature {
                     sensor_id: key.to_owned(),
                     component: if key == "cpu_die" { "cpu" } else { "gpu" },
@@ -46,7 +47,7 @@ fn pressure(pressure: &mut ThermalPressure, key: &str, number: f64) -> bool {
         "cpu_plimit" => pressure.cpu_plimit = Some(number),
         "gpu_plimit" => pressure.gpu_plimit = Some(number),
         "gpu2_plimit" => pressure.gpu2_plimit = Some(number),
-        "num_prochots" => pressure.prochots = Some(number as u64),
+        "num_prochots" => return set(&mut pressure.prochots, bounds::count(number)),
         _ => return false,
     }
     true

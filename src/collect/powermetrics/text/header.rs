@@ -7,7 +7,7 @@ use nom::character::complete::space0;
 use nom::sequence::{preceded, terminated};
 
 use crate::clock::Timestamp;
-use crate::collect::micro;
+use crate::collect::powermetrics::bounds;
 use crate::collect::powermetrics::value::{Parsed, number};
 
 /// When the sample ended, its length in seconds, and whether it is a summary.
@@ -28,7 +28,7 @@ pub fn header(line: &[u8]) -> Option<Header> {
         text.split('(').skip(1).filter_map(|group| group.split_once(')').map(|(group, _)| group));
     let ts = groups.clone().find_map(date);
     let elapsed = groups.find_map(|group| number(group.strip_suffix("ms elapsed")?.as_bytes()));
-    Some((ts, elapsed.filter(|ms| *ms > 0.0).map(|ms| micro(ms / 1000.0)), what != b"Sampled"))
+    Some((ts, elapsed.and_then(|ms| bounds::length(ms / 1000.0)), what != b"Sampled"))
 }
 
 /// `Tue Sep 29 19:44:14 2026 +0800`, as `ctime` pads it.

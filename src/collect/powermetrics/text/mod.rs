@@ -33,6 +33,9 @@ impl From<bool> for Understood {
     }
 }
 
+/// What the program says on stderr, where both go to one place: at any time.
+const NOISE: [&[u8]; 2] = [b"proc_pidpath ", b"Second underflow occured."];
+
 /// Takes line after line.
 #[derive(Default)]
 pub struct Text {
@@ -54,6 +57,9 @@ impl Text {
     /// A line without its newline, and a sample where the line begins the next one.
     pub fn line(&mut self, line: &[u8]) -> (Understood, Option<Sample>) {
         let trimmed = line.trim_ascii();
+        if NOISE.iter().any(|noise| trimmed.starts_with(noise)) {
+            return (Yes, None);
+        }
         if trimmed.is_empty() {
             self.columns = None;
             return (Yes, None);
@@ -114,10 +120,6 @@ impl Text {
         if let Some(columns) = Columns::read(line) {
             self.columns = Some(columns);
             self.begun = true;
-            return Yes;
-        }
-        if line.starts_with(b"proc_pidpath ") {
-            // What the program says on stderr, where both go to one place.
             return Yes;
         }
         let Ok(text) = str::from_utf8(line) else { return No };

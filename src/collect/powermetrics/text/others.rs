@@ -6,7 +6,7 @@ use nom::character::complete::space0;
 use nom::sequence::delimited;
 
 use super::Text;
-use crate::collect::micro;
+use crate::collect::powermetrics::bounds;
 use crate::collect::powermetrics::value::{number, plain, with_unit};
 use crate::record::{Fan, Temperature, ThermalPressure};
 
@@ -61,13 +61,13 @@ impl Text {
                 sensor_id: id,
                 label: Some(label.to_owned()),
                 source: "smc".into(),
-                temperature_celsius: with_unit(value, "C")?,
+                temperature_celsius: with_unit(value, "C").and_then(bounds::celsius)?,
                 ..Temperature::default()
             });
             return Some(());
         }
         if name == "Fan" || name.starts_with("Fan ") {
-            let speed_rpm = with_unit(value, "rpm")?;
+            let speed_rpm = with_unit(value, "rpm").and_then(bounds::rpm)?;
             let sensor_id = format!("fan{}", self.sample.fans.len());
             let label = name.strip_prefix("Fan ").map(str::to_owned);
             self.sample.fans.push(Fan { sensor_id, label, source: "smc".into(), speed_rpm });
@@ -82,7 +82,7 @@ impl Text {
             "CPU Plimit" => pressure.cpu_plimit = Some(number),
             "GPU Plimit" | "GPU Plimit (Int)" => pressure.gpu_plimit = Some(number),
             _ if name.starts_with("GPU2 Plimit") => pressure.gpu2_plimit = Some(number),
-            "Number of prochots" => pressure.prochots = Some(number as u64),
+            "Number of prochots" => pressure.prochots = Some(bounds::count(number)?),
             _ => return None,
         }
         Some(())
@@ -95,7 +95,7 @@ fn level(value: &[u8]) -> Option<f64> {
         delimited((space0, tag("("), take_until("range "), tag("range "), plain, tag("-")), plain, tag(")"));
     let read = |bytes| (plain, range).parse(bytes);
     let (_, (value, most)): (_, (f64, f64)) = read(value).ok()?;
-    (most > 0.0).then(|| micro(value / most))
+    (most > 0.0).then(|| bounds::ratio(value / most))?
 }
 
 /// `3.89 packets/s, 375.67 bytes/s`, and what disks say, without a comma. `scrape` measures these.

@@ -99,8 +99,10 @@ fn component(cpu: &mut CpuPower, what: &str, value: &[u8]) -> Understood {
         "idle residency" => set(&mut cpu.idle_ratio, whole(percent, value)),
         "down residency" => set(&mut cpu.down_ratio, whole(percent, value)),
         "Online" => set(&mut cpu.online_ratio, whole(percent, value)),
-        "instructions retired" => set(&mut cpu.instructions, number(value)),
-        "instructions per clock" => set(&mut cpu.instructions_per_cycle, number(value)),
+        "instructions retired" => set(&mut cpu.instructions, number(value).filter(|count| *count >= 0.0)),
+        "instructions per clock" => {
+            set(&mut cpu.instructions_per_cycle, number(value).filter(|it| *it >= 0.0))
+        }
         "C-state residency" => listed(value, states, &mut cpu.c_state_ratio, &mut cpu.c_state),
         "Average frequency as fraction of nominal" => match nominal(value) {
             Some((ratio, hz)) => {
