@@ -10,7 +10,8 @@ use super::{Kind, Metric, Record, Temporality};
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Task {
-    /// The process; absent for those that have ended and for all together.
+    /// The process; absent for those that have ended, for all together, and for a coalition, which is told only
+    /// where its tasks are not.
     pub pid: Option<u64>,
     /// Its name; `ALL_TASKS` is the sum, `DEAD_TASKS` are those that ended.
     pub comm: String,

@@ -198,6 +198,44 @@ fn values_that_cannot_be_are_counted_and_not_told() {
 }
 
 #[test]
+fn coalitions_are_told_only_where_their_tasks_are_not() {
+    let told = |bytes: &[u8]| {
+        let (samples, unknown) = parse(bytes);
+        assert_eq!(unknown, Vec::<String>::new());
+        let tasks = samples.into_iter().flat_map(|sample| sample.tasks);
+        tasks.map(|task| (task.comm, task.pid, task.cpu_ratio)).collect::<Vec<_>>()
+    };
+    let expected = [
+        ("daemon".to_owned(), None, Some(0.004)),
+        ("Browser".into(), Some(600), Some(0.2)),
+        ("Helper".into(), Some(601), Some(0.1)),
+        ("quiet".into(), None, Some(0.001)),
+        ("ALL_TASKS".into(), None, Some(0.305)),
+    ];
+    let text = "*** Running tasks ***\n\nName                  ID     CPU ms/s\n\
+        daemon                7      4.00\n\
+        org.example.browser   8      300.00\n\
+        \x20 Browser             600    200.00\n\
+        \x20 Helper              601    100.00\n\
+        quiet                 9      1.00\n\
+        ALL_TASKS             -2     305.00\n";
+    assert_eq!(told(text.as_bytes()), expected);
+    let row = |name: &str, id: &str, ms: &str, tasks: &str| {
+        format!(
+            "<dict><key>{id}</key><integer>{}</integer><key>name</key><string>{name}</string>\
+             <key>cputime_ms_per_s</key><real>{ms}</real>{tasks}</dict>",
+            if name == "Helper" { 601 } else { 600 }
+        )
+    };
+    let tasks = row("Browser", "pid", "200", "") + &row("Helper", "pid", "100", "");
+    let list = row("daemon", "id", "4", "")
+        + &row("org.example.browser", "id", "300", &format!("<key>tasks</key><array>{tasks}</array>"))
+        + &row("quiet", "id", "1", "<key>tasks</key><array></array>");
+    let list = format!("<?xml?>\n<plist><dict><key>coalitions</key><array>{list}</array></dict></plist>\n");
+    assert_eq!(told(list.as_bytes()), expected[..4]);
+}
+
+#[test]
 fn a_section_that_comes_again_without_a_header_is_of_a_sample_of_unknown_length() {
     let text = b"*** Sampled system activity (Tue Sep 29 19:44:14 2026 +0800) (500.00ms elapsed) ***\n\
         **** Processor usage ****\nCPU Power: 5 mW\n**** Processor usage ****\nCPU Power: 7 mW\n";

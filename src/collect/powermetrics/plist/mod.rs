@@ -172,6 +172,11 @@ impl Reader<'_> {
         let Some(comm) = task.get("name").and_then(Value::text) else {
             return self.unknown("tasks.", "name");
         };
+        // A coalition is the sum of its tasks.
+        let mut tasks = task.get("tasks").into_iter().flat_map(Value::dicts).peekable();
+        if tasks.peek().is_some() {
+            return tasks.for_each(|task| self.task(task));
+        }
         let ratio = |name: &str| get(name).map(|ms| micro(ms / 1000.0));
         self.sample.tasks.push(Task {
             pid: get("pid").filter(|pid| *pid >= 0.0).map(|pid| pid as u64),
@@ -184,9 +189,6 @@ impl Reader<'_> {
             energy_impact: get("energy_impact_per_s").or_else(|| get("energy_impact")),
             interval_s: self.elapsed_s,
         });
-        if let Some(tasks) = task.get("tasks") {
-            tasks.dicts().for_each(|task| self.task(task));
-        }
     }
 }
 

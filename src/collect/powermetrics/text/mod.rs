@@ -11,6 +11,7 @@ mod processor;
 use super::sample::{Sample, domain};
 use super::tasks::Columns;
 use super::value::watts;
+use crate::record::Task;
 use header::header;
 use others::interrupts;
 
@@ -46,6 +47,10 @@ pub struct Text {
     /// Whether the section has had a row.
     rows: bool,
     columns: Option<Columns>,
+    /// Whether the table has coalitions, under which their tasks are indented.
+    grouped: bool,
+    /// Whether the row before was not indented: it heads what follows.
+    heads: bool,
     cluster: Option<String>,
     /// Whether the last row was one of a cluster or CPU.
     last_of_cpu: bool,
@@ -108,17 +113,16 @@ impl Text {
 
     fn row(&mut self, line: &[u8]) -> Understood {
         if let Some(columns) = &self.columns {
-            let task = columns.task(line, self.sample.elapsed_s);
-            let understood = task.is_some();
-            self.sample.tasks.extend(task);
-            return understood.into();
+            let Some(task) = columns.task(line, self.sample.elapsed_s) else { return No };
+            self.task(task, line.starts_with(b" "));
+            return Yes;
         }
         if line.first() == Some(&b'\t') {
             return interrupts(line.trim_ascii()).into();
         }
         let line = line.trim_ascii();
         if let Some(columns) = Columns::read(line) {
-            self.columns = Some(columns);
+            (self.columns, self.grouped, self.heads) = (Some(columns), false, false);
             self.begun = true;
             return Yes;
         }
@@ -129,6 +133,24 @@ impl Text {
         let understood = self.pair(name.trim_end(), value.as_bytes().trim_ascii());
         self.begun |= understood != No;
         understood
+    }
+
+    /// A row of the table. A coalition is left out where its tasks are told, which it is the sum of; its number is no
+    /// process's.
+    fn task(&mut self, mut task: Task, indented: bool) {
+        let tasks = &mut self.sample.tasks;
+        if indented && !self.grouped {
+            self.grouped = true;
+            tasks.iter_mut().for_each(|coalition| coalition.pid = None);
+        }
+        if indented && self.heads {
+            tasks.pop();
+        }
+        if !indented && self.grouped {
+            task.pid = None;
+        }
+        self.heads = !indented;
+        tasks.push(task);
     }
 
     /// A row of a name and a value.
