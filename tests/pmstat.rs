@@ -192,6 +192,18 @@ fn a_recording_is_of_no_host_unless_one_is_named() {
 }
 
 #[test]
+fn samplers_are_those_of_powermetrics() {
+    for more in [
+        &["--input", "/dev/null"][..],
+        if cfg!(target_os = "linux") { &["--once"] } else { &["--input", "-"] },
+    ] {
+        let output = run(program!("pmstat"), &[&["--samplers", "cpu_power,smc"][..], more].concat());
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{more:?}");
+        assert!(String::from_utf8(output.stderr).unwrap().contains("--samplers"));
+    }
+}
+
+#[test]
 fn every_recorded_capture_is_accounted_for() {
     let Some(samples) = samples() else { return };
     let mut seen = 0;

@@ -68,6 +68,11 @@ struct Pmstat {
     #[arg(long)]
     tasks: bool,
 
+    /// What powermetrics is to sample, such as cpu_power,gpu_power,smc (macOS) [default: processors, thermal, battery;
+    /// smc too on Intel]
+    #[arg(long, value_name = "LIST", conflicts_with = "input")]
+    samplers: Option<String>,
+
     /// Split the packages' energy by process, in proportion to CPU time (Linux)
     #[arg(long, conflicts_with_all = ["input", "tasks"])]
     per_process: bool,
@@ -152,9 +157,14 @@ impl Pmstat {
 
         let mut out = self.common.emitter()?;
         let interval = self.common.interval.unwrap_or(INTERVAL).as_millis().max(1).to_string();
-        let samplers = if self.tasks { "default,thermal" } else { "cpu_power,gpu_power,thermal,battery" };
+        let samplers = self.samplers.clone().unwrap_or_else(|| {
+            let chosen = if self.tasks { "default,thermal" } else { "cpu_power,gpu_power,thermal,battery" };
+            // Temperatures and fans of Intel; powermetrics of Apple's processors does not know it, and would end.
+            let sensors = if cfg!(target_arch = "x86_64") { ",smc" } else { "" };
+            format!("{chosen}{sensors}")
+        });
         let mut command = Command::new("powermetrics");
-        command.args(["-f", "plist", "-b", "0", "-i", &interval, "-s", samplers]);
+        command.args(["-f", "plist", "-b", "0", "-i", &interval, "-s", &samplers]);
         if self.tasks {
             command.arg("--show-process-energy");
         }
@@ -193,6 +203,9 @@ impl Pmstat {
                 "--tasks: powermetrics of macOS tells of them; here, --per-process".into(),
             )
             .into());
+        }
+        if self.samplers.is_some() {
+            return Err(cli::Usage("--samplers: those of powermetrics of macOS".into()).into());
         }
         let Common { proc_root, sys_root, verbose, .. } = &self.common;
         let roots = Roots::new(proc_root, sys_root).map_err(cli::Usage)?;
