@@ -3,7 +3,7 @@
  * System calls: those that took long, all of them counted, and those that do not return.
  *
  * Two hooks, at the entry and the exit of every call. The entry leaves the time in the
- * task's own storage; the exit takes it out again, so that a time is never paired with
+ * task's own place; the exit takes it out again, so that a time is never paired with
  * another call: an exit without an entry (a child that returns from clone, a call that
  * began before we did) counts nothing, and a task that ends inside a call takes its time
  * with it. exec by any thread of a process is one call of one task. An iterator over all
@@ -19,6 +19,7 @@
 
 #define NUMBERS 512 /* of calls, per table; the last stands for all that are beyond */
 #define SCALE 3
+#define PLACES (1 << 14)
 
 /* What is known of a number beforehand. */
 enum choice { CHOSEN = 1, WAITS = 2, BY_FILE = 4, EXEC = 8 };
@@ -41,6 +42,7 @@ __u64 lost_calls;             /* entries that found no room */
 /* What is kept of a task between entry and exit. */
 struct call {
 	__u64 begin_ns; /* 0: in no call that is followed */
+	__u64 owner;    /* in the array of places, the thread; 0: free */
 	__s32 nr;
 	__u32 compat;
 	__u64 args[CALL_ARGS]; /* of an exec, which leaves none in the registers */
@@ -86,6 +88,19 @@ struct {
 	__type(key, int);
 	__type(value, struct call);
 } calls SEC(".maps");
+
+/* A place for each thread, by its number; it costs less than storage, which has those that find
+ * theirs taken. Neighbours share no line of the cache. */
+struct place {
+	struct call call;
+} __attribute__((aligned(64)));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PLACES);
+	__type(key, __u32);
+	__type(value, struct place);
+} places SEC(".maps");
 
 /* Where tracing programs have no task storage (before 5.13): by the task's address, which
  * unlike its id does not change in exec. */
@@ -224,16 +239,46 @@ static __always_inline int end(struct call *call, struct task_struct *task, stru
 	return 0;
 }
 
+/* Where a thread has its place, if it is the thread's or free. */
+static __always_inline struct call *place_of(struct task_struct *task, bool take)
+{
+	__u32 tid = task->pid, at = tid & (PLACES - 1);
+	struct place *place = bpf_map_lookup_elem(&places, &at);
+	__u64 owner;
+
+	if (!place)
+		return NULL;
+	owner = place->call.owner;
+	if (take && !owner)
+		owner = __sync_val_compare_and_swap(&place->call.owner, 0, tid) ?: tid;
+	return owner == tid ? &place->call : NULL;
+}
+
+/* The call that a task is in, or was in last; NULL if none was seen. */
+static __always_inline struct call *call_of(struct task_struct *task)
+{
+	struct call *place = place_of(task, false), *stored;
+
+	if (place && place->begin_ns)
+		return place;
+	stored = bpf_task_storage_get(&calls, task, NULL, 0);
+	return stored && (stored->begin_ns || !place) ? stored : place;
+}
+
 static __always_inline int enter_stored(__u64 *ctx, bool direct)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
 	bool compat = is_compat(task, true);
 	__u8 kind = follow(task, ctx[1], compat, true);
-	struct call *call;
+	struct call *call = NULL;
 
 	if (!(kind & CHOSEN))
 		return 0;
-	call = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	/* exec gives the thread the number of its process: it has returned when its place is another's. */
+	if (!(kind & EXEC))
+		call = place_of(task, true);
+	if (!call)
+		call = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (call)
 		begin(call, kind, (struct pt_regs *)ctx[0], ctx[1], compat, direct);
 	else
@@ -244,9 +289,22 @@ static __always_inline int enter_stored(__u64 *ctx, bool direct)
 static __always_inline int exit_stored(__u64 *ctx, bool direct)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	struct call *call = bpf_task_storage_get(&calls, task, NULL, 0);
 
-	return end(call, task, (struct pt_regs *)ctx[0], (long)ctx[1], direct);
+	return end(call_of(task), task, (struct pt_regs *)ctx[0], (long)ctx[1], direct);
+}
+
+/* The next thread may have the number of one that has ended, maybe inside a call. */
+SEC("raw_tp/sched_process_exit")
+int leave_place(__u64 *ctx)
+{
+	struct call *place = place_of(bpf_get_current_task_btf(), false);
+
+	(void)ctx;
+	if (place) {
+		place->begin_ns = 0;
+		place->owner = 0;
+	}
+	return 0;
 }
 
 /*
@@ -428,7 +486,7 @@ int stuck_stored(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 
-	return task ? look(ctx, task, bpf_task_storage_get(&calls, task, NULL, 0)) : 0;
+	return task ? look(ctx, task, call_of(task)) : 0;
 }
 
 SEC("iter/task")

@@ -130,16 +130,17 @@ impl Program for SyscallTrace {
 }
 
 const OVERHEAD: &str = "\
-Two hooks run at every system call of the machine, whether it is asked for or not. Both together cost 245 ns per call \
-(254 ns with --summary; 92 of these are what two empty programs show), where syscount -L costs 402 ns and a bpftrace \
-script with the same threshold 514 ns. A loop that does nothing but getppid takes 457 ns a call instead of 174 while \
-that is measured; beside syscount 687 ns. `scripts/bench tracers` repeats this; measured on two CPUs of a virtual \
-machine (Linux 6.18) that others were using too.
+Two hooks run at every system call of the machine, whether it is asked for or not. Both together cost 210 ns per call \
+(221 ns with --summary; 92 of these are what two empty programs show), where syscount -L costs 399 ns and a bpftrace \
+script with the same threshold 513 ns. A loop that does nothing but getppid takes 430 to 550 ns a call instead of 169 \
+while that is measured; beside syscount 685 ns. `scripts/bench tracers` repeats this; measured on two CPUs of a \
+virtual machine (Linux 6.18) that others were using too.
 
-With --min 0, 800,000 calls a second on one CPU became as many lines on the other, none lost.
+With --min 0, 600,000 calls a second on one CPU became as many lines on the other, none lost; of 800,000 5 % were, and \
+told as lost.
 
-The maps take at most 16 MiB of kernel memory, and beside them each thread that makes a call keeps 64 bytes; -v says \
-how much.";
+The maps take at most 16 MiB of kernel memory, 2 of them for the calls that up to 16,384 threads are in; a thread \
+that finds its place taken by another keeps 72 bytes of its own. -v says how much.";
 
 const CAVEATS: &str = "\
 A call is seen when it returns. One that never does is seen by --stuck only: exit and exit_group of course, and a call \

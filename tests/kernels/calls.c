@@ -9,6 +9,7 @@
 //   leave MS        ends after that time, while another of its threads is in a sleep of 100 s
 //   interrupt MS    a sleep of 100 s that a signal interrupts after that time; prints it
 //   loop SECONDS    getppid as fast as it goes; prints how many a second
+//   pingpong SECONDS  a byte to another process and back, through two pipes; prints how often a second
 //   rate N SECONDS  getppid N times a second, evenly; prints how many it were
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -139,6 +141,23 @@ int main(int argc, char **argv) {
         while (now_us() < begin + first * 1e6)
             for (int i = 0; i < 1000; i++, count++) syscall(SYS_getppid);
         printf("%.0f\n", count / (now_us() - begin) * 1e6);
+    } else if (!strcmp(what, "pingpong")) {
+        int there[2], back[2];
+        char byte = 0;
+        if (pipe(there) != 0 || pipe(back) != 0) return 1;
+        pid_t child = fork();
+        if (child == 0) {
+            close(there[1]);
+            while (read(there[0], &byte, 1) == 1 && write(back[1], &byte, 1) == 1) {}
+            _exit(0);
+        }
+        long count = 0;
+        double begin = now_us();
+        for (; now_us() < begin + first * 1e6; count++)
+            if (write(there[1], &byte, 1) != 1 || read(back[0], &byte, 1) != 1) return 1;
+        printf("%.0f\n", count / (now_us() - begin) * 1e6);
+        close(there[1]);
+        waitpid(child, NULL, 0);
     } else if (!strcmp(what, "rate") && argc > 3) {
         double begin = now_us(), seconds = atof(argv[3]);
         long count = 0, all = (long)(first * seconds);

@@ -87,7 +87,8 @@ impl Tracer {
         // The exit first: an entry whose exit is not seen would look like a call that does not return.
         let [enter, exit] = self.main_programs();
         let mut links = Vec::new();
-        for program in [&self.skel.progs.forget, exit, enter] {
+        let progs = &self.skel.progs;
+        for program in [&progs.forget, &progs.leave_place, exit, enter] {
             if program.autoload() {
                 let link = program.attach();
                 links.push(link.map_err(|e| explain(&e, "cannot attach to system calls"))?);
@@ -183,6 +184,7 @@ impl Tracer {
             (&maps.ring, true),
             (&maps.calls_hash, true),
             (&maps.calls, self.way != Way::RawTpHash),
+            (&maps.places, self.way != Way::RawTpHash),
         ];
         let bytes: usize =
             made.into_iter().filter(|(_, made)| *made).filter_map(|(map, _)| memory(map.as_fd())).sum();

@@ -109,6 +109,7 @@ fn load_as(
         (&mut progs.enter_hash, hash),
         (&mut progs.exit_hash, hash),
         (&mut progs.forget, hash),
+        (&mut progs.leave_place, !hash),
         (&mut progs.can_store, !hash),
         (&mut progs.stuck_hash, hash && settings.stuck.is_some()),
         (&mut progs.stuck_stored, !hash && settings.stuck.is_some()),
@@ -171,5 +172,6 @@ fn sizes(
         open.maps.calls_hash.set_max_entries(MOST_TASKS)?;
     }
     open.maps.calls.set_autocreate(!hash)?;
+    open.maps.places.set_autocreate(!hash)?;
     Ok(())
 }
