@@ -126,7 +126,66 @@ fn error_name(error: i32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+    use crate::bpf::ring::read;
+
+    const RECORDED: &str = include_str!("../../../tests/fixtures/iolat-events.hex");
+
+    fn recorded(what: &str) -> Vec<u8> {
+        let digits = RECORDED.lines().find_map(|line| line.strip_prefix(what)).unwrap().trim().as_bytes();
+        digits.chunks(2).map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
+    }
+
+    #[test]
+    fn events_from_their_bytes() {
+        let root = tempfile::tempdir().unwrap();
+        let numbers = root.path().join("dev/block");
+        std::fs::create_dir_all(&numbers).unwrap();
+        symlink("../../devices/virtual/block/loop0", numbers.join("7:0")).unwrap();
+        symlink("../../devices/virtual/block/loop0/loop0p2", numbers.join("259:1")).unwrap();
+        let mut devices = Devices::new(root.path());
+        let mut cgroups = Cgroups::new(root.path());
+        let mut made = |what| {
+            let recorded: Event = read(&recorded(what)).unwrap();
+            let (end, record) =
+                event(&recorded, None, KernelClock::measure(), &mut devices, &mut cgroups).unwrap();
+            assert_eq!(end.0 - record.begin_ts.unwrap().0, record.total_us.0, "{what}");
+            IoEvent { begin_ts: None, ..record }
+        };
+        // What dd asked for: 4 KiB, of which each has eight sectors; its partition begins at 18432.
+        let asked = |device: &str, op, block: u64, pid, nanos| IoEvent {
+            device: device.into(),
+            op,
+            sector: Some(block * 8),
+            bytes: 4096,
+            total_us: Micros(nanos),
+            device_us: Some(Micros(nanos)),
+            queue_us: Some(Micros(0)),
+            pid: Some(pid),
+            tid: Some(pid),
+            comm: Some("dd".into()),
+            uid: Some(0),
+            cgroup_id: Some(1),
+            ..IoEvent::default()
+        };
+        assert_eq!(made("read"), asked("loop0p2", "read", 2304 + 3, 11043, 187_123));
+        assert_eq!(made("write"), asked("loop0p2", "write", 2304 + 5, 11044, 4_122_888));
+        let failed = IoEvent { error: Some("EIO".into()), ..asked("loop0", "read", 9, 11047, 29_924) };
+        assert_eq!(made("failed"), failed);
+        // It lies nowhere, and nobody submitted it.
+        let flush = IoEvent {
+            device: "loop0".into(),
+            op: "flush",
+            total_us: Micros(156_356),
+            device_us: Some(Micros(145_179)),
+            queue_us: Some(Micros(11_177)),
+            ..IoEvent::default()
+        };
+        assert_eq!(made("flush"), flush);
+        assert!(read::<Event>(&recorded("read")[1..]).is_none());
+    }
 
     #[test]
     fn errors_have_names() {
