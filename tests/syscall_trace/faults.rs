@@ -1,8 +1,9 @@
 //! What goes wrong: missing rights, readers that leave, wrong calls; and several at once.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::program;
 use crate::support::tracer::lost;
@@ -83,13 +84,36 @@ fn mistakes_in_the_call() {
     }
 }
 
+/// The ids of the programs that a process holds, as the kernel tells of its descriptors.
+fn programs(pid: u32) -> BTreeSet<u32> {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
+    let told = descriptors.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    told.flat_map(|told| {
+        let ids = told.lines().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+        ids.collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+/// The ids of all programs in the kernel.
+fn loaded() -> BTreeSet<u32> {
+    libbpf_rs::query::ProgInfoIter::default().map(|info| info.id).collect()
+}
+
 /// Two at once see the same; what one that is killed had attached is gone with it.
 #[test]
 fn several_at_once() {
     let Some((calls, _alone)) = ready() else { return };
     let [first, second] = [0, 1].map(|_| trace(&["--min", "0", "--syscall", "getppid"]));
     let killed = trace(&["--min", "0"]);
+    let programs = programs(killed.pid());
+    assert!(programs.len() >= 2 && programs.is_subset(&loaded()), "{programs:?}");
     drop(killed);
+    let until = Instant::now() + Duration::from_secs(10);
+    while !programs.is_disjoint(&loaded()) {
+        assert!(Instant::now() < until, "still loaded, of {programs:?}: {:?}", loaded());
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let (pid, _) = run(calls, &["count", "101"]);
     for records in [first.finish(), second.finish()] {
         assert_eq!(events(&records, pid, "getppid").len() as u64 + lost(&records), 101);
