@@ -22,8 +22,8 @@ struct PagefaultTrace {
     #[command(flatten)]
     common: Common,
 
-    /// The shortest time that makes a record of a minor fault; 0 for all
-    #[arg(long, value_name = "TIME", default_value = "100us", value_parser = cli::duration_or_none)]
+    /// The shortest time that makes a record of a minor fault, such as 50us (a bare number is seconds); 0 for all
+    #[arg(long, value_name = "TIME", default_value = "100us", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
     min: Duration,
 
     /// Name the file that is mapped at the address (keeps CAP_SYS_PTRACE)
@@ -154,6 +154,10 @@ killed, and one that was under way when pagefault-trace began: nobody knows how 
 
 A fault is major if the kernel had to wait for a device, as getrusage counts. The second try of a fault, after such a \
 wait, belongs to the first: its time is in the record. Where it ended without, the kernel calls it major all the same.
+
+What shares this program's process group is left out, unless --include-self is given: with it, all that a shell \
+without job control starts beside it, as in a script, from cron, over ssh with a command, or in CI. There, start it \
+with setsid.
 
 --resolve looks into /proc/PID/maps when the record is written, soon after the fault: a process that has ended or \
 changed its mappings by then has none to tell.

@@ -38,8 +38,8 @@ struct Schedlat {
     #[arg(long)]
     no_events: bool,
 
-    /// The shortest wait that makes an event
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none)]
+    /// The shortest wait that makes an event, such as 5ms (a bare number is seconds); 0 for all
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
     min: Duration,
 
     /// Write runq records for each interval [the default]
@@ -160,8 +160,12 @@ the task that left the CPU last, which may be the idle task (swapper): the wait 
 In sched records the time on a CPU is split between intervals; waits and switches count where they end. \
 The switches of one process are those of all its threads, as the sum of /proc/PID/task/*/status has them.
 
+What shares this program's process group is left out, unless --include-self is given: with it, all that a shell \
+without job control starts beside it, as in a script, from cron, over ssh with a command, or in CI. There, start it \
+with setsid.
+
 Processes that ran on none of the CPUs in an interval are not in it. Numbers of processes are those of the host, \
-also when schedlat runs in a container.";
+also when schedlat runs in a container, where --pid is refused.";
 
 fn main() -> ExitCode {
     cli::main::<Schedlat>()

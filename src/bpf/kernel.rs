@@ -1,6 +1,7 @@
 //! What the running kernel is made of, by its type information (BTF): what it offers, and the
 //! skeletons that find their fields in it.
 
+use std::fmt::Display;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 
@@ -54,9 +55,12 @@ impl Kernel {
             );
         }
         let types = match btf {
-            Some(file) => Btf::from_path(file).map_err(|error| {
-                Usage(format!("--btf {}: no type information: {error:#}", file.display()))
-            })?,
+            Some(file) => {
+                let wrong = |what: &dyn Display| Usage(format!("--btf {}: {what}", file.display()));
+                std::fs::File::open(file).map_err(|error| wrong(&error))?;
+                // libbpf's own numbers for what is wrong with it have no text in the C library.
+                Btf::from_path(file).map_err(|_| wrong(&"neither BTF nor ELF with .BTF"))?
+            }
             None => Btf::from_vmlinux().map_err(|error| anyhow!("{MISSING} ({error:#})"))?,
         };
         Ok(Self { types, file: btf.clone() })

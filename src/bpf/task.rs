@@ -3,14 +3,17 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use libbpf_rs::{ProgramInput, ProgramMut};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 
 use super::load::explain;
 use crate::cli::Usage;
+use crate::say::say;
 
 /// What statfs(2) says of the cgroup v2 file system (include/uapi/linux/magic.h).
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
@@ -61,15 +64,15 @@ pub const MAX_PIDS: usize = 16;
 #[derive(Args, Clone, Debug, Default)]
 pub struct TaskFilter {
     /// Only this process, with all its threads; may be given more than once
-    #[arg(long, value_name = "PID", value_delimiter = ',')]
+    #[arg(long, value_name = "PID", value_delimiter = ',', value_parser = process_number)]
     pub pid: Vec<u32>,
 
     /// Only threads of this name, of which the kernel keeps 15 bytes
     #[arg(long, value_name = "NAME", value_parser = comm_name)]
     pub comm: Option<String>,
 
-    /// Only this user
-    #[arg(long, value_name = "UID")]
+    /// Only this user, by number
+    #[arg(long, value_name = "UID", value_parser = user_number)]
     pub uid: Option<u32>,
 
     /// Only this cgroup (v2) and those below it: its folder, or its id
@@ -90,7 +93,66 @@ fn comm_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// A process's number, of which 0 is none.
+fn process_number(text: &str) -> Result<u32, String> {
+    let number = text.parse().ok().filter(|number| (1..=i32::MAX as u32).contains(number));
+    number.ok_or_else(|| "not the number of a process; `pgrep NAME` finds it".into())
+}
+
+fn user_number(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "not the number of a user; `id -u NAME` tells it".into())
+}
+
+/// /proc/self/ns/pid of the outermost PID namespace (PROC_PID_INIT_INO of include/linux/proc_ns.h).
+const OUTERMOST: &str = "pid:[4026531836]";
+
+/// A field of /proc/PID/status.
+fn status(process: impl Display, field: &str) -> Option<String> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix(field)).map(|value| value.trim().to_owned())
+}
+
 impl TaskFilter {
+    /// Finds what could match nothing, or the wrong tasks, before anything is loaded; and says on stderr which of the
+    /// processes are left out because they are in our own group.
+    ///
+    /// # Errors
+    /// [`Usage`] as of [`Self::pids`] and [`Self::cgroup_id`], and if there is no such process; in a PID namespace,
+    /// where the kernel's numbers are not ours.
+    pub fn check(&self) -> Result<()> {
+        self.pids()?;
+        self.cgroup_id()?;
+        let namespace = std::fs::read_link("/proc/self/ns/pid");
+        if !self.pid.is_empty() && namespace.is_ok_and(|found| found != Path::new(OUTERMOST)) {
+            bail!(
+                "--pid: this is a PID namespace (a container), whose numbers are not those that the kernel traces by; \
+                 use --comm or --cgroup, or give the container the host's (--pid=host)"
+            );
+        }
+        self.pid.iter().try_for_each(|pid| self.check_process(*pid))
+    }
+
+    fn check_process(&self, number: u32) -> Result<()> {
+        let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
+        if test_kill_process(pid.context("no number of a process")?) == Err(Errno::SRCH) {
+            return Err(Usage(format!("--pid {number}: there is no such process")).into());
+        }
+        // What cannot be read (hidepid) is left to the kernel.
+        let process = status(number, "Tgid:");
+        if let Some(process) = process.filter(|process| *process != number.to_string()) {
+            return Err(Usage(format!("--pid {number}: a thread of the process {process}")).into());
+        }
+        // Not by getpgid(): that of init and its like is 0, which the library takes for no group.
+        let group = status(number, "NSpgid:");
+        if !self.include_self && group.is_some() && group == status("self", "NSpgid:") {
+            say(format_args!(
+                "--pid {number}: is in this program's own process group, which is left out; add --include-self, or \
+                 start this with setsid"
+            ));
+        }
+        Ok(())
+    }
+
     /// Whether any filter is on, but for that of our own.
     pub fn is_on(&self) -> bool {
         !self.pid.is_empty() || self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some()

@@ -46,7 +46,7 @@ pub fn run(mut options: Options) -> Result<()> {
     let devices = Devices::new(Path::new("/sys"));
     let wanted = Wanted::resolve(&options, &devices)?;
     options.settings.by_partition |= wanted.partitions;
-    options.settings.tasks.cgroup_id()?;
+    options.settings.tasks.check()?;
     privilege::check(cli::name())?;
     load::listen();
     let survey = devices.survey();

@@ -39,8 +39,7 @@ pub struct Options {
 /// If the kernel refuses, or stdout fails.
 pub fn run(options: Options) -> Result<()> {
     let mut out = options.common.emitter()?;
-    options.settings.tasks.cgroup_id()?;
-    options.settings.tasks.pids()?;
+    options.settings.tasks.check()?;
     privilege::check(cli::name())?;
     load::listen();
     let tracer = Tracer::start(&options.settings)?;

@@ -37,15 +37,16 @@ pub struct Options {
 pub fn run(options: Options) -> Result<()> {
     let Options { common, settings, histogram } = options;
     let mut out = common.emitter()?;
+    settings.tasks.check()?;
     privilege::check(cli::name())?;
     load::listen();
     report::prepare();
     let tracer = Tracer::start(&settings)?;
     let kept = privilege::drop_all(|| tracer.works())?;
     if common.verbose {
-        say(format_args!("{}; capabilities kept: {kept:?}", tracer.describe()));
+        say(format_args!("{}; capabilities kept: {}", tracer.describe(), privilege::names(kept)));
     }
-    if settings.events.is_some() && !settings.waits {
+    if (settings.events.is_some() || settings.stuck.is_some()) && !settings.waits {
         say(format_args!("calls that wait by design are left out (futex, poll, reads of a pipe …): --waits"));
     }
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
