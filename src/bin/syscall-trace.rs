@@ -15,23 +15,24 @@ use telepipe::record::{Kind, LOST, STATUS, SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMA
 /// System calls that take long or do not return, as JSON lines
 ///
 /// One record for each system call that took as long as --min, with its arguments, what it returned and who called.
-/// Calls that wait by design (for an event, another task or a time) are left out unless --waits is given.
+/// Calls that wait by design (for an event, another task or a time) are left out unless --waits is given, or --syscall
+/// names one of them, or one that waits on some files (read, write).
 #[derive(Parser)]
 #[command(name = "syscall-trace")]
 struct SyscallTrace {
     #[command(flatten)]
     common: Common,
 
-    /// The shortest time that makes a record; 0 for all
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none)]
+    /// The shortest time that makes a record, such as 5ms (a bare number is seconds); 0 for all
+    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
     min: Duration,
 
     /// Tell calls that wait by design too
     #[arg(long)]
     waits: bool,
 
-    /// Every interval, tell the calls that have not returned for this long
-    #[arg(long, value_name = "TIME", value_parser = cli::duration)]
+    /// Every interval, tell the calls that have not returned for this long (a bare number is seconds)
+    #[arg(long, value_name = "TIME", value_parser = cli::duration, allow_hyphen_values = true)]
     stuck: Option<Duration>,
 
     /// Every interval, count all calls by name, those too that wait
@@ -159,9 +160,14 @@ but for execve and execveat; a debugger that changes them in between changes wha
 From Linux 7 on a task can be preempted while a hook runs for it; the calls that other tasks enter or leave on that \
 CPU meanwhile are not seen, and are told as lost.
 
-Process and thread numbers are those of the outermost namespace, also inside a container.
+Process and thread numbers are those of the outermost namespace, also inside a container, where --pid is refused.
 
-Whether a read or write waits is decided by the file behind the descriptor when the call is over; if another thread \
+What shares this program's process group is left out, unless --include-self is given: with it, all that a shell \
+without job control starts beside it, as in a script, from cron, over ssh with a command, or in CI. There, start it \
+with setsid.
+
+--syscall with the name of a call that waits stands for --waits too; so does that of a read or write, which waits on \
+a pipe, a terminal or a socket. Whether one of these waits is decided by the file behind the descriptor when the call is over; if another thread \
 has closed it by then, the call counts as one that does not wait.
 
 Numbers beyond those known when this was built are called syscall_N, and are in the class other.";

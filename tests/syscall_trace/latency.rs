@@ -51,6 +51,18 @@ fn a_read_of_a_pipe_waits_for_the_writer() {
     }
 }
 
+/// Asked for by its name, a call is told on whatever file it waits.
+#[test]
+fn a_read_that_is_asked_for_by_name() {
+    let Some((calls, _alone)) = ready() else { return };
+    let tracer = trace(&["--min", "1ms", "--syscall", "read"]);
+    let (pid, told) = run(calls, &["pipe", "20", "200"]);
+    let said = tracer.stderr();
+    let records = tracer.finish();
+    agree(&events(&records, pid, "read"), &told, &[8.0, 150.0]);
+    assert!(!said.contains("left out"), "{said}");
+}
+
 #[test]
 fn waits_are_left_out_unless_asked_for() {
     let Some((calls, _alone)) = ready() else { return };

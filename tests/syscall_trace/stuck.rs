@@ -74,8 +74,10 @@ fn waits_are_not_stuck_unless_asked_for() {
     assert_eq!((&record["syscall"], &record["class"]), (&"nanosleep".into(), &"wait".into()), "{record}");
     workload.kill().unwrap();
     workload.wait().unwrap();
+    let all_said = all.stderr();
     assert!(all.finish().iter().all(|record| record["kind"] != "syscall"));
     quiet.wait_for(|record| record["kind"] == "status");
+    assert!(quiet.stderr().contains("left out") && !all_said.contains("left out"), "{}", quiet.stderr());
     assert!(!quiet.finish().iter().any(sleeps));
 }
 

@@ -10,7 +10,7 @@ use crate::cli::Usage;
 /// The options that choose system calls.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Calls {
-    /// Only these system calls, by name; 32-bit variants of the same name too
+    /// Only these system calls, by name, those too that wait; 32-bit variants of the same name as well
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub syscall: Vec<String>,
 
@@ -41,9 +41,9 @@ impl Calls {
         Ok(choice)
     }
 
-    /// Whether a call that waits by design was asked for by name.
+    /// Whether a call that waits by design, or may because of its file, was asked for by name.
     pub fn names_waits(&self) -> bool {
-        self.syscall.iter().any(|name| bits(name) & bit::WAITS != 0)
+        self.syscall.iter().any(|name| bits(name) & (bit::WAITS | bit::BY_FILE) != 0)
     }
 }
 
@@ -77,7 +77,8 @@ mod tests {
         assert_eq!(chosen(&calls(&[], &[])), 2 * NUMBERS);
         assert_eq!(chosen(&calls(&["read"], &[])), 2);
         assert_eq!(chosen(&calls(&[], &["read", "write"])), 2 * NUMBERS - 4);
-        assert!(calls(&["read", "futex"], &[]).names_waits() && !calls(&["read"], &[]).names_waits());
+        let waits = |name: &str| calls(&["openat", name], &[]).names_waits();
+        assert!(waits("futex") && waits("read") && waits("writev") && !waits("pread64"));
     }
 
     #[test]
