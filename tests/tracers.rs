@@ -151,14 +151,83 @@ fn a_container_that_may_only_read() {
     }
 }
 
+/// The kernel's numbers are not those of a namespace: they would be another's.
+#[test]
+fn processes_of_a_namespace() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    for (name, path) in tracers() {
+        let mut command = Command::new("unshare");
+        let output =
+            command.args(["--pid", "--fork", "--mount-proc"]).arg(path).args(["--pid", "1"]).output();
+        refused(&output.unwrap(), name, &["PID namespace", "--comm", "--cgroup"]);
+    }
+}
+
+/// Who asks for a process beside the tracer, as a script does, is told that it is left out.
+#[test]
+fn a_process_of_its_own_group() {
+    let Some(_alone) = ready(&["sleep"]) else { return };
+    for (name, path) in tracers() {
+        for (more, told) in [(&[][..], true), (&["--include-self"], false)] {
+            let mut beside = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+            let mut command = Command::new(path);
+            command.process_group(beside.id() as i32);
+            let args = ["-n", "1", "-i", "50ms", "--pid", &beside.id().to_string()];
+            let output = command.args(args).args(more).output().unwrap();
+            beside.kill().unwrap();
+            beside.wait().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{name}: {said}");
+            assert_eq!(said.contains("own process group"), told, "{name} {more:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_thread_is_no_process() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        tell.send(rustix::thread::gettid().as_raw_nonzero().to_string()).unwrap();
+        let _ = ended.recv();
+    });
+    let id = told.recv().unwrap();
+    for (name, path) in tracers() {
+        let output = Command::new(path).args(["--pid", &id]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let expected = format!("--pid {id}: a thread of the process {}", std::process::id());
+        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
+        assert!(said.contains(&expected), "{name}: {said}");
+    }
+    drop(end);
+    thread.join().unwrap();
+}
+
+#[test]
+fn which_capabilities_are_kept() {
+    let Some(_alone) = ready(&[]) else { return };
+    for (name, path) in tracers() {
+        let output = Command::new(path).args(["-v", "-n", "1", "-i", "50ms"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        // Where the kernel asks for some still, these have names.
+        let kept = said.split("capabilities kept: ").nth(1).and_then(|rest| rest.lines().next());
+        assert!(kept.is_some_and(|kept| kept == "none" || kept.starts_with("CAP_")), "{name}: {said}");
+    }
+}
+
 #[test]
 fn mistakes_in_the_call() {
     for (name, path) in tracers() {
         for (args, words) in [
             (["--comm", ""], "--comm"),
             (["--comm", "sixteen-letters-"], "15 bytes"),
-            (["--btf", "/no/such/file"], "--btf /no/such/file: "),
-            (["--btf", "/dev/null"], "--btf /dev/null: "),
+            (["--pid", "0"], "not the number of a process"),
+            (["--pid", "4194304"], "--pid 4194304: there is no such process"),
+            (["--uid", "root"], "not the number of a user"),
+            (["--min", "-1"], "not a time"),
+            (["--btf", "/no/such/file"], "--btf /no/such/file: No such file"),
+            (["--btf", "/dev/null"], "--btf /dev/null: neither BTF nor ELF with .BTF"),
+            (["--btf", "/etc/passwd"], "--btf /etc/passwd: neither BTF nor ELF with .BTF"),
         ] {
             if args[0] == "--btf" && !support::require_root() {
                 continue;

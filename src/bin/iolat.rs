@@ -12,6 +12,10 @@ use telepipe::cli::{self, Common, Program};
 use telepipe::generate::Generate;
 use telepipe::record::{IO, IO_EVENT, Kind, LOST, STATUS};
 
+/// What makes an event where --min says nothing.
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+const MIN: Duration = Duration::from_millis(10);
+
 /// Latency of block I/O by device and operation, as JSON lines
 ///
 /// Every interval one record for each device and operation (read, write, flush, discard) that saw traffic: how
@@ -38,17 +42,17 @@ struct Iolat {
     #[arg(long)]
     who: bool,
 
-    /// Write a record for each request that took as long as --min
+    /// Write a record for each request that took as long as --min [default: only with --min]
     #[arg(long, overrides_with = "no_events")]
     events: bool,
 
-    /// Write no record for single requests [the default]
+    /// Write no record for single requests [the default without --min]
     #[arg(long)]
     no_events: bool,
 
-    /// The shortest total time that makes an event; 0 for every request
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none, requires = "events")]
-    min: Duration,
+    /// The shortest total time that makes an event, such as 5ms (a bare number is seconds); 0 for every request; stands for --events too [default: 10ms]
+    #[arg(long, value_name = "TIME", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
+    min: Option<Duration>,
 
     /// Write a record for each interval [the default]
     #[arg(long, overrides_with = "no_summary")]
@@ -80,7 +84,7 @@ impl Program for Iolat {
     const KINDS: &'static [&'static Kind] = &[&IO, &IO_EVENT, &STATUS, &LOST];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("Every second, what each device did", "sudo iolat"),
-        ("Who waits more than 20 ms for a disk", "sudo iolat --events --min 20ms --who --no-summary"),
+        ("Who waits more than 20 ms for a disk", "sudo iolat --min 20ms --who --no-summary"),
         (
             "The 99th percentile of reads, as text",
             r#"sudo iolat -f 'select(.op == "read") | "\(.device) \(.p99_us) us"'"#,
@@ -101,7 +105,8 @@ impl Program for Iolat {
             let text = "--proc-root, --sys-root: I/O is measured in the running kernel, not in files";
             return Err(cli::Usage(text.into()).into());
         }
-        if self.no_summary && !self.summary && (!self.events || self.no_events) {
+        let events = (self.events || self.min.is_some()) && !self.no_events;
+        if self.no_summary && !self.summary && !events {
             let text = "--no-summary: that leaves nothing to write; add --events";
             return Err(cli::Usage(text.into()).into());
         }
@@ -112,7 +117,7 @@ impl Program for Iolat {
             tasks: self.tasks,
             types: self.types,
             who: self.who,
-            events: (self.events && !self.no_events).then_some(self.min),
+            events: events.then_some(self.min.unwrap_or(MIN)),
             ..Settings::default()
         };
         run(Options {

@@ -215,7 +215,7 @@ fn rights_are_given_up() {
 fn mistakes_in_the_call() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),
-        (&["--min", "5ms"], "--events"),
+        (&["--min", "5ms", "--no-events", "--no-summary"], "nothing to write"),
         (&["--no-summary"], "--events"),
         (&["--events", "--no-summary", "--no-events"], "nothing to write"),
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
@@ -226,6 +226,19 @@ fn mistakes_in_the_call() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
         assert!(said.starts_with("iolat: ") && said.contains(words), "{args:?}: {said}");
+    }
+}
+
+/// As with the other tracers: who says from when on wants to see them.
+#[test]
+fn the_threshold_stands_for_events() {
+    let Some(_alone) = ready(&["losetup"]) else { return };
+    let disk = LoopDisk::new();
+    for (more, told) in [(&["--min", "0"][..], true), (&["--min", "0", "--no-events"], false), (&[], false)] {
+        let iolat = Iolat::start(&[&["--device", &disk.name], more].concat());
+        assert!(read(&disk.path()));
+        let records = iolat.finish();
+        assert_eq!(records.iter().any(|record| record["kind"] == "io_event"), told, "{more:?}: {records:?}");
     }
 }
 
