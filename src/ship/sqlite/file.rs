@@ -5,7 +5,7 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
@@ -14,6 +14,10 @@ pub const APPLICATION_ID: i32 = 0x7470_6970;
 
 /// How long one attempt waits for somebody else's lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// How long a database may be locked when it is opened: whoever else makes it just now waits for a disk, and a busy
+/// one takes seconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Which file it is, whatever its name: device and inode.
 type Identity = (u64, u64);
@@ -39,6 +43,14 @@ pub enum Failure {
 impl From<rusqlite::Error> for Failure {
     fn from(error: rusqlite::Error) -> Self {
         Self::Sqlite(error)
+    }
+}
+
+impl Failure {
+    /// Whether somebody else's lock is all that is in the way.
+    fn is_lock(&self) -> bool {
+        let Self::Sqlite(error) = self else { return false };
+        matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
     }
 }
 
@@ -116,10 +128,20 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
         let text = Some("cannot be written".to_owned());
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), text).into());
     }
-    claim(&mut db)?;
-    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    db.pragma_update(None, "synchronous", "normal")?;
+    let end = Instant::now() + PATIENCE;
+    while let Err(failure) = prepare(&mut db) {
+        if !failure.is_lock() || Instant::now() >= end {
+            return Err(failure);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
     Ok(db)
+}
+
+fn prepare(db: &mut Connection) -> Result<(), Failure> {
+    claim(db)?;
+    db.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
+    Ok(db.pragma_update(None, "synchronous", "normal")?)
 }
 
 /// Makes an empty database ours, and refuses one that is somebody else's before anything is changed in it.
@@ -156,4 +178,27 @@ fn cause(path: &Path, failure: &Failure) -> Option<String> {
     let folder = path.parent()?;
     let access = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
     Some(format!("the folder {}: {}", folder.display(), io::Error::from(access.err()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_somebody_else_makes_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new.db");
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let held = LOCK_WAIT + Duration::from_millis(500);
+        let opened = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| File::open(&path));
+            std::thread::sleep(held);
+            other.execute_batch("COMMIT").unwrap();
+            opening.join().unwrap()
+        });
+        let file = opened.unwrap_or_else(|failure| panic!("{failure}"));
+        let mode: String = file.db.pragma_query_value(None, "journal_mode", |row| row.get(0)).unwrap();
+        assert_eq!(mode, "wal");
+    }
 }
