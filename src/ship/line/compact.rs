@@ -2,7 +2,7 @@
 //! and with nothing in them that takes a whole parser to understand.
 //!
 //! Whatever else there may be in a line, good or bad, is left to [`read`](super::read),
-//! which costs three times as much: most of it for the hundred buckets of a histogram.
+//! which takes twice the instructions, most of them for the hundred buckets of a histogram.
 
 use std::borrow::Cow;
 
