@@ -43,6 +43,21 @@ pub fn count(value: f64) -> Option<u64> {
     within(value, 0.0..=9_007_199_254_740_992.0).map(|count| count as u64)
 }
 
+/// Time on processors, in processors: thousands of them.
+pub fn processors(value: f64) -> Option<f64> {
+    within(value, 0.0..=1e4)
+}
+
+/// How many a second, or what is made of such counts.
+pub fn per_second(value: f64) -> Option<f64> {
+    within(value, 0.0..=1e9)
+}
+
+/// A level or limit of heat; those that are known are below 256.
+pub fn level(value: f64) -> Option<f64> {
+    within(value, 0.0..=1000.0)
+}
+
 /// Seconds; a record holds microseconds, of which there must be one.
 pub fn length(seconds: f64) -> Option<f64> {
     within(micro(seconds), 1e-6..=1e9)

@@ -29,6 +29,9 @@ pub struct Parser {
     text: Text,
     /// The lines of the list that is being read.
     list: Option<Vec<u8>>,
+    /// The machine, as the recording calls it, and whether it tells the battery's charge in milliampere-hours.
+    model: Vec<u8>,
+    milliampere_hours: bool,
 }
 
 /// Above this a list is given up: a sample with thousands of tasks has about a megabyte.
@@ -48,12 +51,12 @@ impl Parser {
     /// What of a line is of one document.
     fn part(&mut self, line: &[u8], tell: &mut dyn FnMut(Told)) {
         if line.starts_with(b"<?xml") {
-            self.end_list(tell);
-            self.text.finish().into_iter().for_each(|sample| tell(Told::Sample(Box::new(sample))));
+            self.finish(tell);
             self.list = Some(Vec::new());
         }
-        // No line of a list has stars; a list that was cut off does not swallow the text that follows it.
-        if self.list.is_some() && line.starts_with(b"***") && line.trim_ascii_end().ends_with(b"***") {
+        // No line of a list is like these; a list that was cut off does not swallow the text that follows it.
+        let stars = line.starts_with(b"***") && line.trim_ascii_end().ends_with(b"***");
+        if self.list.is_some() && (stars || line.starts_with(BEGINNING)) {
             self.end_list(tell);
         }
         let Some(list) = &mut self.list else { return self.text_line(line, tell) };
@@ -83,26 +86,50 @@ impl Parser {
     /// The end of the input.
     pub fn finish(&mut self, tell: &mut dyn FnMut(Told)) {
         self.end_list(tell);
-        self.text.finish().into_iter().for_each(|sample| tell(Told::Sample(Box::new(sample))));
+        let done = self.text.finish();
+        self.sample(done, tell);
     }
 
     fn text_line(&mut self, line: &[u8], tell: &mut dyn FnMut(Told)) {
+        if let Some(model) = line.trim_ascii().strip_prefix(BEGINNING) {
+            self.finish(tell);
+            self.model(model.trim_ascii());
+        }
         let (understood, done) = self.text.line(line);
-        if let Some(sample) = done {
-            tell(Told::Sample(Box::new(sample)));
+        self.sample(done, tell);
+        if understood == Understood::Yes {
+            return;
         }
-        if understood != Understood::Yes {
-            tell(Told::Unknown(excerpt(line)));
+        match memchr::memmem::find(line, BEGINNING).filter(|at| *at > 0) {
+            // A recording that was joined to one whose last line has no end.
+            Some(at) => {
+                self.text_line(&line[..at], tell);
+                self.text_line(&line[at..], tell);
+            }
+            None => tell(Told::Unknown(excerpt(line))),
         }
+    }
+
+    /// What is told from here on is of that machine.
+    fn model(&mut self, model: &[u8]) {
+        if self.model != model {
+            self.model = model.to_vec();
+            self.milliampere_hours = false;
+        }
+    }
+
+    fn sample(&mut self, sample: Option<Sample>, tell: &mut dyn FnMut(Told)) {
+        let Some(mut sample) = sample else { return };
+        self.milliampere_hours = sample.in_milliampere_hours(self.milliampere_hours);
+        tell(Told::Sample(Box::new(sample)));
     }
 
     fn end_list(&mut self, tell: &mut dyn FnMut(Told)) {
         let Some(list) = self.list.take() else { return };
         let document = plist::read(&list);
         document.unknown.into_iter().for_each(|key| tell(Told::Unknown(key)));
-        if let Some(sample) = document.sample {
-            tell(Told::Sample(Box::new(sample)));
-        }
+        document.model.iter().for_each(|model| self.model(model.as_bytes()));
+        self.sample(document.sample, tell);
     }
 }
 
@@ -122,6 +149,9 @@ fn first_part(line: &[u8]) -> (&[u8], &[u8]) {
     }
     (line, b"")
 }
+
+/// The first row of what the program prints as text.
+const BEGINNING: &[u8] = b"Machine model:";
 
 /// Of UTF-8, with which some systems begin a file.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();

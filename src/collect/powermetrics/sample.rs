@@ -98,7 +98,7 @@ impl Sample {
         })
     }
 
-    /// `percent_charge`, which on Intel is in milliampere-hours.
+    /// `percent_charge`, which on Intel is in milliampere-hours; a full battery has thousands.
     pub fn charge(&mut self, value: f64) {
         let battery = self.battery();
         if value <= 100.0 {
@@ -106,6 +106,15 @@ impl Sample {
         } else {
             battery.charge_ah = Some(micro(value / 1000.0));
         }
+    }
+
+    /// Whether the charge was told in milliampere-hours, or is to be taken for such.
+    pub fn in_milliampere_hours(&mut self, known: bool) -> bool {
+        let Some(battery) = &mut self.battery else { return known };
+        if known && let Some(ratio) = battery.charge_ratio.take() {
+            battery.charge_ah = Some(micro(ratio * 100.0 / 1000.0));
+        }
+        known || battery.charge_ah.is_some()
     }
 
     /// Takes the power of a domain; the same one may be told twice.
@@ -138,6 +147,7 @@ impl Sample {
         }
         for gpu in &mut self.gpus {
             normalize(&mut gpu.residency, gpu.active_ratio);
+            of_active(&mut gpu.requested, gpu.active_ratio);
         }
     }
 }
@@ -179,6 +189,22 @@ fn normalize(told: &mut Option<BTreeMap<u64, f64>>, active: Option<f64>) {
     }
 }
 
+/// Makes what was asked for parts of the active time, which macOS 11 tells as parts of all the time: those sum to
+/// the active time.
+fn of_active(told: &mut Option<BTreeMap<String, f64>>, active: Option<f64>) {
+    let Some(requested) = told else { return };
+    let sum: f64 = requested.values().sum();
+    let Some(active) = active else {
+        if sum < 0.99 {
+            *told = None;
+        }
+        return;
+    };
+    if sum > 0.0 && (sum - active).abs() < (sum - 1.0).abs() {
+        requested.values_mut().for_each(|part| *part = micro(*part / sum));
+    }
+}
+
 /// The domain of a name such as `CPU` or `Clusters Total`, and its zone if it is one of several.
 pub fn domain(name: &str) -> (String, Option<&str>) {
     if name.ends_with("-Cluster") {
@@ -206,6 +232,27 @@ mod tests {
             let mut residency = Some(BTreeMap::from([(1, parts[0]), (2, parts[1])]));
             normalize(&mut residency, Some(active));
             assert_eq!(residency.unwrap().into_values().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn what_was_asked_for_is_parts_of_the_active_time() {
+        for (parts, active, expected) in [
+            ([0.25, 0.75], Some(0.1), Some([0.25, 0.75])),
+            ([0.25, 0.75], None, Some([0.25, 0.75])),
+            ([0.025, 0.075], Some(0.1), Some([0.25, 0.75])),
+            ([0.025, 0.075], None, None),
+            ([0.0, 0.0], Some(0.0), Some([0.0, 0.0])),
+            ([0.4, 0.6], Some(1.0), Some([0.4, 0.6])),
+        ] {
+            let mut requested = Some(BTreeMap::from([("1".into(), parts[0]), ("2".into(), parts[1])]));
+            of_active(&mut requested, active);
+            let expected = expected.map(Vec::from);
+            assert_eq!(
+                requested.map(|map| map.into_values().collect::<Vec<_>>()),
+                expected,
+                "{parts:?} {active:?}"
+            );
         }
     }
 

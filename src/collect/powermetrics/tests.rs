@@ -100,7 +100,7 @@ fn a_list_that_is_cut_off_takes_no_text_with_it() {
     let whole = parse(FILES[1]).0;
     let cut = &FILES[3][..900];
     let of_cut = parse(cut).1.len();
-    for (between, more) in [("\n", 0), ("", 0), ("\nMachine model: one\nOS version: two\n\n", 2)] {
+    for (between, more) in [("\n", 0), ("", 0), ("\nMachine model: one\nOS version: two\n\n", 0)] {
         let (samples, unknown) = parse(&[cut, between.as_bytes(), FILES[1]].concat());
         assert_eq!(unknown.len(), of_cut + more, "{unknown:?}");
         assert_eq!(samples[samples.len() - whole.len()..], whole, "{between:?}");
@@ -135,6 +135,50 @@ fn how_long_a_processor_was_active_follows_only_from_all_that_is_known_of_it() {
 }
 
 #[test]
+fn a_recording_begins_where_its_first_row_does() {
+    // The last line of the one before has no end.
+    let text = [FILES[0].trim_ascii_end(), FILES[2]].concat();
+    let (samples, unknown) = parse(&text);
+    let expected = [parse(FILES[0]).0, parse(FILES[2]).0].concat();
+    assert_eq!((samples == expected, unknown), (true, Vec::new()));
+    // Rows of the next one do not become a part of one that was cut off.
+    let (samples, _) = parse(b"GPU Power: 5 mW\nMachine model: MacBookPro1,1\nCPU Power: 7 mW\n");
+    assert_eq!(samples.iter().map(|sample| sample.powers.len()).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
+fn a_battery_that_was_told_in_milliampere_hours_stays_so_when_it_is_nearly_empty() {
+    let text = |model: &str, charges: &[u32]| {
+        let sample = |charge: &u32| {
+            format!(
+                "*** Sampled system activity (Tue Sep 29 19:44:14 2026 +0800) (500.00ms elapsed) ***\n\
+                 Battery: percent_charge: {charge}\n"
+            )
+        };
+        format!("Machine model: {model}\n{}", charges.iter().map(sample).collect::<String>())
+    };
+    let list = |model: &str, charges: &[u32]| {
+        let sample = |charge: &u32| {
+            format!(
+                "<?xml version=\"1.0\"?>\n<plist><dict><key>hw_model</key><string>{model}</string>\
+                 <key>battery</key><dict><key>percent_charge</key><integer>{charge}</integer></dict></dict></plist>\n"
+            )
+        };
+        charges.iter().map(sample).collect::<String>()
+    };
+    for recording in [text, list] {
+        let all = recording("MacBookPro1,1", &[120, 96]) + &recording("Mac1,1", &[96]);
+        let (samples, unknown) = parse(all.as_bytes());
+        let charge = |sample: &Sample| {
+            sample.battery.as_ref().map(|battery| (battery.charge_ah, battery.charge_ratio)).unwrap()
+        };
+        let told: Vec<_> = samples.iter().map(charge).collect();
+        assert_eq!(told, [(Some(0.12), None), (Some(0.096), None), (None, Some(0.96))]);
+        assert_eq!(unknown, Vec::<String>::new());
+    }
+}
+
+#[test]
 fn noise_is_no_row_wherever_it_comes() {
     for file in &FILES[..3] {
         let text = str::from_utf8(file).unwrap();
@@ -155,6 +199,10 @@ fn values_that_cannot_be_are_counted_and_not_told() {
         "CPU die temperature: -400.00 C",
         "Fan: -1.00 rpm",
         "Number of prochots: -1",
+        "CPU Thermal level: -3",
+        "IO Thermal level: 99999999",
+        "CPU Plimit: -1.00",
+        "GPU Plimit (Int): 1e30",
         "Backlight level: 2000 (range 0-1024)",
     ];
     for row in rows {
@@ -185,6 +233,8 @@ fn values_that_cannot_be_are_counted_and_not_told() {
         smc("cpu_die", "-400"),
         smc("fan", "-1"),
         smc("num_prochots", "-1"),
+        smc("cpu_thermal_level", "-3"),
+        smc("gpu2_plimit", "99999999"),
     ];
     for case in cases {
         let (samples, unknown) = list(&case);
@@ -212,6 +262,17 @@ fn coalitions_are_told_only_where_their_tasks_are_not() {
         ("quiet".into(), None, Some(0.001)),
         ("ALL_TASKS".into(), None, Some(0.305)),
     ];
+    // As of old, when a coalition had less in its row than its tasks; and with all of it moved to the right.
+    let old = "*** Running tasks ***\n\n\
+        Name                  ID     CPU ms/s  User%  Deadlines (<2 ms, 2-5 ms)  Wakeups (Intr, Pkg idle)\n\
+        daemon                7      4.00                                        1.00    2.00\n\
+        org.example.browser   8      300.00                                      1.00    2.00\n\
+        \x20 Browser             600    200.00    50.00  1.00    2.00               1.00    2.00\n\
+        \x20 Helper              601    100.00    50.00  1.00    2.00               1.00    2.00\n\
+        quiet                 9      1.00                                        1.00    2.00\n\
+        ALL_TASKS             -2     305.00    50.00  1.00    2.00               1.00    2.00\n";
+    let moved = old.replace('\n', "\n    ").replace("*** \n", "***\n");
+    assert_eq!((told(old.as_bytes()), told(moved.as_bytes())), (expected.to_vec(), expected.to_vec()));
     let text = "*** Running tasks ***\n\nName                  ID     CPU ms/s\n\
         daemon                7      4.00\n\
         org.example.browser   8      300.00\n\

@@ -13,10 +13,14 @@ impl Reader<'_> {
             }
             let record = self.sample.gpu(number);
             let understood = match (key, value.number()) {
-                ("freq_hz", Some(mhz)) => set(&mut record.frequency_hz, bounds::hertz(mhz * 1e6)),
+                // In MHz, in spite of its name; what cannot be that is what the name says.
+                ("freq_hz", Some(number)) => {
+                    let hertz = bounds::hertz(number * 1e6).or_else(|| bounds::hertz(number));
+                    set(&mut record.frequency_hz, hertz)
+                }
                 ("idle_ratio", Some(idle)) => set(&mut record.idle_ratio, bounds::ratio(idle)),
                 ("busy_ratio", Some(busy)) => set(&mut record.utilization_ratio, bounds::ratio(busy)),
-                ("idle_ns", _) => true,
+                ("idle_ns" | "c_state_ns" | "freq_ratio", _) => true,
                 ("name", _) => set(&mut record.name, value.text().map(str::to_owned)),
                 ("dvfm_states", _) => set(&mut record.residency, residency(value)),
                 ("sw_requested_state", _) => set(&mut record.requested, states(value, "sw_req_state")),

@@ -24,6 +24,8 @@ use tree::{Dict, Tree, Value};
 pub struct Document {
     /// The sample, if there was anything of one.
     pub sample: Option<Sample>,
+    /// The machine.
+    pub model: Option<String>,
     /// Paths of keys that were not understood, and lines after something that cannot be. Not empty where the end is
     /// missing.
     pub unknown: Vec<String>,
@@ -48,6 +50,7 @@ pub fn read(bytes: &[u8]) -> Document {
         }
         return document;
     };
+    document.model = top.get("hw_model").and_then(Value::text).map(str::to_owned);
     let mut sample = Sample::default();
     Reader { sample: &mut sample, unknown: &mut document.unknown, elapsed_s: elapsed(top) }.top(top);
     sample.complete();
@@ -60,8 +63,9 @@ fn elapsed(top: Dict<'_>) -> Option<f64> {
 }
 
 /// What other programs measure, and what says nothing of power.
-const ELSEWHERE: [&str; 13] = [
+const ELSEWHERE: [&str; 17] = [
     "hw_model",
+    "efi_version",
     "kern_version",
     "kern_osversion",
     "kern_bootargs",
@@ -73,6 +77,9 @@ const ELSEWHERE: [&str; 13] = [
     "sfi",
     "devices",
     "bandwidth_counters",
+    "agpm_stats",
+    "nvme_ssd",
+    "io_throttle_ssd",
     "smc_version",
 ];
 
@@ -135,9 +142,14 @@ impl Reader<'_> {
             let number = value.number().filter(|number| *number >= 0.0);
             match (key, number) {
                 ("percent_charge", Some(charge)) => self.sample.charge(charge),
-                ("backlight_level" | "backlight_level_max" | "keyboard_backlight_level", _) => {}
+                // Of the keyboard the brightest is not told.
+                ("backlight_level" | "backlight_level_max" | "keyboard_backlight_level", Some(_)) => {}
                 _ => self.unknown("battery.", key),
             }
+        }
+        let get = |key: &str| battery.get(key).and_then(Value::number);
+        if let Some((level, most)) = get("backlight_level").zip(get("backlight_level_max")) {
+            self.sample.battery().backlight_ratio = bounds::ratio(level / most);
         }
     }
 
@@ -177,16 +189,25 @@ impl Reader<'_> {
         if tasks.peek().is_some() {
             return tasks.for_each(|task| self.task(task));
         }
-        let ratio = |name: &str| get(name).map(|ms| micro(ms / 1000.0));
+        let mut within = |name: &str, bound: fn(f64) -> Option<f64>| {
+            let number = get(name)?;
+            let within = bound(number);
+            if within.is_none() {
+                self.unknown.push(format!("tasks.{name}"));
+            }
+            within
+        };
+        let processors = |ms: f64| bounds::processors(ms / 1000.0).map(micro);
         self.sample.tasks.push(Task {
             pid: get("pid").filter(|pid| *pid >= 0.0).map(|pid| pid as u64),
             comm: comm.to_owned(),
-            cpu_ratio: ratio("cputime_ms_per_s"),
-            user_ratio: get("cputime_userland_ratio").map(micro),
-            gpu_ratio: ratio("gputime_ms_per_s"),
-            interrupt_wakeups_per_s: get("intr_wakeups_per_s"),
-            package_wakeups_per_s: get("idle_wakeups_per_s"),
-            energy_impact: get("energy_impact_per_s").or_else(|| get("energy_impact")),
+            cpu_ratio: within("cputime_ms_per_s", processors),
+            user_ratio: within("cputime_userland_ratio", bounds::ratio),
+            gpu_ratio: within("gputime_ms_per_s", processors),
+            interrupt_wakeups_per_s: within("intr_wakeups_per_s", bounds::per_second),
+            package_wakeups_per_s: within("idle_wakeups_per_s", bounds::per_second),
+            energy_impact: within("energy_impact_per_s", bounds::per_second)
+                .or_else(|| within("energy_impact", bounds::per_second)),
             interval_s: self.elapsed_s,
         });
     }

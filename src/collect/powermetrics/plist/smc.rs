@@ -40,15 +40,17 @@ impl Reader<'_> {
 }
 
 fn pressure(pressure: &mut ThermalPressure, key: &str, number: f64) -> bool {
+    let (level, limit) = (bounds::level(number).map(|level| level as i64), bounds::level(number));
     match key {
-        "cpu_thermal_level" => pressure.cpu_level = Some(number as i64),
-        "gpu_thermal_level" => pressure.gpu_level = Some(number as i64),
-        "io_thermal_level" => pressure.io_level = Some(number as i64),
-        "cpu_plimit" => pressure.cpu_plimit = Some(number),
-        "gpu_plimit" => pressure.gpu_plimit = Some(number),
-        "gpu2_plimit" => pressure.gpu2_plimit = Some(number),
-        "num_prochots" => return set(&mut pressure.prochots, bounds::count(number)),
-        _ => return false,
+        "cpu_thermal_level" => set(&mut pressure.cpu_level, level),
+        "gpu_thermal_level" => set(&mut pressure.gpu_level, level),
+        "io_thermal_level" => set(&mut pressure.io_level, level),
+        "cpu_plimit" => set(&mut pressure.cpu_plimit, limit),
+        "num_prochots" => set(&mut pressure.prochots, bounds::count(number)),
+        // With the name of the one that it is of, or without.
+        _ if key.starts_with("gpu2_plimit") => set(&mut pressure.gpu2_plimit, limit),
+        _ if key.starts_with("gpu_plimit") => set(&mut pressure.gpu_plimit, limit),
+        // What the fans are to cool to, and what a level would be if it were set by hand.
+        _ => key.ends_with("_fan_target") || key.starts_with("simulated_"),
     }
-    true
 }

@@ -114,18 +114,19 @@ impl Text {
     fn row(&mut self, line: &[u8]) -> Understood {
         if let Some(columns) = &self.columns {
             let Some(task) = columns.task(line, self.sample.elapsed_s) else { return No };
-            self.task(task, line.starts_with(b" "));
+            let indented = columns.is_indented(line);
+            self.task(task, indented);
             return Yes;
         }
         if line.first() == Some(&b'\t') {
             return interrupts(line.trim_ascii()).into();
         }
-        let line = line.trim_ascii();
         if let Some(columns) = Columns::read(line) {
             (self.columns, self.grouped, self.heads) = (Some(columns), false, false);
             self.begun = true;
             return Yes;
         }
+        let line = line.trim_ascii();
         let Ok(text) = str::from_utf8(line) else { return No };
         let Some((name, value)) = text.split_once(':') else {
             return self.gpu_name(text).into();

@@ -75,13 +75,14 @@ impl Text {
         }
         let number = number(value)?;
         let pressure = self.pressure();
+        let level = || bounds::level(number);
         match name {
-            "CPU Thermal level" => pressure.cpu_level = Some(number as i64),
-            "GPU Thermal level" => pressure.gpu_level = Some(number as i64),
-            "IO Thermal level" => pressure.io_level = Some(number as i64),
-            "CPU Plimit" => pressure.cpu_plimit = Some(number),
-            "GPU Plimit" | "GPU Plimit (Int)" => pressure.gpu_plimit = Some(number),
-            _ if name.starts_with("GPU2 Plimit") => pressure.gpu2_plimit = Some(number),
+            "CPU Thermal level" => pressure.cpu_level = Some(level()? as i64),
+            "GPU Thermal level" => pressure.gpu_level = Some(level()? as i64),
+            "IO Thermal level" => pressure.io_level = Some(level()? as i64),
+            "CPU Plimit" => pressure.cpu_plimit = Some(level()?),
+            "GPU Plimit" | "GPU Plimit (Int)" => pressure.gpu_plimit = Some(level()?),
+            _ if name.starts_with("GPU2 Plimit") => pressure.gpu2_plimit = Some(level()?),
             "Number of prochots" => pressure.prochots = Some(bounds::count(number)?),
             _ => return None,
         }
