@@ -52,6 +52,9 @@ fn each_oddity_of_the_format_is_read() {
         ("apple.txt", ("domain", "combined"), "/counted", true.into()),
         ("apple.txt", ("domain", "gpu"), "/counted", false.into()),
         ("old.txt", ("core", "E-Cluster"), "/instructions", 1.5e9.into()),
+        // What was asked for: parts of all the time there, of the active time here.
+        ("old.txt", ("gpu", "gpu0"), "/requested/720000000", 0.909_091.into()),
+        ("apple.txt", ("gpu", "gpu0"), "/requested/P1", 0.8.into()),
         // Intel: no blank before the unit, rows that belong to the CPU above.
         ("intel.txt", ("domain", "package"), "/power_watts", 12.39.into()),
         ("intel.txt", ("core", "cpu1"), "/frequency_hz", 2_589_170_000u64.into()),
@@ -103,6 +106,25 @@ fn text_and_list_of_the_same_facts_give_the_same_records() {
         lines
     };
     assert_eq!(sorted("apple.txt"), sorted("apple.plist"));
+}
+
+/// Of Intel, whose list has no rows of energy models but the package's; what both have.
+#[test]
+fn text_and_list_of_intel_agree() {
+    let text = input(&fixture("intel.txt"), &[]);
+    let list = input(&fixture("intel.plist"), &[]);
+    assert!(of(&list, "lost").is_empty(), "{list:?}");
+    let mut seen = 0;
+    for record in &list {
+        let names = ["kind", "domain", "core", "gpu", "sensor_id", "device"];
+        let same = |other: &&Value| names.iter().all(|name| other[name] == record[name]);
+        let other = text.iter().find(same).unwrap_or_else(|| panic!("not in the text: {record}"));
+        for (field, value) in record.as_object().unwrap() {
+            assert_eq!((field, &other[field]), (field, value), "{record}");
+        }
+        seen += 1;
+    }
+    assert_eq!(seen, 12);
 }
 
 #[test]
