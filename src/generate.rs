@@ -161,12 +161,17 @@ fn telemetry(kind: &Kind) -> Value {
             });
             let about: Map<_, _> =
                 kind.attributes.iter().map(|(field, key)| ((*field).to_owned(), json!(key))).collect();
-            json!({
+            let mut entry = json!({
                 "signal": "metrics",
                 "temporality": format!("{temporality:?}").to_lowercase(),
                 "attributes": about,
                 "metrics": list.collect::<Vec<_>>(),
-            })
+            });
+            if !kind.labels.is_empty() {
+                let labels = kind.labels.iter().map(|(field, label)| ((*field).to_owned(), json!(label)));
+                entry["prometheus_labels"] = Value::Object(labels.collect());
+            }
+            entry
         }
     }
 }

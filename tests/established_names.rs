@@ -10,7 +10,7 @@ use support::records::{of, records};
 use support::{program, samples};
 use telepipe::record::{CPU_POWER, GPU, Kind, POWER, Signal, TEMPERATURE, VMSTAT};
 
-/// What records feed: by the name (with `{field}` replaced) and its label, the value in the name's own unit.
+/// What records feed: by the name (with `{field}` replaced) and its labels, the value in the name's own unit.
 fn fed(records: &[Value]) -> HashMap<String, f64> {
     let kinds: [&Kind; 5] = [&POWER, &CPU_POWER, &GPU, &TEMPERATURE, &VMSTAT];
     let mut fed = HashMap::new();
@@ -28,8 +28,10 @@ fn fed(records: &[Value]) -> HashMap<String, f64> {
             for field in ["domain", "component"] {
                 name = name.replace(&format!("{{{field}}}"), record[field].as_str().unwrap_or(""));
             }
-            if let Some(label) = ["core", "sensor_id"].iter().find_map(|field| record[field].as_str()) {
-                name = format!("{name}{{{label}}}");
+            let label = |(field, label): &(&str, &str)| Some(format!("{label}={}", record[field].as_str()?));
+            let labels: Vec<_> = kind.labels.iter().filter_map(label).collect();
+            if !labels.is_empty() {
+                name = format!("{name}{{{}}}", labels.join(","));
             }
             fed.insert(name, value * factor);
         }
@@ -54,10 +56,10 @@ fn all_thirty(found: &HashMap<String, f64>, cpu: &str, expected: [f64; 30]) {
     let names = [
         "powermetrics_cpu_power_milliwatts",
         "powermetrics_gpu_power_milliwatts",
-        &format!("powermetrics_cpu_frequency_hertz{{{cpu}}}"),
-        "powermetrics_cpu_temperature_celsius{cpu_die}",
-        &format!("powermetrics_cpu_active_residency_percent{{{cpu}}}"),
-        &format!("powermetrics_cpu_idle_residency_percent{{{cpu}}}"),
+        &format!("powermetrics_cpu_frequency_hertz{{core={cpu}}}"),
+        "powermetrics_cpu_temperature_celsius{sensor_id=cpu_die}",
+        &format!("powermetrics_cpu_active_residency_percent{{core={cpu}}}"),
+        &format!("powermetrics_cpu_idle_residency_percent{{core={cpu}}}"),
         "powermetrics_gpu_active_residency_percent",
         "powermetrics_gpu_idle_residency_percent",
         "vmstat_page_size_bytes",

@@ -84,4 +84,5 @@ pub const CPU_POWER: Kind = Kind::metrics::<CpuPower>(
         Metric::gauge("c_state", "telepipe.cpu.idle_state.residency", "1").keyed("telepipe.cpu.idle_state"),
     ],
 )
-.about(&[("core", "hw.id"), ("component", "hw.type"), ("cluster", "hw.parent")]);
+.about(&[("core", "hw.id"), ("component", "hw.type"), ("cluster", "hw.parent")])
+.labels(&[("core", "core")]);

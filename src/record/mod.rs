@@ -157,7 +157,8 @@ mod tests {
             let schema = body_schema(kind);
             let properties = schema["properties"].as_object().unwrap();
             let named = metrics(kind).iter().map(|metric| metric.field);
-            let named = named.chain(kind.attributes.iter().map(|(field, _)| *field)).chain(kind.total_if);
+            let about = kind.attributes.iter().chain(kind.labels).map(|(field, _)| *field);
+            let named = named.chain(about).chain(kind.total_if);
             for field in named {
                 assert!(properties.contains_key(field), "{}: {field}", kind.name);
             }

@@ -15,8 +15,8 @@ pub struct Power {
     /// When the energy began to count: on macOS the program's first sample, or the first after a gap; of perf when it was opened; of other
     /// counters of Linux boot.
     pub start_ts: Option<Timestamp>,
-    /// What uses it: `package`, `cpu`, `gpu`, `ane`, `dram`, `cluster`, `combined`, `psys`, `uncore`, or as the
-    /// source calls it.
+    /// What uses it: `package`, `cpu` (all cores), `core` (a single one, of AMD), `gpu`, `ane`, `dram`, `cluster`,
+    /// `combined`, `psys`, `uncore`, or as the source calls it.
     pub domain: String,
     /// Which of several, as the source names it: `E-Cluster`, `package-0/core`.
     pub zone: Option<String>,
@@ -57,4 +57,5 @@ pub const POWER: Kind = Kind::metrics::<Power>(
     ("parent", "hw.parent"),
     ("source", "telepipe.source"),
     ("counted", "telepipe.power.counted"),
-]);
+])
+.labels(&[("zone", "zone")]);

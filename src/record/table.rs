@@ -26,6 +26,9 @@ pub struct Kind {
     pub schema: fn(&mut SchemaGenerator) -> Schema,
     /// Fields that say what a record is about, and the attribute keys they have in OpenTelemetry.
     pub attributes: &'static [(&'static str, &'static str)],
+    /// Those of them that the established Prometheus names have as labels, and how they call them; a field that is
+    /// absent is no label.
+    pub labels: &'static [(&'static str, &'static str)],
     /// A field that, where it is true, says that other records of the same sample hold the same
     /// amounts in parts. Such a total is not made into metrics: who sums would count it twice.
     pub total_if: Option<&'static str>,
@@ -155,7 +158,7 @@ impl Kind {
         metrics: &'static [Metric],
     ) -> Self {
         let signal = Signal::Metrics { temporality, metrics };
-        Self { name, title, schema: T::json_schema, attributes: &[], total_if: None, signal }
+        Self { name, title, schema: T::json_schema, attributes: &[], labels: &[], total_if: None, signal }
     }
 
     /// A kind whose body is `T` and whose records are log records.
@@ -165,6 +168,7 @@ impl Kind {
             title,
             schema: T::json_schema,
             attributes: &[],
+            labels: &[],
             total_if: None,
             signal: Signal::Log { severity },
         }
@@ -177,6 +181,7 @@ impl Kind {
             title,
             schema: T::json_schema,
             attributes: &[],
+            labels: &[],
             total_if: None,
             signal: Signal::Generic(generic),
         }
@@ -185,6 +190,12 @@ impl Kind {
     /// Names the fields that are attributes: `(field, attribute key)`.
     pub const fn about(mut self, attributes: &'static [(&'static str, &'static str)]) -> Self {
         self.attributes = attributes;
+        self
+    }
+
+    /// Names the fields that are labels of the established Prometheus names: `(field, label)`.
+    pub const fn labels(mut self, labels: &'static [(&'static str, &'static str)]) -> Self {
+        self.labels = labels;
         self
     }
 

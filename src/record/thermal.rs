@@ -45,7 +45,8 @@ pub const TEMPERATURE: Kind = Kind::metrics::<Temperature>(
     ("component", "hw.type"),
     ("label", "hw.name"),
     ("source", "telepipe.source"),
-]);
+])
+.labels(&[("sensor_id", "sensor_id")]);
 
 /// The body of a `fan` record.
 #[skip_serializing_none]
@@ -154,4 +155,5 @@ pub const THERMAL_PRESSURE: Kind = Kind::metrics::<ThermalPressure>(
         Metric::gauge("prochots", "telepipe.thermal.prochots", "{event}"),
     ],
 )
-.about(&[("level", "telepipe.thermal.pressure"), ("package", "hw.id")]);
+.about(&[("level", "telepipe.thermal.pressure"), ("package", "hw.id")])
+.labels(&[("package", "package")]);
