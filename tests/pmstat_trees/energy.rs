@@ -195,7 +195,17 @@ fn chips_that_count_energy_are_the_last_resort() {
     assert_eq!(counted(&records), ["package-0"]);
     let socket = zone(&records, "package-0");
     assert_eq!((number(socket, "energy_joules"), &socket["source"]), (123.456_789, &"hwmon".into()));
-    assert_eq!(named(&records, "power", "domain", "cpu")["counted"], false);
+    // Of one core, and not of all.
+    assert_eq!(named(&records, "power", "domain", "core")["counted"], false);
+}
+
+#[test]
+fn a_counter_of_one_core_is_not_told_as_that_of_the_processor() {
+    let tree = Tree::of("laptop.tree");
+    for (vendor, domain) in [("AuthenticAMD", "core"), ("HygonGenuine", "core"), ("GenuineIntel", "cpu")] {
+        tree.set("../proc/cpuinfo", &format!("processor\t: 0\nvendor_id\t: {vendor}\nmodel\t\t: 33\n"));
+        assert_eq!(zone(&tree.once(), "package-0/core")["domain"], domain);
+    }
 }
 
 #[test]

@@ -45,6 +45,43 @@ fn cards_read_as_their_files_say() {
     assert!((number(&inside(&second), "active_ratio") + idle - 1.0).abs() < 1e-6);
 }
 
+/// As those with several tiles have, in an order of which nothing is sure.
+#[test]
+fn all_chips_of_a_card_are_read_and_its_power_is_that_of_the_whole() {
+    let tree = Tree::empty();
+    let card = "devices/pci0000:00/0000:4d:00.0";
+    for (file, text) in [
+        ("uevent", "DRIVER=i915\nPCI_SLOT_NAME=0000:4d:00.0"),
+        ("drm/card0/dev", "226:0"),
+        ("hwmon/hwmon3/name", "i915_gt0"),
+        ("hwmon/hwmon3/energy1_input", "1000000"),
+        ("hwmon/hwmon3/temp1_input", "41000"),
+        ("hwmon/hwmon4/name", "i915"),
+        ("hwmon/hwmon4/energy1_input", "7000000"),
+        ("hwmon/hwmon4/in0_input", "900"),
+    ] {
+        tree.set(&format!("{card}/{file}"), &format!("{text}\n"));
+    }
+    fs::create_dir_all(tree.sys("class/drm/card0")).unwrap();
+    fs::create_dir_all(tree.sys("class/hwmon")).unwrap();
+    std::os::unix::fs::symlink(format!("../../../{card}"), tree.sys("class/drm/card0/device")).unwrap();
+    for chip in ["hwmon3", "hwmon4"] {
+        let (link, target) = (tree.sys(card).join("hwmon").join(chip), tree.sys("class/hwmon").join(chip));
+        std::os::unix::fs::symlink("../..", link.join("device")).unwrap();
+        std::os::unix::fs::symlink(link, target).unwrap();
+    }
+    let records = tree.once();
+    let power = of(&records, "power");
+    assert_eq!(power.len(), 1, "{power:?}");
+    assert_eq!(
+        (number(power[0], "energy_joules"), &power[0]["zone"], &power[0]["counted"]),
+        (7.0, &json!("0000:4d:00.0"), &json!(true))
+    );
+    let sensor = of(&records, "temperature");
+    assert_eq!((sensor.len(), number(sensor[0], "temperature_celsius")), (1, 41.0));
+    assert_eq!((&sensor[0]["component"], of(&records, "voltage").len()), (&json!("gpu"), 1));
+}
+
 #[test]
 fn a_card_that_sleeps_is_not_touched() {
     let tree = Tree::of("laptop.tree");

@@ -25,7 +25,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
         "cpu",
         &["coretemp", "k10temp", "k8temp", "zenpower", "fam15h_power", "via_cputemp", "cpu*", "soc_thermal"],
     ),
-    ("gpu", &["amdgpu", "radeon", "nouveau", "i915", "xe", "gpu*"]),
+    ("gpu", &["amdgpu", "radeon", "nouveau", "i915*", "xe", "gpu*"]),
     ("disk", &["nvme", "drivetemp"]),
     ("memory", &["jc42", "spd5118", "ddr*"]),
     ("network", &["iwlwifi*", "mt79*", "r8169*", "i350bb", "ath*", "mlx*", "bnxt*"]),

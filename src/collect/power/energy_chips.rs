@@ -38,6 +38,7 @@ fn zone(chip: &Chip, input: &str, label: Option<String>) -> Zone {
         // 64 bits, kept by the driver.
         range: None,
         per_joule: 1e6,
+        one_core: true,
     }
 }
 

@@ -91,6 +91,7 @@ fn zones(events: &[Event], cpus: &[u32], folder: &Path) -> Vec<(Zone, u32, u64)>
                 name: if event.name == "package" { whole.clone() } else { event.name.to_owned() },
                 range: None,
                 per_joule: event.per_joule,
+                one_core: false,
             };
             all.push((zone, cpu, event.config));
         }

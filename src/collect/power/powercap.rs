@@ -5,17 +5,24 @@ use std::path::PathBuf;
 
 use super::sysfs::{folders, not_a_number, number, word};
 use super::zone::Zone;
+use crate::collect::Roots;
 use crate::collect::text;
 
 /// The zones of one tree.
 pub struct Powercap {
     folder: PathBuf,
+    /// Whether a zone `core` is of the package's first core alone: AMD has a counter for each core, of which the
+    /// kernel reads that one (`drivers/powercap/intel_rapl_msr.c`).
+    one_core: bool,
 }
 
 impl Powercap {
-    /// Below this /sys.
-    pub fn new(sys: &std::path::Path) -> Self {
-        Self { folder: sys.join("class/powercap") }
+    /// Of that tree.
+    pub fn new(roots: &Roots) -> Self {
+        let text = std::fs::read(roots.proc.join("cpuinfo")).unwrap_or_default();
+        let vendor = text::lines(&text).find_map(|line| line.strip_prefix(b"vendor_id")).unwrap_or_default();
+        let one_core = ["AuthenticAMD", "HygonGenuine"].iter().any(|amd| vendor.ends_with(amd.as_bytes()));
+        Self { folder: roots.sys.join("class/powercap"), one_core }
     }
 }
 
@@ -39,6 +46,7 @@ impl super::rapl::Counters for Powercap {
                 name: word(path.join("name"))?,
                 range: number(path.join("max_energy_range_uj")),
                 per_joule: 1e6,
+                one_core: self.one_core,
                 id,
             };
             Some(zone)

@@ -88,7 +88,7 @@ impl RaplCollector {
         {
             return Box::new(perf);
         }
-        let mut powercap = Powercap::new(&self.roots.sys);
+        let mut powercap = Powercap::new(&self.roots);
         let mut chips = EnergyChips::new(&self.roots.sys);
         let zones = powercap.zones().unwrap_or_default();
         let readable = zones.iter().any(|zone| powercap.read(zone).is_ok());

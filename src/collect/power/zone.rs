@@ -17,6 +17,8 @@ pub struct Zone {
     pub range: Option<u64>,
     /// Counts for one joule.
     pub per_joule: f64,
+    /// Whether it is of a single core, and not of all cores of its package.
+    pub one_core: bool,
 }
 
 /// A zone that could be read, with what this sample says of it.
@@ -88,7 +90,7 @@ impl Zone {
     pub fn domain(&self) -> String {
         match self.name.as_str() {
             name if name.starts_with("package") => "package".into(),
-            "core" | "cores" => "cpu".into(),
+            "core" | "cores" if !self.one_core => "cpu".into(),
             name => slug(name),
         }
     }
@@ -214,6 +216,7 @@ mod tests {
                 name: words[1].into(),
                 range: Some(262_143_328_850),
                 per_joule: 1e6,
+                one_core: false,
             };
             (zone, words[2].parse().unwrap())
         };

@@ -9,28 +9,31 @@ use crate::collect::power::sysfs::{folders, number, scaled, word};
 
 /// Reads what the driver of a device has; of other drivers only the chip of hwmon.
 pub fn read(driver: &str, device: &Device, values: &mut Values) {
-    values.chip = chip(&device.folder);
+    values.chips = chips(&device.folder, driver);
     match driver {
         "amdgpu" => amdgpu(&device.folder, values),
         "i915" => i915(device.card.as_deref().unwrap_or(&device.folder), values),
         "xe" => xe(&device.folder, values),
         _ => {}
     }
-    let Some(chip) = &values.chip else { return };
+    let Some(chip) = values.chips.first() else { return };
     let input = |file: &str| number(chip.folder.join(file));
     values.energy = input("energy1_input").map(|uj| (uj, 1e6));
     values.power_watts = scaled(chip.file("power1"), 1e6).ok();
     values.integrated = !chip.is_discrete();
 }
 
-fn chip(device: &Path) -> Option<Chip> {
-    let (name, folder) = folders(&device.join("hwmon"), "hwmon").ok()?.into_iter().next()?;
-    Some(Chip::new(&name, folder))
+/// Those of a device, the one that is called as the driver first: a card with several tiles has one more for each.
+fn chips(device: &Path, driver: &str) -> Vec<Chip> {
+    let found = folders(&device.join("hwmon"), "hwmon").unwrap_or_default();
+    let mut chips: Vec<_> = found.into_iter().map(|(name, folder)| Chip::new(&name, folder)).collect();
+    chips.sort_by_key(|chip| chip.name != driver);
+    chips
 }
 
 fn amdgpu(device: &Path, values: &mut Values) {
     let percent = |file: &str| scaled(device.join(file), 100.0).ok();
-    let hertz = |file: &str| values.chip.as_ref().and_then(|chip| number(chip.folder.join(file)));
+    let hertz = |file: &str| values.chips.first().and_then(|chip| number(chip.folder.join(file)));
     let level = |file: &str| current_level(&word(device.join(file))?);
     let gpu = &mut values.gpu;
     gpu.name = word(device.join("product_name"));

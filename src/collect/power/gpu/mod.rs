@@ -42,7 +42,7 @@ struct Values {
     temperature_celsius: Option<f64>,
     /// Whether its power is in that of the processor's package.
     integrated: bool,
-    chip: Option<Chip>,
+    chips: Vec<Chip>,
 }
 
 /// Reads every graphics processor.
@@ -119,7 +119,7 @@ impl GpuCollector {
         sample: &Sample<'_>,
         out: &mut Emitter,
     ) -> Result<()> {
-        let Values { gpu, power_watts, temperature_celsius, integrated, chip, .. } = values;
+        let Values { gpu, power_watts, temperature_celsius, integrated, chips, .. } = values;
         let source = gpu.source.clone();
         if sample.wants(&GPU) {
             out.emit(sample.ts, &gpu)?;
@@ -154,7 +154,7 @@ impl GpuCollector {
             };
             out.emit(sample.ts, &record)?;
         }
-        chip.map_or(Ok(()), |chip| hwmon::tell(&chip, sample, out))
+        chips.iter().try_for_each(|chip| hwmon::tell(chip, sample, out))
     }
 }
 
