@@ -17,8 +17,13 @@ struct inode___fd {
 	struct super_block___fd *i_sb;
 };
 
+struct file_operations___fd {
+	void *poll;
+};
+
 struct file___fd {
 	struct inode___fd *f_inode;
+	struct file_operations___fd *f_op;
 };
 
 struct fdtable___fd { /* include/linux/fdtable.h */
@@ -37,7 +42,7 @@ struct task_struct___fd {
 #pragma clang attribute pop
 
 /* As src/bpf/syscall/layout.rs names them. */
-enum fd_type { FD_OTHER, FD_PIPE, FD_SOCKET, FD_TTY, FD_ANON };
+enum fd_type { FD_OTHER, FD_PIPE, FD_SOCKET, FD_TTY, FD_ANON, FD_DEVICE };
 
 #define S_IFMT 0170000
 #define S_IFIFO 0010000
@@ -50,6 +55,17 @@ static __always_inline bool is_terminal(__u32 major)
 {
 	return major == 4 || major == 5 || (major >= 136 && major <= 143) || major == 166 ||
 	       major == 188 || major == 204 || major == 229;
+}
+
+/*
+ * A device that lets its readers wait for something to happen (/dev/kmsg, /dev/fuse, /dev/input/…) offers to be
+ * polled for it; one that is at work meanwhile (memory, tapes) does not.
+ */
+static __always_inline bool can_be_polled(struct file___fd *file)
+{
+	struct file_operations___fd *operations = READ(false, file, f_op);
+
+	return READ(false, operations, poll);
 }
 
 /* Any task's; the current one holds its files, another's may be going, and is then FD_OTHER. */
@@ -78,8 +94,11 @@ static __always_inline enum fd_type fd_type_of(struct task_struct *task, __u32 f
 		return FD_PIPE;
 	if (type == S_IFSOCK)
 		return FD_SOCKET;
-	if (type == S_IFCHR)
-		return is_terminal(READ(false, inode, i_rdev) >> 20) ? FD_TTY : FD_OTHER;
+	if (type == S_IFCHR) {
+		if (is_terminal(READ(false, inode, i_rdev) >> 20))
+			return FD_TTY;
+		return can_be_polled(file) ? FD_DEVICE : FD_OTHER;
+	}
 	super = READ(false, inode, i_sb);
 	return READ(false, super, s_magic) == ANON_INODE_FS_MAGIC ? FD_ANON : FD_OTHER;
 }

@@ -21,14 +21,15 @@
 #define SCALE 3
 #define PLACES (1 << 14)
 
-/* What is known of a number beforehand. */
-enum choice { CHOSEN = 1, WAITS = 2, BY_FILE = 4, EXEC = 8 };
+/* What is known of a number beforehand; above these bits, which of waiting_calls is for it. */
+enum choice { CHOSEN = 1, WAITS = 2, BY_FILE = 4, EXEC = 8, SHARED = 16 };
 
 /* Set before loading; what is off is removed by the verifier. */
 const volatile __u8 choice[2 * NUMBERS]; /* native calls, then 32-bit ones */
 const volatile bool events;              /* one for each call as slow as min_ns */
 const volatile bool waits;               /* also for those that wait by design */
 const volatile bool summary;             /* count all */
+const volatile __u32 waiting_calls[4];   /* of calls that share a number: a bit for each first argument that waits */
 const volatile __u64 min_ns;
 const volatile __u64 stuck_ns;
 const volatile __u32 shards;    /* a CPU counts in shard cpu % shards */
@@ -172,6 +173,12 @@ static __always_inline void recall(__u64 *args, struct call *call)
 	bpf_probe_read_kernel(args, sizeof(call->args), call->args);
 }
 
+/* Whether it is one that waits by design, of those that share a number (socketcall). */
+static __always_inline bool shared_waits(__u8 kind, __u64 which)
+{
+	return waiting_calls[kind / SHARED & 3] >> (which & 31) & 1;
+}
+
 /* An event, unless the call is one that waits by design. */
 static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct task_struct *task,
 				 struct pt_regs *regs, long ret, bool direct)
@@ -189,7 +196,7 @@ static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct 
 		call_args(args, regs, call->compat, direct);
 	if (kind & BY_FILE)
 		fd_type = fd_type_of(task, args[0]);
-	if (!waits && fd_type)
+	if (!waits && (fd_type || shared_waits(kind, args[0])))
 		return;
 	event = RING_RESERVE(struct event);
 	if (!event)
@@ -474,7 +481,7 @@ static __always_inline int look(struct bpf_iter__task *ctx, struct task_struct *
 		call_args(stuck.args, regs, stuck.compat, false);
 	if (kind & BY_FILE)
 		stuck.fd_type = fd_type_of(task, stuck.args[0]);
-	if (!waits && stuck.fd_type)
+	if (!waits && (stuck.fd_type || shared_waits(kind, stuck.args[0])))
 		return 0;
 	task_describe(&stuck.task, task, false);
 	bpf_seq_write(ctx->meta->seq, &stuck, sizeof(stuck));

@@ -167,8 +167,9 @@ without job control starts beside it, as in a script, from cron, over ssh with a
 with setsid.
 
 --syscall with the name of a call that waits stands for --waits too; so does that of a read or write, which waits on \
-a pipe, a terminal or a socket. Whether one of these waits is decided by the file behind the descriptor when the call is over; if another thread \
-has closed it by then, the call counts as one that does not wait.
+a pipe, a terminal, a socket or a device that can be polled. Whether one of these waits is decided by the file \
+behind the descriptor when the call is over; if another thread has closed it by then, the call counts as one that \
+does not wait. Of the files of a file system none counts as one that waits, not /proc/kmsg or trace_pipe either.
 
 Numbers beyond those known when this was built are called syscall_N, and are in the class other.";
 

@@ -36,8 +36,8 @@ pub struct Syscall<'a> {
     pub error: Option<Cow<'a, str>>,
     /// The six arguments as they were passed, whether the call takes so many or not.
     pub args: [Hex; 6],
-    /// What a read or write waited for, if that is no file (with --waits): pipe, socket, tty, or anon
-    /// for eventfd, timerfd, inotify and the like.
+    /// What a read or write waited for, if that is no file (with --waits): pipe, socket, tty, anon for
+    /// eventfd, timerfd, inotify and the like, or device for others that can be polled, such as /dev/kmsg.
     pub fd_type: Option<&'static str>,
     /// The process.
     pub pid: u32,

@@ -2,7 +2,10 @@
 //
 //   sleep MS…       nanosleep of so many milliseconds each; prints "nanosleep MICROSECONDS TID" of each, by its own clock
 //   pipe MS…        read of a pipe into which another process writes after that time; prints the same for read
+//   read WHAT MS    the same for a read of what has nothing to read before: socket, tty, eventfd, timerfd, kmsg
 //   compat MS…      nanosleep as a 32-bit program calls it (x86-64 only)
+//   recv32 MS       recv, which a 32-bit program calls through socketcall; prints the same for socketcall
+//   semop32 MS      semop, which it calls through ipc; prints the same for ipc
 //   count N         N times getppid, prints "getppid N"; then as many close of no descriptor, which fail
 //   fifo PATH       opens a FIFO that nobody serves: it does not return
 //   exec MS…        a thread that is not the leader runs this program anew, with sleep, while the leader sleeps
@@ -19,8 +22,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/sem.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -68,22 +75,98 @@ static void pipe_told(double ms) {
     close(ends[1]);
 }
 
-static void compat_told(double ms) {
+// Another process writes to a descriptor, after that time.
+static void write_after(double ms, int fd, const char *bytes, size_t length) {
+    if (fork() != 0) return;
+    sleep_ms(ms);
+    _exit(write(fd, bytes, length) != (ssize_t)length);
+}
+
+static void read_told(const char *what, double ms) {
+    static char bytes[8192];
+    int ends[2];
+    if (!strcmp(what, "socket")) {
+        if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) exit(1);
+        write_after(ms, ends[1], "x", 1);
+    } else if (!strcmp(what, "tty")) {
+        ends[0] = posix_openpt(O_RDWR | O_NOCTTY);
+        if (grantpt(ends[0]) != 0 || unlockpt(ends[0]) != 0) exit(1);
+        ends[1] = open(ptsname(ends[0]), O_RDWR | O_NOCTTY);
+        write_after(ms, ends[1], "x", 1);
+    } else if (!strcmp(what, "eventfd")) {
+        ends[0] = eventfd(0, 0);
+        write_after(ms, ends[0], "\1\0\0\0\0\0\0\0", 8);
+    } else if (!strcmp(what, "timerfd")) {
+        struct itimerspec due = {.it_value = {.tv_sec = 0, .tv_nsec = (long)(ms * 1e6)}};
+        ends[0] = timerfd_create(CLOCK_MONOTONIC, 0);
+        if (timerfd_settime(ends[0], 0, &due, NULL) != 0) exit(1);
+    } else if (!strcmp(what, "kmsg")) {
+        ends[0] = open("/dev/kmsg", O_RDONLY);
+        if (lseek(ends[0], 0, SEEK_END) != 0) exit(3);
+        write_after(ms, open("/dev/kmsg", O_WRONLY), "calls: something to read\n", 25);
+    } else {
+        exit(2);
+    }
+    double begin = now_us();
+    if (read(ends[0], bytes, sizeof(bytes)) < 1) exit(1);
+    told("read", begin);
+}
+
 #ifdef __x86_64__
-    // A 32-bit call sees the low half of an address only.
-    int32_t *t = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-    long nr = 162, ret;
+// A 32-bit call sees the low half of an address only.
+static void *low_memory(void) {
+    return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
+}
+
+static void call32(const char *name, long nr, long first, long second, long third, void *fifth, long wanted) {
+    long ret;
+    double begin = now_us();
+    __asm__ volatile("int $0x80"
+                     : "=a"(ret)
+                     : "a"(nr), "b"(first), "c"(second), "d"(third), "S"(0L), "D"(fifth)
+                     : "memory", "r8", "r9", "r10", "r11");
+    if (ret != wanted) exit(1);
+    told(name, begin);
+}
+
+static void compat_told(double ms) {
+    int32_t *t = low_memory();
     t[0] = (int32_t)(ms / 1e3);
     t[1] = (int32_t)((long)(ms * 1e6) % 1000000000);
-    double begin = now_us();
-    __asm__ volatile("int $0x80" : "=a"(ret) : "a"(nr), "b"(t), "c"(0) : "memory", "r8", "r9", "r10", "r11");
-    if (ret != 0) exit(1);
-    told("nanosleep", begin);
+    call32("nanosleep", 162, (long)t, 0, 0, NULL, 0);
+}
+
+static void recv32_told(double ms) {
+    int32_t *args = low_memory();
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) exit(1);
+    write_after(ms, ends[1], "x", 1);
+    args[0] = ends[0];
+    args[1] = (int32_t)(intptr_t)(args + 8); // into what
+    args[2] = 1;                             // so much
+    call32("socketcall", 102, 10 /* SYS_RECV */, (long)args, 0, NULL, 1);
+}
+
+static void semop32_told(double ms) {
+    struct sembuf *take = low_memory(), give = {.sem_op = 1};
+    int id = semget(IPC_PRIVATE, 1, 0600);
+    if (id < 0) exit(3);
+    if (fork() == 0) {
+        sleep_ms(ms);
+        _exit(semop(id, &give, 1) != 0);
+    }
+    take->sem_op = -1;
+    call32("ipc", 117, 1 /* SEMOP */, id, 1, take, 0);
+    semctl(id, 0, IPC_RMID);
+}
 #else
+static void compat_told(double ms) {
     (void)ms;
     exit(3);
-#endif
 }
+#define recv32_told compat_told
+#define semop32_told compat_told
+#endif
 
 static char **to_run;
 
@@ -110,9 +193,12 @@ int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     double first = argc > 2 ? atof(argv[2]) : 0;
     void (*each)(double) = !strcmp(what, "sleep") ? nanosleep_told : !strcmp(what, "pipe") ? pipe_told
-                         : !strcmp(what, "compat") ? compat_told : NULL;
+                         : !strcmp(what, "compat") ? compat_told : !strcmp(what, "recv32") ? recv32_told
+                         : !strcmp(what, "semop32") ? semop32_told : NULL;
     if (each) {
         for (int i = 2; i < argc; i++) each(atof(argv[i]));
+    } else if (!strcmp(what, "read") && argc > 3) {
+        read_told(argv[2], atof(argv[3]));
     } else if (!strcmp(what, "count")) {
         for (long i = 0; i < (long)first; i++) syscall(SYS_getppid);
         for (long i = 0; i < (long)first; i++) syscall(SYS_close, -1);

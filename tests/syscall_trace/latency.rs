@@ -51,6 +51,52 @@ fn a_read_of_a_pipe_waits_for_the_writer() {
     }
 }
 
+/// Whatever a read waits for, there are files of that kind; a read of one is a wait.
+#[test]
+fn reads_that_wait_by_what_they_wait_for() {
+    let Some((calls, _alone)) = ready() else { return };
+    for (what, fd_type) in
+        [("socket", "socket"), ("tty", "tty"), ("eventfd", "anon"), ("timerfd", "anon"), ("kmsg", "device")]
+    {
+        let all = trace(&["--waits", "--min", "5ms", "--comm", comm(calls)]);
+        let quiet = trace(&["--min", "5ms", "--comm", comm(calls)]);
+        let workload = start(calls, &["read", what, "30"]).wait_with_output().unwrap();
+        if workload.status.code() == Some(3) {
+            crate::support::skip(&format!("there is no {what} here"));
+            continue;
+        }
+        let (pid, told) = run(calls, &["read", what, "30"]);
+        let records = all.finish();
+        let seen = events(&records, pid, "read");
+        agree(&seen, &told, &[6.0]);
+        assert_eq!((&seen[0]["class"], &seen[0]["fd_type"]), (&"wait".into(), &fd_type.into()), "{what}");
+        assert_eq!(events(&quiet.finish(), pid, "read").len(), 0, "{what}");
+    }
+}
+
+/// Many calls of 32 bits share a number; which it is, and whether it waits, the first argument tells.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn calls_of_32_bits_that_share_a_number() {
+    let Some((calls, _alone)) = ready() else { return };
+    for (what, name) in [("recv32", "socketcall"), ("semop32", "ipc")] {
+        if !start(calls, &[what, "1"]).wait_with_output().unwrap().status.success() {
+            crate::support::skip(&format!("this kernel takes no {what}"));
+            continue;
+        }
+        let all = trace(&["--waits", "--min", "5ms", "--comm", comm(calls)]);
+        let quiet = trace(&["--min", "5ms", "--comm", comm(calls)]);
+        let named = trace(&["--min", "5ms", "--syscall", name]);
+        let (pid, told) = run(calls, &[what, "30"]);
+        for records in [all.finish(), named.finish()] {
+            let seen = events(&records, pid, name);
+            agree(&seen, &told, &[6.0]);
+            assert_eq!((&seen[0]["class"], &seen[0]["arch"]), (&"wait".into(), &"i386".into()), "{what}");
+        }
+        assert_eq!(events(&quiet.finish(), pid, name).len(), 0, "{what}");
+    }
+}
+
 /// Asked for by its name, a call is told on whatever file it waits.
 #[test]
 fn a_read_that_is_asked_for_by_name() {

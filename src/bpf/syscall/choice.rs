@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::class::{Choice, bit, bits};
+use super::class::{Choice, MAY_WAIT, bit, bits};
 use super::names::{NUMBERS, all};
 use crate::cli::Usage;
 
@@ -41,9 +41,9 @@ impl Calls {
         Ok(choice)
     }
 
-    /// Whether a call that waits by design, or may because of its file, was asked for by name.
+    /// Whether a call that waits by design, or may because of its file or its first argument, was asked for by name.
     pub fn names_waits(&self) -> bool {
-        self.syscall.iter().any(|name| bits(name) & (bit::WAITS | bit::BY_FILE) != 0)
+        self.syscall.iter().any(|name| bits(name) & MAY_WAIT != 0)
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         assert_eq!(chosen(&calls(&["read"], &[])), 2);
         assert_eq!(chosen(&calls(&[], &["read", "write"])), 2 * NUMBERS - 4);
         let waits = |name: &str| calls(&["openat", name], &[]).names_waits();
-        assert!(waits("futex") && waits("read") && waits("writev") && !waits("pread64"));
+        assert!(waits("futex") && waits("read") && waits("writev") && waits("ipc") && !waits("pread64"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::names::NUMBERS;
+use super::shared;
 
 /// The value of the field `class`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,12 @@ pub mod bit {
     pub const BY_FILE: u8 = 4;
     /// Replaces the registers that held its arguments.
     pub const EXEC: u8 = 8;
+    /// Stands for several calls, and this times their place tells which of these wait.
+    pub const SHARED: u8 = 16;
 }
+
+/// Bits of those that wait, always or sometimes.
+pub const MAY_WAIT: u8 = bit::WAITS | bit::BY_FILE | (3 * bit::SHARED);
 
 /// What the kernel program must know of a call.
 pub fn bits(name: &str) -> u8 {
@@ -68,7 +74,7 @@ pub fn bits(name: &str) -> u8 {
         _ if Class::of(name) == Class::Wait => bit::WAITS,
         "read" | "readv" | "preadv2" | "write" | "writev" | "pwritev2" => bit::BY_FILE,
         "execve" | "execveat" => bit::EXEC,
-        _ => 0,
+        _ => shared::place(name) * bit::SHARED,
     }
 }
 
@@ -201,5 +207,6 @@ mod tests {
     fn the_kernel_knows_which_wait() {
         assert_eq!((bits("poll"), bits("read"), bits("execve")), (bit::WAITS, bit::BY_FILE, bit::EXEC));
         assert_eq!((bits("openat"), bits("pread64")), (0, 0));
+        assert_eq!((bits("socketcall"), bits("ipc")), (bit::SHARED, 2 * bit::SHARED));
     }
 }

@@ -59,7 +59,8 @@ pub struct Stuck {
 }
 
 /// The values of the field `fd_type`, in the order of `enum fd_type`.
-pub const FD_TYPES: [Option<&str>; 5] = [None, Some("pipe"), Some("socket"), Some("tty"), Some("anon")];
+pub const FD_TYPES: [Option<&str>; 6] =
+    [None, Some("pipe"), Some("socket"), Some("tty"), Some("anon"), Some("device")];
 
 /// `struct slot`: the calls of one number.
 #[repr(C)]

@@ -17,6 +17,7 @@ mod names;
 mod open;
 mod report;
 mod session;
+mod shared;
 mod table;
 
 pub use choice::Calls;

@@ -9,6 +9,7 @@ use libbpf_rs::skel::OpenSkel as _;
 
 use super::class::Choice;
 use super::layout::Geometry;
+use super::shared::WAITING_CALLS;
 use crate::bpf::attach::first;
 use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
@@ -138,6 +139,7 @@ fn switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geome
     data.events = settings.events.is_some();
     data.waits = settings.waits;
     data.summary = settings.summary;
+    data.waiting_calls = WAITING_CALLS;
     data.min_ns = nanos(settings.events);
     data.stuck_ns = nanos(settings.stuck);
     data.ring_half = u64::from(ring_bytes(settings)) / 2;

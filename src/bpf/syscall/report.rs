@@ -7,6 +7,7 @@ use super::class::Class;
 use super::errors::error;
 use super::layout::{Event, FD_TYPES, SCALE, Stuck};
 use super::names::{Abi, NUMBERS, all};
+use super::shared;
 use super::table::Activity;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
@@ -15,11 +16,14 @@ use crate::clock::{Micros, Timestamp};
 use crate::collect::cgroup::container_id;
 use crate::record::{Hex, Syscall, SyscallStuck, SyscallSummary};
 
-/// Names and classes, by table and number: looked up for each event.
-static KNOWN: LazyLock<Vec<Option<(&str, &str)>>> = LazyLock::new(|| {
+/// Name, class, and the place of a number that several share.
+type Known = (&'static str, &'static str, u8);
+
+/// By table and number: looked up for each event.
+static KNOWN: LazyLock<Vec<Option<Known>>> = LazyLock::new(|| {
     let mut known = vec![None; 2 * NUMBERS];
     for (abi, nr, name) in all() {
-        known[abi.offset() + nr as usize] = Some((name, Class::of(name).name()));
+        known[abi.offset() + nr as usize] = Some((name, Class::of(name).name(), shared::place(name)));
     }
     known
 });
@@ -29,15 +33,19 @@ pub fn prepare() {
     LazyLock::force(&KNOWN);
 }
 
-/// The name and the class of a call. A read or write of what makes it wait is a wait.
-fn name_and_class(abi: Abi, nr: i32, fd_type: Option<&str>) -> (Cow<'static, str>, &'static str) {
+fn known(abi: Abi, nr: i32) -> (Cow<'static, str>, &'static str, u8) {
     let index = usize::try_from(abi.number(nr)).ok().filter(|nr| *nr < NUMBERS);
-    let known = index.and_then(|nr| KNOWN[abi.offset() + nr]);
-    let class = |class| if fd_type.is_some() { Class::Wait.name() } else { class };
-    match known {
-        Some((name, of)) => (Cow::Borrowed(name), class(of)),
-        None => (Cow::Owned(format!("syscall_{nr}")), class(Class::Other.name())),
+    match index.and_then(|nr| KNOWN[abi.offset() + nr]) {
+        Some((name, class, place)) => (Cow::Borrowed(name), class, place),
+        None => (Cow::Owned(format!("syscall_{nr}")), Class::Other.name(), 0),
     }
+}
+
+/// The name and the class of a call. A read or write of what makes it wait is a wait.
+fn name_and_class(abi: Abi, nr: i32, fd_type: Option<&str>, which: u64) -> (Cow<'static, str>, &'static str) {
+    let (name, class, place) = known(abi, nr);
+    let waits = fd_type.is_some() || shared::waits(place, which);
+    (name, if waits { Class::Wait.name() } else { class })
 }
 
 fn fd_type(index: u8) -> Option<&'static str> {
@@ -53,7 +61,7 @@ pub fn event<'a>(
 ) -> (Timestamp, Syscall<'a>) {
     let abi = Abi::from_kernel(event.compat != 0);
     let fd_type = fd_type(event.fd_type);
-    let (name, class) = name_and_class(abi, event.nr, fd_type);
+    let (name, class) = name_and_class(abi, event.nr, fd_type, event.args[0]);
     let cgroup = cgroups.path(event.task.cgroup_id);
     let record = Syscall {
         nr: event.nr,
@@ -89,7 +97,7 @@ pub fn stuck<'a>(
 ) -> (Timestamp, SyscallStuck<'a>) {
     let abi = Abi::from_kernel(stuck.compat != 0);
     let fd_type = fd_type(stuck.fd_type);
-    let (name, class) = name_and_class(abi, stuck.nr, fd_type);
+    let (name, class) = name_and_class(abi, stuck.nr, fd_type, stuck.args[0]);
     let cgroup = cgroups.path(stuck.task.cgroup_id);
     let seen = stuck.begin_ns != 0;
     let age = Micros(stuck.now_ns.saturating_sub(if seen { stuck.begin_ns } else { watched_since }));
@@ -131,9 +139,9 @@ pub fn summary(activity: &Activity, interval: Interval, with_histogram: bool) ->
     let Activity { index, errors, sum_ns, max_ns, ref histogram } = *activity;
     let abi = Abi::from_kernel(index >= NUMBERS);
     let nr = (index % NUMBERS) as i32;
-    let (name, class) = match nr as usize {
-        nr if nr == NUMBERS - 1 => (Cow::Borrowed("other"), Class::Other.name()),
-        _ => name_and_class(abi, nr, None),
+    let (name, class, _) = match nr as usize {
+        nr if nr == NUMBERS - 1 => (Cow::Borrowed("other"), Class::Other.name(), 0),
+        _ => known(abi, nr),
     };
     let count = histogram.count();
     let [p50, p95, p99] = histogram.percentiles([500, 950, 990], max_ns).map(|ns| Some(Micros(ns)));
