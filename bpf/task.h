@@ -33,9 +33,17 @@ const volatile __u64 wanted_cgroup; /* it, and all below it */
 const volatile bool want_comm;
 const volatile __u64 wanted_comm[COMM_LEN / 8]; /* padded with zeros, as the kernel does */
 const volatile bool leave_out_self;
+const volatile bool note_left_out;
 
-/* The tracer's own process group, by its struct pid; told by the program in self.h. */
+/* The tracer's own process group, by its struct pid, and its process; told by the program in self.h. */
 __u64 own_group;
+__u32 own_pid;
+
+/* As src/bpf/task.rs reads it: a thread of that group, but not of the tracer, that was asked for otherwise. */
+struct own_task {
+	__u32 pid; /* 0: none was seen */
+	char comm[COMM_LEN];
+} own_left_out;
 
 static __always_inline __u64 group_of(struct task_struct *task, bool direct)
 {
@@ -93,11 +101,23 @@ static __always_inline bool cgroup_wanted(struct task_struct *task, bool direct)
 	return false;
 }
 
+static __always_inline bool is_own(struct task_struct *task, bool direct)
+{
+	__u32 pid;
+
+	if (group_of(task, direct) != own_group)
+		return false;
+	pid = READ(direct, task, tgid);
+	if (note_left_out && !own_left_out.pid && pid != own_pid) {
+		bpf_core_read(own_left_out.comm, COMM_LEN, &task->comm);
+		own_left_out.pid = pid;
+	}
+	return true;
+}
+
 /* Whether a task, the current one or another, is one that was asked for. */
 static __always_inline bool task_asked_for(struct task_struct *task, bool direct)
 {
-	if (leave_out_self && group_of(task, direct) == own_group)
-		return false;
 	if (want_pids && !pid_wanted(READ(direct, task, tgid)))
 		return false;
 	if (want_uid) {
@@ -108,7 +128,9 @@ static __always_inline bool task_asked_for(struct task_struct *task, bool direct
 	}
 	if (want_cgroup && !cgroup_wanted(task, direct))
 		return false;
-	return !want_comm || comm_wanted(task);
+	if (want_comm && !comm_wanted(task))
+		return false;
+	return !(leave_out_self && is_own(task, direct));
 }
 
 /* Describes a task, the current one or another. */

@@ -5,9 +5,12 @@
 
 mod support;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use serde_json::Value;
 use support::program;
@@ -54,6 +57,11 @@ fn without_type_information() {
 /// A process that asks 997 times who its parent is, sleeps 101 times, touches memory, and writes to a disk 11 times;
 /// its name is that of no other. Returns its process number.
 fn workload(name: &str) -> u64 {
+    workload_in(0, name)
+}
+
+/// The same in a process group that there is; 0: in one of its own.
+fn workload_in(group: i32, name: &str) -> u64 {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let script = r#"
         use Fcntl; use IO::Handle;
@@ -65,7 +73,7 @@ fn workload(name: &str) -> u64 {
         for (1..11) { syswrite($file, "y" x 4096); $file->sync }
         unlink $ARGV[1]"#;
     let mut perl = Command::new("perl");
-    let mut perl = perl.args(["-e", script, name]).arg(file).process_group(0).spawn().unwrap();
+    let mut perl = perl.args(["-e", script, name]).arg(file).process_group(group).spawn().unwrap();
     assert!(perl.wait().unwrap().success());
     perl.id().into()
 }
@@ -183,6 +191,33 @@ fn a_process_of_its_own_group() {
     }
 }
 
+/// Who asks for a name that only tasks of the own group have gets nothing, and is told why; once.
+#[test]
+fn a_name_in_its_own_group() {
+    let Some(_alone) = ready(&["perl", "sleep"]) else { return };
+    for (name, path) in tracers() {
+        for (more, own, told) in [(&[][..], true, 1), (&[], false, 0), (&["--include-self"], true, 0)] {
+            let mut beside = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+            let mut command = Command::new(path);
+            command.process_group(beside.id() as i32);
+            let comm = format!("own-{}", std::process::id());
+            let more = [&["--comm", &comm], more].concat();
+            let mut tracer = Tracer::start_command(command, "50ms", &more);
+            let pid = workload_in(if own { beside.id() as i32 } else { 0 }, &comm);
+            std::thread::sleep(Duration::from_millis(200));
+            let said = tracer.stderr();
+            beside.kill().unwrap();
+            beside.wait().unwrap();
+            assert!(tracer.interrupt().success(), "{said}");
+            let words = format!(
+                "{name}: {comm} ({pid}) is left out, because it is in this program's own process group"
+            );
+            assert_eq!(said.matches(&words).count(), told, "{name} {more:?} {own}: {said}");
+            assert_eq!(said.matches("process group").count(), told, "{name} {more:?} {own}: {said}");
+        }
+    }
+}
+
 #[test]
 fn a_thread_is_no_process() {
     let (tell, told) = std::sync::mpsc::channel();
@@ -201,6 +236,51 @@ fn a_thread_is_no_process() {
     }
     drop(end);
     thread.join().unwrap();
+}
+
+/// What it advises works, as it stands: as root, and as a user once the file has the rights. `sudo` is stood in for by
+/// a way back to the rights that it would give.
+#[test]
+fn without_the_rights() {
+    let Some(_alone) = ready(&["setpriv"]) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let open = |path: &Path| std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
+    open(folder.path());
+    let sudo = folder.path().join("sudo");
+    std::fs::write(&sudo, "#!/bin/sh\nexec \"$@\"\n").unwrap();
+    open(&sudo);
+    let shell = |line: &str| {
+        let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+        let ran = Command::new("sh").args(["-c", line]).env("PATH", path).output().unwrap();
+        assert!(ran.status.success(), "{line}: {}", String::from_utf8_lossy(&ran.stderr));
+        ran.stdout
+    };
+    for (name, path) in tracers() {
+        let copy = folder.path().join(name);
+        std::fs::copy(path, &copy).unwrap();
+        let user = |words: &[&str]| {
+            let mut command = Command::new("setpriv");
+            command.args(["--reuid", "65534", "--clear-groups"]).arg(&copy).args(words).output().unwrap()
+        };
+        let args = ["-n", "1", "-i", "50ms", "-f", "select(.kind != \"it's \") | .kind"];
+        let output = user(&args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        refused(&output, name, &["CAP_BPF and CAP_PERFMON missing", "--cap-add BPF"]);
+        let [as_root, once] = said.split('`').skip(1).step_by(2).collect::<Vec<_>>()[..] else {
+            panic!("{said}")
+        };
+        assert!(as_root.starts_with("sudo ") && once.starts_with("sudo setcap "), "{said}");
+        assert!(String::from_utf8(shell(as_root)).unwrap().contains(r#""reason":"active""#), "{as_root}");
+        shell(once);
+        let output = user(&args);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
+        // Who is root and lacks them cannot get them by sudo.
+        let mut root = Command::new("setpriv");
+        let root = root.args(["--bounding-set", "-bpf,-perfmon,-sys_admin"]).arg(path).output().unwrap();
+        refused(&root, name, &["CAP_BPF and CAP_PERFMON missing", "--cap-add PERFMON"]);
+        assert!(!String::from_utf8_lossy(&root.stderr).contains("sudo"));
+    }
 }
 
 #[test]
@@ -223,7 +303,10 @@ fn mistakes_in_the_call() {
             (["--comm", "sixteen-letters-"], "15 bytes"),
             (["--pid", "0"], "not the number of a process"),
             (["--pid", "4194304"], "--pid 4194304: there is no such process"),
-            (["--uid", "root"], "not the number of a user"),
+            (["--uid", "no-such-user"], "there is no such user"),
+            (["--cgroup", "0"], "--cgroup 0: no cgroup has that id"),
+            (["--cgroup", "/no/such/folder"], "--cgroup /no/such/folder: no such cgroup: "),
+            (["--cgroup", "/dev"], "--cgroup /dev: no cgroup of version 2"),
             (["--min", "-1"], "not a time"),
             (["--btf", "/no/such/file"], "--btf /no/such/file: No such file"),
             (["--btf", "/dev/null"], "--btf /dev/null: neither BTF nor ELF with .BTF"),

@@ -113,19 +113,25 @@ impl Program for Schedlat {
             let text = "--proc-root, --sys-root: scheduling is measured in the running kernel, not in files";
             return Err(cli::Usage(text.into()).into());
         }
+        let (events, summary) = (self.events || !self.no_events, self.summary || !self.no_summary);
+        let processes = self.processes || !self.no_processes;
+        if !events && !summary && !processes {
+            let text = "--no-events, --no-summary, --no-processes: nothing is left to write";
+            return Err(cli::Usage(text.into()).into());
+        }
         let settings = Settings {
             attach: self.attach,
             no_task_storage: self.no_task_storage,
             tasks: self.tasks,
             types: self.types,
             by_cgroup: self.per_cgroup,
-            processes: self.processes || !self.no_processes,
-            events: (self.events || !self.no_events).then_some(self.min),
+            processes,
+            events: events.then_some(self.min),
         };
         run(Options {
             common: self.common,
             settings,
-            summary: self.summary || !self.no_summary,
+            summary,
             per_cpu: self.per_cpu,
             histogram: !self.no_histogram,
             top: if self.all { None } else { usize::try_from(self.top).ok() },

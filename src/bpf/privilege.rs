@@ -1,6 +1,7 @@
 //! What a tracer may do: checked before it loads, given up once it has attached.
 
 use anyhow::{Context as _, Result, bail};
+use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
 /// What loading and attaching need, since 5.8.
@@ -26,11 +27,22 @@ pub fn check(program: &str) -> Result<()> {
 
 /// How to get what is missing.
 pub fn advice(program: &str, missing: &str) -> String {
+    let need = format!("{missing} missing, which loading eBPF programs needs");
+    let container = "in a container: --cap-add BPF --cap-add PERFMON";
+    if geteuid().is_root() {
+        return format!("{need}, and root has everywhere but {container}");
+    }
+    // By its whole path: sudo looks for programs in other places than we were found in.
     let here = std::env::current_exe().ok();
     let path = here.as_deref().map_or_else(|| program.into(), |path| path.to_string_lossy());
+    let arguments: Vec<_> =
+        std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let quoted = |words: &[&str]| shlex::try_join(words.iter().copied()).unwrap_or_else(|_| words.join(" "));
+    let again: Vec<_> = ["sudo", &path].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     format!(
-        "{missing} missing, which loading eBPF programs needs. Run it as root: sudo {program}; or give it the \
-         right once: sudo setcap cap_bpf,cap_perfmon=ep {path}; in a container: --cap-add BPF --cap-add PERFMON"
+        "{need}. Run it as root: `{}`; or give it the right once: `{}`; {container}",
+        quoted(&again),
+        quoted(&["sudo", "setcap", "cap_bpf,cap_perfmon=ep", &path]),
     )
 }
 

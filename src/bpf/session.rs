@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cgroup::Cgroups;
 use super::clock::KernelClock;
+use super::own::LeftOut;
 use crate::cli::Common;
 use crate::clock::{Micros, Timestamp};
 use crate::emit::Emitter;
@@ -28,6 +29,9 @@ pub trait Tracer {
     /// # Errors
     /// If stdout fails.
     fn events(&mut self, output: &mut Output) -> Result<()>;
+
+    /// Who was asked for and is left out all the same, of our own process group.
+    fn left_out(&self) -> LeftOut;
 
     /// Ends the interval: what happens from now on counts in the next. Returns when that was,
     /// by the kernel's clock.
@@ -91,6 +95,7 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
     output.emitter.flush()?;
     let mut ticker = Ticker::trailing(common.schedule(Duration::from_secs(1)));
     let mut start = output.clock.wall(began_ns);
+    let mut told_left_out = false;
     while let Some(deadline) = ticker.deadline() {
         while !stop.asked() && Instant::now() < deadline {
             wait(&stop, tracer.ring_fd(), deadline)?;
@@ -110,6 +115,7 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
         let seconds = end_ns.saturating_sub(began_ns) as f64 / 1e9;
         tracer.report(&mut output, Interval { start, end, seconds: (seconds * 1e6).round() / 1e6 })?;
         output.emitter.flush()?;
+        told_left_out = told_left_out || tracer.left_out().tell();
         (start, began_ns) = (end, end_ns);
         if last {
             break;

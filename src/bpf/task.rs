@@ -3,16 +3,17 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use libbpf_rs::{ProgramInput, ProgramMut};
+use clap::builder::NonEmptyStringValueParser;
+use nix::unistd::User;
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 
-use super::load::explain;
 use crate::cli::Usage;
+use crate::collect::cgroup::folder;
 use crate::say::say;
 
 /// What statfs(2) says of the cgroup v2 file system (include/uapi/linux/magic.h).
@@ -71,13 +72,13 @@ pub struct TaskFilter {
     #[arg(long, value_name = "NAME", value_parser = comm_name)]
     pub comm: Option<String>,
 
-    /// Only this user, by number
-    #[arg(long, value_name = "UID", value_parser = user_number)]
+    /// Only this user, by number or name
+    #[arg(long, value_name = "USER", value_parser = user_number)]
     pub uid: Option<u32>,
 
-    /// Only this cgroup (v2) and those below it: its folder, or its id
-    #[arg(long, value_name = "PATH")]
-    pub cgroup: Option<PathBuf>,
+    /// Only this cgroup (v2) and those below it: its folder, its path such as /system.slice, or its id
+    #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new())]
+    pub cgroup: Option<String>,
 
     /// Trace this program's own process group too, which a pipeline shares
     #[arg(long)]
@@ -100,7 +101,13 @@ fn process_number(text: &str) -> Result<u32, String> {
 }
 
 fn user_number(text: &str) -> Result<u32, String> {
-    text.parse().map_err(|_| "not the number of a user; `id -u NAME` tells it".into())
+    if let Ok(number) = text.parse() {
+        return Ok(number);
+    }
+    match User::from_name(text) {
+        Ok(user) => user.map(|user| user.uid.as_raw()).ok_or_else(|| "there is no such user".into()),
+        Err(error) => Err(format!("cannot look for a user of that name: {error}")),
+    }
 }
 
 /// /proc/self/ns/pid of the outermost PID namespace (PROC_PID_INIT_INO of include/linux/proc_ns.h).
@@ -190,16 +197,16 @@ impl TaskFilter {
     /// that no task can have would match nothing, and say nothing.
     pub fn cgroup_id(&self) -> Result<u64> {
         let Some(path) = &self.cgroup else { return Ok(0) };
-        if let Some(id) = path.to_str().and_then(|text| text.parse().ok()) {
-            return Ok(id);
+        let wrong = |what: &dyn Display| Usage(format!("--cgroup {path}: {what}"));
+        if let Ok(id) = path.parse() {
+            return if id == 0 { Err(wrong(&"no cgroup has that id").into()) } else { Ok(id) };
         }
-        let wrong = |what: &dyn Display| Usage(format!("--cgroup {}: {what}", path.display()));
-        let folder = std::fs::metadata(path).map_err(|error| wrong(&error))?;
-        let system = rustix::fs::statfs(path).map_err(|error| wrong(&error))?;
+        let folder = folder(path, Path::new("/sys"))?;
+        let system = rustix::fs::statfs(&folder).map_err(|error| wrong(&error))?;
         if system.f_type != CGROUP2_MAGIC {
             return Err(wrong(&"no cgroup of version 2; `mount -t cgroup2` shows where these are").into());
         }
-        Ok(folder.ino())
+        Ok(std::fs::metadata(&folder).map_err(|error| wrong(&error))?.ino())
     }
 }
 
@@ -217,19 +224,11 @@ macro_rules! task_switches {
         data.want_comm = filter.comm.is_some();
         data.wanted_comm = filter.comm_words();
         data.leave_out_self = !filter.include_self;
+        // Of the processes that were asked for by number, `check` has told already.
+        data.note_left_out = filter.is_on() && filter.pid.is_empty();
     }};
 }
 pub(super) use task_switches;
-
-/// Runs the program of `bpf/self.h` here, by which the others know our process group. Needs the
-/// rights of loading.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn know_self(program: &ProgramMut<'_>) -> Result<()> {
-    let ran = program.test_run(ProgramInput::default());
-    ran.map(drop).map_err(|error| explain(&error, "cannot find out the tracer's own process group"))
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,12 +4,32 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::cli::Usage;
+
 /// Where the version 2 hierarchy is below /sys: beside version 1, or alone.
 const MOUNTS: [&str; 2] = ["fs/cgroup/unified", "fs/cgroup"];
 
 /// The folder of the version 2 hierarchy; `None` if there is none below `sys`.
 pub fn mount(sys: &Path) -> Option<PathBuf> {
     MOUNTS.iter().map(|path| sys.join(path)).find(|path| path.join("cgroup.controllers").exists())
+}
+
+/// The folder of a cgroup that the command line names by it, or by its path inside the hierarchy such as
+/// `/system.slice`.
+///
+/// # Errors
+/// [`Usage`] if there is no such folder.
+pub fn folder(path: &str, sys: &Path) -> Result<PathBuf, Usage> {
+    let inside = mount(sys).map(|mount| mount.join(path.trim_start_matches('/')));
+    let given = PathBuf::from(path);
+    if let Some(folder) = inside.iter().chain([&given]).find(|folder| folder.is_dir()) {
+        return Ok(folder.clone());
+    }
+    let hierarchy = match inside {
+        Some(inside) => format!("there is no folder {}", inside.display()),
+        None => format!("no hierarchy of version 2 is mounted below {}", sys.join("fs/cgroup").display()),
+    };
+    Err(Usage(format!("--cgroup {path}: no such cgroup: {hierarchy}, and {path} is none itself")))
 }
 
 /// The id of a cgroup, which is the inode number of its folder; `None` if it is gone or lies

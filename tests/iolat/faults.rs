@@ -166,21 +166,6 @@ fn a_disk_that_is_full() {
 }
 
 #[test]
-fn without_the_rights() {
-    let Some(_alone) = ready(&["setpriv"]) else { return };
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", "-bpf,-perfmon,-sys_admin", &binary()])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    for words in ["CAP_BPF and CAP_PERFMON", "sudo iolat", "setcap cap_bpf,cap_perfmon=ep"] {
-        assert!(said.contains(words), "{words}: {said}");
-    }
-    assert_eq!(output.stdout, b"");
-}
-
-#[test]
 fn only_the_rights_that_it_needs() {
     let Some(_alone) = ready(&["setpriv"]) else { return };
     let output = Command::new("setpriv")

@@ -62,20 +62,6 @@ fn rights_are_given_up() {
 }
 
 #[test]
-fn without_the_rights() {
-    let Some(_alone) = ready(&["setpriv"]) else { return };
-    let output = Command::new("setpriv")
-        .args(["--bounding-set", "-bpf,-perfmon,-sys_admin", pagefault_trace().to_str().unwrap()])
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{said}");
-    for words in ["CAP_BPF and CAP_PERFMON", "sudo pagefault-trace", "setcap cap_bpf,cap_perfmon=ep"] {
-        assert!(said.contains(words), "{words}: {said}");
-    }
-}
-
-#[test]
 fn mistakes_in_the_call() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),

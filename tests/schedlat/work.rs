@@ -60,6 +60,13 @@ impl Work {
             .map(|name| self.status(name).parse().unwrap())
     }
 
+    /// Waits until it has left the CPU of itself so many times more: on a busy machine that takes its time.
+    pub fn goes_on(&self, times: u64) {
+        let until = self.switches()[0] + times;
+        let there = || (self.switches()[0] >= until).then_some(());
+        crate::support::poll(Duration::from_secs(30), there).unwrap();
+    }
+
     /// Time on a CPU, time waited for one, and number of stints, as the kernel counts them, in nanoseconds.
     pub fn schedstat(&self) -> [u64; 3] {
         let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid())).unwrap();

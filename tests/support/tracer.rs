@@ -70,12 +70,17 @@ impl Tracer {
         }
     }
 
-    /// Ends it as Ctrl-C does; it must end well, and within two seconds.
-    pub fn finish(mut self) -> Vec<Value> {
+    /// Ends it as Ctrl-C does.
+    pub fn interrupt(&mut self) -> ExitStatus {
         let pid = Pid::from_raw(self.child.id() as i32).unwrap();
         kill_process(pid, Signal::INT).unwrap();
+        self.wait()
+    }
+
+    /// The same; it must end well, and within two seconds.
+    pub fn finish(mut self) -> Vec<Value> {
         let asked = Instant::now();
-        let status = self.wait();
+        let status = self.interrupt();
         assert!(status.success(), "{status}: {}", self.stderr());
         assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?} to end", asked.elapsed());
         self.records()

@@ -14,20 +14,6 @@ fn tracer() -> Command {
 }
 
 #[test]
-fn without_the_rights() {
-    let Some((_, _alone)) = ready() else { return };
-    let mut output = Command::new("setpriv");
-    output.args(["--bounding-set", "-bpf,-perfmon,-sys_admin"]).arg(program!("syscall-trace"));
-    let output = output.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{said}");
-    for words in ["CAP_BPF and CAP_PERFMON", "sudo syscall-trace", "setcap cap_bpf,cap_perfmon=ep"] {
-        assert!(said.contains(words), "{words}: {said}");
-    }
-    assert_eq!(output.stdout, b"");
-}
-
-#[test]
 fn only_the_rights_that_it_needs() {
     let Some((_, _alone)) = ready() else { return };
     let mut command = Command::new("setpriv");

@@ -11,6 +11,8 @@ fn only_the_tasks_asked_for() {
         (["--comm", comm], true),
         (["--comm", "no-such-task"], false),
         (["--uid", "0"], true),
+        (["--uid", "root"], true),
+        (["--uid", "nobody"], false),
         (["--uid", "4242"], false),
         (["--pid", "1"], false),
     ] {
@@ -38,7 +40,7 @@ fn processes_with_their_threads() {
     );
 }
 
-/// A cgroup with those below it: the workload runs two levels down.
+/// A cgroup with those below it, by its folder and as records name it: the workload runs two levels down.
 #[test]
 fn a_cgroup_and_those_below() {
     let Some((calls, _alone)) = ready() else { return };
@@ -52,7 +54,7 @@ fn a_cgroup_and_those_below() {
     let name = format!("telepipe-{}", std::process::id());
     let (upper, lower) = (format!("{mount}/{name}"), format!("{mount}/{name}/below"));
     std::fs::create_dir_all(&lower).unwrap();
-    let tracer = trace(&["--min", "0", "--cgroup", &upper]);
+    let tracers = [&upper, &format!("/{name}")].map(|path| trace(&["--min", "0", "--cgroup", path]));
     let script = format!("echo $$ > {lower}/cgroup.procs && exec {} count 5", calls.display());
     let inside =
         std::process::Command::new("sh").args(["-c", &script]).stdout(std::process::Stdio::null()).spawn();
@@ -60,12 +62,13 @@ fn a_cgroup_and_those_below() {
     let pid = u64::from(inside.id());
     assert!(inside.wait().unwrap().success());
     let (outside, _) = run(calls, &["count", "5"]);
-    let records = tracer.finish();
+    for records in tracers.map(|tracer| tracer.finish()) {
+        let seen = events(&records, pid, "getppid");
+        assert_eq!((seen.len(), events(&records, outside, "getppid").len()), (5, 0));
+        assert_eq!(seen[0]["cgroup"], format!("/{name}/below"), "{}", seen[0]);
+    }
     let _ = std::fs::remove_dir(&lower);
     let _ = std::fs::remove_dir(&upper);
-    let seen = events(&records, pid, "getppid");
-    assert_eq!((seen.len(), events(&records, outside, "getppid").len()), (5, 0));
-    assert_eq!(seen[0]["cgroup"], format!("/{name}/below"), "{}", seen[0]);
 }
 
 /// What a pipeline does itself is not told, or it would never end.

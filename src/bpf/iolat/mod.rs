@@ -26,6 +26,7 @@ use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
 use super::map::{MappedArray, load, memory, store};
+use super::own::LeftOut;
 use super::ring::Ring;
 use open::skeleton::{IolatSkel, types};
 
@@ -194,6 +195,12 @@ impl Tracer {
     /// Whether another hook could still be attached, with the privileges of now.
     pub fn may_attach(&self) -> bool {
         self.skel.progs.issue.attach().is_ok()
+    }
+
+    /// Who was asked for and is left out all the same.
+    pub fn left_out(&self) -> LeftOut {
+        // SAFETY: valid as `shared` is, and of the same layout.
+        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

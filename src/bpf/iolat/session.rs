@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use super::report;
 use super::{Activity, Devices, Found, Losses, Settings, Tracer};
 use crate::bpf::clock::kernel_now;
+use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::cli::{self, Common, Usage};
@@ -171,6 +172,10 @@ impl session::Tracer for Session {
                 report::event(event, output.threshold, output.clock, &mut self.devices, &mut output.cgroups);
             made.map_or(Ok(()), |(ts, record)| output.emitter.emit(ts, &record))
         })
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.tracer.left_out()
     }
 
     fn end_interval(&mut self) -> u64 {

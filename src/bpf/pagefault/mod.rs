@@ -23,6 +23,7 @@ use super::clock::kernel_now;
 use super::hist::{FINE, Histogram};
 use super::load::recursion_misses;
 use super::map::{MappedArray, load, memory};
+use super::own::LeftOut;
 use super::ring::Ring;
 use layout::{KINDS, Slot};
 use open::Loaded;
@@ -74,8 +75,9 @@ impl Tracer {
     /// # Errors
     /// If the kernel refuses, with what to do about it.
     pub fn start(settings: &Settings) -> Result<Self> {
-        let began_ns = kernel_now();
         let mut loaded = open::load(settings)?;
+        // What was counted while the hooks were being attached is in the first interval too.
+        let began_ns = kernel_now();
         let shared: *mut types::bss =
             loaded.skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
         let maps = &loaded.skel.maps;
@@ -90,6 +92,12 @@ impl Tracer {
     /// When counting began, by the kernel's clock.
     pub fn began_ns(&self) -> u64 {
         self.began_ns
+    }
+
+    /// Who was asked for and is left out all the same.
+    pub fn left_out(&self) -> LeftOut {
+        // SAFETY: valid as `shared` is, and of the same layout.
+        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

@@ -17,7 +17,8 @@ use crate::bpf::attach::first;
 use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes, Room};
 use crate::bpf::load::explain;
-use crate::bpf::task::{TaskFilter, know_self, task_switches};
+use crate::bpf::own::know_self;
+use crate::bpf::task::{TaskFilter, task_switches};
 
 /// What libbpf-cargo made of `bpf/pagefault.bpf.c`.
 #[expect(

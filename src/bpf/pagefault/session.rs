@@ -8,6 +8,7 @@ use anyhow::Result;
 use rustix::thread::CapabilitySet;
 
 use super::{Faults, Losses, Process, Settings, Tracer, report};
+use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::cli::{self, Common};
@@ -84,6 +85,10 @@ impl session::Tracer for Session {
                 report::event(event, output.threshold, output.clock, &mut output.cgroups, maps);
             output.emitter.emit(ts, &record)
         })
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.tracer.left_out()
     }
 
     fn end_interval(&mut self) -> u64 {

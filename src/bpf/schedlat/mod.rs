@@ -25,8 +25,8 @@ use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
 use super::map::{MappedArray, load, memory};
+use super::own::{LeftOut, know_self};
 use super::ring::Ring;
-use super::task::know_self;
 use open::Loaded;
 use open::skeleton::{SchedlatSkel, types};
 use table::Table;
@@ -152,6 +152,12 @@ impl Tracer {
     /// When counting began, by the kernel's clock.
     pub fn began_ns(&self) -> u64 {
         self.began_ns
+    }
+
+    /// Who was asked for and is left out all the same.
+    pub fn left_out(&self) -> LeftOut {
+        // SAFETY: valid as `shared` is, and of the same layout.
+        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

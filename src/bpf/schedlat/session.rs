@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::layout::Process;
 use super::{Losses, Processes, Settings, Tracer, Waits, report};
+use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::cli::{self, Common};
@@ -83,6 +84,10 @@ impl session::Tracer for Session {
             let (ts, record) = report::event(event, output.threshold, output.clock, &mut output.cgroups);
             output.emitter.emit(ts, &record)
         })
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.tracer.left_out()
     }
 
     fn end_interval(&mut self) -> u64 {

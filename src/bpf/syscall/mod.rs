@@ -32,6 +32,7 @@ use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
 use super::map::{MappedArray, load, memory, store};
+use super::own::LeftOut;
 use super::ring::{Ring, read};
 use open::skeleton::{SyscallSkel, types};
 
@@ -125,6 +126,12 @@ impl Tracer {
     /// Whether everything that is still to be done can be, with the privileges of now.
     pub fn works(&self) -> bool {
         self.iterator.as_ref().is_none_or(|link| Iter::new(link).is_ok())
+    }
+
+    /// Who was asked for and is left out all the same.
+    pub fn left_out(&self) -> LeftOut {
+        // SAFETY: valid as `shared` is, and of the same layout.
+        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

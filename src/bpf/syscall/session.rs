@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::report;
 use super::{Activity, Event, Losses, Settings, Tracer};
 use crate::bpf::clock::kernel_now;
+use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::cli::{self, Common};
@@ -69,6 +70,10 @@ impl session::Tracer for Session {
 
     fn events(&mut self, output: &mut Output) -> Result<()> {
         self.tracer.events(|event| tell(event, output))
+    }
+
+    fn left_out(&self) -> LeftOut {
+        self.tracer.left_out()
     }
 
     fn end_interval(&mut self) -> u64 {

@@ -1,7 +1,5 @@
 //! The memory files of a cgroup of version 2 (kernel `mm/memcontrol.c`) → `vmstat`.
 
-use std::path::PathBuf;
-
 use anyhow::Result;
 
 use super::table::{Form, Table};
@@ -40,7 +38,7 @@ impl CgroupCollector {
     /// # Errors
     /// [`Usage`] if there is no such folder, as a name that is wrong would have no records and say little.
     pub fn new(path: &str, roots: &Roots) -> Result<Self, Usage> {
-        let folder = folder(path, roots)?;
+        let folder = cgroup::folder(path, &roots.sys)?;
         Ok(Self {
             name: path.to_owned(),
             stat: Source::new(folder.join("memory.stat")),
@@ -51,21 +49,6 @@ impl CgroupCollector {
             page_size: (!roots.foreign).then(|| rustix::param::page_size() as u64),
         })
     }
-}
-
-fn folder(path: &str, roots: &Roots) -> Result<PathBuf, Usage> {
-    let inside = cgroup::mount(&roots.sys).map(|mount| mount.join(path.trim_start_matches('/')));
-    let given = PathBuf::from(path);
-    if let Some(folder) = inside.iter().chain([&given]).find(|folder| folder.is_dir()) {
-        return Ok(folder.clone());
-    }
-    let hierarchy = match inside {
-        Some(inside) => format!("there is no folder {}", inside.display()),
-        None => {
-            format!("no hierarchy of version 2 is mounted below {}", roots.sys.join("fs/cgroup").display())
-        }
-    };
-    Err(Usage(format!("--cgroup {path}: no such cgroup: {hierarchy}, and {path} is none itself")))
 }
 
 impl Collector for CgroupCollector {
