@@ -9,7 +9,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -62,9 +62,18 @@ fn workload(name: &str) -> u64 {
 
 /// The same in a process group that there is; 0: in one of its own.
 fn workload_in(group: i32, name: &str) -> u64 {
+    let mut perl = begin_workload(group, name);
+    drop(perl.stdin.take());
+    assert!(perl.wait().unwrap().success());
+    perl.id().into()
+}
+
+/// The same, which begins when it reads the end of its input.
+fn begin_workload(group: i32, name: &str) -> Child {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let script = r#"
         use Fcntl; use IO::Handle;
+        <STDIN>;
         $0 = $ARGV[0];
         getppid() for 1..997;
         select(undef, undef, undef, 0.001) for 1..101;
@@ -73,9 +82,7 @@ fn workload_in(group: i32, name: &str) -> u64 {
         for (1..11) { syswrite($file, "y" x 4096); $file->sync }
         unlink $ARGV[1]"#;
     let mut perl = Command::new("perl");
-    let mut perl = perl.args(["-e", script, name]).arg(file).process_group(group).spawn().unwrap();
-    assert!(perl.wait().unwrap().success());
-    perl.id().into()
+    perl.args(["-e", script, name]).arg(file).process_group(group).stdin(Stdio::piped()).spawn().unwrap()
 }
 
 /// Every field that is read by its name in a struct of the kernel's: filters, numbers, names, times.
@@ -215,6 +222,32 @@ fn a_name_in_its_own_group() {
             assert_eq!(said.matches(&words).count(), told, "{name} {more:?} {own}: {said}");
             assert_eq!(said.matches("process group").count(), told, "{name} {more:?} {own}: {said}");
         }
+    }
+}
+
+/// It ends with the last of the processes that were named, and has told all of them by then.
+#[test]
+fn processes_that_end() {
+    let Some(_alone) = ready(&["perl", "sleep"]) else { return };
+    for (name, path) in tracers() {
+        let more: &[&str] = match name {
+            "iolat" => &["--min", "0", "--who"],
+            "syscall-trace" => &["--min", "0", "--syscall", "getppid"],
+            "pagefault-trace" => &["--min", "0"],
+            _ => &["--all"],
+        };
+        let mut first = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+        let mut last = begin_workload(0, &format!("ends-{}", std::process::id()));
+        let pids = format!("{},{}", first.id(), last.id());
+        let mut tracer = Tracer::start(path, &[&["--pid", &pids], more].concat());
+        first.kill().unwrap();
+        first.wait().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        drop(last.stdin.take());
+        assert!(last.wait().unwrap().success());
+        assert!(tracer.wait().success(), "{}", tracer.stderr());
+        assert_seen(name, &tracer.records(), last.id().into());
+        assert!(tracer.stderr().contains("--pid: no such process is left"), "{}", tracer.stderr());
     }
 }
 

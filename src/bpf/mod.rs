@@ -22,6 +22,8 @@ pub mod load;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod map;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod named;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod own;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod pagefault;

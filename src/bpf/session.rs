@@ -9,10 +9,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cgroup::Cgroups;
 use super::clock::KernelClock;
+use super::named::Named;
 use super::own::LeftOut;
 use crate::cli::Common;
 use crate::clock::{Micros, Timestamp};
 use crate::emit::Emitter;
+use crate::say::say;
 use crate::stop::Stop;
 use crate::ticker::Ticker;
 
@@ -84,12 +86,18 @@ impl Output {
     }
 }
 
-/// Runs until the end that the options name, or a signal. `began_ns` is when the tracer began
-/// to count, by the kernel's clock.
+/// Runs until the end that the options name, a signal, or that of the processes that were named. `began_ns` is
+/// when the tracer began to count, by the kernel's clock.
 ///
 /// # Errors
 /// If stdout fails.
-pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut began_ns: u64) -> Result<()> {
+pub fn run(
+    mut tracer: impl Tracer,
+    common: &Common,
+    mut named: Named,
+    mut output: Output,
+    mut began_ns: u64,
+) -> Result<()> {
     let stop = common.stop()?;
     // Only now: who reads that we are active may send a signal at once.
     output.emitter.flush()?;
@@ -97,8 +105,8 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
     let mut start = output.clock.wall(began_ns);
     let mut told_left_out = false;
     while let Some(deadline) = ticker.deadline() {
-        while !stop.asked() && Instant::now() < deadline {
-            wait(&stop, tracer.ring_fd(), deadline)?;
+        while !stop.asked() && !named.ended() && Instant::now() < deadline {
+            wait(&stop, tracer.ring_fd(), &named, deadline)?;
             tracer.events(&mut output)?;
             output.emitter.flush()?;
         }
@@ -106,7 +114,8 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
             break;
         }
         // Who asks while the report is written has a last interval still to come.
-        let last = stop.asked();
+        let ended = named.ended();
+        let last = stop.asked() || ended;
         ticker.tick();
         let end_ns = tracer.end_interval();
         tracer.events(&mut output)?;
@@ -118,6 +127,9 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
         told_left_out = told_left_out || tracer.left_out().tell();
         (start, began_ns) = (end, end_ns);
         if last {
+            if ended {
+                say(format_args!("--pid: no such process is left"));
+            }
             break;
         }
     }
@@ -127,14 +139,15 @@ pub fn run(mut tracer: impl Tracer, common: &Common, mut output: Output, mut beg
     output.emitter.finish(common.verbose)
 }
 
-/// Sleeps until `deadline`, a stop, or, with a ring buffer, until events may be waiting.
-fn wait(stop: &Stop, ring: Option<BorrowedFd<'_>>, deadline: Instant) -> Result<()> {
+/// Sleeps until `deadline`, a stop, the end of a process, or, with a ring buffer, until events may be waiting.
+fn wait(stop: &Stop, ring: Option<BorrowedFd<'_>>, named: &Named, deadline: Instant) -> Result<()> {
     let mut left = deadline.saturating_duration_since(Instant::now());
     let mut fds = vec![PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN)];
     if let Some(ring) = ring {
         left = left.min(EVENTS_EVERY);
         fds.push(PollFd::from_borrowed_fd(ring, PollFlags::IN));
     }
+    fds.extend(named.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     let timeout = Timespec::try_from(left).context("an interval too long to wait for")?;
     match poll(&mut fds, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

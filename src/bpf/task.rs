@@ -5,16 +5,14 @@ use std::fmt::Display;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use nix::unistd::User;
-use rustix::io::Errno;
-use rustix::process::{Pid, test_kill_process};
 
+use super::named::Named;
 use crate::cli::Usage;
 use crate::collect::cgroup::folder;
-use crate::say::say;
 
 /// What statfs(2) says of the cgroup v2 file system (include/uapi/linux/magic.h).
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
@@ -64,7 +62,7 @@ pub const MAX_PIDS: usize = 16;
 /// The options of every tracer that choose tasks; all must hold.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TaskFilter {
-    /// Only this process, with all its threads; may be given more than once
+    /// Only this process, with all its threads; may be given more than once; ends when they have
     #[arg(long, value_name = "PID", value_delimiter = ',', value_parser = process_number)]
     pub pid: Vec<u32>,
 
@@ -110,54 +108,15 @@ fn user_number(text: &str) -> Result<u32, String> {
     }
 }
 
-/// /proc/self/ns/pid of the outermost PID namespace (PROC_PID_INIT_INO of include/linux/proc_ns.h).
-const OUTERMOST: &str = "pid:[4026531836]";
-
-/// A field of /proc/PID/status.
-fn status(process: impl Display, field: &str) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix(field)).map(|value| value.trim().to_owned())
-}
-
 impl TaskFilter {
-    /// Finds what could match nothing, or the wrong tasks, before anything is loaded; and says on stderr which of the
-    /// processes are left out because they are in our own group.
+    /// Finds what could match nothing, or the wrong tasks, before anything is loaded.
     ///
     /// # Errors
-    /// [`Usage`] as of [`Self::pids`] and [`Self::cgroup_id`], and if there is no such process; in a PID namespace,
-    /// where the kernel's numbers are not ours.
-    pub fn check(&self) -> Result<()> {
+    /// [`Usage`] as of [`Self::pids`] and [`Self::cgroup_id`]; those of [`Named::find`].
+    pub fn check(&self) -> Result<Named> {
         self.pids()?;
         self.cgroup_id()?;
-        let namespace = std::fs::read_link("/proc/self/ns/pid");
-        if !self.pid.is_empty() && namespace.is_ok_and(|found| found != Path::new(OUTERMOST)) {
-            bail!(
-                "--pid: this is a PID namespace (a container), whose numbers are not those that the kernel traces by; \
-                 use --comm or --cgroup, or give the container the host's (--pid=host)"
-            );
-        }
-        self.pid.iter().try_for_each(|pid| self.check_process(*pid))
-    }
-
-    fn check_process(&self, number: u32) -> Result<()> {
-        let pid = i32::try_from(number).ok().and_then(Pid::from_raw);
-        if test_kill_process(pid.context("no number of a process")?) == Err(Errno::SRCH) {
-            return Err(Usage(format!("--pid {number}: there is no such process")).into());
-        }
-        // What cannot be read (hidepid) is left to the kernel.
-        let process = status(number, "Tgid:");
-        if let Some(process) = process.filter(|process| *process != number.to_string()) {
-            return Err(Usage(format!("--pid {number}: a thread of the process {process}")).into());
-        }
-        // Not by getpgid(): that of init and its like is 0, which the library takes for no group.
-        let group = status(number, "NSpgid:");
-        if !self.include_self && group.is_some() && group == status("self", "NSpgid:") {
-            say(format_args!(
-                "--pid {number}: is in this program's own process group, which is left out; add --include-self, or \
-                 start this with setsid"
-            ));
-        }
-        Ok(())
+        Named::find(self)
     }
 
     /// Whether any filter is on, but for that of our own.

@@ -47,7 +47,7 @@ pub fn run(mut options: Options) -> Result<()> {
     let devices = Devices::new(Path::new("/sys"));
     let wanted = Wanted::resolve(&options, &devices)?;
     options.settings.by_partition |= wanted.partitions;
-    options.settings.tasks.check()?;
+    let named = options.settings.tasks.check()?;
     privilege::check(cli::name())?;
     load::listen();
     let survey = devices.survey();
@@ -78,6 +78,7 @@ pub fn run(mut options: Options) -> Result<()> {
     session::run(
         Session { options, tracer, devices, wanted, active: Vec::new(), untimed_told: false },
         &common,
+        named,
         Output::new(out, events),
         began_ns,
     )

@@ -38,7 +38,7 @@ pub struct Options {
 /// If the kernel refuses, or stdout fails.
 pub fn run(options: Options) -> Result<()> {
     let mut out = options.common.emitter()?;
-    options.settings.tasks.check()?;
+    let named = options.settings.tasks.check()?;
     privilege::check(cli::name())?;
     load::listen();
     let tracer = Tracer::start(&options.settings)?;
@@ -57,7 +57,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     let (common, events, began_ns) = (options.common.clone(), options.settings.events, tracer.began_ns());
     let session = Session { options, tracer, faults: Vec::new(), processes: Vec::new() };
-    session::run(session, &common, Output::new(out, events), began_ns)
+    session::run(session, &common, named, Output::new(out, events), began_ns)
 }
 
 struct Session {

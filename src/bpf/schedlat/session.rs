@@ -40,7 +40,7 @@ pub struct Options {
 /// If the kernel refuses, or stdout fails.
 pub fn run(options: Options) -> Result<()> {
     let mut out = options.common.emitter()?;
-    options.settings.tasks.check()?;
+    let named = options.settings.tasks.check()?;
     privilege::check(cli::name())?;
     load::listen();
     let tracer = Tracer::start(&options.settings)?;
@@ -59,7 +59,7 @@ pub fn run(options: Options) -> Result<()> {
         processes: Processes::new(),
         known: HashMap::new(),
     };
-    session::run(session, &common, Output::new(out, events), began_ns)
+    session::run(session, &common, named, Output::new(out, events), began_ns)
 }
 
 struct Session {

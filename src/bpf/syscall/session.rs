@@ -38,7 +38,7 @@ pub struct Options {
 pub fn run(options: Options) -> Result<()> {
     let Options { common, settings, histogram } = options;
     let mut out = common.emitter()?;
-    settings.tasks.check()?;
+    let named = settings.tasks.check()?;
     privilege::check(cli::name())?;
     load::listen();
     report::prepare();
@@ -53,7 +53,7 @@ pub fn run(options: Options) -> Result<()> {
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
     let (began_ns, events) = (tracer.began_ns(), settings.events);
     let session = Session { tracer, histogram, active: Vec::new() };
-    session::run(session, &common, Output::new(out, events), began_ns)
+    session::run(session, &common, named, Output::new(out, events), began_ns)
 }
 
 struct Session {
