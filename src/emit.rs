@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::clock::Timestamp;
 use crate::filter::Filter;
-use crate::record::{LOST, Lost, MAX_LINE, Reason, Record, STATUS, Status};
+use crate::record::{LOST, Lost, MAX_LINE, Reason, Record, STATUS, Status, write_fields};
 use crate::say::say;
 use crate::stop::PENDING_LINES;
 
@@ -175,13 +175,8 @@ pub fn write_line<R: Record>(out: &mut Vec<u8>, ts: Timestamp, host: &[u8], reco
     out.extend_from_slice(R::KIND.name.as_bytes());
     out.extend_from_slice(b"\",\"host\":");
     out.extend_from_slice(host);
-    let body = out.len();
-    serde_json::to_writer(&mut *out, record)?;
-    // The body's own brace becomes the comma after the envelope; an empty body closes it.
-    out[body] = b',';
-    if out.len() == body + 2 {
-        out.remove(body);
-    }
+    write_fields(out, record)?;
+    out.push(b'}');
     Ok(())
 }
 

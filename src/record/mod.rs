@@ -8,6 +8,7 @@
 //! and beside each its [`Kind`] constant. Units are suffixes of field names.
 
 mod battery;
+mod body;
 mod cpu;
 mod cpu_power;
 mod disk;
@@ -41,6 +42,7 @@ mod udp;
 mod vmstat;
 
 pub use battery::{BATTERY, Battery};
+pub use body::write_fields;
 pub use cpu::{CPU, Cpu};
 pub use cpu_power::{CPU_POWER, CpuPower};
 pub use disk::{DISK, Disk, DiskType};
