@@ -4,24 +4,44 @@
 //! itself anything), and nothing here fails, it only finds nothing.
 
 /// The lines, without their newlines; empty ones are left out.
-pub fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
+pub fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        while !bytes.is_empty() {
+            let end = memchr::memchr(b'\n', bytes).unwrap_or(bytes.len());
+            let line = &bytes[..end];
+            bytes = bytes.get(end + 1..).unwrap_or_default();
+            if !line.is_empty() {
+                return Some(line);
+            }
+        }
+        None
+    })
 }
 
 /// The words of a line, between any number of blanks.
-pub fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+pub fn words(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (word, rest) = split_word(line);
+        line = rest;
+        (!word.is_empty()).then_some(word)
+    })
 }
 
 /// A decimal number without a sign that fits into 64 bits; `None` for all else.
 pub fn number(word: &[u8]) -> Option<u64> {
-    if word.is_empty() {
-        return None;
+    // What has no more digits than these fits.
+    let (first, more) = word.split_at(word.len().min(19));
+    let mut sum = 0;
+    for &byte in first {
+        sum = sum * 10 + digit(byte)?;
     }
-    word.iter().try_fold(0u64, |sum, &byte| {
-        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
-        sum.checked_mul(10)?.checked_add(digit)
-    })
+    let sum = more.iter().try_fold(sum, |sum, &byte| sum.checked_mul(10)?.checked_add(digit(byte)?));
+    sum.filter(|_| !word.is_empty())
+}
+
+fn digit(byte: u8) -> Option<u64> {
+    let digit = byte.wrapping_sub(b'0');
+    (digit < 10).then_some(u64::from(digit))
 }
 
 /// A decimal number with or without decimals and sign; `None` for all else, infinities included.
