@@ -85,21 +85,41 @@ impl Lines {
     /// # Errors
     /// The first error of `each`.
     pub fn push<E>(&mut self, piece: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let mut from = 0;
-        for end in memchr::memchr_iter(b'\n', piece) {
-            if self.rest.is_empty() {
-                each(&piece[from..end])?;
-            } else {
-                self.rest.extend_from_slice(&piece[from..end]);
-                let line = std::mem::take(&mut self.rest);
-                each(&line)?;
+        self.push_all(piece, |lines| {
+            let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
+            let mut from = 0;
+            for end in memchr::memchr_iter(b'\n', lines).chain([lines.len()]) {
+                each(&lines[from..end])?;
+                from = end + 1;
             }
-            from = end + 1;
+            Ok(())
+        })
+    }
+
+    /// Hands the lines that are complete to `take`, with their newlines and as many at once as there are.
+    ///
+    /// # Errors
+    /// The first error of `take`.
+    pub fn push_all<E>(
+        &mut self,
+        piece: &[u8],
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut piece = piece;
+        if !self.rest.is_empty()
+            && let Some(end) = memchr::memchr(b'\n', piece)
+        {
+            self.rest.extend_from_slice(&piece[..=end]);
+            take(&std::mem::take(&mut self.rest))?;
+            piece = &piece[end + 1..];
         }
-        self.rest.extend_from_slice(&piece[from..]);
+        if let Some(end) = memchr::memrchr(b'\n', piece) {
+            take(&piece[..=end])?;
+            piece = &piece[end + 1..];
+        }
+        self.rest.extend_from_slice(piece);
         if self.rest.len() > LONGEST {
-            let line = std::mem::take(&mut self.rest);
-            each(&line)?;
+            take(&std::mem::take(&mut self.rest))?;
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ impl Pmstat {
         while !reader.done()
             && let Some(piece) = input.piece().context("cannot read the input")?
         {
-            lines.push(piece, |line| reader.take(out, |parser, tell| parser.line(line, tell)))?;
+            lines.push_all(piece, |lines| reader.take(out, |parser, tell| parser.lines(lines, tell)))?;
             if !input.ready() {
                 out.flush()?;
             }

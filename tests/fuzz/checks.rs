@@ -51,8 +51,8 @@ fn has_null(value: &Value) -> bool {
 pub fn told(bytes: &[u8], piece: usize) -> Vec<Told> {
     let (mut parser, mut lines, mut all) = (powermetrics::Parser::default(), Lines::default(), Vec::new());
     for piece in bytes.chunks(piece.max(1)) {
-        let done: Result<(), ()> = lines.push(piece, |line| {
-            parser.line(line, &mut |it| all.push(it));
+        let done: Result<(), ()> = lines.push_all(piece, |lines| {
+            parser.lines(lines, &mut |it| all.push(it));
             Ok(())
         });
         done.unwrap();

@@ -23,7 +23,7 @@ pub enum Told {
     Unknown(String),
 }
 
-/// Takes line after line.
+/// Takes lines as they come.
 #[derive(Default)]
 pub struct Parser {
     text: Text,
@@ -38,8 +38,25 @@ pub struct Parser {
 const LONGEST_LIST: usize = 64 << 20;
 
 impl Parser {
+    /// Some lines with their newlines; the last one may lack it.
+    pub fn lines(&mut self, mut lines: &[u8], tell: &mut dyn FnMut(Told)) {
+        while !lines.is_empty() {
+            if let Some(list) = &mut self.list
+                && let inside @ 1.. = inside_list(lines)
+            {
+                list.extend_from_slice(&lines[..inside]);
+                lines = &lines[inside..];
+                self.end_long_list(tell);
+                continue;
+            }
+            let end = memchr::memchr(b'\n', lines).unwrap_or(lines.len());
+            self.line(&lines[..end], tell);
+            lines = lines.get(end + 1..).unwrap_or_default();
+        }
+    }
+
     /// A line without its newline.
-    pub fn line(&mut self, line: &[u8], tell: &mut dyn FnMut(Told)) {
+    fn line(&mut self, line: &[u8], tell: &mut dyn FnMut(Told)) {
         let (mut part, mut rest) = first_part(line);
         self.part(part, tell);
         while !rest.is_empty() {
@@ -62,9 +79,10 @@ impl Parser {
         let Some(list) = &mut self.list else { return self.text_line(line, tell) };
         list.extend_from_slice(line);
         list.push(b'\n');
-        if line.trim_ascii_end().ends_with(b"</plist>") || list.len() > LONGEST_LIST {
+        if line.trim_ascii_end().ends_with(b"</plist>") {
             self.end_list(tell);
         }
+        self.end_long_list(tell);
     }
 
     /// What came after the last newline: a line that may have been cut off, and is left out where that cannot be seen.
@@ -124,6 +142,12 @@ impl Parser {
         tell(Told::Sample(Box::new(sample)));
     }
 
+    fn end_long_list(&mut self, tell: &mut dyn FnMut(Told)) {
+        if self.list.as_ref().is_some_and(|list| list.len() > LONGEST_LIST) {
+            self.end_list(tell);
+        }
+    }
+
     fn end_list(&mut self, tell: &mut dyn FnMut(Told)) {
         let Some(list) = self.list.take() else { return };
         let document = plist::read(&list);
@@ -131,6 +155,16 @@ impl Parser {
         document.model.iter().for_each(|model| self.model(model.as_bytes()));
         self.sample(document.sample, tell);
     }
+}
+
+/// How long the lines are that can only be of the list they are in: those before anything that parts documents, which
+/// is looked for in all of them at once.
+fn inside_list(lines: &[u8]) -> usize {
+    let before = &lines[..memchr::memchr3(b'\0', b'?', b'*', lines).unwrap_or(lines.len())];
+    let parting =
+        [&b"</plist>"[..], BEGINNING].into_iter().filter_map(|what| memchr::memmem::find(before, what)).min();
+    let before = &before[..parting.unwrap_or(before.len())];
+    memchr::memrchr(b'\n', before).map_or(0, |end| end + 1)
 }
 
 /// The part of a line that is of one document, and what follows it: NUL and the end of a list part them, as do the

@@ -20,8 +20,8 @@ fn parse(bytes: &[u8]) -> (Vec<Sample>, Vec<String>) {
         Told::Unknown(what) => unknown.push(what),
     };
     let (mut parser, mut lines) = (Parser::default(), crate::input::Lines::default());
-    let fed: Result<(), ()> = lines.push(bytes, |line| {
-        parser.line(line, &mut tell);
+    let fed: Result<(), ()> = lines.push_all(bytes, |lines| {
+        parser.lines(lines, &mut tell);
         Ok(())
     });
     fed.unwrap();

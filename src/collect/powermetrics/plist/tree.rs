@@ -152,11 +152,15 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// The next tag; what is between tags is blank here. Tags are short, so that a plain loop is fastest.
+    /// The next tag; what is between tags is blank here, and short, so that a plain loop is fastest.
     fn next(&mut self) -> Option<Tag<'a>> {
         let (text, bytes) = (self.text, self.text.as_bytes());
         loop {
             let start = self.at + bytes[self.at..].iter().position(|&byte| byte == b'<')? + 1;
+            if let Some((tag, length)) = usual(&bytes[start..]) {
+                self.at = start + length;
+                return Some(tag);
+            }
             if bytes[start..].starts_with(b"!--") {
                 self.at = start + text[start..].find("-->")?;
                 continue;
@@ -183,7 +187,7 @@ impl<'a> Reader<'a> {
             Some(Tag::Open("array")) if depth < DEEPEST => Some(Is::Array(true)),
             Some(Tag::Open("dict" | "array") | Tag::Close(_)) | None => None,
             Some(Tag::Open(name)) => self.content(name).map(|content| scalar(name, content)),
-            Some(Tag::Empty(name)) => Some(scalar(name, "")),
+            Some(Tag::Empty(name)) => Some(scalar(name, Content::default())),
         };
         let Some(is) = is else {
             self.whole = false;
@@ -209,13 +213,13 @@ impl<'a> Reader<'a> {
             let key = match self.next() {
                 Some(Tag::Close("dict")) => return,
                 Some(Tag::Open("key")) => self.content("key"),
-                Some(Tag::Empty("key")) => Some(""),
+                Some(Tag::Empty("key")) => Some(Content::default()),
                 _ => None,
             };
             match key {
                 Some(key) => {
                     let tag = self.next();
-                    self.value(tag, unescaped(key), depth);
+                    self.value(tag, key.unescaped(), depth);
                 }
                 None => self.whole = false,
             }
@@ -233,25 +237,49 @@ impl<'a> Reader<'a> {
     }
 
     /// What is between a tag and its end; nothing, if there is another tag in between.
-    fn content(&mut self, name: &str) -> Option<&'a str> {
+    fn content(&mut self, name: &str) -> Option<Content<'a>> {
         let rest = &self.text[self.at..];
-        let end = rest.bytes().position(|byte| byte == b'<')?;
+        let first = memchr::memchr2(b'<', b'&', rest.as_bytes())?;
+        let references = rest.as_bytes()[first] == b'&';
+        let end = if references { first + rest[first..].find('<')? } else { first };
         let after = rest[end + 1..].strip_prefix('/')?.strip_prefix(name)?.strip_prefix('>')?;
         self.at = self.text.len() - after.len();
-        Some(&rest[..end])
+        Some(Content { text: &rest[..end], references })
     }
 }
 
+/// What an element contains.
+#[derive(Clone, Copy, Default)]
+struct Content<'a> {
+    text: &'a str,
+    /// Whether there may be such as `&amp;`.
+    references: bool,
+}
+
+/// What nearly every tag is, and its length: told by comparing words, which is faster than to look for its end.
+fn usual(rest: &[u8]) -> Option<(Tag<'static>, usize)> {
+    Some(match rest {
+        _ if rest.starts_with(b"key>") => (Tag::Open("key"), 4),
+        _ if rest.starts_with(b"integer>") => (Tag::Open("integer"), 8),
+        _ if rest.starts_with(b"real>") => (Tag::Open("real"), 5),
+        _ if rest.starts_with(b"/dict>") => (Tag::Close("dict"), 6),
+        _ if rest.starts_with(b"dict>") => (Tag::Open("dict"), 5),
+        _ if rest.starts_with(b"string>") => (Tag::Open("string"), 7),
+        _ => return None,
+    })
+}
+
 /// The value of an element that contains no others.
-fn scalar<'a>(name: &str, content: &'a str) -> Is<'a> {
+fn scalar<'a>(name: &str, content: Content<'a>) -> Is<'a> {
     let number = |number: Option<f64>| number.map_or(Is::Odd, Is::Number);
+    let text = content.text.trim_ascii();
     match name {
-        "integer" => number(integer(content.trim_ascii())),
-        "real" => number(content.trim_ascii().parse().ok()),
-        "string" => Is::Text(unescaped(content)),
+        "integer" => number(integer(text)),
+        "real" => number(text.parse().ok()),
+        "string" => Is::Text(content.unescaped()),
         "true" => Is::Bool(true),
         "false" => Is::Bool(false),
-        "date" => Is::Date(content.trim_ascii()),
+        "date" => Is::Date(text),
         "dict" => Is::Dict(true),
         "array" => Is::Array(true),
         _ => Is::Odd,
@@ -267,11 +295,14 @@ fn integer(text: &str) -> Option<f64> {
     signed.or_else(|| text.parse::<u64>().ok().map(|it| it as f64))
 }
 
-/// With `&amp;` and its like replaced; what is no such reference stays.
-fn unescaped(text: &str) -> Cow<'_, str> {
-    if !text.bytes().any(|byte| byte == b'&') {
-        return Cow::Borrowed(text);
+impl<'a> Content<'a> {
+    fn unescaped(self) -> Cow<'a, str> {
+        if self.references { Cow::Owned(unescaped(self.text)) } else { Cow::Borrowed(self.text) }
     }
+}
+
+/// With `&amp;` and its like replaced; what is no such reference stays.
+fn unescaped(text: &str) -> String {
     let (mut out, mut rest) = (String::with_capacity(text.len()), text);
     while let Some((before, after)) = rest.split_once('&') {
         out.push_str(before);
@@ -288,7 +319,7 @@ fn unescaped(text: &str) -> Cow<'_, str> {
         }
     }
     out.push_str(rest);
-    Cow::Owned(out)
+    out
 }
 
 fn reference(name: &str) -> Option<char> {
