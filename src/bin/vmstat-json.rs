@@ -252,7 +252,8 @@ impl Reader {
         if let (Some(added), Some(interval)) = (&sample.added, self.interval) {
             added.fill_rates(interval, &mut record);
         }
-        record.rows = (!sample.rows.0.is_empty()).then(|| sample.rows.clone());
+        let rows = || sample.rows.iter().map(|(name, count)| (name, *count)).collect();
+        record.rows = (!sample.rows.is_empty()).then(rows);
         if self.write {
             self.left = self.left.map(|left| left.saturating_sub(1));
             out.emit(Timestamp::now(), &record)?;

@@ -44,6 +44,12 @@ fn digit(byte: u8) -> Option<u64> {
     (digit < 10).then_some(u64::from(digit))
 }
 
+/// The number that a line begins with, and what follows.
+pub fn split_number(line: &[u8]) -> Option<(u64, &[u8])> {
+    let (digits, rest) = line.split_at(line.iter().take_while(|byte| byte.is_ascii_digit()).count());
+    Some((number(digits)?, rest))
+}
+
 /// A decimal number with or without decimals and sign; `None` for all else, infinities included.
 pub fn decimal(word: &[u8]) -> Option<f64> {
     let value: f64 = str::from_utf8(word).ok()?.parse().ok()?;
@@ -75,6 +81,8 @@ mod tests {
         assert_eq!(split_word(b" btime 17 x"), (&b"btime"[..], &b" 17 x"[..]));
         assert_eq!(split_word(b""), (&b""[..], &b""[..]));
         assert_eq!(number(b"18446744073709551615"), Some(u64::MAX));
+        assert_eq!(split_number(b"12K 3"), Some((12, &b"K 3"[..])));
+        assert_eq!((split_number(b"x1"), split_number(b"18446744073709551616")), (None, None));
         for bad in [&b""[..], b"18446744073709551616", b"-1", b"+1", b"1.0", b"0x1", b"\xff"] {
             assert_eq!(number(bad), None, "{bad:?}");
         }

@@ -28,6 +28,7 @@ mod paging;
 mod power;
 mod pressure;
 mod processes;
+mod rows;
 mod sched;
 mod ship;
 mod sockets;
@@ -67,6 +68,7 @@ pub use paging::{PAGING, Paging};
 pub use power::{POWER, Power};
 pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
+pub use rows::{Names, Rows};
 pub use sched::{RUNQ, RUNQ_EVENT, Runq, RunqEvent, SCHED, Sched};
 pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
@@ -78,7 +80,7 @@ pub use tcp::{TCP, Tcp, TcpStates};
 pub use thermal::{FAN, Fan, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure, VOLTAGE, Voltage};
 pub use times::Times;
 pub use udp::{UDP, Udp};
-pub use vmstat::{Rows, VMSTAT, Vmstat};
+pub use vmstat::{VMSTAT, Vmstat};
 
 /// Every kind there is. A new kind adds its line here.
 pub static KINDS: &[&Kind] = &[

@@ -2,46 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::ser::SerializeMap as _;
-use serde::{Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Kind, Metric, Record, Temporality};
+use super::{Kind, Metric, Record, Rows, Temporality};
 use crate::clock::Timestamp;
-
-/// Names and their counts in the order of their source, written as a map.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows(pub Vec<(String, u64)>);
-
-impl Rows {
-    /// The count of that name.
-    pub fn get(&self, name: &str) -> Option<u64> {
-        self.0.iter().find(|(key, _)| key == name).map(|(_, count)| *count)
-    }
-}
-
-impl Serialize for Rows {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for (name, count) in &self.0 {
-            map.serialize_entry(name, count)?;
-        }
-        map.end()
-    }
-}
-
-impl JsonSchema for Rows {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Rows".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "additionalProperties": { "type": "integer", "minimum": 0 } })
-    }
-}
 
 /// The body of a `vmstat` record: `vm_stat` of macOS, or /proc/vmstat (kernel `mm/vmstat.c`) and
 /// /proc/meminfo (`fs/proc/meminfo.c`) of Linux, or the `memory.stat` of a cgroup (`mm/memcontrol.c`).
@@ -162,7 +128,7 @@ pub struct Vmstat {
     pub memory_stat: Option<Rows>,
     /// Linux: what grew since the sample before, of the totals in `vmstat` or `memory_stat`, per second. What did
     /// not change is left out.
-    pub growth_per_s: Option<BTreeMap<String, f64>>,
+    pub growth_per_s: Option<Rows<f64>>,
 }
 
 impl Record for Vmstat {

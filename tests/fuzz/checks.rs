@@ -73,7 +73,7 @@ pub fn vm_stat(bytes: &[u8]) -> Vec<vm_stat::Sample> {
         let mut record = Vmstat::default();
         sample.counts.fill(&mut record, sample.page_size);
         let _ = sample.counts.consistent();
-        let names = sample.rows.0.iter().map(|(name, _)| name.as_bytes());
+        let names = sample.rows.iter().map(|(name, _)| name.as_bytes());
         for name in names {
             assert!(
                 name.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'_')

@@ -1,5 +1,7 @@
 //! The memory files of a cgroup of version 2 (kernel `mm/memcontrol.c`) → `vmstat`.
 
+use std::borrow::Cow;
+
 use anyhow::Result;
 
 use super::table::{Form, Table};
@@ -7,7 +9,7 @@ use crate::cli::Usage;
 use crate::collect::vm_stat::counts::{Counts, place};
 use crate::collect::{Collector, Roots, Sample, Source, cgroup};
 use crate::emit::Emitter;
-use crate::record::{Kind, Rows, VMSTAT, Vmstat};
+use crate::record::{Kind, VMSTAT, Vmstat};
 
 /// Files that hold one number, or `max`, and have no lines of names.
 const SINGLE: [&str; 7] = [
@@ -25,8 +27,7 @@ pub struct CgroupCollector {
     name: String,
     stat: Source,
     single: Vec<Source>,
-    now: Table,
-    before: Table,
+    table: Table,
     /// Of the sample just before, if it could be read.
     counts_before: Option<Counts>,
     page_size: Option<u64>,
@@ -43,8 +44,7 @@ impl CgroupCollector {
             name: path.to_owned(),
             stat: Source::new(folder.join("memory.stat")),
             single: SINGLE.iter().map(|file| Source::new(folder.join(file))).collect(),
-            now: Table::default(),
-            before: Table::default(),
+            table: Table::new(Form::Plain, is_total),
             counts_before: None,
             page_size: (!roots.foreign).then(|| rustix::param::page_size() as u64),
         })
@@ -62,24 +62,23 @@ impl Collector for CgroupCollector {
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let before = self.counts_before.take();
-        std::mem::swap(&mut self.now, &mut self.before);
         let Some(bytes) = self.stat.read_or_tell(sample.ts, out)? else { return Ok(()) };
-        self.now.read(bytes, Form::Plain);
-        if self.now.rows.0.is_empty() {
+        self.table.read(bytes);
+        if self.table.is_empty() {
             return self.stat.tell_invalid(sample.ts, out, "the lines of memory.stat");
         }
-        let counts = counts(&self.now.rows, self.page_size);
+        let counts = counts(&self.table, self.page_size);
         if sample.wants(&VMSTAT) {
             let mut record = Vmstat { cgroup: Some(self.name.clone()), ..Vmstat::default() };
             counts.fill(&mut record, self.page_size);
-            fill_bytes(&self.now.rows, &mut record);
+            fill_bytes(&self.table, &mut record);
             if let (Some(before), Some(interval)) = (&before, sample.interval) {
                 counts.since(before).fill_rates(interval, &mut record);
-                record.growth_per_s = Some(self.now.growth(&self.before, sample.interval, is_total));
+                record.growth_per_s = Some(self.table.growth(interval));
             }
-            let mut rows = self.now.rows.clone();
-            rows.0.extend(self.single.iter_mut().filter_map(single));
-            record.memory_stat = Some(rows);
+            let rows = self.table.rows();
+            let rows = rows.iter().map(|(name, count)| (Cow::Borrowed(name), count));
+            record.memory_stat = Some(rows.chain(self.single.iter_mut().filter_map(single)).collect());
             out.emit(sample.ts, &record)?;
         }
         self.counts_before = Some(counts);
@@ -88,14 +87,14 @@ impl Collector for CgroupCollector {
 }
 
 /// The name and number of such a file; nothing where it is absent, or says `max`.
-fn single(source: &mut Source) -> Option<(String, u64)> {
+fn single<'a>(source: &mut Source) -> Option<(Cow<'a, str>, u64)> {
     let name = source.path().file_name()?.to_str()?.replace('.', "_");
     let value = crate::collect::text::number(source.read().ok()?.trim_ascii())?;
-    Some((format!("{name}_bytes"), value))
+    Some((format!("{name}_bytes").into(), value))
 }
 
 /// Levels of a cgroup, in bytes: the names of the record's fields, and what they are the sum of.
-fn levels(rows: &Rows) -> [(&'static str, Option<u64>); 7] {
+fn levels(rows: &Table) -> [(&'static str, Option<u64>); 7] {
     let sum = |names: &[&str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(rows.get(name)?));
     // In memory.stat `file` holds shared memory too.
     let files = rows.get("file").zip(rows.get("shmem")).map(|(file, shared)| file.saturating_sub(shared));
@@ -110,7 +109,7 @@ fn levels(rows: &Rows) -> [(&'static str, Option<u64>); 7] {
     ]
 }
 
-fn counts(rows: &Rows, page_size: Option<u64>) -> Counts {
+fn counts(rows: &Table, page_size: Option<u64>) -> Counts {
     let mut counts = Counts::default();
     for (name, bytes) in levels(rows) {
         counts.set(place(name), bytes.zip(page_size).map(|(bytes, size)| bytes / size));
@@ -130,7 +129,7 @@ fn counts(rows: &Rows, page_size: Option<u64>) -> Counts {
 }
 
 /// Bytes as they are, and not by way of pages.
-fn fill_bytes(rows: &Rows, record: &mut Vmstat) {
+fn fill_bytes(rows: &Table, record: &mut Vmstat) {
     for (name, bytes) in levels(rows) {
         let field = match name {
             "pages_active" => &mut record.active_bytes,

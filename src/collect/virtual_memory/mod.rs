@@ -21,11 +21,10 @@ pub struct VirtualMemoryCollector {
     meminfo: Source,
     swaps: Source,
     zrams: Vec<(String, Source)>,
-    now: Table,
-    before: Table,
+    table: Table,
+    memory: Table,
     /// Of the sample just before, if it could be read.
     counts_before: Option<Counts>,
-    memory: Table,
     page_size: Option<u64>,
 }
 
@@ -42,10 +41,9 @@ impl VirtualMemoryCollector {
             meminfo: source("meminfo"),
             swaps: source("swaps"),
             zrams: zrams.collect(),
-            now: Table::default(),
-            before: Table::default(),
+            table: Table::new(Form::Plain, is_total),
+            memory: Table::new(Form::Meminfo, |_| false),
             counts_before: None,
-            memory: Table::default(),
             page_size: (!roots.foreign).then(|| rustix::param::page_size() as u64),
             roots: roots.clone(),
         }
@@ -85,39 +83,32 @@ impl Collector for VirtualMemoryCollector {
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         // Only the sample just before counts: no rate across one that failed.
         let before = self.counts_before.take();
-        std::mem::swap(&mut self.now, &mut self.before);
-        let vmstat = self.vmstat.read_or_tell(sample.ts, out)?.map(|bytes| self.now.read(bytes, Form::Plain));
-        let meminfo = self.meminfo.read_or_tell(sample.ts, out)?;
-        let meminfo = meminfo.map(|bytes| self.memory.read(bytes, Form::Meminfo));
+        let vmstat = self.vmstat.read_or_tell(sample.ts, out)?.map(|bytes| self.table.read(bytes));
+        let meminfo = self.meminfo.read_or_tell(sample.ts, out)?.map(|bytes| self.memory.read(bytes));
         let zrams = self.devices(sample, out)?;
-        for (read, table) in [(vmstat, &mut self.now), (meminfo, &mut self.memory)] {
-            if read.is_none() {
-                *table = Table::default();
-            }
-        }
-        let sources = [(&self.vmstat, vmstat, &self.now), (&self.meminfo, meminfo, &self.memory)];
+        let sources = [(&self.vmstat, vmstat, &mut self.table), (&self.meminfo, meminfo, &mut self.memory)];
         for (source, read, table) in sources {
-            if read.is_some() && table.rows.0.is_empty() {
+            if read.is_none() {
+                table.clear();
+            } else if table.is_empty() {
                 source.tell_invalid(sample.ts, out, "lines of names and counts")?;
             }
         }
         if vmstat.is_none() && meminfo.is_none() {
             return Ok(());
         }
-        self.page_size = self.page_size.or_else(|| page_size(&self.now, &self.memory));
-        let counts = counts(&self.now, &self.memory, &zrams, self.page_size);
+        self.page_size = self.page_size.or_else(|| page_size(&self.table, &self.memory));
+        let counts = counts(&self.table, &self.memory, &zrams, self.page_size);
         if sample.wants(&VMSTAT) {
             let mut record = Vmstat { start_ts: sample.boot, ..Vmstat::default() };
             counts.fill(&mut record, self.page_size);
             if let (Some(before), Some(interval)) = (&before, sample.interval) {
                 counts.since(before).fill_rates(interval, &mut record);
-                record.growth_per_s = Some(self.now.growth(&self.before, sample.interval, is_total));
+                record.growth_per_s = Some(self.table.growth(interval));
             }
-            record.vmstat = vmstat.map(|()| std::mem::take(&mut self.now.rows));
-            record.meminfo = meminfo.map(|()| std::mem::take(&mut self.memory.rows));
+            record.vmstat = vmstat.map(|()| self.table.rows());
+            record.meminfo = meminfo.map(|()| self.memory.rows());
             out.emit(sample.ts, &record)?;
-            self.now.rows = record.vmstat.unwrap_or_default();
-            self.memory.rows = record.meminfo.unwrap_or_default();
         }
         self.counts_before = vmstat.map(|()| counts);
         Ok(())
@@ -199,8 +190,8 @@ mod tests {
 
     fn table(list: &[(&str, u64)]) -> Table {
         let lines = list.iter().map(|(name, value)| format!("{name} {value}\n")).collect::<String>();
-        let mut table = Table::default();
-        table.read(lines.as_bytes(), Form::Plain);
+        let mut table = Table::new(Form::Plain, is_total);
+        table.read(lines.as_bytes());
         table
     }
 

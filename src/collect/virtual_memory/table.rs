@@ -1,11 +1,10 @@
 //! Tables of names and counts that are read again and again: the names hardly ever change, and are kept.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use crate::collect::rate;
 use crate::collect::text::{lines, number, split_word};
-use crate::record::Rows;
+use crate::record::{Names, Rows};
 
 /// How a line is read: the name, what it becomes, and the count.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -17,64 +16,109 @@ pub enum Form {
 }
 
 /// One such table.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Table {
-    names: Vec<Vec<u8>>,
-    /// Where the row of a name is; the first, if there are several.
-    places: HashMap<String, usize>,
-    /// What it held when it was last read.
-    pub rows: Rows,
+    form: Form,
+    is_total: fn(&str) -> bool,
+    /// The names as the source has them, one after another, and where each ends.
+    raw: Vec<u8>,
+    ends: Vec<usize>,
+    names: Names,
+    /// The places of the names in alphabetical order; those of totals.
+    sorted: Vec<usize>,
+    totals: Vec<usize>,
+    now: Vec<u64>,
+    /// What it held the time before; of a name that is new, what it holds now.
+    before: Vec<u64>,
 }
 
 impl Table {
+    /// Without content; `is_total` says of a name whether it counts.
+    pub fn new(form: Form, is_total: fn(&str) -> bool) -> Self {
+        Self {
+            form,
+            is_total,
+            raw: Vec::new(),
+            ends: Vec::new(),
+            names: Names::default(),
+            sorted: Vec::new(),
+            totals: Vec::new(),
+            now: Vec::new(),
+            before: Vec::new(),
+        }
+    }
+
     /// Takes new content. Lines without a number are left out.
-    pub fn read(&mut self, bytes: &[u8], form: Form) {
-        let (mut count, before) = (0, self.names.len());
-        let mut same = true;
+    pub fn read(&mut self, bytes: &[u8]) {
+        std::mem::swap(&mut self.now, &mut self.before);
+        self.now.clear();
+        let mut start = 0;
         for line in lines(bytes) {
-            let Some((name, value, bytes)) = split(line, form) else { continue };
-            if self.names.get(count).is_none_or(|known| known != name) {
-                self.names.truncate(count);
-                self.rows.0.truncate(count);
-                self.names.push(name.to_vec());
-                self.rows.0.push((field(name, bytes, form), 0));
-                same = false;
+            let Some((name, value, _)) = split(line, self.form) else { continue };
+            let end = self.ends.get(self.now.len()).copied().unwrap_or(start);
+            if self.raw[start..end] != *name {
+                return self.learn(bytes);
             }
-            self.rows.0[count].1 = value;
-            count += 1;
+            self.now.push(value);
+            start = end;
         }
-        self.names.truncate(count);
-        self.rows.0.truncate(count);
-        if !same || count != before {
-            let places = self.rows.0.iter().enumerate().rev();
-            self.places = places.map(|(place, (name, _))| (name.clone(), place)).collect();
+        if self.now.len() < self.ends.len() {
+            self.learn(bytes);
         }
+    }
+
+    /// Takes content with other names than before.
+    fn learn(&mut self, bytes: &[u8]) {
+        let old = std::mem::replace(self, Self::new(self.form, self.is_total));
+        let rows: Vec<_> = lines(bytes).filter_map(|line| split(line, self.form)).collect();
+        for (name, value, _) in &rows {
+            self.raw.extend_from_slice(name);
+            self.ends.push(self.raw.len());
+            self.now.push(*value);
+        }
+        self.names = rows.iter().map(|(name, _, bytes)| field(name, *bytes, self.form)).collect();
+        self.sorted = (0..rows.len()).collect();
+        self.sorted.sort_by(|one, other| self.names.get(*one).cmp(self.names.get(*other)));
+        let is_total = |place: &usize| (self.is_total)(self.names.get(*place));
+        self.totals = self.sorted.iter().copied().filter(is_total).collect();
+        let before = |place| old.before.get(old.place(self.names.get(place))?).copied();
+        self.before = (0..rows.len()).map(|place| before(place).unwrap_or(self.now[place])).collect();
+    }
+
+    /// Forgets what it held.
+    pub fn clear(&mut self) {
+        *self = Self::new(self.form, self.is_total);
+    }
+
+    /// Whether it holds nothing.
+    pub fn is_empty(&self) -> bool {
+        self.now.is_empty()
+    }
+
+    /// Where the row of a name is; the first, if there are several.
+    fn place(&self, name: &str) -> Option<usize> {
+        let at = self.sorted.partition_point(|place| self.names.get(*place) < name);
+        self.sorted.get(at).copied().filter(|place| self.names.get(*place) == name)
     }
 
     /// The count of that name.
     pub fn get(&self, name: &str) -> Option<u64> {
-        self.rows.0.get(*self.places.get(name)?).map(|(_, value)| *value)
+        self.now.get(self.place(name)?).copied()
     }
 
-    /// What grew since `before`, of the names that `is_total` picks, per second.
-    pub fn growth(
-        &self,
-        before: &Self,
-        interval: Option<Duration>,
-        is_total: fn(&str) -> bool,
-    ) -> BTreeMap<String, f64> {
-        let same = self.names == before.names;
-        let mut grown = BTreeMap::new();
-        for (index, (name, now)) in self.rows.0.iter().enumerate() {
-            let before = if same { Some(before.rows.0[index].1) } else { before.get(name) };
-            if before == Some(*now) || !is_total(name) {
-                continue;
-            }
-            if let Some(rate) = rate(Some(*now), before, interval) {
-                grown.insert(name.clone(), rate);
-            }
-        }
-        grown
+    /// All that it holds.
+    pub fn rows(&self) -> Rows {
+        Rows::new(self.names.clone(), self.now.iter().copied().enumerate().collect())
+    }
+
+    /// What grew since it was read before, of the totals, per second.
+    pub fn growth(&self, interval: Duration) -> Rows<f64> {
+        let grown = self.totals.iter().filter_map(|&place| {
+            let (now, before) = (self.now[place], self.before[place]);
+            let rate = rate(Some(now), Some(before), Some(interval)).filter(|_| now != before)?;
+            Some((place, rate))
+        });
+        Rows::new(self.names.clone(), grown.collect())
     }
 }
 
@@ -124,8 +168,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn table(text: &str, form: Form) -> Table {
-        let mut table = Table::default();
-        table.read(text.as_bytes(), form);
+        let mut table = Table::new(form, super::super::is_total);
+        table.read(text.as_bytes());
         table
     }
 
@@ -133,7 +177,7 @@ mod tests {
     fn meminfo_has_bytes_and_counts() {
         let text = "MemTotal:  10 kB\nActive(anon): 2 kB\nHugePages_Free:  3\nHugepagesize: 2048 kB\n\
             DirectMap4k: 1 kB\nNFS_Unstable: 0 kB\nOdd: 5 MB\nBig: 18446744073709551615 kB\nCut";
-        let rows = table(text, Form::Meminfo).rows.0;
+        let rows = table(text, Form::Meminfo).rows();
         let expected = [
             ("mem_total_bytes", 10_240),
             ("active_anon_bytes", 2048),
@@ -142,24 +186,29 @@ mod tests {
             ("direct_map4k_bytes", 1024),
             ("nfs_unstable_bytes", 0),
         ];
-        assert_eq!(rows, expected.map(|(name, value)| (name.to_owned(), value)));
+        assert_eq!(rows.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]
     fn growth_is_of_totals_that_grew() {
-        let before = table("nr_free_pages 5\npgfault 10\npgpgin 7\nworkingset_nodes 1\n", Form::Plain);
-        let mut now = before.clone();
-        now.read(b"nr_free_pages 9\npgfault 20\npgpgin 7\nnew 4\nworkingset_nodes 3\n", Form::Plain);
-        let grown = now.growth(&before, Some(Duration::from_secs(2)), super::super::is_total);
-        assert_eq!(grown, BTreeMap::from([("pgfault".to_owned(), 5.0)]));
+        let mut table = table("nr_free_pages 5\npgfault 10\npgpgin 7\nworkingset_nodes 1\n", Form::Plain);
+        for content in [
+            &b"nr_free_pages 9\npgfault 20\npgpgin 7\nnew 4\nworkingset_nodes 3\n"[..],
+            b"nr_free_pages 8\npgfault 30\npgpgin 7\nnew 4\nworkingset_nodes 9\n",
+        ] {
+            table.read(content);
+            let grown = table.growth(Duration::from_secs(2));
+            assert_eq!(grown.iter().collect::<Vec<_>>(), [("pgfault", 5.0)]);
+            assert_eq!((table.get("new"), table.get("pgpgin"), table.get("pg")), (Some(4), Some(7), None));
+        }
     }
 
     proptest! {
         #[test]
         fn reading_again_is_as_reading_once(first in "([ab]{1,2} [0-9]{1,3}\n|x\n){0,6}", then in "([ab]{1,2} [0-9]{1,3}\n|.){0,6}") {
             let mut again = table(&first, Form::Plain);
-            again.read(then.as_bytes(), Form::Plain);
-            prop_assert_eq!(again.rows, table(&then, Form::Plain).rows);
+            again.read(then.as_bytes());
+            prop_assert_eq!(again.rows(), table(&then, Form::Plain).rows());
         }
     }
 }

@@ -10,8 +10,6 @@ mod row;
 use counts::{Counts, Printed};
 use row::{Line, column, label, normalized, read};
 
-use crate::record::Rows;
-
 /// The counts of one moment, totals as totals.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
@@ -22,7 +20,7 @@ pub struct Sample {
     /// What was added to the totals since the sample before; `None` in the first, and where they began anew.
     pub added: Option<Counts>,
     /// Rows and columns that are not, as printed.
-    pub rows: Rows,
+    pub rows: Vec<(String, u64)>,
 }
 
 /// What became of a line.
@@ -73,8 +71,8 @@ impl Parser {
             Line::Row(name, value) => self.row(&normalized(name), value),
             Line::ObjectCache { hits, lookups } => {
                 let open = self.open();
-                open.rows.0.push(("object_cache_hits".into(), hits));
-                open.rows.0.push(("object_cache_lookups".into(), lookups));
+                open.rows.push(("object_cache_hits".into(), hits));
+                open.rows.push(("object_cache_lookups".into(), lookups));
                 Taken::Yes
             }
             Line::Header(names) => {
@@ -120,7 +118,7 @@ impl Parser {
         let open = self.open();
         let before = match place {
             Some(place) => open.counts.0[place].map(|printed| printed.value),
-            None => open.rows.get(name),
+            None => open.rows.iter().find(|(known, _)| known == name).map(|(_, count)| *count),
         };
         if before == Some(value) {
             return Taken::Yes;
@@ -134,7 +132,7 @@ impl Parser {
         let open = self.open();
         match place {
             Some(place) => open.counts.0[place] = Some(Printed::exact(value)),
-            None => open.rows.0.push((name.to_owned(), value)),
+            None => open.rows.push((name.to_owned(), value)),
         }
         done
     }
@@ -147,7 +145,7 @@ impl Parser {
         for (column, &printed) in self.columns.iter().zip(numbers) {
             match column {
                 Column::Known(place) => sample.counts.0[*place] = Some(printed),
-                Column::Other(name) => sample.rows.0.push((name.clone(), printed.value)),
+                Column::Other(name) => sample.rows.push((name.clone(), printed.value)),
             }
         }
         if std::mem::take(&mut self.after_header) {

@@ -8,7 +8,7 @@ use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, error::Error};
 
 use super::counts::{COUNT, Printed, place};
-use crate::collect::text::{number, words};
+use crate::collect::text::{number, split_number, words};
 
 type Parsed<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
 
@@ -79,22 +79,23 @@ fn object_cache(line: &[u8]) -> Parsed<'_, (u64, u64)> {
     (hits, terminated(count, (tag(" lookups"), rest))).parse(line)
 }
 
-fn numbers(line: &[u8]) -> Option<Vec<Printed>> {
+/// `123 1246K 12M`
+fn numbers(mut line: &[u8]) -> Option<Vec<Printed>> {
     let mut numbers = Vec::with_capacity(COUNT);
-    for word in words(line) {
-        numbers.push(printed(word)?);
+    while !line.is_empty() {
+        let (value, rest) = split_number(line)?;
+        let (step, rest) = match rest {
+            [b'K', rest @ ..] => (1000, rest),
+            [b'M', rest @ ..] => (1_000_000, rest),
+            rest => (1, rest),
+        };
+        line = rest.trim_ascii_start();
+        if line.len() == rest.len() && !line.is_empty() {
+            return None;
+        }
+        numbers.push(Printed { value: value.checked_mul(step)?, step });
     }
     Some(numbers)
-}
-
-/// `123`, `1246K`, `12M`.
-fn printed(word: &[u8]) -> Option<Printed> {
-    let (digits, step) = match word.split_last()? {
-        (b'K', digits) => (digits, 1000),
-        (b'M', digits) => (digits, 1_000_000),
-        _ => (word, 1),
-    };
-    Some(Printed { value: number(digits)?.checked_mul(step)?, step })
 }
 
 /// A name in lower case, with underscores for all that is no letter and no digit.
