@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::ran::Ran;
 use super::residency::{Idle, Residency, States};
-use super::sysfs::{folder, list, number, numbered, word};
+use super::sysfs::{folder, list, number, numbered, read, word};
 use crate::collect::{Collector, Roots, Sample, micro, unreadable};
 use crate::emit::Emitter;
 use crate::record::{CPU_POWER, CpuPower, Kind, Reason};
@@ -55,8 +55,7 @@ impl CpuCollector {
                 .or_else(|| hertz("cpuinfo_cur_freq"))
                 .or_else(|| hertz("cpuinfo_avg_freq"))
         };
-        let states =
-            std::fs::read(folder.join("stats/time_in_state")).ok().map(|bytes| States::frequencies(&bytes));
+        let states = read(folder.join("stats/time_in_state")).ok().map(|bytes| States::frequencies(&bytes));
         let residency = states.and_then(|states| {
             let before = self.frequencies.entry(folder.to_owned()).or_default();
             before.shares(states)

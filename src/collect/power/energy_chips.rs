@@ -72,7 +72,7 @@ impl super::rapl::Counters for EnergyChips {
     }
 
     fn read(&mut self, zone: &Zone) -> io::Result<u64> {
-        let bytes = std::fs::read(self.source(zone))?;
+        let bytes = super::sysfs::read(self.source(zone))?;
         text::number(bytes.trim_ascii()).ok_or_else(super::sysfs::not_a_number)
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::sysfs::{folders, not_a_number, number, word};
+use super::sysfs::{folders, not_a_number, number, read, word};
 use super::zone::Zone;
 use crate::collect::Roots;
 use crate::collect::text;
@@ -59,7 +59,7 @@ impl super::rapl::Counters for Powercap {
     }
 
     fn read(&mut self, zone: &Zone) -> io::Result<u64> {
-        let bytes = std::fs::read(self.source(zone))?;
+        let bytes = read(self.source(zone))?;
         text::number(bytes.trim_ascii()).ok_or_else(not_a_number)
     }
 }

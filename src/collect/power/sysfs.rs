@@ -1,13 +1,36 @@
 //! Small files of /sys: opened, read and closed each time, so that nothing of a device is held open.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use crate::collect::text;
 
+/// What a file holds. The kernel gives all of such a file at once, so that neither its length has to be asked for
+/// before, nor its end after: a read that does not fill the buffer was the last one.
+///
+/// # Errors
+/// What the system says of opening or reading it.
+pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let (mut bytes, mut length) = (vec![0; 4096], 0);
+    loop {
+        match file.read(&mut bytes[length..]) {
+            Ok(read) => length += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        }
+        if length < bytes.len() {
+            bytes.truncate(length);
+            return Ok(bytes);
+        }
+        bytes.resize(2 * length, 0);
+    }
+}
+
 /// The number that a file holds.
 pub fn number(path: impl AsRef<Path>) -> Option<u64> {
-    text::number(std::fs::read(path).ok()?.trim_ascii())
+    text::number(read(path).ok()?.trim_ascii())
 }
 
 /// The number that a file holds, which can be negative; in thousandths it is divided by that.
@@ -15,7 +38,7 @@ pub fn number(path: impl AsRef<Path>) -> Option<u64> {
 /// # Errors
 /// What the system says; [`io::ErrorKind::InvalidData`] if it is no number.
 pub fn scaled(path: impl AsRef<Path>, divisor: f64) -> io::Result<f64> {
-    let bytes = std::fs::read(path)?;
+    let bytes = read(path)?;
     let value: Option<i64> = str::from_utf8(bytes.trim_ascii()).ok().and_then(|word| word.parse().ok());
     value.map(|value| value as f64 / divisor).ok_or_else(not_a_number)
 }
@@ -27,7 +50,7 @@ pub fn not_a_number() -> io::Error {
 
 /// The text that a file holds, if it holds any; some drivers pad it with zero bytes.
 pub fn word(path: impl AsRef<Path>) -> Option<String> {
-    let bytes = std::fs::read(path).ok()?;
+    let bytes = read(path).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim_matches(|c: char| c.is_whitespace() || c == '\0' || c == '\u{fffd}');
     (!text.is_empty()).then(|| text.to_owned())
@@ -40,11 +63,14 @@ pub fn word(path: impl AsRef<Path>) -> Option<String> {
 pub fn folders(dir: &Path, prefix: &str) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.len() > prefix.len()
-            && name.starts_with(prefix)
-            && let Some(path) = folder(&dir.join(&name))
-        {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.len() <= prefix.len() || !name.starts_with(prefix) {
+            continue;
+        }
+        // The list itself says it of most.
+        let is_folder = entry.file_type().is_ok_and(|file_type| file_type.is_dir());
+        if let Some(path) = if is_folder { Some(entry.path()) } else { folder(&entry.path()) } {
             found.push((name, path));
         }
     }
@@ -146,6 +172,10 @@ mod tests {
         assert_eq!(word(file(b"LNV-45N1\xff\0\0\n")), Some("LNV-45N1".into()));
         assert_eq!(scaled(file(b"-44000\n"), 1e3).unwrap(), -44.0);
         assert_eq!(scaled(file(b"\n"), 1e3).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        for size in [0, 1, 4095, 4096, 4097, 20_000] {
+            assert_eq!(read(file(&vec![b'x'; size])).unwrap(), vec![b'x'; size]);
+        }
+        assert_eq!(read(dir.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
         assert_eq!((number(file(b"12\n")), number(file(b"-1")), word(file(b"\n"))), (Some(12), None, None));
     }
 }
