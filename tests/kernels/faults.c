@@ -6,6 +6,8 @@
  *   read      reads COUNT pages of its own that are not there yet            minor, read, user
  *   kernel    has the kernel write into COUNT such pages (pread)             minor, write, kernel
  *   file      reads COUNT pages of FILE, which is not in memory, far apart   major, read, user
+ *   execute   calls a function in COUNT such pages of a file in memory,     minor, read, user, instruction
+ *             far apart
  *   populate  has COUNT pages made (MADV_POPULATE_WRITE)                     no exception
  *
  * Its line: MODE MINOR MAJOR PID FIRST-ADDRESS
@@ -26,6 +28,13 @@
 #define PAGE 4096
 
 static volatile char sink;
+
+/* A function that returns at once. */
+#ifdef __x86_64__
+static const unsigned char function[] = { 0xc3 };
+#else
+static const unsigned char function[] = { 0xc0, 0x03, 0x5f, 0xd6 };
+#endif
 
 int main(int argc, char **argv)
 {
@@ -54,6 +63,15 @@ int main(int argc, char **argv)
 		step = 64 * PAGE;
 		area = mmap(NULL, count * step, PROT_READ, MAP_PRIVATE, file, 0);
 		madvise(area, count * step, MADV_RANDOM);
+	} else if (!strcmp(mode, "execute")) {
+		/* Far enough that a fault does not map what is around it as well. */
+		step = 64 * PAGE;
+		close(file);
+		file = memfd_create("functions", 0);
+		for (i = 0; i < count; i++)
+			if (pwrite(file, function, sizeof(function), i * step) != sizeof(function))
+				return 9;
+		area = mmap(NULL, count * step, PROT_READ | PROT_EXEC, MAP_SHARED, file, 0);
 	} else {
 		area = mmap(NULL, count * step, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		madvise(area, count * step, MADV_NOHUGEPAGE);
@@ -76,6 +94,8 @@ int main(int argc, char **argv)
 				area[i * step] = 1;
 			else if (!strcmp(mode, "kernel"))
 				i = i + (pread(file, area + i * step, 1, 0) - 1);
+			else if (!strcmp(mode, "execute"))
+				((void (*)(void))(area + i * step))();
 			else
 				sink = area[i * step];
 		}

@@ -63,6 +63,27 @@ fn writes_of_the_kernel() {
     minor("kernel", "write", "kernel");
 }
 
+/// A fault that fetches an instruction is the instruction's own.
+#[test]
+fn functions_that_are_called() {
+    let Some(_alone) = ready(&["cc"]) else { return };
+    for way in WAYS {
+        let work = Work::start("execute", 211, Path::new("/proc/self/exe"));
+        let pid = work.pid().to_string();
+        let tracer = trace(&[way, &["--pid", &pid, "--min", "0"]].concat());
+        let caused = work.go();
+        let records = tracer.finish();
+        assert_eq!((caused.minor, caused.major), (211, 0), "{caused:?}");
+        let events = of(&records, "pagefault");
+        let inside: Vec<_> = events.iter().filter(|event| caused.holds(event, 64 * 211)).collect();
+        assert_eq!(inside.len(), 211, "{way:?}");
+        for event in inside {
+            let is = ["major", "write", "user", "instruction"].map(|field| event[field].as_bool().unwrap());
+            assert_eq!((is, &event["ip"]), ([false, false, true, true], &event["address"]), "{event}");
+        }
+    }
+}
+
 /// Major ones, with the file and the place in it.
 #[test]
 fn faults_that_wait_for_the_disk() {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::tracer::{lost, ready};
-use crate::work::{SPIN, Work, last_cpu, total, trace};
+use crate::support::tracer::{lost, of, ready};
+use crate::work::{SLEEP, SPIN, Work, last_cpu, total, trace};
 
 /// Works for 3 ms, and sleeps for 5.
 const WORK_AND_SLEEP: &str =
@@ -28,6 +28,7 @@ fn equal_to_the_kernel(args: &[&str]) {
         assert_eq!(seen("context_switches"), switches, "{what} {args:?}");
         // Who sleeps with a signal pending is one or the other, by kernel version.
         assert!((seen("voluntary_switches") - voluntary as f64).abs() <= 2.0, "{what} {args:?}");
+        assert!((seen("involuntary_switches") - involuntary as f64).abs() <= 2.0, "{what} {args:?}");
         let [ran, waited, stints] = work.schedstat().map(|number| number as f64);
         // Where a wake-up preempts, the kernel takes its time for that of the switch, some microseconds earlier:
         // such a wait it counts as none. The sleeper works long enough for that to be little.
@@ -63,6 +64,32 @@ fn waits_kept_in_a_map() {
 #[test]
 fn by_raw_tracepoints() {
     equal_to_the_kernel(&["--attach", "raw_tp"]);
+}
+
+/// One that is sent to and fro between two CPUs.
+#[test]
+fn migrations() {
+    let Some(_alone) = ready(&["taskset", "perl"]) else { return };
+    let (work, cpu) = (Work::start(last_cpu(), SLEEP), last_cpu());
+    work.goes_on(1);
+    let Some(before) = work.migrations().filter(|_| cpu > 0) else {
+        crate::support::skip("one CPU, or no /proc/PID/sched");
+        return;
+    };
+    let tracer = trace("250ms", &["--all", "--pid", &work.pid().to_string()]);
+    for turn in 0..51 {
+        work.pin([0, cpu][turn % 2]);
+        work.goes_on(2);
+    }
+    work.stop();
+    let records = tracer.finish();
+    assert_eq!(total(&records, work.pid(), "migrations"), (work.migrations().unwrap() - before) as f64);
+    assert!(total(&records, work.pid(), "migrations") >= 50.0, "{records:?}");
+    for record in of(&records, "sched") {
+        let field = |name: &str| record[name].as_f64().unwrap();
+        assert!((field("mean_timeslice_us") - field("cpu_time_us") / field("context_switches")).abs() < 0.001);
+        assert_eq!(field("context_switches"), field("voluntary_switches") + field("involuntary_switches"));
+    }
 }
 
 /// One that never leaves its CPU shows in every interval, with the time of that interval.

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use serde_json::Value;
 
 use crate::support::tracer::Tracer;
@@ -67,6 +68,20 @@ impl Work {
         crate::support::poll(Duration::from_secs(30), there).unwrap();
     }
 
+    /// How often it was moved to another CPU, as the kernel counts it; `None` if it does not tell.
+    pub fn migrations(&self) -> Option<u64> {
+        let text = std::fs::read_to_string(format!("/proc/{}/sched", self.pid())).ok()?;
+        let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// From now on it runs on that CPU only.
+    pub fn pin(&self, cpu: usize) {
+        let mut only = CpuSet::new();
+        only.set(cpu);
+        sched_setaffinity(Some(Pid::from_child(&self.0)), &only).unwrap();
+    }
+
     /// Time on a CPU, time waited for one, and number of stints, as the kernel counts them, in nanoseconds.
     pub fn schedstat(&self) -> [u64; 3] {
         let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid())).unwrap();
@@ -85,7 +100,7 @@ impl Drop for Work {
 /// The last CPU that this process may use.
 pub fn last_cpu() -> usize {
     let may = rustix::thread::sched_getaffinity(None).unwrap();
-    (0..rustix::thread::CpuSet::MAX_CPU).rev().find(|cpu| may.is_set(*cpu)).unwrap()
+    (0..CpuSet::MAX_CPU).rev().find(|cpu| may.is_set(*cpu)).unwrap()
 }
 
 pub fn schedlat() -> &'static Path {
