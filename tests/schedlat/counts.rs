@@ -1,9 +1,11 @@
 //! Two spinners and a sleeper on one CPU: what `schedlat` says of them is what the scheduler says.
 
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 use std::time::Duration;
 
-use crate::support::tracer::{lost, of, ready};
-use crate::work::{SLEEP, SPIN, Work, last_cpu, total, trace};
+use crate::support::tracer::{Tracer, lost, of, ready};
+use crate::work::{SLEEP, SPIN, Work, last_cpu, schedlat, total, trace};
 
 /// Works for 3 ms, and sleeps for 5.
 const WORK_AND_SLEEP: &str =
@@ -87,7 +89,9 @@ fn migrations() {
     assert!(total(&records, work.pid(), "migrations") >= 50.0, "{records:?}");
     for record in of(&records, "sched") {
         let field = |name: &str| record[name].as_f64().unwrap();
-        assert!((field("mean_timeslice_us") - field("cpu_time_us") / field("context_switches")).abs() < 0.001);
+        assert!(
+            (field("mean_timeslice_us") - field("cpu_time_us") / field("context_switches")).abs() < 0.001
+        );
         assert_eq!(field("context_switches"), field("voluntary_switches") + field("involuntary_switches"));
     }
 }
@@ -96,11 +100,18 @@ fn migrations() {
 #[test]
 fn a_long_stint_is_split_between_intervals() {
     let Some(_alone) = ready(&["taskset", "perl", "chrt"]) else { return };
-    let tracer = trace("100ms", &["--all", "--no-events"]);
+    let cpu = last_cpu();
+    if cpu == 0 {
+        crate::support::skip("the tracer needs a CPU beside the one that is taken");
+        return;
+    }
+    let mut elsewhere = Command::new("taskset");
+    elsewhere.args(["-c", &format!("0-{}", cpu - 1)]).arg(schedlat()).process_group(0);
+    let tracer = Tracer::start_command(elsewhere, "100ms", &["--all", "--no-events"]);
     // Real time on one CPU: for these 600 ms nobody takes it off.
     let program = r#"system("chrt", "-f", "-p", "50", $$); my $end = Time::HiRes::time() + 0.6;
         1 while Time::HiRes::time() < $end; print "done""#;
-    let work = Work::start(last_cpu(), program);
+    let work = Work::start(cpu, program);
     let pid = work.pid();
     assert_eq!(work.output(), "done");
     let records = tracer.finish();
@@ -111,8 +122,9 @@ fn a_long_stint_is_split_between_intervals() {
         assert!(time <= interval * 1.01e6 + 500.0, "more than the interval: {record}");
         time > interval * 0.9e6
     };
-    let whole = own.iter().filter(full).count();
-    assert!(whole >= 4, "in {whole} intervals of 100 ms it ran all the time: {own:?}");
+    // An interval is longer where the kernel's own thread that lets it end (rcu) waits behind it.
+    let whole: f64 = own.iter().filter(full).map(|record| record["interval_s"].as_f64().unwrap()).sum();
+    assert!(whole >= 0.4 && own.len() > 1, "it ran for all of {whole} s: {own:?}");
     assert_eq!(own.last().unwrap()["comm"], "perl", "it has become that");
     let ran: f64 = total(&records, pid, "cpu_time_us");
     assert!((600_000.0..900_000.0).contains(&ran), "{ran} us");

@@ -176,13 +176,13 @@ impl Tracer {
     /// Ends the interval that began at `begin_ns`: its waits, all together, by CPU, by cgroup or
     /// both, what the processes did, and when it ended.
     pub fn take(&mut self, begin_ns: u64, per_cpu: bool) -> (Vec<Waits>, Processes, u64) {
-        let (half, end_ns) = self.banks.switch(kernel_now);
+        let (half, (end_ns, at_end)) = self.banks.switch(|| (kernel_now(), self.table.stints()));
         let waits = if self.by_cgroup {
             self.table.take_groups(half, per_cpu)
         } else {
             self.table.take_waits(half, per_cpu)
         };
-        (waits, self.table.take_processes(half, begin_ns, end_ns), end_ns)
+        (waits, self.table.take_processes(half, &at_end, begin_ns, end_ns), end_ns)
     }
 
     /// What was not counted since the last call.

@@ -107,13 +107,24 @@ impl Table {
         list
     }
 
+    /// Who is on each CPU.
+    pub fn stints(&self) -> Vec<Option<Stint>> {
+        (0..self.geometry.cpus).map(|cpu| self.stint(cpu)).collect()
+    }
+
     /// What the processes did in the interval from `begin_ns` to `end_ns`, those included that
-    /// were on a CPU all the time.
-    pub fn take_processes(&mut self, half: usize, begin_ns: u64, end_ns: u64) -> Processes {
+    /// were on a CPU all the time. `at_end` is who was there when it ended.
+    pub fn take_processes(
+        &mut self,
+        half: usize,
+        at_end: &[Option<Stint>],
+        begin_ns: u64,
+        end_ns: u64,
+    ) -> Processes {
         let mut processes = Processes::new();
-        for cpu in 0..self.geometry.cpus {
+        for (cpu, at_end) in at_end.iter().enumerate() {
             let mut here = self.take_cpu(half, cpu);
-            let stint = self.stint(cpu);
+            let stint = last(*at_end, self.stint(cpu), end_ns);
             self.carries[cpu] = split(&mut here, self.carries[cpu], stint, begin_ns, end_ns);
             for (pid, process) in here {
                 add(processes.entry(pid).or_default(), &process);
@@ -139,6 +150,13 @@ impl Table {
         let (before, after) = unsafe { (load(at), load(at)) };
         (before == after && before.since_ns != 0).then_some(before)
     }
+}
+
+/// Who was on a CPU when the interval ended: as was seen then, unless the switch to the next was under way and in this
+/// interval, as is known later, when no program counts in it any more.
+fn last(at_end: Option<Stint>, later: Option<Stint>, end_ns: u64) -> Option<Stint> {
+    let next = later.filter(|stint| stint.since_ns < end_ns);
+    next.or(at_end)
 }
 
 /// The kernel counts a stint when it ends. Moves the part of it that lies in an earlier interval
@@ -197,6 +215,15 @@ mod tests {
     }
 
     #[test]
+    fn who_was_there_at_the_end() {
+        let of = |at_end, later| last(at_end, later, 1000).map(|stint| stint.pid);
+        assert_eq!(of(stint(400, 7), stint(400, 7)), Some(7));
+        assert_eq!(of(stint(400, 7), stint(1001, 9)), Some(7), "it left when the interval was over");
+        assert_eq!(of(stint(400, 7), stint(999, 9)), Some(9), "it was leaving");
+        assert_eq!((of(None, stint(400, 7)), of(stint(400, 7), None)), (Some(7), Some(7)));
+    }
+
+    #[test]
     fn a_stint_over_three_intervals_counts_in_each() {
         let mut first = Processes::new();
         let carry = split(&mut first, None, stint(400, 7), 0, 1000);
@@ -218,7 +245,7 @@ mod tests {
         let mut second = counted(1600);
         let carry = split(&mut second, carry, stint(2000, 9), 1000, 3000);
         assert_eq!((second[&7].cpu_ns, second[&9].cpu_ns), (1000, 1000));
-        // Between the end of the interval and the look at the CPU somebody else came: nothing is split.
+        // Who came after the end of the interval has no part in it.
         let mut third = Processes::new();
         assert_eq!(split(&mut third, carry, stint(4001, 7), 3000, 4000), None);
         assert_eq!(third.len(), 0);
