@@ -1,5 +1,7 @@
 //! What a tracer may do: checked before it loads, given up once it has attached.
 
+use std::path::Path;
+
 use anyhow::{Context as _, Result, bail};
 use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
@@ -11,8 +13,14 @@ const NEEDED: [(CapabilitySet, &str); 2] =
 /// Fails with what is missing and the commands that would work.
 ///
 /// # Errors
-/// If a capability is missing.
+/// If a capability is missing, or the kernel takes no such programs from anyone.
 pub fn check(program: &str) -> Result<()> {
+    if std::fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|text| text.contains(LOCKED)) {
+        bail!(
+            "this kernel is locked down (confidentiality): it takes no eBPF programs that read its memory, from \
+             anyone; boot it with lockdown=integrity, or without"
+        );
+    }
     let held = capabilities(None).context("cannot read this process's capabilities")?.effective;
     if held.contains(CapabilitySet::SYS_ADMIN) {
         return Ok(());
@@ -25,10 +33,22 @@ pub fn check(program: &str) -> Result<()> {
     bail!("{}", advice(program, &missing.join(" and ")))
 }
 
+/// /proc/self/ns/user of the outermost user namespace (PROC_USER_INIT_INO of include/linux/proc_ns.h).
+const OUTERMOST: &str = "user:[4026531837]";
+
+/// Locked like this, the kernel lets no program read its memory (kernel_lockdown(7)).
+const LOCKED: &str = "[confidentiality]";
+
 /// How to get what is missing.
 pub fn advice(program: &str, missing: &str) -> String {
     let need = format!("{missing} missing, which loading eBPF programs needs");
     let container = "in a container: --cap-add BPF --cap-add PERFMON";
+    if std::fs::read_link("/proc/self/ns/user").is_ok_and(|found| found != Path::new(OUTERMOST)) {
+        return format!(
+            "{need}; it counts only outside of user namespaces, and this is one (a rootless container, as a rule): \
+             run it as the host's root"
+        );
+    }
     if geteuid().is_root() {
         return format!("{need}, and root has everywhere but {container}");
     }

@@ -162,6 +162,21 @@ fn without_the_rights() {
     }
 }
 
+/// Root of a user namespace, as in a rootless container, has every capability, and none that counts.
+#[test]
+fn rights_of_a_namespace() {
+    let Some(_alone) = ready(&["unshare"]) else { return };
+    if !Command::new("unshare").args(["-Ur", "true"]).status().unwrap().success() {
+        support::skip("no user namespaces here");
+        return;
+    }
+    for (name, path) in tracers() {
+        let output = Command::new("unshare").arg("-Ur").arg(path).output().unwrap();
+        refused(&output, name, &["user namespace", "the host's root"]);
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("--cap-add"));
+    }
+}
+
 #[test]
 fn which_capabilities_are_kept() {
     let Some(_alone) = ready(&[]) else { return };

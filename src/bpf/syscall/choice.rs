@@ -52,7 +52,7 @@ fn known(option: &str, name: &str) -> Result<()> {
         return Ok(());
     }
     let nearest = all()
-        .map(|(.., known)| (strsim::jaro_winkler(name, known), known))
+        .map(|(.., known)| (strsim::jaro_winkler(&name.to_lowercase(), known), known))
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|(similarity, _)| *similarity > 0.7);
     let advice = nearest.map_or(String::new(), |(_, known)| format!("; did you mean '{known}'?"));
@@ -88,6 +88,7 @@ mod tests {
             said("opennat"),
             "--except-syscall: no system call is called 'opennat'; did you mean 'openat'?"
         );
+        assert!(said("READ").ends_with("did you mean 'read'?"));
         assert_eq!(said("123"), "--except-syscall: no system call is called '123'");
         assert!(calls(&[""], &[]).choice().unwrap_err().is::<Usage>());
     }

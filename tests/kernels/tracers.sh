@@ -1,0 +1,13 @@
+# All tracers in a test machine that is locked down in the end, which cannot be undone: these tests come last.
+# shellcheck shell=dash
+
+mount -t securityfs securityfs /sys/kernel/security
+if echo confidentiality >/sys/kernel/security/lockdown; then
+    for tracer in iolat pagefault-trace schedlat syscall-trace; do
+        $tracer --once >/tmp/out 2>/tmp/err
+        expect "locked-$tracer" 'status == 1 && told > 0 && written == 0' status="$?" \
+            told="$(grep -c 'locked down (confidentiality)' /tmp/err)" written="$(grep -c . /tmp/out)"
+    done
+else
+    echo "skip tracers locked this kernel cannot be locked down"
+fi
