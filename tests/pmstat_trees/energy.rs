@@ -243,3 +243,40 @@ fn processes_share_the_energy_of_packages() {
     assert!(parts.iter().all(|it| it["method"] == "cpu_time"));
     assert_eq!((parts[0]["pid"].as_u64(), parts[3]["pid"].as_u64()), (Some(10), None));
 }
+
+#[test]
+fn energy_of_a_longer_time_than_that_of_the_processes_is_not_split() {
+    let tree = Tree::of("laptop.tree");
+    let ran = |ticks: u64| {
+        tree.set("../proc/stat", &format!("cpu {ticks} 0 0 {ticks} 0 0 0 0 0 0\nbtime 1700000000\n"));
+        tree.set(
+            "../proc/10/stat",
+            &format!("10 (one) S 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 1 0 5 0 9\n"),
+        );
+    };
+    ran(1000);
+    // Which says the same.
+    fs::remove_dir_all(tree.sys("class/powercap/intel-rapl-mmio:0")).unwrap();
+    let samples = tree.times(5, &["--per-process"], |sample| {
+        ran(1100 + 100 * sample as u64);
+        match sample {
+            1 => tree.set(SOCKET, "x\n"),
+            // Of two seconds, of which a package's power is the mean; then of one.
+            2 => tree.set(SOCKET, "70020500000\n"),
+            3 => tree.set(SOCKET, "70026500000\n"),
+            _ => {}
+        }
+    });
+    let joules = |records: &[Value]| -> Vec<f64> {
+        of(records, "process_power").iter().map(|it| number(it, "energy_joules")).collect()
+    };
+    assert_eq!(joules(&samples[1]), [0.0, 0.0]);
+    assert_eq!((joules(&samples[2]), joules(&samples[3])), (vec![], vec![]));
+    let of_both = zone(&samples[3], "package-0");
+    assert!(
+        (number(of_both, "power_watts") * number(of_both, "interval_s") - 20.0).abs() < 1e-3,
+        "{of_both}"
+    );
+    let told = joules(&samples[4]);
+    assert!(told.len() == 2 && told.iter().all(|joules| (joules - 3.0).abs() < 1e-6), "{told:?}");
+}

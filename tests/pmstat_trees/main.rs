@@ -161,6 +161,11 @@ fn what_a_faulty_sensor_says_is_no_measurement() {
         ("fan2_fault", "1"),
         ("fan3_input", "900"),
         ("fan3_fault", "0"),
+        ("fan4_input", "65535"),
+        ("temp4_input", "38850"),
+        ("temp4_max", "65261850"),
+        ("temp4_crit", "84850"),
+        ("temp5_input", "2147483647"),
     ] {
         tree.set(&format!("{chip}/{file}"), &format!("{text}\n"));
     }
@@ -171,7 +176,12 @@ fn what_a_faulty_sensor_says_is_no_measurement() {
     };
     assert!(!sensors("temperature").iter().any(|id| id.ends_with("temp3") || id == "thermal_zone0"));
     assert!(sensors("fan").contains("board/nct6798/fan3") && !sensors("fan").contains("board/nct6798/fan2"));
+    // As of a disk that has no such limit.
+    let warm = named(&records, "temperature", "sensor_id", "board/nct6798/temp4");
+    assert!(warm["high_celsius"].is_null() && warm["critical_celsius"] == 84.85, "{warm}");
     for (file, reason) in [
+        ("class/hwmon/hwmon1/fan4_input", "65535 is none that can be"),
+        ("class/hwmon/hwmon1/temp5_input", "is none that can be"),
         ("class/hwmon/hwmon1/temp3_input", "fault"),
         ("class/hwmon/hwmon1/fan2_input", "fault"),
         ("class/thermal/thermal_zone0/temp", "-274 is none that can be"),

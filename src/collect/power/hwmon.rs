@@ -13,8 +13,14 @@ use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::emit::Emitter;
 use crate::record::{FAN, Fan, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE, Voltage};
 
-/// No temperature of anything is lower; drivers tell what is not connected by such numbers.
-pub const ABSOLUTE_ZERO: f64 = -273.15;
+/// Whether anything can be so warm: drivers tell by other numbers what is not connected or not set, as by all bits of
+/// a limit that a disk does not have.
+pub fn is_temperature(celsius: f64) -> bool {
+    celsius > -273.15 && celsius < 1000.0
+}
+
+/// What some controllers tell of a fan that they do not know the speed of (kernel `thinkpad_acpi.c`).
+const NO_SPEED: f64 = 65535.0;
 
 /// Lists and reads the chips anew each time, as they come and go with their devices.
 pub struct HwmonCollector {
@@ -70,23 +76,29 @@ fn tell_asleep(chip: &Chip, status: &str, sample: &Sample<'_>, out: &mut Emitter
 /// # Errors
 /// If stdout fails.
 pub fn tell(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-    let other =
-        |input: &str, file: &str, divisor| scaled(chip.folder.join(format!("{input}_{file}")), divisor).ok();
+    let limit = |input: &str, file: &str| {
+        scaled(chip.folder.join(format!("{input}_{file}")), 1e3).ok().filter(|limit| is_temperature(*limit))
+    };
     let source = || chip.name.clone();
     let id = |input: &str| format!("{}/{input}", chip.id);
     each(chip, sample, out, ("temp", &TEMPERATURE, 1e3), |input, value| {
-        (value > ABSOLUTE_ZERO).then(|| Temperature {
+        is_temperature(value).then(|| Temperature {
             sensor_id: id(input),
             component: chip.component,
             label: chip.label(input),
             source: source(),
             temperature_celsius: value,
-            high_celsius: other(input, "max", 1e3),
-            critical_celsius: other(input, "crit", 1e3),
+            high_celsius: limit(input, "max"),
+            critical_celsius: limit(input, "crit"),
         })
     })?;
     each(chip, sample, out, ("fan", &FAN, 1.0), |input, value| {
-        Some(Fan { sensor_id: id(input), label: chip.label(input), source: source(), speed_rpm: value })
+        (value < NO_SPEED).then(|| Fan {
+            sensor_id: id(input),
+            label: chip.label(input),
+            source: source(),
+            speed_rpm: value,
+        })
     })?;
     each(chip, sample, out, ("in", &VOLTAGE, 1e3), |input, value| {
         Some(Voltage {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::hwmon::{ABSOLUTE_ZERO, tell_impossible};
+use super::hwmon::{is_temperature, tell_impossible};
 use super::sysfs::{number, numbered, scaled, word};
 use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::emit::Emitter;
@@ -36,7 +36,7 @@ impl ThermalCollector {
         for (zone, folder) in zones {
             let path = folder.join("temp");
             match scaled(&path, 1e3) {
-                Ok(value) if value <= ABSOLUTE_ZERO => tell_impossible(&path, value, sample, out)?,
+                Ok(value) if !is_temperature(value) => tell_impossible(&path, value, sample, out)?,
                 Ok(value) => {
                     let label = word(folder.join("type"));
                     let record = Temperature {

@@ -174,7 +174,8 @@ fn first_part(line: &[u8]) -> (&[u8], &[u8]) {
     for at in memchr::memchr3_iter(b'\0', b'<', b'*', line) {
         let (here, begins) = (&line[at..], |what: &[u8]| line[at..].starts_with(what));
         if here[0] == b'\0' {
-            return (&line[..at], &here[1..]);
+            let nuls = here.iter().take_while(|&&byte| byte == b'\0').count();
+            return (&line[..at], &here[nuls..]);
         } else if begins(b"</plist>") {
             return line.split_at(at + b"</plist>".len());
         } else if at > 0 && (begins(b"<?xml") || begins(b"*** Sampled system activity")) {
