@@ -10,8 +10,9 @@ use crate::collect::micro;
 use crate::emit::Emitter;
 use crate::record::Power;
 
-/// Samples tell their end to the second; from this difference on they do not follow each other.
-const DRIFT_NS: u64 = 2_000_000_000;
+/// Samples tell their end to the second; from this difference on they do not follow each other, or the wall clock and
+/// the one that the lengths are measured with have gone apart.
+const APART_NS: i64 = 2_000_000_000;
 
 /// Makes records of the samples of one stream.
 #[derive(Default)]
@@ -20,6 +21,8 @@ pub struct Records {
     start: Option<Timestamp>,
     /// The end of the sample before.
     end: Option<Timestamp>,
+    /// By how much what it told of its end was later than that.
+    apart_ns: i64,
     energy: HashMap<(String, Option<String>), f64>,
     seen: bool,
 }
@@ -64,18 +67,28 @@ impl Records {
     }
 
     /// The end of a sample: what it says, or finer, the end of the one before and its length. Where these differ, what
-    /// was between is not known (a recording that was joined, a machine that slept), and energy begins anew.
+    /// was between is not known (a recording that was joined, a machine that slept), and energy begins anew; clocks
+    /// that go apart little by little are brought together again within the samples.
     fn time(&mut self, told: Option<Timestamp>, length: Option<u64>) -> Timestamp {
-        let sum = self.end.zip(length).map(|(end, length)| Timestamp(end.0.saturating_add(length)));
+        let length = length.and_then(|length| i64::try_from(length).ok());
+        let sum = self.end.zip(length).and_then(|(end, length)| end.0.checked_add_signed(length));
         let ts = match (told, sum) {
-            (Some(told), Some(sum)) if sum.0.abs_diff(told.0) < DRIFT_NS => sum,
-            (Some(told), Some(_)) => {
-                self.start = None;
-                self.energy.clear();
-                told
+            (Some(told), Some(sum)) => {
+                let apart = i64::try_from(i128::from(told.0) - i128::from(sum)).unwrap_or(i64::MAX);
+                if apart.saturating_sub(self.apart_ns).saturating_abs() >= APART_NS {
+                    self.start = None;
+                    self.energy.clear();
+                    self.apart_ns = 0;
+                    told
+                } else {
+                    let most = length.unwrap_or(0) / 2;
+                    let moved = if apart.abs() < APART_NS { 0 } else { apart.clamp(-most, most) };
+                    self.apart_ns = apart - moved;
+                    Timestamp(sum.saturating_add_signed(moved))
+                }
             }
             (Some(told), None) => told,
-            (None, Some(sum)) => sum,
+            (None, Some(sum)) => Timestamp(sum),
             (None, None) => return Timestamp::now(),
         };
         self.end = Some(ts);
@@ -116,5 +129,38 @@ impl Records {
             }
         });
         records.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The wall clock goes a tenth of a second too fast or too slow in an hour, for two days and a half.
+    #[test]
+    fn clocks_that_go_apart_are_no_gap() {
+        for wrong_ns in [27_000i64, -27_000] {
+            let mut records = Records::default();
+            let begin = 1_800_000_000_000_000_000u64;
+            let powers = vec![DomainPower { domain: "cpu".into(), zone: None, watts: 2.0 }];
+            let sample = Sample { elapsed_s: Some(1.0), powers, ..Sample::default() };
+            let (mut before, mut energy) = (Timestamp(0), None);
+            let count = 216_000u64;
+            for at in 1..=count {
+                let wall = begin.saturating_add_signed(at as i64 * (1_000_000_000 + wrong_ns));
+                let told = Timestamp(wall - wall % 1_000_000_000);
+                let ts = records.time(Some(told), Some(1_000_000_000));
+                assert!(ts.0.abs_diff(wall) <= 3_000_000_000 && ts > before, "{at}: {ts:?}, not {wall}");
+                (before, energy) = (ts, records.powers(&sample)[0].energy_joules);
+            }
+            assert_eq!(energy, Some(2.0 * count as f64));
+        }
+        // As against a jump of as much.
+        let mut records = Records::default();
+        records.energy.insert(("cpu".into(), None), 5.0);
+        for (told, left) in [(100, 1), (101, 1), (104, 0)] {
+            records.time(Some(Timestamp(told * 1_000_000_000)), Some(1_000_000_000));
+            assert_eq!(records.energy.len(), left, "{told}");
+        }
     }
 }

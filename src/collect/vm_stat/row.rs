@@ -128,7 +128,7 @@ pub fn column(name: &[u8]) -> Option<usize> {
         b"cmprssor" => const { place("pages_compressor_occupied") },
         b"faults" => const { place("faults") },
         b"copy" => const { place("pages_cow_faults") },
-        b"0fill" => const { place("pages_zero_filled") },
+        b"0fill" | b"zerofill" => const { place("pages_zero_filled") },
         b"reactive" => const { place("pages_reactivated") },
         b"purged" => const { place("pages_purged") },
         b"dcomprs" => const { place("pages_decompressed") },
