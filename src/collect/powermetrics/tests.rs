@@ -247,6 +247,26 @@ fn values_that_cannot_be_are_counted_and_not_told() {
     }
 }
 
+/// As a part of no time at all is.
+#[test]
+fn what_a_division_by_zero_gave_is_not_told_and_not_counted() {
+    for (row, unknown) in [
+        ("E-Cluster instructions per clock: nan", 0),
+        ("CPU 0 active residency: -nan%", 0),
+        ("CPU 0 frequency: nan MHz", 0),
+        ("CPU 0 frequency: nano MHz", 1),
+    ] {
+        let told = parse(format!("**** Processor usage ****\n{row}\n").as_bytes());
+        assert_eq!((told.0.len(), told.1.len()), (0, unknown), "{row}");
+    }
+    let text = str::from_utf8(FILES[3]).unwrap();
+    let (of, nan) = ("<key>idle_ratio</key><real>0.75</real>", "<key>idle_ratio</key><real>nan</real>");
+    assert!(text.contains(of));
+    let (samples, unknown) = parse(text.replace(of, nan).as_bytes());
+    assert_eq!(unknown, Vec::<String>::new());
+    assert_eq!((samples[0].gpus[0].idle_ratio, samples[0].gpus[0].active_ratio), (None, None));
+}
+
 #[test]
 fn coalitions_are_told_only_where_their_tasks_are_not() {
     let told = |bytes: &[u8]| {

@@ -29,7 +29,7 @@ impl Reader<'_> {
                 _ => false,
             };
             if !understood {
-                self.unknown("gpu.", key);
+                self.unknown("gpu.", key, value);
             }
         }
         let record = self.sample.gpu(number);

@@ -90,7 +90,14 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn unknown(&mut self, path: &str, key: &str) {
+    /// What is not understood is counted, unless it says itself that there is nothing: a part of no time at all.
+    fn unknown(&mut self, path: &str, key: &str, value: Value<'_>) {
+        if !value.has_nan() {
+            self.missing(path, key);
+        }
+    }
+
+    fn missing(&mut self, path: &str, key: &str) {
         self.unknown.push(format!("{path}{key}"));
     }
 
@@ -106,10 +113,11 @@ impl Reader<'_> {
                 "timestamp" => self.timestamp(value).is_some(),
                 "battery" => value.dict().map(|battery| self.battery(battery)).is_some(),
                 "processor" => value.dict().map(|processor| self.processor(processor)).is_some(),
-                "gpu" => value.dict().map(|gpu| self.gpu(0, gpu)).is_some(),
-                "GPU" => {
-                    value.dicts().enumerate().for_each(|(number, gpu)| self.gpu(number as u64, gpu));
-                    true
+                // One, or on Intel several.
+                "gpu" | "GPU" => {
+                    let all: Vec<_> = value.dict().into_iter().chain(value.dicts()).collect();
+                    all.iter().enumerate().for_each(|(number, gpu)| self.gpu(number as u64, *gpu));
+                    !all.is_empty() || value.is_whole_array()
                 }
                 "thermal_pressure" => self.thermal_pressure(value).is_some(),
                 "smc" => value.dict().map(|smc| self.smc(smc)).is_some(),
@@ -121,7 +129,7 @@ impl Reader<'_> {
                 other => ELSEWHERE.contains(&other),
             };
             if !understood {
-                self.unknown("", key);
+                self.unknown("", key, value);
             }
         }
     }
@@ -144,7 +152,7 @@ impl Reader<'_> {
                 ("percent_charge", Some(charge)) => self.sample.charge(charge),
                 // Of the keyboard the brightest is not told.
                 ("backlight_level" | "backlight_level_max" | "keyboard_backlight_level", Some(_)) => {}
-                _ => self.unknown("battery.", key),
+                _ => self.unknown("battery.", key, value),
             }
         }
         let get = |key: &str| battery.get(key).and_then(Value::number);
@@ -175,14 +183,14 @@ impl Reader<'_> {
                 self.sample.power(&domain, zone, millijoules / 1000.0 / elapsed);
             }
             (Some(_), None) if !key.ends_with("_power") => {}
-            _ => self.unknown(path, key),
+            _ => self.unknown(path, key, value),
         }
     }
 
     fn task(&mut self, task: Dict<'_>) {
         let get = |name: &str| task.get(name).and_then(Value::number);
         let Some(comm) = task.get("name").and_then(Value::text) else {
-            return self.unknown("tasks.", "name");
+            return self.missing("tasks.", "name");
         };
         // A coalition is the sum of its tasks.
         let mut tasks = task.get("tasks").into_iter().flat_map(Value::dicts).peekable();

@@ -28,17 +28,17 @@ impl Reader<'_> {
                     Some(_),
                 ) => {
                     if !component(self.sample.cpu("system", "system"), key, value) {
-                        self.unknown("processor.", key);
+                        self.unknown("processor.", key, value);
                     }
                 }
-                _ => self.unknown("processor.", key),
+                _ => self.unknown("processor.", key, value),
             }
         }
     }
 
     fn cluster(&mut self, cluster: Dict<'_>) {
         let Some(name) = cluster.get("name").and_then(Value::text) else {
-            return self.unknown("processor.clusters.", "name");
+            return self.missing("processor.clusters.", "name");
         };
         self.sample.cluster(name);
         for (key, value) in cluster.iter() {
@@ -52,7 +52,7 @@ impl Reader<'_> {
                     }
                 }
                 _ if component(self.sample.cluster(name), key, value) => {}
-                _ => self.unknown("processor.clusters.", key),
+                _ => self.unknown("processor.clusters.", key, value),
             }
         }
         complete(self.sample.cluster(name), cluster);
@@ -65,7 +65,7 @@ impl Reader<'_> {
         let number = cpu.get("cpu").and_then(Value::number).filter(|number| *number >= 0.0);
         let Some(number) = number else {
             self.sample.unfinished.extend(cluster.map(str::to_owned));
-            return self.unknown(path, "cpu");
+            return self.missing(path, "cpu");
         };
         let name = format!("cpu{number}");
         self.sample.cpu("cpu", &name).cluster = cluster.map(str::to_owned);
@@ -73,7 +73,7 @@ impl Reader<'_> {
             match key {
                 "cpu" | "duty_cycles" => {}
                 _ if component(self.sample.cpu("cpu", &name), key, value) => {}
-                _ => self.unknown(path, key),
+                _ => self.unknown(path, key, value),
             }
         }
         complete(self.sample.cpu("cpu", &name), cpu);
@@ -91,7 +91,7 @@ impl Reader<'_> {
                     }
                 }
                 _ if component(self.sample.cpu("package", &name), key, value) => {}
-                _ => self.unknown("processor.packages.", key),
+                _ => self.unknown("processor.packages.", key, value),
             }
         }
         complete(self.sample.cpu("package", &name), package);
@@ -109,7 +109,7 @@ impl Reader<'_> {
                     }
                 }
                 _ if component(self.sample.cpu("core", &name), key, value) => {}
-                _ => self.unknown("processor.packages.cores.", key),
+                _ => self.unknown("processor.packages.cores.", key, value),
             }
         }
         complete(self.sample.cpu("core", &name), core);

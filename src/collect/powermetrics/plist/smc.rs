@@ -10,7 +10,7 @@ impl Reader<'_> {
         for (key, value) in smc.iter() {
             let understood = value.number().is_some_and(|number| self.sensor(key, number));
             if !understood {
-                self.unknown("smc.", key);
+                self.unknown("smc.", key, value);
             }
         }
     }

@@ -79,6 +79,11 @@ impl<'t> Value<'t> {
         if let Is::Number(number) = self.is() { Some(*number).filter(|it| it.is_finite()) } else { None }
     }
 
+    /// Whether a number in it is none: what a division by zero gave.
+    pub fn has_nan(self) -> bool {
+        self.0.iter().any(|node| matches!(node.is, Is::Number(number) if number.is_nan()))
+    }
+
     /// A text.
     pub fn text(self) -> Option<&'t str> {
         if let Is::Text(text) = self.is() { Some(text) } else { None }

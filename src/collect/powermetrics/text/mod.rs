@@ -132,6 +132,8 @@ impl Text {
             return self.gpu_name(text).into();
         };
         let understood = self.pair(name.trim_end(), value.as_bytes().trim_ascii());
+        // It says that there is nothing: what a division by zero gave.
+        let understood = if understood == No && is_nan(value.trim()) { Yes } else { understood };
         self.begun |= understood != No;
         understood
     }
@@ -189,4 +191,10 @@ impl Text {
         self.sample.power(&domain, zone, watts);
         Yes
     }
+}
+
+/// `nan`, `-nan%`, `nan MHz`.
+fn is_nan(value: &str) -> bool {
+    let unit = value.strip_prefix('-').unwrap_or(value).strip_prefix("nan");
+    unit.is_some_and(|unit| ["", "%", "MHz", "Mhz", "mW", "W"].contains(&unit.trim_start()))
 }
