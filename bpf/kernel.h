@@ -28,18 +28,13 @@ enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
 	BPF_MAP_TYPE_RINGBUF = 27,
-	BPF_MAP_TYPE_TASK_STORAGE = 29,
 };
 enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
 };
 enum {
-	BPF_F_NO_PREALLOC = 1 << 0,
 	BPF_F_MMAPABLE = 1 << 10,
-};
-enum {
-	BPF_LOCAL_STORAGE_GET_F_CREATE = 1 << 0,
 };
 enum {
 	BPF_RB_NO_WAKEUP = 1,
@@ -117,7 +112,12 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	__u64 self_exec_id; /* counts the programs that it became */
+	__u32 flags;
 	__s32 pagefault_disabled;
+};
+
+enum bpf_func_id___task {
+	BPF_FUNC_get_current_task_btf___task = 158, /* since 5.11 */
 };
 
 struct task_struct___old { /* until 5.13 */

@@ -15,13 +15,15 @@
 #include "task.h"
 #include "self.h"
 #include "regs.h"
+#include "place.h"
 
 #define PROBES 16
+#define PF_EXITING 4 /* include/linux/sched.h */
 #define KINDS 8 /* minor or major, read or write, kernel or user */
 
 /* Set before loading; what is off is removed by the verifier. */
 const volatile __u32 cpus;         /* possible CPUs */
-const volatile bool use_storage;   /* what has begun is kept with the task, not in a hash map */
+const volatile bool only_map;      /* threads have no places: for kprobes, and a test of the map alone */
 const volatile bool summary;       /* count all */
 const volatile bool processes;     /* count by process */
 const volatile __u32 process_bits; /* 1 << process_bits processes per CPU */
@@ -31,18 +33,25 @@ const volatile bool at_once;       /* wake the reader for each event: what it lo
 
 /* Shared with user space while running. */
 volatile __u32 bank;  /* which half of the arrays is counted in */
+__u64 elsewhere;      /* threads that are in the hash map */
 __u64 lost_begins;    /* faults for which there was no room to note when they began */
 __u64 lost_ends;      /* faults whose end was not seen, though there was one */
 __u64 lost_processes; /* faults of processes that found no slot */
 
-/* A fault that has begun. */
+/* A fault that has begun, of the thread that has this place. */
 struct begun {
-	__u64 ns; /* 0: none */
+	struct place place; /* of nobody in the hash map */
+	__u64 ns;           /* 0: none */
 	__u64 address;
 	__u64 ip;
-	__u64 stack; /* of the kprobe: where the call was */
-	__u32 flags; /* WRITE … */
-	__u32 calls; /* of the kprobe: of handle_mm_fault that have not returned, one inside the other */
+	__u64 flags; /* WRITE … */
+};
+
+/* The same in the hash map, with what only kprobes need: they use no places. */
+struct mapped {
+	struct begun begun;
+	__u64 stack; /* where the call was */
+	__u64 calls; /* of handle_mm_fault that have not returned, one inside the other */
 };
 
 #define WRITE 1
@@ -102,69 +111,88 @@ struct {
 } table SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for it begins with a page, then */
+	__uint(max_entries, PLACES);
+	__type(key, __u32);
 	__type(value, struct begun);
-} begun_by_task SEC(".maps");
+} places SEC(".maps");
 
-/* The same by thread, for kernels without such storage. */
+/* By thread, of those whose place another has. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, __u32);
-	__type(value, struct begun);
+	__type(value, struct mapped);
 } begun_by_tid SEC(".maps");
 
-/* With storage the current task has a type, and its fields cost a load; see READ. */
-static __always_inline struct task_struct *current_task(void)
+static __always_inline struct begun *place_of(__u32 tid)
 {
-	if (use_storage)
-		return (struct task_struct *)bpf_get_current_task_btf();
-	return (struct task_struct *)bpf_get_current_task();
+	__u32 at = place_at(tid, 1);
+
+	return only_map ? NULL : bpf_map_lookup_elem(&places, &at);
+}
+
+static __always_inline struct mapped *begun_in_map(__u32 tid)
+{
+	return elsewhere ? bpf_map_lookup_elem(&begun_by_tid, &tid) : NULL;
 }
 
 /* What has begun in the current thread; NULL if nothing was ever noted. */
 static __always_inline struct begun *begun_here(void)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct begun *place = place_of(tid);
 
-	if (use_storage)
-		return bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0, 0);
-	return bpf_map_lookup_elem(&begun_by_tid, &tid);
+	if (place && place_is_of(&place->place, tid))
+		return place;
+	return (struct begun *)begun_in_map(tid);
+}
+
+static __always_inline void forget_mapped(__u32 tid)
+{
+	if (!bpf_map_delete_elem(&begun_by_tid, &tid))
+		COUNT(&elsewhere, -1);
 }
 
 static __always_inline void forget(struct begun *begun)
 {
-	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-
-	if (use_storage) {
+	if (begun->place.owner) {
 		begun->ns = 0;
 		begun->flags = 0;
 	} else {
-		bpf_map_delete_elem(&begun_by_tid, &tid);
+		forget_mapped((__u32)bpf_get_current_pid_tgid());
 	}
+}
+
+/* Who ends has left its place for good, and may still fault: then it takes none. */
+static __always_inline bool take(struct begun *place, __u32 tid)
+{
+	if (!place || place_is_of(&place->place, tid))
+		return place;
+	return !(READ(TYPED, current_task(), flags) & PF_EXITING) && place_take(&place->place, tid);
 }
 
 /* What begins now; what is `no_fault` has no time. */
 static __always_inline void note(bool no_fault, __u64 address, __u64 ip, __u32 flags)
 {
-	struct begun *begun, now = { .address = address, .ip = ip, .flags = flags };
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct begun *place = place_of(tid);
 
-	if (use_storage) {
-		begun = bpf_task_storage_get(&begun_by_task, (struct task_struct *)bpf_get_current_task_btf(), 0,
-					     BPF_LOCAL_STORAGE_GET_F_CREATE);
-		if (!begun) {
-			COUNT(&lost_begins, 1);
-			return;
-		}
-		*begun = now;
-		begun->ns = no_fault ? 0 : bpf_ktime_get_ns();
+	if (take(place, tid)) {
+		place->address = address;
+		place->ip = ip;
+		place->flags = flags;
+		place->ns = bpf_ktime_get_ns();
 	} else {
-		now.ns = no_fault ? 0 : bpf_ktime_get_ns();
+		struct mapped now = { .begun = { .address = address, .ip = ip, .flags = flags } };
+		bool is_new = !begun_in_map(tid);
+
+		now.begun.ns = no_fault ? 0 : bpf_ktime_get_ns();
 		if (bpf_map_update_elem(&begun_by_tid, &tid, &now, BPF_ANY))
 			COUNT(&lost_begins, 1);
+		else if (is_new)
+			COUNT(&elsewhere, 1);
 	}
 }
 
@@ -177,9 +205,9 @@ static __always_inline void begin(__u64 address, __u64 ip, __u32 flags)
 	 * program) is in an exception too, which fails at once. It may lie inside a fault. The
 	 * helper that reads it adds one of its own for as long as it reads.
 	 */
-	if (READ(use_storage, task, pagefault_disabled) > (use_storage ? 0 : 1))
+	if (READ(TYPED, task, pagefault_disabled) > (TYPED ? 0 : 1))
 		return;
-	if (!task_asked_for(task, use_storage)) {
+	if (!task_asked_for(task, TYPED)) {
 		/* A thread may have had another name or user when one began that then failed. */
 		struct begun *begun = begun_here();
 
@@ -253,7 +281,7 @@ static __always_inline void submit_event(__u64 now, struct begun *begun, __u32 f
 	event->ip = begun->ip;
 	event->flags = flags;
 	event->cpu = bpf_get_smp_processor_id();
-	task_describe(&event->task, current_task(), use_storage);
+	task_describe(&event->task, current_task(), TYPED);
 	ring_submit(event, at_once);
 }
 
@@ -405,58 +433,62 @@ int leave(__u64 *ctx)
 SEC("kprobe/handle_mm_fault")
 int called(struct pt_regs *ctx)
 {
-	struct begun *begun = begun_here();
+	struct mapped *mapped = begun_in_map((__u32)bpf_get_current_pid_tgid());
 	__u64 args[4], stack = stack_pointer(ctx);
 
 	function_args(args, ctx);
-	if (begun && begun->calls) {
-		if (stack < begun->stack) {
-			begun->calls++;
+	if (mapped && mapped->calls) {
+		if (stack < mapped->stack) {
+			mapped->calls++;
 			return 0;
 		}
-		if (begun->ns)
+		if (mapped->begun.ns)
 			COUNT(&lost_ends, 1);
-		forget(begun);
-		begun = NULL;
+		forget(&mapped->begun);
+		mapped = NULL;
 	}
 	if (args[3])
-		entered(begun, args[1], (__u32)args[2]);
-	else if (task_asked_for(current_task(), use_storage))
+		entered((struct begun *)mapped, args[1], (__u32)args[2]);
+	else if (task_asked_for(current_task(), TYPED))
 		note(true, 0, 0, 0);
-	else if (begun)
-		forget(begun);
-	begun = begun_here();
-	if (!begun)
+	else if (mapped)
+		forget(&mapped->begun);
+	mapped = begun_in_map((__u32)bpf_get_current_pid_tgid());
+	if (!mapped)
 		return 0;
-	begun->flags |= args[2] & FAULT_FLAG_TRIED ? TRIED : 0;
-	begun->stack = stack;
-	begun->calls = 1;
+	mapped->begun.flags |= args[2] & FAULT_FLAG_TRIED ? TRIED : 0;
+	mapped->stack = stack;
+	mapped->calls = 1;
 	return 0;
 }
 
 SEC("kretprobe/handle_mm_fault")
 int returned(struct pt_regs *ctx)
 {
+	struct mapped *mapped = begun_in_map((__u32)bpf_get_current_pid_tgid());
 	__u32 result = (__u32)function_result(ctx);
-	struct begun *begun = begun_here();
 
-	if (!begun || !begun->calls || --begun->calls)
+	if (!mapped || !mapped->calls || --mapped->calls)
 		return 0;
-	return left(begun, result, begun->flags & TRIED);
+	return left(&mapped->begun, result, mapped->begun.flags & TRIED);
 }
 
-/* What is kept by thread must not outlive it. */
+/* The next thread may have the number of one that has ended, maybe inside a fault. */
 SEC("raw_tp/sched_process_exit")
 int thread_exit(__u64 *ctx)
 {
-	struct begun *begun = begun_here();
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct mapped *mapped = begun_in_map(tid);
+	struct begun *place = place_of(tid);
 
 	(void)ctx;
-	if (!begun)
+	if (place && place_is_of(&place->place, tid))
+		place_leave(&place->place, tid, 0);
+	if (!mapped)
 		return 0;
-	if (begun->calls && begun->ns)
+	if (mapped->calls && mapped->begun.ns)
 		COUNT(&lost_ends, 1);
-	forget(begun);
+	forget_mapped(tid);
 	return 0;
 }
 

@@ -11,15 +11,14 @@
 #include "ring.h"
 #include "task.h"
 #include "self.h"
+#include "place.h"
 
 #define PROBES 16
 #define GROUP_SCALE 3
-#define EEXIST 17
 
 /* Set before loading; what is off is removed by the verifier. */
 const volatile __u32 cpus;          /* possible CPUs */
-const volatile bool use_storage;    /* waits are kept with the task, not in a hash map */
-const volatile bool may_create;     /* room for a wait can be had while a run queue is locked */
+const volatile bool only_map;       /* waits have no places: for a test of the map alone */
 const volatile bool state_argument; /* sched_switch tells the state that prev left in */
 const volatile bool by_cgroup;
 const volatile __u32 group_bits;   /* 1 << group_bits cgroups per CPU */
@@ -30,6 +29,7 @@ const volatile __u64 min_ns;
 
 /* Shared with user space while running. */
 volatile __u32 bank;    /* which half of the arrays is counted in */
+__u64 elsewhere;        /* waits that are noted in the hash map */
 __u64 lost_waits;       /* waits for which there was no room to note when they began */
 __u64 lost_groups;      /* waits of cgroups that found no slot */
 __u64 lost_processes;   /* switches, wake-ups and migrations of processes that found no slot */
@@ -124,21 +124,11 @@ struct {
 	__type(value, struct stint);
 } stints SEC(".maps");
 
-/* When a task's wait began, and KEEP; 0 if it does not wait. */
-struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, __u64);
-} waits SEC(".maps");
-
-/* The same by thread, for kernels without such storage: only of those that wait. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, __u64);
-} waits_by_tid SEC(".maps");
+/* The wait of a thread that has this place. */
+struct wait {
+	struct place place;
+	__u64 since; /* when it began, and KEEP */
+};
 
 /*
  * In the lowest bit of a time: the task was preempted on its way to sleep. A wake-up then
@@ -146,49 +136,74 @@ struct {
  */
 #define KEEP 1ULL
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for it begins with a page, then */
+	__uint(max_entries, PLACES);
+	__type(key, __u32);
+	__type(value, struct wait);
+} waits SEC(".maps");
+
+/* When the wait of a thread began whose place another has. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} waits_by_tid SEC(".maps");
+
+static __always_inline struct wait *place_of(__u32 tid)
+{
+	__u32 at = place_at(tid, 2);
+
+	return only_map ? NULL : bpf_map_lookup_elem(&waits, &at);
+}
+
+/* The wait of a thread in the hash map; NULL if there is none. */
+static __always_inline __u64 *wait_in_map(__u32 tid)
+{
+	return elsewhere ? bpf_map_lookup_elem(&waits_by_tid, &tid) : NULL;
+}
+
 static __always_inline void begin_wait(struct task_struct *task, __u64 since, bool direct)
 {
-	__u64 *wait;
+	__u32 tid = READ(direct, task, pid);
+	__u64 *mapped = wait_in_map(tid);
+	struct wait *wait = place_of(tid);
 
-	if (use_storage) {
-		wait = bpf_task_storage_get(&waits, task, 0, may_create ? BPF_LOCAL_STORAGE_GET_F_CREATE : 0);
-		if (!wait)
-			COUNT(&lost_waits, 1);
-		else if (!(*wait & KEEP))
-			*wait = since;
+	if (mapped) {
+		if (!(*mapped & KEEP))
+			*mapped = since;
+	} else if (wait && place_is_of(&wait->place, tid)) {
+		if (!(wait->since & KEEP))
+			wait->since = since;
+	} else if (wait && place_take(&wait->place, tid)) {
+		wait->since = since;
+	} else if (bpf_map_update_elem(&waits_by_tid, &tid, &since, BPF_ANY)) {
+		COUNT(&lost_waits, 1);
 	} else {
-		__u32 tid = READ(direct, task, pid);
-
-		wait = bpf_map_lookup_elem(&waits_by_tid, &tid);
-		if (wait) {
-			if (!(*wait & KEEP))
-				*wait = since;
-		} else if (bpf_map_update_elem(&waits_by_tid, &tid, &since, BPF_ANY)) {
-			COUNT(&lost_waits, 1);
-		}
+		COUNT(&elsewhere, 1);
 	}
 }
 
 /* When the wait began that ends now; 0 if that was not seen. */
 static __always_inline __u64 end_wait(struct task_struct *task, bool direct)
 {
-	__u64 *wait, since = 0;
+	__u32 tid = READ(direct, task, pid);
+	struct wait *wait = place_of(tid);
+	__u64 *mapped, since;
 
-	if (use_storage) {
-		wait = bpf_task_storage_get(&waits, task, 0, 0);
-		if (wait) {
-			since = *wait;
-			*wait = 0;
-		}
-	} else {
-		__u32 tid = READ(direct, task, pid);
-
-		wait = bpf_map_lookup_elem(&waits_by_tid, &tid);
-		if (wait) {
-			since = *wait;
-			bpf_map_delete_elem(&waits_by_tid, &tid);
-		}
+	if (wait && place_is_of(&wait->place, tid)) {
+		since = *(volatile __u64 *)&wait->since;
+		place_leave(&wait->place, tid, since);
+		return since & ~KEEP;
 	}
+	mapped = wait_in_map(tid);
+	if (!mapped)
+		return 0;
+	since = *mapped;
+	if (!bpf_map_delete_elem(&waits_by_tid, &tid))
+		COUNT(&elsewhere, -1);
 	return since & ~KEEP;
 }
 
@@ -492,32 +507,6 @@ SEC("raw_tp/sched_migrate_task")
 int migrate_raw(__u64 *ctx)
 {
 	return migrated((struct task_struct *)ctx[0], false);
-}
-
-/* Room for a task's wait, made ahead where that cannot be done in the hooks above. */
-static __always_inline int make_room(struct task_struct *task)
-{
-	if (!bpf_task_storage_get(&waits, task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE))
-		COUNT(&lost_waits, 1);
-	return 0;
-}
-
-SEC("tp_btf/sched_process_fork")
-int forked(__u64 *ctx)
-{
-	return make_room((struct task_struct *)ctx[1]);
-}
-
-struct bpf_iter__task { /* include/linux/bpf.h */
-	struct task_struct *task;
-} __attribute__((preserve_access_index));
-
-SEC("iter/task")
-int each_task(struct bpf_iter__task *ctx)
-{
-	struct task_struct *task = ctx->task;
-
-	return task ? make_room(task) : 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -16,16 +16,17 @@
 #include "self.h"
 #include "regs.h"
 #include "files.h"
+#include "place.h"
 
 #define NUMBERS 512 /* of calls, per table; the last stands for all that are beyond */
 #define SCALE 3
-#define PLACES (1 << 14)
 
 /* What is known of a number beforehand; above these bits, which of waiting_calls is for it. */
 enum choice { CHOSEN = 1, WAITS = 2, BY_FILE = 4, EXEC = 8, SHARED = 16 };
 
 /* Set before loading; what is off is removed by the verifier. */
 const volatile __u8 choice[2 * NUMBERS]; /* native calls, then 32-bit ones */
+const volatile bool only_map;            /* tasks have no places: for a test of the map alone */
 const volatile bool events;              /* one for each call as slow as min_ns */
 const volatile bool waits;               /* also for those that wait by design */
 const volatile bool summary;             /* count all */
@@ -38,15 +39,22 @@ const volatile __u32 cpus;      /* possible CPUs */
 /* Shared with user space while running. */
 volatile __u32 bank;          /* which half of the arrays is counted in */
 volatile __u64 watched_since; /* no call that began later has escaped us */
+__u64 elsewhere;              /* tasks that are in the hash map */
 __u64 lost_calls;             /* entries that found no room */
 
 /* What is kept of a task between entry and exit. */
 struct call {
-	__u64 begin_ns; /* 0: in no call that is followed */
-	__u64 owner;    /* in the array of places, the thread; 0: free */
+	struct place place; /* of nobody in the hash map */
+	__u64 begin_ns;     /* 0: in no call that is followed */
 	__s32 nr;
 	__u32 compat;
-	__u64 args[CALL_ARGS]; /* of an exec, which leaves none in the registers */
+	__u64 pad; /* as long as half a line of the cache */
+};
+
+/* The same in the hash map: with the arguments of an exec, which leaves none in the registers, and uses no place. */
+struct mapped {
+	struct call call;
+	__u64 args[CALL_ARGS];
 };
 
 /* One call that is over. As src/bpf/syscall/layout.rs reads it. */
@@ -84,33 +92,20 @@ struct slot {
 };
 
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct call);
-} calls SEC(".maps");
-
-/* A place for each thread, by its number; it costs less than storage, which has those that find
- * theirs taken. Neighbours share no line of the cache. */
-struct place {
-	struct call call;
-} __attribute__((aligned(64)));
-
-struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE); /* for it begins with a page, then */
 	__uint(max_entries, PLACES);
 	__type(key, __u32);
-	__type(value, struct place);
+	__type(value, struct call);
 } places SEC(".maps");
 
-/* Where tracing programs have no task storage (before 5.13): by the task's address, which
- * unlike its id does not change in exec. */
+/* Of those whose place another has: by the task's address, which unlike its number does not change in exec. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
 	__type(key, __u64);
-	__type(value, struct call);
-} calls_hash SEC(".maps");
+	__type(value, struct mapped);
+} calls_by_task SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -170,7 +165,7 @@ static __always_inline void count(struct call *call, __u64 ns, long ret)
  * of registers, and the verifier allows each only one kind of memory. */
 static __always_inline void recall(__u64 *args, struct call *call)
 {
-	bpf_probe_read_kernel(args, sizeof(call->args), call->args);
+	bpf_probe_read_kernel(args, sizeof(((struct mapped *)call)->args), ((struct mapped *)call)->args);
 }
 
 /* Whether it is one that waits by design, of those that share a number (socketcall). */
@@ -209,7 +204,7 @@ static __always_inline void tell(struct call *call, __u64 end, __u64 ns, struct 
 	event->cpu = bpf_get_smp_processor_id();
 	event->compat = call->compat;
 	event->fd_type = fd_type;
-	task_describe(&event->task, task, direct);
+	task_describe(&event->task, task, TYPED);
 	ring_submit(event, false);
 }
 
@@ -219,23 +214,20 @@ static __always_inline __u8 follow(struct task_struct *task, long nr, bool compa
 	return task_asked_for(task, direct) ? choice[index_of(nr, compat)] : 0;
 }
 
-static __always_inline void begin(struct call *call, __u8 kind, struct pt_regs *regs, long nr,
-				  bool compat, bool direct)
+static __always_inline void begin(struct call *call, long nr, bool compat)
 {
 	call->nr = nr;
 	call->compat = compat;
-	if (kind & EXEC)
-		call_args(call->args, regs, compat, direct);
 	call->begin_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline int end(struct call *call, struct task_struct *task, struct pt_regs *regs,
-			       long ret, bool direct)
+static __always_inline void end(struct call *call, struct task_struct *task, struct pt_regs *regs,
+				long ret, bool direct)
 {
 	__u64 now, ns;
 
 	if (!call || !call->begin_ns)
-		return 0;
+		return;
 	now = bpf_ktime_get_ns();
 	ns = now - call->begin_ns;
 	call->begin_ns = 0;
@@ -243,153 +235,132 @@ static __always_inline int end(struct call *call, struct task_struct *task, stru
 		count(call, ns, ret);
 	if (events && ns >= min_ns)
 		tell(call, now, ns, task, regs, ret, direct);
-	return 0;
 }
 
-/* Where a thread has its place, if it is the thread's or free. */
-static __always_inline struct call *place_of(struct task_struct *task, bool take)
+/* The place that a thread has, or may have. */
+static __always_inline struct call *place_of(__u32 tid)
 {
-	__u32 tid = task->pid, at = tid & (PLACES - 1);
-	struct place *place = bpf_map_lookup_elem(&places, &at);
-	__u64 owner;
+	__u32 at = place_at(tid, 1);
 
-	if (!place)
-		return NULL;
-	owner = place->call.owner;
-	if (take && !owner)
-		owner = __sync_val_compare_and_swap(&place->call.owner, 0, tid) ?: tid;
-	return owner == tid ? &place->call : NULL;
+	return only_map ? NULL : bpf_map_lookup_elem(&places, &at);
+}
+
+static __always_inline struct mapped *call_in_map(struct task_struct *task)
+{
+	__u64 key = (__u64)task;
+
+	return elsewhere ? bpf_map_lookup_elem(&calls_by_task, &key) : NULL;
 }
 
 /* The call that a task is in, or was in last; NULL if none was seen. */
-static __always_inline struct call *call_of(struct task_struct *task)
+static __always_inline struct call *call_of(struct task_struct *task, __u32 tid)
 {
-	struct call *place = place_of(task, false), *stored;
+	struct call *place = place_of(tid), *mapped;
 
+	if (place && !place_is_of(&place->place, tid))
+		place = NULL;
 	if (place && place->begin_ns)
 		return place;
-	stored = bpf_task_storage_get(&calls, task, NULL, 0);
-	return stored && (stored->begin_ns || !place) ? stored : place;
+	mapped = (struct call *)call_in_map(task);
+	return mapped ?: place;
 }
 
-static __always_inline int enter_stored(__u64 *ctx, bool direct)
+/* Keeps in the hash map the call that a task begins. */
+static __always_inline void begin_in_map(struct task_struct *task, __u8 kind, struct pt_regs *regs, long nr,
+					 bool compat, bool direct)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	bool compat = is_compat(task, true);
-	__u8 kind = follow(task, ctx[1], compat, true);
-	struct call *call = NULL;
+	struct mapped *mapped = call_in_map(task), empty = {};
+	__u64 key = (__u64)task;
+
+	if (!mapped && !bpf_map_update_elem(&calls_by_task, &key, &empty, BPF_NOEXIST)) {
+		COUNT(&elsewhere, 1);
+		mapped = bpf_map_lookup_elem(&calls_by_task, &key);
+	}
+	if (!mapped) {
+		COUNT(&lost_calls, 1);
+		return;
+	}
+	if (kind & EXEC)
+		call_args(mapped->args, regs, compat, direct);
+	begin(&mapped->call, nr, compat);
+}
+
+static __always_inline void forget_in_map(struct task_struct *task)
+{
+	__u64 key = (__u64)task;
+
+	if (elsewhere && !bpf_map_delete_elem(&calls_by_task, &key))
+		COUNT(&elsewhere, -1);
+}
+
+static __always_inline int entered(__u64 *ctx, bool direct)
+{
+	struct task_struct *task = current_task();
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	bool compat = is_compat(task, TYPED);
+	__u8 kind = follow(task, ctx[1], compat, TYPED);
+	struct call *place;
 
 	if (!(kind & CHOSEN))
 		return 0;
 	/* exec gives the thread the number of its process: it has returned when its place is another's. */
-	if (!(kind & EXEC))
-		call = place_of(task, true);
-	if (!call)
-		call = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (call)
-		begin(call, kind, (struct pt_regs *)ctx[0], ctx[1], compat, direct);
+	place = kind & EXEC ? NULL : place_of(tid);
+	if (place && (place_is_of(&place->place, tid) || place_take(&place->place, tid)))
+		begin(place, ctx[1], compat);
 	else
-		COUNT(&lost_calls, 1);
+		begin_in_map(task, kind, (struct pt_regs *)ctx[0], ctx[1], compat, direct);
 	return 0;
 }
 
-static __always_inline int exit_stored(__u64 *ctx, bool direct)
+static __always_inline int left(__u64 *ctx, bool direct)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
+	struct task_struct *task = current_task();
+	struct call *call = call_of(task, (__u32)bpf_get_current_pid_tgid());
 
-	return end(call_of(task), task, (struct pt_regs *)ctx[0], (long)ctx[1], direct);
+	end(call, task, (struct pt_regs *)ctx[0], (long)ctx[1], direct);
+	if (call && !call->place.owner && choice[index_of(call->nr, call->compat)] & EXEC)
+		forget_in_map(task);
+	return 0;
 }
 
-/* The next thread may have the number of one that has ended, maybe inside a call. */
+/* The next thread may have the number or the address of one that has ended, maybe inside a call. */
 SEC("raw_tp/sched_process_exit")
-int leave_place(__u64 *ctx)
+int forget(__u64 *ctx)
 {
-	struct call *place = place_of(bpf_get_current_task_btf(), false);
+	__u32 tid = (__u32)bpf_get_current_pid_tgid();
+	struct call *place = place_of(tid);
 
 	(void)ctx;
-	if (place) {
-		place->begin_ns = 0;
-		place->owner = 0;
+	if (place && place_is_of(&place->place, tid)) {
+		*(volatile __u64 *)&place->begin_ns = 0;
+		place_leave(&place->place, tid, 0);
 	}
+	forget_in_map(current_task());
 	return 0;
-}
-
-/*
- * Never attached: run once, to learn whether this kernel really gives storage. From 6.19 on it
- * does so only where the processor can compare and exchange 16 bytes at once.
- */
-SEC("raw_tp/telepipe_storage")
-int can_store(__u64 *ctx)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-
-	(void)ctx;
-	return !!bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
 }
 
 SEC("tp_btf/sys_enter")
 int enter_btf(__u64 *ctx)
 {
-	return enter_stored(ctx, true);
+	return entered(ctx, true);
 }
 
 SEC("tp_btf/sys_exit")
 int exit_btf(__u64 *ctx)
 {
-	return exit_stored(ctx, true);
+	return left(ctx, true);
 }
 
 SEC("raw_tp/sys_enter")
 int enter_raw(__u64 *ctx)
 {
-	return enter_stored(ctx, false);
+	return entered(ctx, false);
 }
 
 SEC("raw_tp/sys_exit")
 int exit_raw(__u64 *ctx)
 {
-	return exit_stored(ctx, false);
-}
-
-SEC("raw_tp/sys_enter")
-int enter_hash(__u64 *ctx)
-{
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
-	bool compat = is_compat(task, false);
-	__u8 kind = follow(task, ctx[1], compat, false);
-	struct call *call, empty = {};
-	__u64 key = (__u64)task;
-
-	if (!(kind & CHOSEN))
-		return 0;
-	call = bpf_map_lookup_elem(&calls_hash, &key);
-	if (!call && !bpf_map_update_elem(&calls_hash, &key, &empty, BPF_NOEXIST))
-		call = bpf_map_lookup_elem(&calls_hash, &key);
-	if (call)
-		begin(call, kind, (struct pt_regs *)ctx[0], ctx[1], compat, false);
-	else
-		COUNT(&lost_calls, 1);
-	return 0;
-}
-
-SEC("raw_tp/sys_exit")
-int exit_hash(__u64 *ctx)
-{
-	__u64 key = bpf_get_current_task();
-	struct call *call = bpf_map_lookup_elem(&calls_hash, &key);
-
-	return end(call, (struct task_struct *)key, (struct pt_regs *)ctx[0], (long)ctx[1], false);
-}
-
-/* The next task may have the address of one that has ended. */
-SEC("raw_tp/sched_process_exit")
-int forget(__u64 *ctx)
-{
-	__u64 key = bpf_get_current_task();
-
-	(void)ctx;
-	bpf_map_delete_elem(&calls_hash, &key);
-	return 0;
+	return left(ctx, false);
 }
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -489,20 +460,11 @@ static __always_inline int look(struct bpf_iter__task *ctx, struct task_struct *
 }
 
 SEC("iter/task")
-int stuck_stored(struct bpf_iter__task *ctx)
+int each_task(struct bpf_iter__task *ctx)
 {
 	struct task_struct *task = ctx->task;
 
-	return task ? look(ctx, task, call_of(task)) : 0;
-}
-
-SEC("iter/task")
-int stuck_hash(struct bpf_iter__task *ctx)
-{
-	struct task_struct *task = ctx->task;
-	__u64 key = (__u64)task;
-
-	return task ? look(ctx, task, bpf_map_lookup_elem(&calls_hash, &key)) : 0;
+	return task ? look(ctx, task, call_of(task, READ(false, task, pid))) : 0;
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -45,6 +45,16 @@ struct own_task {
 	char comm[COMM_LEN];
 } own_left_out;
 
+/* Since 5.11 the current task has a type, and its fields cost a load; see READ. */
+#define TYPED bpf_core_enum_value_exists(enum bpf_func_id___task, BPF_FUNC_get_current_task_btf___task)
+
+static __always_inline struct task_struct *current_task(void)
+{
+	if (TYPED)
+		return (struct task_struct *)bpf_get_current_task_btf();
+	return (struct task_struct *)bpf_get_current_task();
+}
+
 static __always_inline __u64 group_of(struct task_struct *task, bool direct)
 {
 	struct signal_struct *signal = READ(direct, task, signal);

@@ -71,9 +71,9 @@ struct PagefaultTrace {
     #[arg(long, value_name = "HOW", hide = true)]
     attach: Option<telepipe::bpf::pagefault::Way>,
 
-    /// Keep what has begun in a map, as on kernels that cannot keep it with the tasks
+    /// Keep what has begun in the map of those whose place another thread has
     #[arg(long, hide = true)]
-    no_task_storage: bool,
+    no_places: bool,
 }
 
 impl Program for PagefaultTrace {
@@ -112,7 +112,7 @@ impl Program for PagefaultTrace {
         let events = self.events || !self.no_events;
         let settings = Settings {
             attach: self.attach,
-            no_task_storage: self.no_task_storage,
+            no_places: self.no_places,
             tasks: self.tasks,
             types: self.types,
             summary: self.summary || !self.no_summary,
@@ -142,7 +142,7 @@ count in memory that is shared with the program: nothing is copied, and no proce
 Linux 6.18 in a virtual machine, both together: 402 ns, with or without --per-process, 816 ns for a bpftrace script with \
 the same hooks (`scripts/bench tracers`; all with the clock readings of kernel.bpf_stats_enabled in it).
 
-The maps take at most 16 MiB of kernel memory up to 128 CPUs; -v says how much.";
+The maps take at most 16 MiB of kernel memory up to 100 CPUs; -v says how much.";
 
 const CAVEATS: &str = "\
 The time ends when the page is there, some hundred nanoseconds before the thread goes on.

@@ -83,9 +83,9 @@ struct Schedlat {
     #[arg(long, value_name = "HOW", hide = true)]
     attach: Option<telepipe::bpf::attach::Attach>,
 
-    /// Keep waits in a map, as on kernels that cannot keep them with the tasks
+    /// Keep waits in the map of those whose place another thread has
     #[arg(long, hide = true)]
-    no_task_storage: bool,
+    no_places: bool,
 }
 
 impl Program for Schedlat {
@@ -121,7 +121,7 @@ impl Program for Schedlat {
         }
         let settings = Settings {
             attach: self.attach,
-            no_task_storage: self.no_task_storage,
+            no_places: self.no_places,
             tasks: self.tasks,
             types: self.types,
             by_cgroup: self.per_cgroup,
@@ -151,7 +151,7 @@ for runq records alone, 251 ns with sched records, 669 ns for runqlat of libbpf-
 with the clock readings of kernel.bpf_stats_enabled in it).
 
 The maps take at most 16 MiB of kernel memory, less where there are few CPUs; -v says how much. What waits is noted \
-with the task itself, where the kernel can do so (since 5.11), else in a map of 32,768 threads.";
+in an array of 32,768 places, by the thread's number, and in a map where another that waits has the place.";
 
 const CAVEATS: &str = "\
 A wait is counted when it ends. One that goes on is in no record yet; a task that was waiting already when schedlat \

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Struct, Typedef};
+use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType};
 use libbpf_rs::skel::SkelBuilder;
 
@@ -20,18 +20,6 @@ pub struct KernelTypes {
     /// The type information (BTF) of this very kernel, where it has none itself: all of it, as BTF or in an ELF file
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
-}
-
-/// Where the kernel can make room for what a program keeps with a task (task-local storage).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Room {
-    /// Wherever a program runs.
-    Anywhere,
-    /// Where no lock of the scheduler is held: the room comes from the page allocator, which may
-    /// wake a task (before 6.4).
-    Unlocked,
-    /// Not reliably.
-    Nowhere,
 }
 
 /// The type information of the running kernel.
@@ -90,35 +78,6 @@ impl Kernel {
         let function = FuncProto::try_from(referenced(*pointer)?).ok()?;
         // The first one is the tracepoint's own data, which programs do not see.
         Some(function.len().saturating_sub(1))
-    }
-
-    /// Where room can be made for what is kept with a task. Whether anything can be kept with tasks
-    /// at all is seen when it is tried.
-    pub fn room(&self) -> Room {
-        if self.has_field("bpf_local_storage_map", "bpf_ma") {
-            return Room::Anywhere; // 6.4 to 6.17: from a reserve
-        }
-        if !self.has_function("bpf_map_kmalloc_nolock") {
-            return Room::Unlocked;
-        }
-        // Since 6.18: by an allocator that takes no locks, and on a CPU that cannot compare and
-        // exchange 16 bytes (some emulators') finds nothing.
-        let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let flags = cpu.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or("cx16");
-        if flags.split_whitespace().any(|flag| flag == "cx16") { Room::Anywhere } else { Room::Nowhere }
-    }
-
-    /// Whether a struct has a field of that name.
-    pub fn has_field(&self, name: &str, field: &str) -> bool {
-        let found: Option<Struct<'_>> = self.types.type_by_name(name);
-        found.is_some_and(|found| {
-            found.iter().any(|member| member.name.is_some_and(|name| name.to_str() == Some(field)))
-        })
-    }
-
-    /// Whether there is a function of that name.
-    pub fn has_function(&self, name: &str) -> bool {
-        self.types.type_by_name::<Func<'_>>(name).is_some()
     }
 }
 

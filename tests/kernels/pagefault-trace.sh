@@ -19,25 +19,43 @@ fail 60"
 measure() { # OPTIONS…
     : >/tmp/out
     pids=
+    number=
+    if [ -n "$crowded" ]; then
+        # One that faults, and goes on living, has the place that all others would have.
+        rm -f /tmp/go-other
+        mkfifo /tmp/go-other
+        setsid sh -c 'while read -r _; do (:); done' <>/tmp/go-other &
+        other=$!
+        number=$other
+    fi
     while read -r mode count; do
         program=faults
         case $mode in held | begun | killed | fail) program=held ;; esac
         rm -f "/tmp/go-$mode"
         mkfifo "/tmp/go-$mode"
+        if [ -n "$crowded" ]; then
+            number=$((number + places))
+            next_pid $number
+        fi
         setsid $program 1 /tmp/file "$mode" "$count" <>"/tmp/go-$mode" >"/tmp/caused-$mode" &
         pids="$pids $!"
+        [ "${number:-$!}" = $! ] || not_ok "$way-numbers" "$! is not $number"
         asleep() { grep -q '^0 0x0 ' /proc/$!/syscall; }
         until_true 10 asleep
     done <<-END
 		$modes
 	END
-    setsid pagefault-trace -i 100s --pid "$(echo $pids | tr ' ' ,)" --min 0 --filter "$words" "$@" >/tmp/out 2>/tmp/err &
+    setsid pagefault-trace -i 100s --pid "$(echo $pids ${number:+$other} | tr ' ' ,)" --min 0 --filter "$words" "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
     if ! until_true 30 grep -q '"reason":"active"' /tmp/out; then
         not_ok "$way" "$(tail -n 3 /tmp/err | tr '\n' ' ')"
         cat /tmp/err >&2
         kill $pids
         return 1
+    fi
+    if [ -n "$crowded" ]; then
+        echo >/tmp/go-other
+        sleep 0.5
     fi
     # One after the other: at the same time they would wait for each other, too.
     set -- $pids
@@ -54,6 +72,7 @@ measure() { # OPTIONS…
     sleep 0.5
     kill -INT $tracer
     wait $tracer
+    [ -z "$crowded" ] || kill -9 "$other"
     grep -v '"kind"' /tmp/out | tr -d '[]"' | tr ',' ' ' >/tmp/faults
     summed=$(awk '$1 == "sum" { n += $5 } END { print n + 0 }' /tmp/faults)
     told=$(grep -c '^event' /tmp/faults)
@@ -119,10 +138,14 @@ all() { # NAME OPTIONS…
 }
 
 dd if=/dev/zero of=/tmp/file bs=4096 count=4 2>/dev/null
+crowded=
 all default
-attached "$(sed -n 's/.*"detail":"\(.*\); [0-9]* hooks, begins kept \([a-z ]*\);.*/\1, \2/p' /tmp/out)"
-all map --no-task-storage
+attached "$(sed -n 's/.*"detail":"\(.*\); [0-9]* hooks;.*/\1/p' /tmp/out)"
+all map --no-places
 all raw_tp --attach raw_tp
+crowded=1
+all crowded
+crowded=
 all fentry --attach fentry
 all kprobe --attach kprobe
 expect kprobe-told 'kprobes > 0' kprobes="$(grep -c 'handle_mm_fault by kprobe and kretprobe' /tmp/out)"

@@ -34,15 +34,20 @@ programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; } # compiled and in u
 sysctl -q -w net.core.bpf_jit_kallsyms=1 kernel.sched_schedstats=1 2>/dev/null
 
 spin() { taskset 2 sh -c 'while :; do :; done' & }
+# Where `crowded`, the next of those that share a place in the kernel.
+neighbour() { [ -z "$crowded" ] || next_pid $((${1:-1000000} + places)); }
 # Two spinners and a sleeper, from their birth until they stand still.
 measure() { # WAY OPTIONS…
     way=$1
     shift
     trace --all --no-events "$@" || return
+    neighbour
     spin
     one=$!
+    neighbour $one
     spin
     two=$!
+    neighbour $two
     taskset 2 sh -c 'while :; do usleep 2000; done' &
     three=$!
     sleep 3
@@ -51,6 +56,8 @@ measure() { # WAY OPTIONS…
     sleep 0.3
     finish
     expect "$way-lost" 'lost == 0' lost="$lost"
+    [ -z "$crowded" ] || expect "$way-numbers" 'two == one + places && three == two + places' \
+        one=$one two=$two three=$three places=$places
     for pid in $one $two $three; do
         case $pid in "$one") task=one ;; "$two") task=two ;; *) task=sleeper ;; esac
         set -- $(of $pid)
@@ -65,10 +72,13 @@ measure() { # WAY OPTIONS…
     kill -9 $one $two $three
     wait $one $two $three 2>/dev/null
 }
+crowded=
 measure default
-attached "$(sed -n 's/.*"detail":"sched_switch by \([a-z_]*\),.*waits kept \([a-z ]*\);.*/\1, \2/p' /tmp/out)"
-measure map --no-task-storage
+attached "$(sed -n 's/.*"detail":"sched_switch by \([a-z_]*\),.*/\1/p' /tmp/out)"
+measure map --no-places
 measure raw_tp --attach raw_tp
+crowded=1
+measure crowded
 
 # A wait of known length: a task of higher priority holds the CPU while another could run.
 if trace --min 20ms --no-processes; then

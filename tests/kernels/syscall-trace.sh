@@ -1,5 +1,5 @@
-# syscall-trace in a test machine, attached as it chooses, and with the times in a hash, as 5.10 needs it: against the clock and the counts
-# of the workload itself (calls). A call cannot have taken longer than the workload's own readings around it.
+# syscall-trace in a test machine, by every way of attaching and of keeping calls: against the clock and the counts of
+# the workload itself (calls). A call cannot have taken longer than the workload's own readings around it.
 # shellcheck shell=dash disable=SC2046,SC2086 # numbers are split into words
 
 # Emulated, a record that a filter makes takes milliseconds: only the workload's calls are asked for.
@@ -30,11 +30,22 @@ words='if .kind == "syscall" then ["call", .pid, .syscall, .duration_us, .ret, (
 field() { awk -v k="$1" -v p="$2" -v s="$3" -v n="$4" '$1 == k && $2 == p && $3 == s { print $n; found = 1; exit } END { if (!found) print "-" }' /tmp/records; }
 count() { awk -v k="$1" -v p="$2" -v s="$3" '$1 == k && $2 == p && $3 == s { n++ } END { print n + 0 }' /tmp/records; }
 
-# The workload in the background, its process id known: $pid, and what it told in /tmp/told.
+# The workload in the background, its process id known: $pid, and what it told in /tmp/told. Where `crowded`, another
+# that waits has its place in the kernel.
 work() {
+    if [ -n "$crowded" ]; then
+        calls fifo /tmp/nobody &
+        other=$!
+        sleep 0.5
+        next_pid $((other + places))
+    fi
     calls "$@" >/tmp/told &
     pid=$!
     wait $pid
+    [ -n "$crowded" ] || return
+    kill -9 $other
+    wait $other
+    [ $pid = $((other + places)) ] || not_ok "${prefix}numbers" "$pid and $other share no place"
 }
 
 measure() { # PREFIX OPTIONS…
@@ -128,10 +139,15 @@ measure() { # PREFIX OPTIONS…
 }
 
 if trace -i 100s; then
-    attached "$(sed -n 's/.*"detail":"sys_enter and sys_exit by \([^;]*\);.*/\1/p' /tmp/out | sed 's/, times in/,/')"
+    attached "$(sed -n 's/.*"detail":"sys_enter and sys_exit by \([^;]*\);.*/\1/p' /tmp/out)"
     finish
+    crowded=
     measure ""
-    measure hash- --attach raw_tp_hash
+    measure raw_tp- --attach raw_tp
+    measure map- --no-places
+    mkfifo /tmp/nobody
+    crowded=1
+    measure crowded-
 fi
 
 # Rights are given up; two at once do not disturb each other; nothing stays when one is killed.

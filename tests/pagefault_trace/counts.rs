@@ -7,9 +7,9 @@ use crate::work::{Work, cold_file, count, trace};
 
 pub const WAYS: [&[&str]; 4] = [
     &["--attach", "tp_btf"],
-    &["--attach", "tp_btf", "--no-task-storage"],
+    &["--attach", "tp_btf", "--no-places"],
     &["--attach", "raw_tp"],
-    &["--attach", "raw_tp", "--no-task-storage"],
+    &["--attach", "raw_tp", "--no-places"],
 ];
 
 /// Minor faults: so many events and so much in the summary as getrusage of the process says, all of the kind.

@@ -60,7 +60,7 @@ fn waits_kept_with_the_tasks() {
 
 #[test]
 fn waits_kept_in_a_map() {
-    equal_to_the_kernel(&["--no-task-storage"]);
+    equal_to_the_kernel(&["--no-places"]);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::workload::{WAYS, agree, comm, ended, events, ready, run, start, trace
 fn sleeps_within_the_workloads_own_readings() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
-        let tracer = trace(&["--waits", "--attach", way, "--comm", comm(calls)]);
+        let tracer = trace(&["--waits", way, "--comm", comm(calls)]);
         let (pid, told) = run(calls, &["sleep", "5", "20", "200"]);
         let records = tracer.finish();
         // A sleep of 5 ms takes less than the threshold, unless the machine was busy.
@@ -34,7 +34,7 @@ fn sleeps_within_the_workloads_own_readings() {
 fn a_read_of_a_pipe_waits_for_the_writer() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
-        let tracer = trace(&["--waits", "--min", "1ms", "--attach", way]);
+        let tracer = trace(&["--waits", "--min", "1ms", way]);
         let (pid, told) = run(calls, &["pipe", "5", "20", "200"]);
         let records = tracer.finish();
         let seen = events(&records, pid, "read");
@@ -141,7 +141,7 @@ fn calls_of_32_bits_have_their_names() {
         return;
     }
     for way in WAYS {
-        let tracer = trace(&["--waits", "--attach", way]);
+        let tracer = trace(&["--waits", way]);
         let (pid, told) = run(calls, &["compat", "20"]);
         let records = tracer.finish();
         let seen = events(&records, pid, "nanosleep");
@@ -168,14 +168,7 @@ fn a_signal_ends_a_call() {
 fn exec_by_another_thread_than_the_leader() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
-        let tracer = trace(&[
-            "--attach",
-            way,
-            "--min",
-            "0",
-            "--syscall",
-            "nanosleep,clock_nanosleep,execve,futex,mmap",
-        ]);
+        let tracer = trace(&[way, "--min", "0", "--syscall", "nanosleep,clock_nanosleep,execve,futex,mmap"]);
         let (pid, told) = run(calls, &["exec", "20"]);
         let records = tracer.finish();
         agree(&events(&records, pid, "nanosleep"), &told, &[20.0]);
@@ -201,7 +194,7 @@ fn calls_that_began_before_are_not_told() {
     for way in WAYS {
         let workload = start(calls, &["sleep", "1500", "20"]);
         std::thread::sleep(std::time::Duration::from_millis(100));
-        let tracer = trace(&["--waits", "--attach", way]);
+        let tracer = trace(&["--waits", way]);
         let (pid, told) = ended(workload);
         let records = tracer.finish();
         agree(&events(&records, pid, "nanosleep"), &told[1..], &[20.0]);

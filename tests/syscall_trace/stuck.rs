@@ -37,14 +37,13 @@ fn a_fifo_that_is_never_served() {
     for way in WAYS {
         let folder = tempfile::tempdir().unwrap();
         let path = fifo(folder.path());
-        let mut tracer =
-            trace_each("100ms", &["--stuck", "300ms", "--min", "0", "--attach", way, "--comm", comm(calls)]);
+        let mut tracer = trace_each("100ms", &["--stuck", "300ms", "--min", "0", way, "--comm", comm(calls)]);
         let mut workload = start(calls, &["fifo", &path]);
         let pid = workload.id();
         let first = tracer.wait_for(|record| opened(record, pid));
         tracer.wait_for(|record| opened(record, pid) && record["ts"] != first["ts"]);
         // One that began before this tracer.
-        let mut later = trace_each("100ms", &["--stuck", "300ms", "--attach", way]);
+        let mut later = trace_each("100ms", &["--stuck", "300ms", way]);
         let known = later.wait_for(|record| opened(record, pid));
         let elapsed = first["elapsed_us"].as_f64().unwrap();
         assert!((300_000.0..5e6).contains(&elapsed) && first["begin_ts"].is_string(), "{first}");
@@ -99,7 +98,7 @@ fn waits_are_not_stuck_unless_asked_for() {
 fn a_thread_that_ends_inside_a_call() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
-        let tracer = trace_each("50ms", &["--stuck", "400ms", "--waits", "--min", "1ms", "--attach", way]);
+        let tracer = trace_each("50ms", &["--stuck", "400ms", "--waits", "--min", "1ms", way]);
         let (pid, _) = run(calls, &["leave", "100"]);
         std::thread::sleep(Duration::from_millis(700));
         let records = tracer.finish();

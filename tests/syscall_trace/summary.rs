@@ -18,7 +18,7 @@ fn a_prime_number_of_calls() {
     for way in WAYS {
         // By name, so that nobody else is counted.
         let comm = comm(calls);
-        let tracer = trace(&["--no-events", "--summary", "--attach", way, "--comm", comm]);
+        let tracer = trace(&["--no-events", "--summary", way, "--comm", comm]);
         run(calls, &["count", PRIME]);
         let records = tracer.finish();
         assert_eq!(total(&records, "getppid", "count"), 7919, "{way}: {} lost", lost(&records));

@@ -9,8 +9,8 @@ use serde_json::Value;
 use crate::support::tracer::{Tracer, of};
 use crate::support::{program, require_root};
 
-/// Every way to hook into this kernel.
-pub const WAYS: [&str; 3] = ["tp_btf", "raw_tp", "raw_tp_hash"];
+/// Every way to hook into this kernel, and to keep what is in a call.
+pub const WAYS: [&str; 3] = ["--attach=tp_btf", "--attach=raw_tp", "--no-places"];
 
 /// Tests one after the other: those that count know the workload by its name.
 static ALONE: Mutex<()> = Mutex::new(());

@@ -196,11 +196,11 @@ impl Tracer {
     /// One line: how it is attached and what memory it takes in the kernel.
     pub fn describe(&self) -> String {
         let maps = &self.loaded.skel.maps;
-        let all = [&maps.slots, &maps.table, &maps.begun_by_tid, &maps.ring].map(|map| map.as_fd());
+        let all =
+            [&maps.slots, &maps.table, &maps.places, &maps.begun_by_tid, &maps.ring].map(|map| map.as_fd());
         let data = [maps.bss.as_fd(), maps.rodata.as_fd()];
         let bytes: usize = all.into_iter().chain(data).filter_map(memory).sum();
-        let kept = if self.loaded.storage { "with the tasks" } else { "in a map" };
         let Loaded { way, links, .. } = &self.loaded;
-        format!("{way}; {} hooks, begins kept {kept}; {} KiB of maps", links.len(), bytes / 1024)
+        format!("{way}; {} hooks; {} KiB of maps", links.len(), bytes / 1024)
     }
 }

@@ -15,7 +15,7 @@ use perf_event_open_sys::bindings::{
 use super::layout::{KINDS, process_bits};
 use crate::bpf::attach::first;
 use crate::bpf::hist::CELLS;
-use crate::bpf::kernel::{Kernel, KernelTypes, Room};
+use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::explain;
 use crate::bpf::own::know_self;
 use crate::bpf::task::{TaskFilter, task_switches};
@@ -36,8 +36,8 @@ use skeleton::{OpenPagefaultSkel, PagefaultSkel, PagefaultSkelBuilder};
 
 /// Room for the events of some tens of milliseconds of a flood.
 const RING_BYTES: u32 = 4 << 20;
-/// Threads that can be inside a fault at a time, where that is not kept with the tasks.
-const MOST_TASKS: u32 = 1 << 14;
+/// Threads that can be inside a fault while another has their place; by kprobes, all.
+const ELSEWHERE: u32 = 1 << 13;
 
 /// How a fault is seen to begin and to end, the cheapest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -76,8 +76,8 @@ impl fmt::Display for Way {
 pub struct Settings {
     /// How to attach; `None` for the best that works.
     pub attach: Option<Way>,
-    /// Keep what has begun in a hash map even where it could be kept with the tasks.
-    pub no_task_storage: bool,
+    /// Keep all that has begun in the map of those whose place another thread has.
+    pub no_places: bool,
     /// Only such tasks.
     pub tasks: TaskFilter,
     /// What the kernel is made of, if it does not tell.
@@ -96,8 +96,6 @@ pub struct Settings {
 pub(super) struct Loaded {
     pub skel: PagefaultSkel<'static>,
     pub way: Way,
-    /// What has begun is kept with the tasks.
-    pub storage: bool,
     pub cpus: usize,
     pub links: Vec<Link>,
 }
@@ -107,41 +105,22 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     let kernel = Kernel::read(&settings.types)?;
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let exceptions = kernel.arguments("page_fault_user").is_some();
-    // A fault is never inside the scheduler's locks: room can be made wherever it can at all.
-    let keep = !settings.no_task_storage && kernel.room() != Room::Nowhere;
-    let ways = [
-        (Way::TpBtf, true),
-        (Way::TpBtf, false),
-        (Way::RawTp, true),
-        (Way::RawTp, false),
-        (Way::Fentry, true),
-        (Way::Fentry, false),
-        (Way::Kprobe, false),
-    ];
-    let ways = ways.into_iter().filter(|(way, storage)| {
-        let asked_for = settings.attach.is_none_or(|only| only == *way);
-        asked_for && (keep || !storage) && (exceptions || !way.is_of_exceptions())
-    });
-    first(ways, |(way, storage)| {
-        let mut skel = load_as(settings, &kernel, way, storage, cpus)?;
+    let ways =
+        settings.attach.map_or(vec![Way::TpBtf, Way::RawTp, Way::Fentry, Way::Kprobe], |only| vec![only]);
+    first(ways.into_iter().filter(|way| exceptions || !way.is_of_exceptions()), |way| {
+        let mut skel = load_as(settings, &kernel, way, cpus)?;
         know_self(&skel.progs.know_self)?;
         let links = attach(&mut skel, way)?;
-        Ok(Loaded { skel, way, storage, cpus, links })
+        Ok(Loaded { skel, way, cpus, links })
     })
 }
 
-fn load_as(
-    settings: &Settings,
-    kernel: &Kernel,
-    way: Way,
-    storage: bool,
-    cpus: usize,
-) -> Result<PagefaultSkel<'static>> {
+fn load_as(settings: &Settings, kernel: &Kernel, way: Way, cpus: usize) -> Result<PagefaultSkel<'static>> {
     let mut open = kernel.open::<PagefaultSkelBuilder>()?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.hist_cells = CELLS;
     data.cpus = u32::try_from(cpus)?;
-    data.use_storage = storage;
+    data.only_map = settings.no_places || way == Way::Kprobe;
     data.summary = settings.summary;
     data.processes = settings.processes;
     data.process_bits = process_bits(cpus);
@@ -163,29 +142,20 @@ fn load_as(
         (&mut progs.leave, way == Way::Fentry),
         (&mut progs.called, way == Way::Kprobe),
         (&mut progs.returned, way == Way::Kprobe),
-        (&mut progs.thread_exit, !storage),
     ] {
         program.set_autoload(wanted);
     }
-    sizes(&mut open, settings, storage, cpus).map_err(|e| explain(&e, "cannot size the maps"))?;
+    sizes(&mut open, settings, cpus).map_err(|e| explain(&e, "cannot size the maps"))?;
     open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({way})")))
 }
 
-fn sizes(
-    open: &mut OpenPagefaultSkel<'_>,
-    settings: &Settings,
-    storage: bool,
-    cpus: usize,
-) -> libbpf_rs::Result<()> {
+fn sizes(open: &mut OpenPagefaultSkel<'_>, settings: &Settings, cpus: usize) -> libbpf_rs::Result<()> {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     let maps = &mut open.maps;
     maps.slots.set_max_entries(count(2 * cpus * KINDS))?;
     let processes = if settings.processes { (2 * cpus) << process_bits(cpus) } else { 1 };
     maps.table.set_max_entries(count(processes))?;
-    maps.begun_by_task.set_autocreate(storage)?;
-    if !storage {
-        maps.begun_by_tid.set_max_entries(MOST_TASKS)?;
-    }
+    maps.begun_by_tid.set_max_entries(ELSEWHERE)?;
     if settings.events.is_some() {
         maps.ring.set_max_entries(RING_BYTES)?;
     }

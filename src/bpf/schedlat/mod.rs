@@ -3,11 +3,10 @@
 //! Reads the arrays that the kernel programs count in, and gives how long tasks waited for a CPU
 //! in an interval, what each process did, and the long waits one by one.
 
-use std::io::Read as _;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
-use libbpf_rs::{Iter, Link, ProgramMut};
+use libbpf_rs::{Link, ProgramMut};
 
 mod layout;
 mod open;
@@ -53,7 +52,6 @@ pub struct Losses {
 /// The loaded and attached programs.
 pub struct Tracer {
     attach: Attach,
-    storage: bool,
     by_cgroup: bool,
     skel: SchedlatSkel<'static>,
     shared: *mut types::bss,
@@ -71,7 +69,7 @@ impl Tracer {
     /// # Errors
     /// If the kernel refuses, with what to do about it.
     pub fn start(settings: &Settings) -> Result<Self> {
-        let Loaded { mut skel, attach, storage, geometry } = open::load(settings)?;
+        let Loaded { mut skel, attach, geometry } = open::load(settings)?;
         let shared: *mut types::bss =
             skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
         know_self(&skel.progs.know_self)?;
@@ -88,7 +86,6 @@ impl Tracer {
         let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
         let mut tracer = Self {
             attach,
-            storage,
             by_cgroup: settings.by_cgroup,
             skel,
             shared,
@@ -99,24 +96,8 @@ impl Tracer {
             counted: [0; 7],
             ring,
         };
-        tracer.make_room()?;
         tracer.attach_all()?;
         Ok(tracer)
-    }
-
-    /// Where the kernel cannot make room for a task's wait in the hooks, it is made as threads
-    /// begin, and now for those that there are.
-    fn make_room(&mut self) -> Result<()> {
-        let progs = &self.skel.progs;
-        if !progs.forked.autoload() {
-            return Ok(());
-        }
-        let forked = progs.forked.attach();
-        self.links.push(forked.map_err(|e| explain(&e, "cannot attach to sched_process_fork"))?);
-        let each = progs.each_task.attach().map_err(|e| explain(&e, "cannot look at all tasks"))?;
-        let mut iter = Iter::new(&each).map_err(|e| explain(&e, "cannot look at all tasks"))?;
-        iter.read_to_end(&mut Vec::new()).context("cannot look at all tasks")?;
-        Ok(())
     }
 
     /// The programs that are attached all the time, the one that ends waits first.
@@ -145,7 +126,7 @@ impl Tracer {
                 program.attach().map_err(|e| explain(&e, &format!("cannot attach {name}")))
             })
             .collect();
-        self.links.extend(links?);
+        self.links = links?;
         Ok(())
     }
 
@@ -212,15 +193,15 @@ impl Tracer {
     fn bytes(&self) -> usize {
         let maps = &self.skel.maps;
         let counts = [maps.runqs.as_fd(), maps.groups.as_fd(), maps.table.as_fd(), maps.stints.as_fd()];
-        let rest = [maps.waits_by_tid.as_fd(), maps.ring.as_fd(), maps.bss.as_fd(), maps.rodata.as_fd()];
-        counts.into_iter().chain(rest).filter_map(memory).sum()
+        let waits = [maps.waits.as_fd(), maps.waits_by_tid.as_fd()];
+        let rest = [maps.ring.as_fd(), maps.bss.as_fd(), maps.rodata.as_fd()];
+        counts.into_iter().chain(waits).chain(rest).filter_map(memory).sum()
     }
 
     /// One line: how it is attached and what memory it takes in the kernel.
     pub fn describe(&self) -> String {
-        let kept = if self.storage { "with the tasks" } else { "in a map" };
         format!(
-            "sched_switch by {}, {} hooks, waits kept {kept}; {} KiB of maps",
+            "sched_switch by {}, {} hooks; {} KiB of maps",
             self.attach,
             self.links.len(),
             self.bytes() / 1024,

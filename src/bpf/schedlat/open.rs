@@ -8,7 +8,7 @@ use libbpf_rs::skel::OpenSkel as _;
 use super::layout::Geometry;
 use crate::bpf::attach::{Attach, first};
 use crate::bpf::hist::CELLS;
-use crate::bpf::kernel::{Kernel, KernelTypes, Room};
+use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::explain;
 use crate::bpf::task::{TaskFilter, task_switches};
 
@@ -28,16 +28,16 @@ use skeleton::{OpenSchedlatSkel, SchedlatSkel, SchedlatSkelBuilder};
 
 /// Room for the events of half a second at some 10,000 a second.
 const RING_BYTES: u32 = 1 << 20;
-/// Threads that wait at a time, where their waits are kept in a map: about 2 MiB of it.
-const WAITING: u32 = 1 << 15;
+/// Threads that can wait while another has their place.
+const ELSEWHERE: u32 = 1 << 13;
 
 /// What to measure.
 #[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// How to attach; `None` for the best that works.
     pub attach: Option<Attach>,
-    /// Keep waits in a hash map even where they could be kept with the tasks.
-    pub no_task_storage: bool,
+    /// Keep all waits in the map of those whose place another thread has.
+    pub no_places: bool,
     /// Only such tasks.
     pub tasks: TaskFilter,
     /// What the kernel is made of, if it does not tell.
@@ -54,8 +54,6 @@ pub struct Settings {
 pub(super) struct Loaded {
     pub skel: SchedlatSkel<'static>,
     pub attach: Attach,
-    /// Waits are kept with the tasks.
-    pub storage: bool,
     pub geometry: Geometry,
 }
 
@@ -67,23 +65,16 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     };
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let geometry = Geometry::choose(cpus, settings.by_cgroup, settings.processes);
-    let room = kernel.room();
-    let keep = !settings.no_task_storage && room != Room::Nowhere;
-    let ways = [(Attach::TpBtf, true), (Attach::TpBtf, false), (Attach::RawTp, false)];
-    let ways = ways
-        .into_iter()
-        .filter(|(attach, storage)| settings.attach.is_none_or(|only| only == *attach) && (keep || !storage));
-    first(ways, |(attach, storage)| {
-        let way = Way { attach, storage, may_create: room == Room::Anywhere, state_argument: arguments == 4 };
-        Ok(Loaded { skel: load_as(settings, &kernel, way, geometry)?, attach, storage, geometry })
+    let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
+    first(ways, |attach| {
+        let way = Way { attach, state_argument: arguments == 4 };
+        Ok(Loaded { skel: load_as(settings, &kernel, way, geometry)?, attach, geometry })
     })
 }
 
 #[derive(Clone, Copy)]
 struct Way {
     attach: Attach,
-    storage: bool,
-    may_create: bool,
     state_argument: bool,
 }
 
@@ -96,13 +87,10 @@ fn load_as(
     let mut open = kernel.open::<SchedlatSkelBuilder>()?;
     switches(&mut open, settings, geometry)?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
-    data.use_storage = way.storage;
-    data.may_create = way.may_create;
     data.state_argument = way.state_argument;
     choose_programs(&mut open, settings, way);
-    sizes(&mut open, settings, way, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
-    let storage = if way.storage { "" } else { ", waits in a map" };
-    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({}{storage})", way.attach)))
+    sizes(&mut open, settings, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
+    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({})", way.attach)))
 }
 
 fn choose_programs(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, way: Way) {
@@ -117,8 +105,6 @@ fn choose_programs(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, way: Wa
         (&mut progs.wakeup_raw, raw),
         (&mut progs.wakeup_new_raw, raw),
         (&mut progs.migrate_raw, raw && settings.processes),
-        (&mut progs.forked, way.storage && !way.may_create),
-        (&mut progs.each_task, way.storage && !way.may_create),
     ] {
         program.set_autoload(wanted);
     }
@@ -128,6 +114,7 @@ fn switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geom
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.hist_cells = CELLS;
     data.cpus = u32::try_from(geometry.cpus)?;
+    data.only_map = settings.no_places;
     data.by_cgroup = settings.by_cgroup;
     data.group_bits = geometry.group_bits.unwrap_or(0);
     data.processes = settings.processes;
@@ -140,12 +127,7 @@ fn switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geom
     Ok(())
 }
 
-fn sizes(
-    open: &mut OpenSchedlatSkel<'_>,
-    settings: &Settings,
-    way: Way,
-    geometry: Geometry,
-) -> libbpf_rs::Result<()> {
+fn sizes(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geometry) -> libbpf_rs::Result<()> {
     let count = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
     let Geometry { cpus, .. } = geometry;
     let maps = &mut open.maps;
@@ -153,10 +135,7 @@ fn sizes(
     maps.groups.set_max_entries(count(2 * cpus * geometry.groups()))?;
     maps.table.set_max_entries(count(2 * cpus * geometry.processes()))?;
     maps.stints.set_max_entries(count(cpus))?;
-    maps.waits.set_autocreate(way.storage)?;
-    if !way.storage {
-        maps.waits_by_tid.set_max_entries(WAITING)?;
-    }
+    maps.waits_by_tid.set_max_entries(ELSEWHERE)?;
     if settings.events.is_some() {
         maps.ring.set_max_entries(RING_BYTES)?;
     }

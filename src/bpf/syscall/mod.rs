@@ -24,10 +24,11 @@ pub use choice::Calls;
 pub use class::{Choice, Class};
 pub use layout::{Event, Geometry, Slot, Stuck};
 pub use names::Abi;
-pub use open::{Settings, Way};
+pub use open::Settings;
 pub use session::{Options, run};
 pub use table::{Activity, Table};
 
+use super::attach::Attach;
 use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
@@ -49,7 +50,7 @@ pub struct Losses {
 
 /// The loaded and attached programs.
 pub struct Tracer {
-    way: Way,
+    attach: Attach,
     skel: SyscallSkel<'static>,
     shared: *mut types::bss,
     table: Option<Table>,
@@ -67,7 +68,7 @@ impl Tracer {
     /// # Errors
     /// If the kernel refuses, with what to do about it.
     pub fn start(settings: &Settings) -> Result<Self> {
-        let (mut skel, way, geometry) = open::load(settings)?;
+        let (mut skel, attach, geometry) = open::load(settings)?;
         let shared: *mut types::bss =
             skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
         let table = if settings.summary {
@@ -80,7 +81,8 @@ impl Tracer {
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
         let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
         let (links, iterator, began_ns, counted) = (Vec::new(), None, 0, [0; 3]);
-        let mut tracer = Self { way, skel, shared, table, banks, links, iterator, began_ns, counted, ring };
+        let mut tracer =
+            Self { attach, skel, shared, table, banks, links, iterator, began_ns, counted, ring };
         tracer.attach()?;
         Ok(tracer)
     }
@@ -90,7 +92,7 @@ impl Tracer {
         let [enter, exit] = self.main_programs();
         let mut links = Vec::new();
         let progs = &self.skel.progs;
-        for program in [&progs.forget, &progs.leave_place, exit, enter] {
+        for program in [&progs.forget, exit, enter] {
             if program.autoload() {
                 let link = program.attach();
                 links.push(link.map_err(|e| explain(&e, "cannot attach to system calls"))?);
@@ -100,21 +102,19 @@ impl Tracer {
         self.began_ns = kernel_now();
         // SAFETY: valid as `shared` is.
         unsafe { store(&raw mut (*self.shared).watched_since, self.began_ns) };
-        for program in [&self.skel.progs.stuck_stored, &self.skel.progs.stuck_hash] {
-            if program.autoload() {
-                let link = program.attach();
-                self.iterator = Some(link.map_err(|e| explain(&e, "cannot iterate over tasks"))?);
-            }
+        let each_task = &self.skel.progs.each_task;
+        if each_task.autoload() {
+            let link = each_task.attach();
+            self.iterator = Some(link.map_err(|e| explain(&e, "cannot iterate over tasks"))?);
         }
         Ok(())
     }
 
     fn main_programs(&self) -> [&ProgramMut<'static>; 2] {
         let progs = &self.skel.progs;
-        match self.way {
-            Way::TpBtf => [&progs.enter_btf, &progs.exit_btf],
-            Way::RawTp => [&progs.enter_raw, &progs.exit_raw],
-            Way::RawTpHash => [&progs.enter_hash, &progs.exit_hash],
+        match self.attach {
+            Attach::TpBtf => [&progs.enter_btf, &progs.exit_btf],
+            Attach::RawTp => [&progs.enter_raw, &progs.exit_raw],
         }
     }
 
@@ -186,16 +186,8 @@ impl Tracer {
     /// One line: how it is attached and what memory it takes in the kernel.
     pub fn describe(&self) -> String {
         let maps = &self.skel.maps;
-        let made = [
-            (&maps.slots, true),
-            (&maps.peaks, true),
-            (&maps.ring, true),
-            (&maps.calls_hash, true),
-            (&maps.calls, self.way != Way::RawTpHash),
-            (&maps.places, self.way != Way::RawTpHash),
-        ];
-        let bytes: usize =
-            made.into_iter().filter(|(_, made)| *made).filter_map(|(map, _)| memory(map.as_fd())).sum();
-        format!("sys_enter and sys_exit by {}; {} KiB of maps", self.way, bytes / 1024)
+        let all = [&maps.slots, &maps.peaks, &maps.ring, &maps.calls_by_task, &maps.places];
+        let bytes: usize = all.into_iter().filter_map(|map| memory(map.as_fd())).sum();
+        format!("sys_enter and sys_exit by {}; {} KiB of maps", self.attach, bytes / 1024)
     }
 }

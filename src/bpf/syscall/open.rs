@@ -1,16 +1,14 @@
 //! Setting the programs' switches, and loading them.
 
-use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use libbpf_rs::ProgramInput;
 use libbpf_rs::skel::OpenSkel as _;
 
 use super::class::Choice;
 use super::layout::Geometry;
 use super::shared::WAITING_CALLS;
-use crate::bpf::attach::first;
+use crate::bpf::attach::{Attach, first};
 use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::explain;
@@ -33,36 +31,16 @@ use skeleton::{OpenSyscallSkel, SyscallSkel, SyscallSkelBuilder};
 
 /// Room for the events of some tens of milliseconds of a flood; twice as much where nothing else is kept.
 const RING_BYTES: u32 = 4 << 20;
-/// Threads that can be inside a call at a time, where they have no storage of their own.
-const MOST_TASKS: u32 = 1 << 14;
-
-/// How the entry and the exit of a call are hooked, and where the time of entry is kept; the cheapest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum Way {
-    /// Typed tracepoints, task storage.
-    TpBtf,
-    /// Untyped ones, task storage.
-    RawTp,
-    /// Untyped ones, and a hash of tasks: before 5.13.
-    RawTpHash,
-}
-
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TpBtf => "tp_btf, times in task storage",
-            Self::RawTp => "raw_tp, times in task storage",
-            Self::RawTpHash => "raw_tp, times in a hash",
-        })
-    }
-}
+/// Threads that can be followed while another has their place.
+const ELSEWHERE: u32 = 1 << 13;
 
 /// What to trace.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How to attach; `None` for the best that works.
-    pub way: Option<Way>,
+    pub attach: Option<Attach>,
+    /// Keep all calls in the map of those whose place another thread has.
+    pub no_places: bool,
     /// Only calls of such tasks.
     pub tasks: TaskFilter,
     /// What the kernel is made of, if it does not tell.
@@ -80,7 +58,7 @@ pub struct Settings {
 }
 
 /// Loads the programs, in the best way that the kernel takes.
-pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Way, Geometry)> {
+pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Attach, Geometry)> {
     let kernel = Kernel::read(&settings.types)?;
     ensure!(
         settings.stuck.is_none() || kernel.tells(),
@@ -89,43 +67,32 @@ pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Way, Ge
     );
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let geometry = Geometry::choose(u32::try_from(cpus)?);
-    let ways = settings.way.map_or(vec![Way::TpBtf, Way::RawTp, Way::RawTpHash], |only| vec![only]);
-    first(ways, |way| Ok((load_as(settings, &kernel, way, geometry)?, way, geometry)))
+    let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
+    first(ways, |attach| Ok((load_as(settings, &kernel, attach, geometry)?, attach, geometry)))
 }
 
 fn load_as(
     settings: &Settings,
     kernel: &Kernel,
-    way: Way,
+    attach: Attach,
     geometry: Geometry,
 ) -> Result<SyscallSkel<'static>> {
     let mut open = kernel.open::<SyscallSkelBuilder>()?;
     switches(&mut open, settings, geometry)?;
-    let hash = way == Way::RawTpHash;
+    let (btf, raw) = (attach == Attach::TpBtf, attach == Attach::RawTp);
     let progs = &mut open.progs;
     for (program, wanted) in [
-        (&mut progs.enter_btf, way == Way::TpBtf),
-        (&mut progs.exit_btf, way == Way::TpBtf),
-        (&mut progs.enter_raw, way == Way::RawTp),
-        (&mut progs.exit_raw, way == Way::RawTp),
-        (&mut progs.enter_hash, hash),
-        (&mut progs.exit_hash, hash),
-        (&mut progs.forget, hash),
-        (&mut progs.leave_place, !hash),
-        (&mut progs.can_store, !hash),
-        (&mut progs.stuck_hash, hash && settings.stuck.is_some()),
-        (&mut progs.stuck_stored, !hash && settings.stuck.is_some()),
+        (&mut progs.enter_btf, btf),
+        (&mut progs.exit_btf, btf),
+        (&mut progs.enter_raw, raw),
+        (&mut progs.exit_raw, raw),
+        (&mut progs.each_task, settings.stuck.is_some()),
         (&mut progs.know_self, !settings.tasks.include_self),
     ] {
         program.set_autoload(wanted);
     }
-    sizes(&mut open, settings, geometry, hash).map_err(|e| explain(&e, "cannot size the maps"))?;
-    let skel = open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({way})")))?;
-    if !hash {
-        let stored = skel.progs.can_store.test_run(ProgramInput::default());
-        let stored = stored.map_err(|e| explain(&e, "cannot try task storage"))?;
-        ensure!(stored.return_value == 1, "this kernel has no memory for task storage ({way})");
-    }
+    sizes(&mut open, settings, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
+    let skel = open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))?;
     if !settings.tasks.include_self {
         know_self(&skel.progs.know_self)?;
     }
@@ -137,6 +104,7 @@ fn switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geome
     let nanos = |time: Option<Duration>| time.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
     data.hist_cells = CELLS;
     data.choice = *settings.choice;
+    data.only_map = settings.no_places;
     data.events = settings.events.is_some();
     data.waits = settings.waits;
     data.summary = settings.summary;
@@ -159,22 +127,13 @@ fn ring_bytes(settings: &Settings) -> u32 {
     }
 }
 
-fn sizes(
-    open: &mut OpenSyscallSkel<'_>,
-    settings: &Settings,
-    geometry: Geometry,
-    hash: bool,
-) -> libbpf_rs::Result<()> {
+fn sizes(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geometry) -> libbpf_rs::Result<()> {
     let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
     if settings.summary {
         open.maps.slots.set_max_entries(count(geometry.all_slots()))?;
         open.maps.peaks.set_max_entries(count(geometry.all_peaks()))?;
     }
     open.maps.ring.set_max_entries(ring_bytes(settings))?;
-    if hash {
-        open.maps.calls_hash.set_max_entries(MOST_TASKS)?;
-    }
-    open.maps.calls.set_autocreate(!hash)?;
-    open.maps.places.set_autocreate(!hash)?;
+    open.maps.calls_by_task.set_max_entries(ELSEWHERE)?;
     Ok(())
 }
