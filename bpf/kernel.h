@@ -48,29 +48,6 @@ enum {
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-/* include/linux/blk-mq.h, since 6.11; the values are those of the running kernel. */
-enum rqf_flags {
-	__RQF_IO_STAT = 8,
-};
-
-/* include/linux/blkdev.h */
-struct gendisk {
-	int major;
-	int first_minor;
-};
-
-struct request_queue {
-	struct gendisk *disk; /* since 5.14; the request had it before */
-};
-
-struct block_device {
-	__u32 bd_dev;
-};
-
-struct device {
-	__u32 devt;
-};
-
 /* include/linux/sched.h, and what it refers to */
 struct pid;
 
@@ -140,30 +117,6 @@ struct bpf_perf_event_data {
 /* arch/x86/include/asm/ptrace.h */
 struct pt_regs___ip {
 	unsigned long ip;
-};
-
-/* include/linux/blk-mq.h */
-struct request {
-	struct request_queue *q;
-	__u32 cmd_flags;
-	__u32 rq_flags;
-	__u32 __data_len;
-	__u64 __sector;
-	struct block_device *part; /* since 5.11 */
-	__u64 start_time_ns;
-	__u64 io_start_time_ns;
-};
-
-struct request___rq_disk { /* until 5.16 */
-	struct gendisk *rq_disk;
-};
-
-struct hd_struct { /* until 5.10: what request.part points to */
-	struct device __dev;
-};
-
-struct request___hd_struct {
-	struct hd_struct *part;
 };
 
 #pragma clang attribute pop

@@ -11,6 +11,8 @@
 #define WAKE_RANGE (64 << 10) /* bytes above half of the buffer: more than all CPUs add at once */
 
 /* Set before loading. */
+const volatile bool events;     /* there are any */
+const volatile __u64 min_ns;    /* what took so long is one */
 const volatile __u64 ring_half; /* of the buffer, in bytes */
 
 /* Shared with user space while running. */

@@ -1,4 +1,4 @@
-//! The C structs of `bpf/pagefault.bpf.c`, and how many of them there are.
+//! The C structs of `bpf/pagefault/`, and how many of them there are.
 
 use crate::bpf::hist::{FINE, buckets};
 use crate::bpf::map::Plain;

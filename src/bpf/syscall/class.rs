@@ -51,7 +51,7 @@ impl Class {
     }
 }
 
-/// Bits of `enum choice` in `bpf/syscall.bpf.c`.
+/// Bits of `enum choice` in `bpf/syscall/choice.h`.
 pub mod bit {
     /// Asked for.
     pub const CHOSEN: u8 = 1;

@@ -1,4 +1,4 @@
-//! The C structs of `bpf/syscall.bpf.c`, and how many of them there are.
+//! The C structs of `bpf/syscall/`, and how many of them there are.
 
 use super::names::NUMBERS;
 use crate::bpf::hist::buckets;

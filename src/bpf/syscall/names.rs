@@ -7,7 +7,7 @@ use syscalls::{aarch64 as native, arm as compat};
 #[cfg(not(target_arch = "aarch64"))]
 use syscalls::{x86 as compat, x86_64 as native};
 
-/// The calls of one table; the last stands for all that are beyond: `NUMBERS` of `bpf/syscall.bpf.c`.
+/// The calls of one table; the last stands for all that are beyond: `NUMBERS` of `bpf/syscall/choice.h`.
 pub const NUMBERS: usize = 512;
 
 /// A bit in the numbers of x32 programs (`__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h).
