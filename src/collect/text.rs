@@ -29,25 +29,25 @@ pub fn words(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// A decimal number without a sign that fits into 64 bits; `None` for all else.
 pub fn number(word: &[u8]) -> Option<u64> {
-    // What has no more digits than these fits.
-    let (first, more) = word.split_at(word.len().min(19));
-    let mut sum = 0;
-    for &byte in first {
-        sum = sum * 10 + digit(byte)?;
-    }
-    let sum = more.iter().try_fold(sum, |sum, &byte| sum.checked_mul(10)?.checked_add(digit(byte)?));
-    sum.filter(|_| !word.is_empty())
-}
-
-fn digit(byte: u8) -> Option<u64> {
-    let digit = byte.wrapping_sub(b'0');
-    (digit < 10).then_some(u64::from(digit))
+    split_number(word).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
 }
 
 /// The number that a line begins with, and what follows.
 pub fn split_number(line: &[u8]) -> Option<(u64, &[u8])> {
-    let (digits, rest) = line.split_at(line.iter().take_while(|byte| byte.is_ascii_digit()).count());
-    Some((number(digits)?, rest))
+    let (mut value, mut length) = (0u64, 0);
+    for byte in line {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
+        length += 1;
+    }
+    let (digits, rest) = line.split_at(length);
+    // So many digits always fit.
+    let value =
+        if length < 20 { (length > 0).then_some(value) } else { str::from_utf8(digits).ok()?.parse().ok() };
+    Some((value?, rest))
 }
 
 /// A decimal number with or without decimals and sign; `None` for all else, infinities included.

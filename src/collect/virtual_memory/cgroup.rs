@@ -95,7 +95,8 @@ fn single<'a>(source: &mut Source) -> Option<(Cow<'a, str>, u64)> {
 
 /// Levels of a cgroup, in bytes: the names of the record's fields, and what they are the sum of.
 fn levels(rows: &Table) -> [(&'static str, Option<u64>); 7] {
-    let sum = |names: &[&str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(rows.get(name)?));
+    let sum =
+        |names: &[&'static str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(rows.get(name)?));
     // In memory.stat `file` holds shared memory too.
     let files = rows.get("file").zip(rows.get("shmem")).map(|(file, shared)| file.saturating_sub(shared));
     [

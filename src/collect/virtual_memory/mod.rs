@@ -133,8 +133,8 @@ fn page_size(vmstat: &Table, memory: &Table) -> Option<u64> {
 
 /// The counts that macOS has too.
 fn counts(vmstat: &Table, memory: &Table, zrams: &[Zram], page_size: Option<u64>) -> Counts {
-    let get = |name: &str| vmstat.get(name);
-    let sum = |names: &[&str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(get(name)?));
+    let get = |name: &'static str| vmstat.get(name);
+    let sum = |names: &[&'static str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(get(name)?));
     let less = |whole: Option<u64>, part: Option<u64>| Some(whole?.saturating_sub(part.unwrap_or(0)));
     let pages = |bytes: u64| page_size.map(|size| bytes / size);
     // `pgpgin` and `pgpgout` count KiB, whatever the page size (kernel `mm/vmstat.c`).

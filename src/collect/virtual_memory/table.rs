@@ -1,9 +1,10 @@
 //! Tables of names and counts that are read again and again: the names hardly ever change, and are kept.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use crate::collect::rate;
-use crate::collect::text::{lines, number, split_word};
+use crate::collect::text::{lines, split_number, split_word};
 use crate::record::{Names, Rows};
 
 /// How a line is read: the name, what it becomes, and the count.
@@ -27,6 +28,8 @@ pub struct Table {
     /// The places of the names in alphabetical order; those of totals.
     sorted: Vec<usize>,
     totals: Vec<usize>,
+    /// The names that were asked for, with their places.
+    asked: RefCell<Vec<(&'static str, Option<usize>)>>,
     now: Vec<u64>,
     /// What it held the time before; of a name that is new, what it holds now.
     before: Vec<u64>,
@@ -43,6 +46,7 @@ impl Table {
             names: Names::default(),
             sorted: Vec::new(),
             totals: Vec::new(),
+            asked: RefCell::default(),
             now: Vec::new(),
             before: Vec::new(),
         }
@@ -54,12 +58,13 @@ impl Table {
         self.now.clear();
         let mut start = 0;
         for line in lines(bytes) {
-            let Some((name, value, _)) = split(line, self.form) else { continue };
             let end = self.ends.get(self.now.len()).copied().unwrap_or(start);
-            if self.raw[start..end] != *name {
-                return self.learn(bytes);
+            let expected = line.strip_prefix(&self.raw[start..end]).filter(|_| start < end);
+            match expected.and_then(|rest| value(rest, self.form)) {
+                Some((value, _)) => self.now.push(value),
+                None if split(line, self.form).is_none() => continue,
+                None => return self.learn(bytes),
             }
-            self.now.push(value);
             start = end;
         }
         if self.now.len() < self.ends.len() {
@@ -102,8 +107,15 @@ impl Table {
     }
 
     /// The count of that name.
-    pub fn get(&self, name: &str) -> Option<u64> {
-        self.now.get(self.place(name)?).copied()
+    pub fn get(&self, name: &'static str) -> Option<u64> {
+        let mut asked = self.asked.borrow_mut();
+        let known = asked.iter().find(|(known, _)| *known == name);
+        let place = known.map(|(_, place)| *place).unwrap_or_else(|| {
+            let place = self.place(name);
+            asked.push((name, place));
+            place
+        });
+        self.now.get(place?).copied()
     }
 
     /// All that it holds.
@@ -122,18 +134,20 @@ impl Table {
     }
 }
 
-/// Name, value in bytes or as it is, and whether it is bytes.
+/// Name (of meminfo with its colon), value in bytes or as it is, and whether it is bytes.
 fn split(line: &[u8], form: Form) -> Option<(&[u8], u64, bool)> {
     let (name, rest) = split_word(line);
-    if form == Form::Plain {
-        return Some((name, number(rest.trim_ascii())?, false));
-    }
-    let name = name.strip_suffix(b":")?;
-    let (digits, unit) = split_word(rest);
-    let value = number(digits)?;
-    match unit.trim_ascii() {
-        b"kB" => Some((name, value.checked_mul(1024)?, true)),
-        b"" => Some((name, value, false)),
+    let (value, bytes) = value(rest, form)?;
+    (form == Form::Plain || name.ends_with(b":")).then_some((name, value, bytes))
+}
+
+/// What follows a name.
+fn value(rest: &[u8], form: Form) -> Option<(u64, bool)> {
+    let digits = rest.trim_ascii_start();
+    let (value, unit) = split_number(digits).filter(|_| digits.len() < rest.len())?;
+    match (form, unit.trim_ascii()) {
+        (Form::Meminfo, b"kB") if unit.len() > 2 => Some((value.checked_mul(1024)?, true)),
+        (_, b"") => Some((value, false)),
         _ => None,
     }
 }
@@ -177,7 +191,10 @@ mod tests {
     fn meminfo_has_bytes_and_counts() {
         let text = "MemTotal:  10 kB\nActive(anon): 2 kB\nHugePages_Free:  3\nHugepagesize: 2048 kB\n\
             DirectMap4k: 1 kB\nNFS_Unstable: 0 kB\nOdd: 5 MB\nBig: 18446744073709551615 kB\nCut";
-        let rows = table(text, Form::Meminfo).rows();
+        let mut table = table(text, Form::Meminfo);
+        let first = table.rows();
+        table.read(text.as_bytes());
+        assert_eq!(table.rows(), first);
         let expected = [
             ("mem_total_bytes", 10_240),
             ("active_anon_bytes", 2048),
@@ -186,7 +203,7 @@ mod tests {
             ("direct_map4k_bytes", 1024),
             ("nfs_unstable_bytes", 0),
         ];
-        assert_eq!(rows.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(first.iter().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -89,10 +89,11 @@ fn numbers(mut line: &[u8]) -> Option<Vec<Printed>> {
             [b'M', rest @ ..] => (1_000_000, rest),
             rest => (1, rest),
         };
-        line = rest.trim_ascii_start();
-        if line.len() == rest.len() && !line.is_empty() {
+        let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        if blanks == 0 && !rest.is_empty() {
             return None;
         }
+        line = &rest[blanks..];
         numbers.push(Printed { value: value.checked_mul(step)?, step });
     }
     Some(numbers)
