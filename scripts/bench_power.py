@@ -1,4 +1,7 @@
-"""Recordings of powermetrics and vm_stat, and samples of Linux: CPU time of ours and of others. Called by bench-power."""
+"""Recordings of powermetrics and vm_stat, and samples of Linux: CPU time of ours and of others. Called by bench-power.
+
+What a program takes to start is left out on both sides: of each, a short input's time is taken off a long one's. The
+programs that are compared run in turn, so that what else the machine does meets them alike."""
 
 import os
 import statistics
@@ -9,8 +12,9 @@ from pathlib import Path
 
 PROGRAMS = Path(sys.argv[1])
 MIB = float(os.environ.get("BENCH_MIB", "32"))
-SAMPLES = int(os.environ.get("BENCH_SAMPLES", "2000"))
-ROUNDS = 3
+SAMPLES = int(os.environ.get("BENCH_SAMPLES", "500"))
+ROUNDS = 5
+INTERVAL_MS = 10
 HERE = Path(__file__).resolve().parent.parent
 RECORDED = HERE.parent / "shared/samples"
 OWN = HERE / "tests/fixtures"
@@ -42,20 +46,29 @@ for _ in range(int(sys.argv[1])):
             print(json.dumps(jc.parse("proc_" + name, file.read())))
 """
 
+# Of Linux's own `vmstat 1`; of macOS, `vm_stat 1`. Both repeat their header when so many rows have gone by.
+LINUX_HEADER = """procs -----------memory---------- ---swap-- -----io---- -system-- ------cpu-----
+ r  b   swpd   free   buff  cache   si   so    bi    bo   in   cs us sy id wa st
+"""
+LINUX_ROW = " 2  0      0 18245372 120340 2345716    0    0    12   340  812 1530  3  1 96  0  0\n"
+ROWS = 21
+
 
 def cpu_seconds(args, stdin=None):
-    """User and system time of a program that runs to its end: the median of some runs."""
+    """User and system time of a program that runs to its end."""
+    with open(stdin or os.devnull, "rb") as given:
+        child = subprocess.Popen([str(arg) for arg in args], stdin=given, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode != 0:
+        sys.exit(f"bench: {args[0]} ended with {child.returncode}")
+    return usage.ru_utime + usage.ru_stime
 
-    def once():
-        with open(stdin or os.devnull, "rb") as given:
-            child = subprocess.Popen([str(arg) for arg in args], stdin=given, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode != 0:
-            sys.exit(f"bench: {args[0]} ended with {child.returncode}")
-        return usage.ru_utime + usage.ru_stime
 
-    return statistics.median(once() for _ in range(ROUNDS))
+def measured(*runs):
+    """Of each pair of a long and a short run, the CPU time of what the long one does more: medians of rounds in turn."""
+    rounds = [[cpu_seconds(*long) - cpu_seconds(*short) for long, short in runs] for _ in range(ROUNDS)]
+    return [statistics.median(times) for times in zip(*rounds)]
 
 
 def recording(*names):
@@ -63,82 +76,101 @@ def recording(*names):
     return next(path for path in (RECORDED / names[0], OWN / names[1]) if path.exists())
 
 
-def repeated(folder, path, between=b""):
-    """So many copies of a file that they are as long as asked for."""
-    content = path.read_bytes().rstrip(b"\x00\n") + b"\n" + between
-    large = folder / path.name
-    large.write_bytes(content * max(1, int(MIB * 2**20 / len(content))))
-    return large
+def written(folder, name, piece, mib):
+    """A file of one such piece, and one of so many that they are as long as asked for; and how many more those are."""
+    count = max(2, int(mib * 2**20 / len(piece)))
+    paths = folder / f"long-{name}", folder / f"short-{name}"
+    for path, times in zip(paths, (count, 1)):
+        path.write_bytes(piece * times)
+    return paths, count - 1
 
 
-def linux_vmstat(folder):
-    """What Linux's own `vmstat 1` prints, as long as the others."""
-    text = """procs -----------memory---------- ---swap-- -----io---- -system-- ------cpu-----
- r  b   swpd   free   buff  cache   si   so    bi    bo   in   cs us sy id wa st
-"""
-    row = " 2  0      0 18245372 120340 2345716    0    0    12   340  812 1530  3  1 96  0  0\n"
-    large = folder / "vmstat.txt"
-    large.write_text(text + row * int(MIB * 2**20 / 4 / len(row)))
-    return large
+def whole(path, between=b""):
+    return path.read_bytes().rstrip(b"\x00\n") + b"\n" + between
 
 
-def compare(what, ours, theirs, unit):
-    ratio = f"{ours / theirs[1]:.0f}x {theirs[0]}" if theirs else "nobody else on PyPI reads it"
-    print(f"{what:<44} {ours:>12,.1f} {unit:<8} {ratio}")
+def told(what, ours, unit, *others):
+    print(f"{what:<44} {ours:>12,.1f} {unit}")
+    for name, theirs in others:
+        print(f"{'  ' + name:<44} {theirs:>12,.1f} {unit:<8} {ours / theirs:.1f}x")
 
 
-def recordings(folder):
-    pmstat, vmstat = PROGRAMS / "pmstat", PROGRAMS / "vmstat-json"
+def ours(program, paths):
+    return [([PROGRAMS / program, "--input", path],) for path in paths]
 
-    def speed(args, path):
-        return path.stat().st_size / 1e6 / cpu_seconds(args)
 
-    print(f"\nMB a second of CPU, {MIB:g} MiB of recordings, median of {ROUNDS} runs")
+def lists(folder):
     for names in (
         ("powermetrics/m4pro_macos15.5_plist_gpu_power_multiple_samples.plist", "powermetrics/stream.plist"),
         ("powermetrics/none", "powermetrics/apple.plist"),
     ):
-        path = repeated(folder, recording(*names), b"\x00")
-        theirs = speed([sys.executable, "-c", ASITOP, path], path)
-        ours = speed([pmstat, "--input", path], path)
-        compare(f"pmstat, plist ({path.stem[:24]})", ours, (f"asitop ({theirs:.1f})", theirs), "MB/s")
+        path = recording(*names)
+        piece = whole(path, b"\x00")
+        paths, count = written(folder, path.name, piece, MIB)
+        theirs = [([sys.executable, "-c", ASITOP, path],) for path in paths]
+        speeds = [len(piece) * count / 1e6 / time for time in measured(ours("pmstat", paths), theirs)]
+        told(f"pmstat, plist ({path.stem[:24]})", speeds[0], "MB/s", ("asitop", speeds[1]))
+
+
+def texts(folder):
     for names in (
         ("powermetrics/m1_macos11.2_text_stream_first12.txt", "powermetrics/old.txt"),
         ("powermetrics/m4max_macos15.5_text_default.txt", "powermetrics/apple.txt"),
     ):
-        path = repeated(folder, recording(*names))
-        compare(f"pmstat, text ({path.stem[:24]})", speed([pmstat, "--input", path], path), None, "MB/s")
-    path = repeated(folder, recording("vm_stat/interval_16384_22col_repeated_header.txt", "vm_stat/interval.txt"))
-    rows = sum(line.strip()[:1].isdigit() for line in path.open())
-    ours = rows / cpu_seconds([vmstat, "--input", path])
-    other = linux_vmstat(folder)
-    others = other.read_text().count("\n") - 2
-    theirs = others / cpu_seconds([sys.executable, "-m", "jc", "--vmstat-s", "-qq"], other)
-    compare("vmstat-json, rows of `vm_stat 1`", ours, (f"jc --vmstat-s ({theirs:,.0f})", theirs), "rows/s")
+        path = recording(*names)
+        piece = whole(path)
+        paths, count = written(folder, path.name, piece, MIB)
+        (time,) = measured(ours("pmstat", paths))
+        told(f"pmstat, text ({path.stem[:24]})", len(piece) * count / 1e6 / time, "MB/s")
 
 
-def samples():
-    def each(args, count):
-        """Microseconds of CPU for one more sample."""
-        return (cpu_seconds(args(count + 1)) - cpu_seconds(args(1))) / count * 1e6
+def rows(folder):
+    path = recording("vm_stat/interval_16384_22col_repeated_header.txt", "vm_stat/interval.txt")
+    title, header, row = whole(path).splitlines(keepends=True)[:3]
+    paths, count = written(folder, "vm_stat.txt", title + header + row * ROWS, MIB)
+    piece = (LINUX_HEADER + LINUX_ROW * ROWS).encode()
+    other, others = written(folder, "vmstat.txt", piece, MIB / 8)
+    commands = ["--vmstat", "--vmstat-s"]
+    jc = [[([sys.executable, "-m", "jc", command, "-qq"], path) for path in other] for command in commands]
+    time, *times = measured(ours("vmstat-json", paths), *jc)
+    theirs = [(f"jc {command}", others * ROWS / its) for command, its in zip(commands, times)]
+    told("vmstat-json, rows of `vm_stat 1`", count * ROWS / time, "rows/s", *theirs)
+
+
+def samples(folder):
+    def each(*commands, count=SAMPLES):
+        """Microseconds of CPU for one more sample, of each of these commands by how many it is to take."""
+        runs = [[(command(count + 1),), (command(1),)] for command in commands]
+        return [time / count * 1e6 for time in measured(*runs)]
 
     def sampler(program, *more):
-        return lambda count: [PROGRAMS / program, "-i", "10ms", "-n", count, *more]
+        return lambda count: [PROGRAMS / program, "-i", f"{INTERVAL_MS}ms", "-n", count, *more]
 
-    print(f"\nmicroseconds of CPU for a sample on Linux, of {SAMPLES}")
-    ours = each(sampler("vmstat-json"), SAMPLES)
-    theirs = each(lambda count: [sys.executable, "-c", JC, count], SAMPLES // 4)
-    command = 1e6 * sum(cpu_seconds([sys.executable, "-m", "jc", f"/proc/{name}"]) for name in ("vmstat", "meminfo"))
-    print(f"{'vmstat-json':<44} {ours:>8,.0f}")
-    print(f"{'jc, vmstat and meminfo, in one process':<44} {theirs:>8,.0f}   {theirs / ours:.1f}x")
-    print(f"{'jc /proc/vmstat; jc /proc/meminfo':<44} {command:>8,.0f}   {command / ours:.0f}x")
-    print(f"{'pmstat, this machine':<44} {each(sampler('pmstat'), SAMPLES):>8,.0f}")
+    def wake(*files):
+        return lambda count: [folder / "wake", count, INTERVAL_MS * 1_000_000, *files]
+
+    print(f"\nmicroseconds of CPU for a sample on Linux, every {INTERVAL_MS} ms, of {SAMPLES}")
+    subprocess.run(["cc", "-O2", "-o", folder / "wake", HERE / "scripts/bench_wake.c"], check=True)
+    files = [Path("/proc") / name for name in ("vmstat", "meminfo", "swaps")]
+    files += Path("/sys/block").glob("zram*/mm_stat")
+    names = ["vmstat-json", "  C: wakes and reads the same files", "  C: wakes", "pmstat, this machine"]
+    commands = [sampler("vmstat-json"), wake(*files), wake(), sampler("pmstat")]
+    costs = each(*commands)
+    for name, cost in zip(names, costs):
+        print(f"{name:<44} {cost:>8,.0f}")
+    (theirs,) = each(lambda count: [sys.executable, "-c", JC, count], count=SAMPLES // 10)
+    print(f"{'jc, vmstat and meminfo, in one process':<44} {theirs:>8,.0f}   {theirs / costs[0]:.0f}x")
+    jc = [([sys.executable, "-m", "jc", f"/proc/{name}"],) for name in ("vmstat", "meminfo")]
+    command = 1e6 * sum(statistics.median(cpu_seconds(*args) for _ in range(ROUNDS)) for args in jc)
+    print(f"{'jc /proc/vmstat; jc /proc/meminfo':<44} {command:>8,.0f}   {command / costs[0]:.0f}x")
     tree = RECORDED / "sysfs/node_exporter_tree/sys"
     if tree.exists():
-        cost = each(sampler("pmstat", "--sys-root", tree), SAMPLES // 4)
+        (cost,) = each(sampler("pmstat", "--sys-root", tree), count=SAMPLES // 4)
         print(f"{'pmstat, the sensors of node_exporter_tree':<44} {cost:>8,.0f}")
 
 
 with tempfile.TemporaryDirectory() as name:
-    recordings(Path(name))
-samples()
+    print(f"\nCPU time of {MIB:g} MiB of recordings, medians of {ROUNDS} rounds in turn, load {os.getloadavg()[0]:.1f}")
+    for part in (lists, texts, rows, samples):
+        part(Path(name))
+    print(f"load at the end {os.getloadavg()[0]:.1f}")
