@@ -43,6 +43,24 @@ fn its_own_process_group_is_left_out() {
     }
 }
 
+/// Those that spent most time on faults, in that order.
+#[test]
+fn so_many_processes_as_asked_for() {
+    let Some(_alone) = ready(&["cc"]) else { return };
+    let works = [11, 4001, 331].map(|pages| Work::start("write", pages, Path::new("/proc/self/exe")));
+    let [_, most, second] = [0, 1, 2].map(|i| u64::from(works[i].pid()));
+    let pids = works.iter().map(|work| work.pid().to_string()).collect::<Vec<_>>().join(",");
+    let tracer = trace(&["--pid", &pids, "--per-process", "--top", "2", "--no-events", "--no-summary"]);
+    for work in works {
+        work.go();
+    }
+    let records = tracer.finish();
+    let told = of(&records, "pagefault_process");
+    let told: Vec<_> = told.into_iter().map(|record| record["pid"].as_u64().unwrap()).collect();
+    assert_eq!(told, [most, second], "{records:?}");
+    assert!(of(&records, "pagefault").is_empty() && of(&records, "pagefault_summary").is_empty());
+}
+
 #[test]
 fn rights_are_given_up() {
     let Some(_alone) = ready(&["setpriv"]) else { return };

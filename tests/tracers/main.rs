@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod full;
 mod tasks;
 mod who;
 mod workload;

@@ -46,7 +46,7 @@ impl Drop for Cgroup {
 }
 
 /// From now on it runs on the last CPU that we may use, which is returned.
-fn pin(pid: u32) -> usize {
+pub fn pin(pid: u32) -> usize {
     let may = sched_getaffinity(None).unwrap();
     let last = (0..CpuSet::MAX_CPU).rfind(|cpu| may.is_set(*cpu)).unwrap();
     let mut only = CpuSet::new();
