@@ -91,8 +91,8 @@ pub struct Vmstat {
     /// Whether active + inactive + speculative = file-backed + anonymous, as on macOS since 10.9; false says that
     /// the output was altered, or that its rows are of different moments.
     pub consistent: Option<bool>,
-    /// By field, the step in which its count was printed, where that is not 1: `K` is 1000 and `M` 1000000. The
-    /// true count is less than one step above.
+    /// By field, the step in which its count was printed, where that is not 1: `K` is 1000, `M` 1000000, `G`
+    /// 1000000000. The true count is less than one step above.
     pub precision: Option<BTreeMap<&'static str, u64>>,
     /// Length of the interval of the rates, in seconds. A total that was rounded in it has no rate.
     pub interval_s: Option<f64>,

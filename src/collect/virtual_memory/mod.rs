@@ -181,7 +181,8 @@ const TOTALS: [&str; 7] = [
 
 /// Whether a name of /proc/vmstat is a total since boot.
 fn is_total(name: &str) -> bool {
-    TOTALS.contains(&name) || !(name.starts_with("nr_") || name == "workingset_nodes")
+    let level = name.starts_with("nr_") && !name.starts_with("nr_tlb_") || name == "workingset_nodes";
+    TOTALS.contains(&name) || !level
 }
 
 #[cfg(test)]
@@ -193,6 +194,22 @@ mod tests {
         let mut table = Table::new(Form::Plain, is_total);
         table.read(lines.as_bytes());
         table
+    }
+
+    #[test]
+    fn totals_are_what_the_kernel_counts_up() {
+        for name in [
+            "pgfault",
+            "nr_dirtied",
+            "nr_tlb_remote_flush",
+            "nr_tlb_local_flush_one",
+            "workingset_refault_file",
+        ] {
+            assert!(is_total(name), "{name}");
+        }
+        for name in ["nr_free_pages", "nr_dirty_threshold", "nr_unstable", "workingset_nodes"] {
+            assert!(!is_total(name), "{name}");
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-/// A count that was printed, and the step in which it was: 1, 1000 (`K`) or 1000000 (`M`).
+/// A count that was printed, and the step in which it was: 1, or 1000 (`K`), or a thousand times more (`M`, `G`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Printed {
     /// The count; the true one is less than a step above.

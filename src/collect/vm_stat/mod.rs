@@ -123,6 +123,10 @@ impl Parser {
         if before == Some(value) {
             return Taken::Yes;
         }
+        // Two rows of one name that nothing is known of are not two samples, and a map has room for one.
+        if place.is_none() && before.is_some() {
+            return Taken::No;
+        }
         // Another value of the same row is another sample, whose title is missing, and with it the page size.
         let mut done = Taken::Yes;
         if before.is_some() {

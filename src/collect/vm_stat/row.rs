@@ -87,6 +87,7 @@ fn numbers(mut line: &[u8]) -> Option<Vec<Printed>> {
         let (step, rest) = match rest {
             [b'K', rest @ ..] => (1000, rest),
             [b'M', rest @ ..] => (1_000_000, rest),
+            [b'G', rest @ ..] => (1_000_000_000, rest),
             rest => (1, rest),
         };
         let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();

@@ -104,6 +104,27 @@ fn a_row_with_another_value_begins_a_sample_whose_page_size_nobody_said() {
 }
 
 #[test]
+fn two_rows_of_a_name_that_nothing_is_known_of_are_no_two_samples() {
+    let rows = b"Mach Virtual Memory Statistics: (page size of 4096 bytes)\nPages free: 1.\nTagged: 5.\n\
+        Tagged: 6.\nPages active: 2.\n";
+    let (samples, unknown) = parse(rows);
+    assert_eq!((samples.len(), unknown, samples[0].page_size), (1, 1, Some(4096)));
+    assert_eq!((get(&samples[0], "pages_free"), get(&samples[0], "pages_active")), (Some(1), Some(2)));
+}
+
+#[test]
+fn names_of_old_and_steps_of_thousand_millions() {
+    let text = b"Mach Virtual Memory Statistics: (page size of 4096 bytes, cache hits 0%)\n\
+        free active inac wire faults copy zerofill reactive pageins pageout\n1 2 3 4 5G 6 7 8 9 10\n";
+    let (samples, unknown) = parse(text);
+    assert_eq!((samples.len(), unknown, get(&samples[0], "pages_zero_filled")), (1, 0, Some(7)));
+    assert_eq!(
+        samples[0].counts.0[place("faults")],
+        Some(Printed { value: 5_000_000_000, step: 1_000_000_000 })
+    );
+}
+
+#[test]
 fn a_number_that_was_cut_off_is_no_number() {
     let end = INTERVAL.len();
     // The last row ends with `0 `, a blank and a newline.
@@ -127,6 +148,7 @@ fn invented(bytes: &[u8], samples: &[Sample], summed: bool) -> Option<u64> {
             let (digits, step) = match word.as_bytes().last() {
                 Some(b'K') => (&word[..word.len() - 1], 1000),
                 Some(b'M') => (&word[..word.len() - 1], 1_000_000),
+                Some(b'G') => (&word[..word.len() - 1], 1_000_000_000),
                 _ => (word, 1),
             };
             digits.parse::<u64>().ok()?.checked_mul(step)
