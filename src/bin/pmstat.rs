@@ -6,15 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use telepipe::cli::{self, Common, Program};
 use telepipe::clock::Timestamp;
-use telepipe::collect::powermetrics::records::Records;
-use telepipe::collect::powermetrics::{Parser, Told};
+use telepipe::collect::powermetrics::recording::Recording;
 use telepipe::emit::Emitter;
 use telepipe::generate::Generate;
-use telepipe::input::{Input, Lines};
+use telepipe::input::Input;
 use telepipe::record::{
     BATTERY, CPU_POWER, FAN, GPU, Kind, LOST, POWER, PROCESS_POWER, STATUS, TASK, TEMPERATURE,
     THERMAL_PRESSURE, VOLTAGE,
@@ -131,27 +130,14 @@ impl Program for Pmstat {
 
 impl Pmstat {
     /// Everything that an input holds.
-    fn recorded(&self, mut input: Input, out: &mut Emitter) -> Result<()> {
-        let mut reader = Reader::new(self);
-        let mut lines = Lines::default();
-        while !reader.done()
-            && let Some(piece) = input.piece().context("cannot read the input")?
-        {
-            lines.push_all(piece, |lines| reader.take(out, |parser, tell| parser.lines(lines, tell)))?;
-            if !input.ready() {
-                out.flush()?;
-            }
-        }
-        if let Some(rest) = lines.rest() {
-            reader.take(out, |parser, tell| parser.rest(rest, tell))?;
-        }
-        reader.take(out, Parser::finish)?;
-        out.lost(Timestamp::now(), "powermetrics line", reader.unknown)
+    fn recorded(&self, input: Input, out: &mut Emitter) -> Result<()> {
+        Recording::new(self.tasks, self.common.verbose, self.wanted()).tell(input, out)
     }
 
     /// One `powermetrics` for as long as we run.
     #[cfg(target_os = "macos")]
     fn live(&self, stop: &Stop) -> Result<()> {
+        use anyhow::Context as _;
         use std::process::{Command, Stdio};
         use telepipe::record::Reason;
 
@@ -248,61 +234,6 @@ impl Pmstat {
 
 /// How often to sample, if nobody says.
 const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Makes records of what `powermetrics` printed.
-struct Reader {
-    parser: Parser,
-    records: Records,
-    verbose: bool,
-    /// How many samples are still wanted.
-    left: Option<u64>,
-    unknown: u64,
-}
-
-impl Reader {
-    fn new(program: &Pmstat) -> Self {
-        Self {
-            parser: Parser::default(),
-            records: Records::new(program.tasks),
-            verbose: program.common.verbose,
-            left: program.wanted(),
-            unknown: 0,
-        }
-    }
-
-    fn done(&self) -> bool {
-        self.left == Some(0)
-    }
-
-    /// Lets the parser take something, and writes what it tells.
-    fn take(
-        &mut self,
-        out: &mut Emitter,
-        feed: impl FnOnce(&mut Parser, &mut dyn FnMut(Told)),
-    ) -> Result<()> {
-        if self.done() {
-            return Ok(());
-        }
-        let mut told = Vec::new();
-        feed(&mut self.parser, &mut |it| told.push(it));
-        for told in told {
-            match told {
-                Told::Sample(mut sample) if !self.done() => {
-                    let written = self.records.write(&mut sample, out)?;
-                    self.left = self.left.map(|left| left.saturating_sub(u64::from(written)));
-                }
-                Told::Sample(_) => {}
-                Told::Unknown(what) => {
-                    self.unknown += 1;
-                    if self.verbose {
-                        say(format_args!("not understood: {what}"));
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-}
 
 fn main() -> ExitCode {
     cli::main::<Pmstat>()

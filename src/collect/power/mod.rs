@@ -7,6 +7,7 @@ mod gpu;
 mod hwmon;
 mod meter;
 mod perf;
+mod places;
 mod powercap;
 mod ran;
 mod rapl;

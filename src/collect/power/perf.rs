@@ -149,7 +149,8 @@ impl super::rapl::Counters for Perf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::power::zone::{Counted, Known, path, places};
+    use crate::collect::power::places::{Counted, Known, places};
+    use crate::collect::power::zone::path;
 
     #[test]
     fn events_become_zones() {

@@ -1,6 +1,4 @@
-//! Zones of energy: what they are called, and which of them make up the machine's sum.
-
-use std::collections::{HashMap, HashSet};
+//! Zones of energy, and what they are called.
 
 /// A counter of energy and its place among the others.
 #[derive(Clone, Debug, PartialEq)]
@@ -21,70 +19,6 @@ pub struct Zone {
     pub one_core: bool,
 }
 
-/// A zone that could be read, with what this sample says of it.
-pub struct Counted<'a> {
-    /// The zone.
-    pub zone: &'a Zone,
-    /// Its counter.
-    pub raw: u64,
-    /// What it has counted since the sample before, in joules.
-    pub used: Option<f64>,
-    /// True if it was 0 when it was opened, and not at boot.
-    pub from_now: bool,
-}
-
-/// What was found out in earlier samples, and stays so.
-#[derive(Default)]
-pub struct Known {
-    /// Dies whose counters have been seen to differ from the first of their package.
-    different: HashSet<String>,
-    /// Dies whose counters have been seen to agree with that, and not to differ since.
-    alike: HashSet<String>,
-    /// By `psys`: the joules that a package has used while it stood still.
-    still: HashMap<String, f64>,
-}
-
-impl Known {
-    /// Follows the platforms' counters.
-    fn learn(&mut self, all: &[Counted<'_>]) {
-        let packages = all.iter().filter(|it| it.zone.is("package")).filter_map(|it| it.used);
-        let most = packages.fold(0.0, f64::max);
-        for psys in all.iter().filter(|it| it.zone.is("psys")) {
-            let still = self.still.entry(psys.zone.id.clone()).or_default();
-            match psys.used {
-                Some(used) if used > 0.0 && *still < STILL_JOULES => *still = 0.0,
-                Some(_) => *still += most,
-                None => {}
-            }
-        }
-    }
-
-    /// Whether the board has connected a `psys`. One that has counted nothing since boot is not; of one that was 0
-    /// when it was opened, only time can tell.
-    fn works(&self, psys: &Counted<'_>) -> bool {
-        let still = self.still.get(&psys.zone.id).is_some_and(|joules| *joules >= STILL_JOULES);
-        !still && (psys.from_now || psys.raw > 0)
-    }
-}
-
-/// The place of a zone in the machine's sum.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Place {
-    /// Whether it belongs into the sum.
-    pub counted: bool,
-    /// The `id` of the zone that contains or repeats it.
-    pub parent: Option<String>,
-}
-
-/// Two readings of one counter, taken one after the other, differ by less.
-const SAME_JOULES: f64 = 0.5;
-
-/// Two counters that have not counted as much can be as near to each other by chance.
-const ALIKE_JOULES: f64 = 5.0;
-
-/// A `psys` that stands still while a package uses that much is not connected: the coarsest counts whole joules.
-const STILL_JOULES: f64 = 10.0;
-
 impl Zone {
     /// The word that records have for what uses the energy.
     pub fn domain(&self) -> String {
@@ -95,17 +29,18 @@ impl Zone {
         }
     }
 
-    fn is(&self, domain: &str) -> bool {
+    /// Whether it is of that domain.
+    pub fn is(&self, domain: &str) -> bool {
         self.domain() == domain
     }
 
     /// The second interface to the counters of `intel-rapl`.
-    fn mmio(&self) -> bool {
+    pub fn mmio(&self) -> bool {
         self.control.ends_with("-mmio")
     }
 
     /// `package-0` of `package-0-die-1`.
-    fn package(&self) -> &str {
+    pub fn package(&self) -> &str {
         self.name.split("-die-").next().unwrap_or_default()
     }
 }
@@ -132,217 +67,12 @@ pub fn path(zones: &[Zone], zone: &Zone) -> String {
     path
 }
 
-/// The places of all zones, in their order. In the sum are the platform (`psys`), which contains the packages; or, where
-/// there is none that works, the packages and their memory, which they do not contain. What MMIO says, the
-/// registers say too; and dies with the same counter are one.
-pub fn places(all: &[Counted<'_>], known: &mut Known) -> Vec<Place> {
-    known.learn(all);
-    let repeated: Vec<Option<String>> = all.iter().map(|it| repeats(all, it, known)).collect();
-    let works = |it: &Counted<'_>| it.zone.is("psys") && known.works(it);
-    let first = |(it, repeated): &(&Counted<'_>, &Option<String>)| works(it) && repeated.is_none();
-    let psys = all.iter().zip(&repeated).find(first).map(|(it, _)| it.zone.id.clone());
-    let place = |(it, repeat): (&Counted<'_>, &Option<String>)| {
-        let zone = it.zone;
-        let top = zone.inside.is_none();
-        let parent = repeat
-            .clone()
-            .or_else(|| zone.inside.clone())
-            .or_else(|| psys.clone().filter(|id| *id != zone.id && !zone.is("psys")));
-        let inside_repeated = zone.inside.as_ref().is_some_and(|id| {
-            all.iter().zip(&repeated).any(|(other, repeated)| other.zone.id == *id && repeated.is_some())
-        });
-        let counted = repeat.is_none()
-            && !inside_repeated
-            && match &psys {
-                Some(_) => works(it),
-                None => (top && zone.is("package")) || zone.is("dram"),
-            };
-        Place { counted, parent }
-    };
-    all.iter().zip(&repeated).map(place).collect()
-}
-
-/// The `id` of a zone before this one that counts the same.
-fn repeats(all: &[Counted<'_>], it: &Counted<'_>, known: &mut Known) -> Option<String> {
-    if it.zone.inside.is_some() {
-        return None;
-    }
-    let tops = all.iter().filter(|other| other.zone.inside.is_none() && other.zone.id != it.zone.id);
-    if it.zone.mmio() {
-        let same = |other: &&Counted<'_>| !other.zone.mmio() && other.zone.name == it.zone.name;
-        return tops.into_iter().find(same).map(|other| other.zone.id.clone());
-    }
-    let of_package = |other: &&Counted<'_>| {
-        !other.zone.mmio()
-            && other.zone.package() == it.zone.package()
-            && other.zone.domain() == it.zone.domain()
-    };
-    let first = all.iter().filter(|other| other.zone.inside.is_none()).find(of_package)?;
-    if first.zone.id == it.zone.id || known.different.contains(&it.zone.id) {
-        return None;
-    }
-    if !same(first, it) {
-        known.alike.remove(&it.zone.id);
-        known.different.insert(it.zone.id.clone());
-        return None;
-    }
-    if [first, it].iter().all(|it| it.raw as f64 >= ALIKE_JOULES * it.zone.per_joule) {
-        known.alike.insert(it.zone.id.clone());
-    }
-    known.alike.contains(&it.zone.id).then(|| first.zone.id.clone())
-}
-
-/// Whether two counters that were read one after the other can be one.
-fn same(a: &Counted<'_>, b: &Counted<'_>) -> bool {
-    let apart = a.raw.abs_diff(b.raw);
-    // One can have wrapped between the two readings.
-    let apart = a.zone.range.map_or(apart, |range| apart.min(range.saturating_sub(apart)));
-    (apart as f64) < SAME_JOULES * a.zone.per_joule
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// `id name raw`, where the id says the interface and what lies in what.
-    fn zones(text: &str) -> Vec<(Zone, u64)> {
-        let zone = |line: &str| {
-            let words: Vec<_> = line.split_whitespace().collect();
-            let (above, _) = words[0].rsplit_once(':').unwrap();
-            let zone = Zone {
-                id: words[0].into(),
-                inside: above.contains(':').then(|| above.to_owned()),
-                control: words[0].split(':').next().unwrap().into(),
-                name: words[1].into(),
-                range: Some(262_143_328_850),
-                per_joule: 1e6,
-                one_core: false,
-            };
-            (zone, words[2].parse().unwrap())
-        };
-        text.lines().map(str::trim).filter(|line| !line.is_empty()).map(zone).collect()
-    }
-
-    /// The paths of what is counted, and of all the parents.
-    fn told(text: &str, used: Option<&[f64]>, known: &mut Known) -> (Vec<String>, Vec<String>) {
-        let zones = zones(text);
-        let counted =
-            |(at, (zone, raw)): (usize, &'_ (Zone, u64))| (zone.clone(), *raw, used.map(|used| used[at]));
-        let owned: Vec<_> = zones.iter().enumerate().map(counted).collect();
-        let all: Vec<_> = owned
-            .iter()
-            .map(|(zone, raw, used)| Counted { zone, raw: *raw, used: *used, from_now: false })
-            .collect();
-        let only: Vec<_> = zones.iter().map(|(zone, _)| zone.clone()).collect();
-        let name = |id: &String| path(&only, only.iter().find(|zone| zone.id == *id).unwrap());
-        let places = places(&all, known);
-        let counted =
-            all.iter().zip(&places).filter(|(_, place)| place.counted).map(|(it, _)| name(&it.zone.id));
-        (counted.collect(), places.iter().map(|it| it.parent.as_ref().map_or("-".into(), name)).collect())
-    }
-
-    const SERVER: &str = "
-        intel-rapl:0 package-0 5000000
-        intel-rapl:0:0 dram 700
-        intel-rapl:1 package-1 5000001
-        intel-rapl:1:0 dram 800";
-
-    const LAPTOP: &str = "
-        intel-rapl-mmio:0 package-0 7000000
-        intel-rapl:0 package-0 7000000
-        intel-rapl:0:0 core 4000000
-        intel-rapl:0:1 uncore 100
-        intel-rapl:1 psys 9000000";
-
-    #[test]
-    fn packages_and_their_memory_are_the_sum() {
-        let (counted, parents) = told(SERVER, None, &mut Known::default());
-        assert_eq!(counted, ["package-0", "package-0/dram", "package-1", "package-1/dram"]);
-        assert_eq!(parents, ["-", "package-0", "-", "package-1"]);
-    }
-
-    #[test]
-    fn psys_contains_packages_and_mmio_repeats_them() {
-        let (counted, parents) = told(LAPTOP, None, &mut Known::default());
-        assert_eq!(counted, ["psys"]);
-        assert_eq!(parents, ["package-0", "psys", "package-0", "package-0", "-"]);
-        let alone = "intel-rapl-mmio:0 package-0 7\nintel-rapl-mmio:0:0 dram 7";
-        let (counted, _) = told(alone, None, &mut Known::default());
-        assert_eq!(counted, ["mmio/package-0", "mmio/package-0/dram"]);
-        let both = "intel-rapl:0 package-0 7\nintel-rapl-mmio:0 package-0 7\nintel-rapl-mmio:0:0 dram 7";
-        assert_eq!(told(both, None, &mut Known::default()).0, ["package-0"]);
-    }
-
-    #[test]
-    fn a_psys_that_stands_still_is_not_connected() {
-        let mut known = Known::default();
-        let used = |package: f64, psys: f64| [package, package, 0.5, 0.0, psys];
-        assert_eq!(told(LAPTOP, None, &mut known).0, ["psys"]);
-        // It counts in steps that can be longer than a sample.
-        for (package, psys) in [(9.0, 0.0), (9.0, 1.0), (9.0, 0.0)] {
-            assert_eq!(told(LAPTOP, Some(&used(package, psys)), &mut known).0, ["psys"]);
-        }
-        assert_eq!(told(LAPTOP, Some(&used(1.0, 0.0)), &mut known).0, ["package-0"]);
-        // And it stays out.
-        assert_eq!(told(LAPTOP, Some(&used(1.0, 0.1)), &mut known).0, ["package-0"]);
-    }
-
-    #[test]
-    fn a_psys_that_has_counted_nothing_is_connected_once_it_counts() {
-        let (mut known, zero) = (Known::default(), LAPTOP.replace("9000000", "0"));
-        assert_eq!(told(&zero, None, &mut known).0, ["package-0"]);
-        assert_eq!(told(&zero, Some(&[5.0, 5.0, 0.5, 0.0, 0.0]), &mut known).0, ["package-0"]);
-        assert_eq!(told(LAPTOP, Some(&[5.0, 5.0, 0.5, 0.0, 9.0]), &mut known).0, ["psys"]);
-    }
-
-    #[test]
-    fn dies_with_one_counter_are_one() {
-        let dies = |second: u64| {
-            format!(
-                "intel-rapl:0 package-0-die-0 9000000\nintel-rapl:1 package-0-die-1 {second}\nintel-rapl:1:0 dram 5"
-            )
-        };
-        let mut known = Known::default();
-        let (counted, parents) = told(&dies(9_000_100), None, &mut known);
-        assert_eq!(counted, ["package-0-die-0"]);
-        assert_eq!(parents, ["-", "package-0-die-0", "package-0-die-1"]);
-        // Once they have differed, they do not become one by meeting.
-        assert_eq!(told(&dies(9_600_000), None, &mut known).0.len(), 3);
-        assert_eq!(told(&dies(9_000_000), None, &mut known).0.len(), 3);
-        // Read before and after a wrap.
-        assert_eq!(told(&dies(9_000_000 + 262_143_328_840), None, &mut Known::default()).0.len(), 1);
-    }
-
-    #[test]
-    fn dies_that_have_counted_little_are_not_taken_for_one() {
-        let dies = |first: u64, second: u64| {
-            format!("intel-rapl:0 package-0-die-0 {first}\nintel-rapl:1 package-0-die-1 {second}")
-        };
-        let mut known = Known::default();
-        // Of their own until they agree, and then one even where they have wrapped just now.
-        for (first, second, counted) in [
-            (0, 100, 2),
-            (3_000_000, 2_900_000, 2),
-            (9_000_000, 9_000_100, 1),
-            (100, 200, 1),
-            (1_000_000, 300_000, 2),
-        ] {
-            assert_eq!(told(&dies(first, second), None, &mut known).0.len(), counted, "{first} {second}");
-        }
-    }
-
     #[test]
     fn names_of_drivers_become_words() {
         assert_eq!((slug("CPU Package"), slug("PCH-0")), ("cpu_package".into(), "pch_0".into()));
-    }
-
-    #[test]
-    fn zones_of_one_name_have_paths_of_their_own() {
-        let zones: Vec<_> = zones("a:0 package-0 1\na:1 package-0 90000000\na:1:0 core 1")
-            .into_iter()
-            .map(|it| it.0)
-            .collect();
-        let paths: Vec<_> = zones.iter().map(|zone| path(&zones, zone)).collect();
-        assert_eq!(paths, ["package-0@a:0", "package-0@a:1", "package-0@a:1/core"]);
     }
 }

@@ -5,7 +5,8 @@
 
 mod bounds;
 mod plist;
-pub mod records;
+pub mod recording;
+mod records;
 pub mod sample;
 mod tasks;
 mod text;
