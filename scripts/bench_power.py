@@ -143,8 +143,8 @@ def samples(folder):
         runs = [[(command(count + 1),), (command(1),)] for command in commands]
         return [time / count * 1e6 for time in measured(*runs)]
 
-    def sampler(program, *more):
-        return lambda count: [PROGRAMS / program, "-i", f"{INTERVAL_MS}ms", "-n", count, *more]
+    def sampler(program, *more, interval=f"{INTERVAL_MS}ms"):
+        return lambda count: [PROGRAMS / program, "-i", interval, "-n", count, *more]
 
     def wake(*files):
         return lambda count: [folder / "wake", count, INTERVAL_MS * 1_000_000, *files]
@@ -158,10 +158,14 @@ def samples(folder):
     costs = each(*commands)
     for name, cost in zip(names, costs):
         print(f"{name:<44} {cost:>8,.0f}")
-    (theirs,) = each(lambda count: [sys.executable, "-c", JC, count], count=SAMPLES // 10)
-    print(f"{'jc, vmstat and meminfo, in one process':<44} {theirs:>8,.0f}   {theirs / costs[0]:.0f}x")
-    jc = [([sys.executable, "-m", "jc", f"/proc/{name}"],) for name in ("vmstat", "meminfo")]
-    command = 1e6 * sum(statistics.median(cpu_seconds(*args) for _ in range(ROUNDS)) for args in jc)
+    def jc(count):
+        return [sys.executable, "-c", JC, count]
+
+    at_once, theirs = each(sampler("vmstat-json", interval="1us"), jc)
+    print(f"{'vmstat-json, one after another':<44} {at_once:>8,.0f}")
+    print(f"{'  jc, vmstat and meminfo, in one process':<44} {theirs:>8,.0f}   {theirs / at_once:.1f}x")
+    once = [([sys.executable, "-m", "jc", f"/proc/{name}"],) for name in ("vmstat", "meminfo")]
+    command = 1e6 * sum(statistics.median(cpu_seconds(*args) for _ in range(ROUNDS)) for args in once)
     print(f"{'jc /proc/vmstat; jc /proc/meminfo':<44} {command:>8,.0f}   {command / costs[0]:.0f}x")
     tree = RECORDED / "sysfs/node_exporter_tree/sys"
     if tree.exists():
