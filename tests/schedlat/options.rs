@@ -29,7 +29,7 @@ fn only_the_tasks_asked_for() {
     ] {
         for way in ["tp_btf", "raw_tp"] {
             let tracer = trace("1h", &[&filter[..], &["--attach", way, "--all", "--min", "1us"]].concat());
-            std::thread::sleep(Duration::from_millis(300));
+            work.iter().for_each(|work| work.goes_on(60));
             let records = tracer.finish();
             let mut seen: Vec<_> =
                 of(&records, "sched").iter().map(|record| record["pid"].as_u64().unwrap()).collect();
