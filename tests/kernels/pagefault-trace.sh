@@ -141,7 +141,6 @@ dd if=/dev/zero of=/tmp/file bs=4096 count=4 2>/dev/null
 crowded=
 all default
 attached "$(sed -n 's/.*"detail":"\(.*\); [0-9]* hooks;.*/\1/p' /tmp/out)"
-all map --no-places
 all raw_tp --attach raw_tp
 crowded=1
 all crowded

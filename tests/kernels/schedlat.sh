@@ -75,7 +75,6 @@ measure() { # WAY OPTIONS…
 crowded=
 measure default
 attached "$(sed -n 's/.*"detail":"sched_switch by \([a-z_]*\),.*/\1/p' /tmp/out)"
-measure map --no-places
 measure raw_tp --attach raw_tp
 crowded=1
 measure crowded

@@ -1,5 +1,5 @@
-# syscall-trace in a test machine, by every way of attaching and of keeping calls: against the clock and the counts of
-# the workload itself (calls). A call cannot have taken longer than the workload's own readings around it.
+# syscall-trace in a test machine, attached as it chooses, and by raw_tp where another task has the place: against the
+# clock and the counts of the workload itself (calls). A call cannot have taken longer than the workload's own readings around it.
 # shellcheck shell=dash disable=SC2046,SC2086 # numbers are split into words
 
 # Emulated, a record that a filter makes takes milliseconds: only the workload's calls are asked for.
@@ -143,11 +143,9 @@ if trace -i 100s; then
     finish
     crowded=
     measure ""
-    measure raw_tp- --attach raw_tp
-    measure map- --no-places
     mkfifo /tmp/nobody
     crowded=1
-    measure crowded-
+    measure crowded- --attach raw_tp
 fi
 
 # Rights are given up; two at once do not disturb each other; nothing stays when one is killed.
