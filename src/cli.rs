@@ -115,6 +115,18 @@ impl Common {
         self.proc_root != Path::new("/proc") || self.sys_root != Path::new("/sys")
     }
 
+    /// For what is measured in the running kernel, and not read from files.
+    ///
+    /// # Errors
+    /// [`Usage`] if other roots were given.
+    pub fn refuse_foreign(&self, what: &str) -> Result<()> {
+        if self.foreign() {
+            let text = format!("--proc-root, --sys-root: {what} in the running kernel, not in files");
+            return Err(Usage(text).into());
+        }
+        Ok(())
+    }
+
     /// Where records go.
     ///
     /// # Errors

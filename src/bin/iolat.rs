@@ -3,18 +3,18 @@
 //! Reads the completions of block requests by eBPF, on Linux.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
+use clap::builder::ArgPredicate;
 
+use telepipe::bpf::written::Written;
 use telepipe::cli::{self, Common, Program};
 use telepipe::generate::Generate;
 use telepipe::record::{IO, IO_EVENT, Kind, LOST, STATUS};
 
-/// What makes an event where --min says nothing.
-#[cfg(all(target_os = "linux", feature = "bpf"))]
-const MIN: Duration = Duration::from_millis(10);
+const MIN: &str = "The shortest total time that makes an event, such as 5ms (a bare number is seconds); 0 for every \
+    request; stands for --events too [default: 10ms]";
 
 /// Latency of block I/O by device and operation, as JSON lines
 ///
@@ -22,9 +22,15 @@ const MIN: Duration = Duration::from_millis(10);
 /// many requests, how many bytes, and how long they took, in total, on the device, and waiting for it.
 #[derive(Parser)]
 #[command(name = "iolat")]
+#[command(mut_arg("min", |arg| arg.default_value_if("events", ArgPredicate::IsPresent, "10ms").help(MIN)))]
+#[command(mut_arg("events", |arg| arg.help("Write a record for each request that took as long as --min [default: only with --min]")))]
+#[command(mut_arg("no_events", |arg| arg.help("Write no record for single requests [the default without --min]")))]
 struct Iolat {
     #[command(flatten)]
     common: Common,
+
+    #[command(flatten)]
+    written: Written,
 
     /// Only this device, such as vda or nvme0n1p2; may be given more than once
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -41,30 +47,6 @@ struct Iolat {
     /// Tell who submitted the slowest request, and each event (one more hook, at submission)
     #[arg(long)]
     who: bool,
-
-    /// Write a record for each request that took as long as --min [default: only with --min]
-    #[arg(long, overrides_with = "no_events")]
-    events: bool,
-
-    /// Write no record for single requests [the default without --min]
-    #[arg(long)]
-    no_events: bool,
-
-    /// The shortest total time that makes an event, such as 5ms (a bare number is seconds); 0 for every request; stands for --events too [default: 10ms]
-    #[arg(long, value_name = "TIME", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
-    min: Option<Duration>,
-
-    /// Write a record for each interval [the default]
-    #[arg(long, overrides_with = "no_summary")]
-    summary: bool,
-
-    /// Write no record for intervals
-    #[arg(long)]
-    no_summary: bool,
-
-    /// Leave the distributions out of the records
-    #[arg(long)]
-    no_histogram: bool,
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[command(flatten)]
@@ -101,12 +83,10 @@ impl Program for Iolat {
     fn run(self) -> Result<()> {
         use telepipe::bpf::iolat::{Options, Settings, run};
 
-        if self.common.foreign() {
-            let text = "--proc-root, --sys-root: I/O is measured in the running kernel, not in files";
-            return Err(cli::Usage(text.into()).into());
-        }
-        let events = (self.events || self.min.is_some()) && !self.no_events;
-        if self.no_summary && !self.summary && !events {
+        self.common.refuse_foreign("I/O is measured")?;
+        let events = self.written.events(self.written.has_min());
+        let summary = self.written.summary(true);
+        if !summary && events.is_none() {
             let text = "--no-summary: that leaves nothing to write; add --events";
             return Err(cli::Usage(text.into()).into());
         }
@@ -117,15 +97,15 @@ impl Program for Iolat {
             tasks: self.tasks,
             types: self.types,
             who: self.who,
-            events: events.then_some(self.min.unwrap_or(MIN)),
+            events,
             ..Settings::default()
         };
         run(Options {
             common: self.common,
             devices: self.device,
             settings,
-            summary: self.summary || !self.no_summary,
-            histogram: !self.no_histogram,
+            summary,
+            histogram: self.written.histogram(),
         })
     }
 

@@ -3,14 +3,16 @@
 //! Follows exceptions and the kernel's own events of page faults by eBPF, on Linux.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
 
+use telepipe::bpf::written::Written;
 use telepipe::cli::{self, Common, Program};
 use telepipe::generate::Generate;
 use telepipe::record::{Kind, LOST, PAGEFAULT, PAGEFAULT_PROCESS, PAGEFAULT_SUMMARY, STATUS};
+
+const MIN: &str = "The shortest time that makes a record of a minor fault, such as 50us (a bare number is seconds); 0 for all";
 
 /// Page faults with their latency, as JSON lines
 ///
@@ -18,37 +20,18 @@ use telepipe::record::{Kind, LOST, PAGEFAULT, PAGEFAULT_PROCESS, PAGEFAULT_SUMMA
 /// latency of all of them: minor and major, read and write, user and kernel.
 #[derive(Parser)]
 #[command(name = "pagefault-trace")]
+#[command(mut_arg("min", |arg| arg.default_value("100us").help(MIN)))]
+#[command(mut_arg("events", |arg| arg.help("Write a record for each major fault, and each slow one [the default]")))]
 struct PagefaultTrace {
     #[command(flatten)]
     common: Common,
 
-    /// The shortest time that makes a record of a minor fault, such as 50us (a bare number is seconds); 0 for all
-    #[arg(long, value_name = "TIME", default_value = "100us", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
-    min: Duration,
+    #[command(flatten)]
+    written: Written,
 
     /// Name the file that is mapped at the address (keeps CAP_SYS_PTRACE)
     #[arg(long)]
     resolve: bool,
-
-    /// Write a record for each major fault, and each slow one [the default]
-    #[arg(long, overrides_with = "no_events")]
-    events: bool,
-
-    /// Write no record for single faults
-    #[arg(long)]
-    no_events: bool,
-
-    /// Write summaries for each interval [the default]
-    #[arg(long, overrides_with = "no_summary")]
-    summary: bool,
-
-    /// Write no summaries
-    #[arg(long)]
-    no_summary: bool,
-
-    /// Leave the distributions out of the summaries
-    #[arg(long)]
-    no_histogram: bool,
 
     /// Every interval, the processes that spent most time on faults
     #[arg(long)]
@@ -104,28 +87,24 @@ impl Program for PagefaultTrace {
     fn run(self) -> Result<()> {
         use telepipe::bpf::pagefault::{Options, Settings, run};
 
-        if self.common.foreign() {
-            let text =
-                "--proc-root, --sys-root: page faults are measured in the running kernel, not in files";
-            return Err(cli::Usage(text.into()).into());
-        }
-        let events = self.events || !self.no_events;
+        self.common.refuse_foreign("page faults are measured")?;
+        let events = self.written.events(true);
         let settings = Settings {
             attach: self.attach,
             no_places: self.no_places,
             tasks: self.tasks,
             types: self.types,
-            summary: self.summary || !self.no_summary,
+            summary: self.written.summary(true),
             processes: self.per_process,
-            events: events.then_some(self.min),
+            events,
             at_once: self.resolve,
         };
-        if !settings.summary && !settings.processes && !events {
+        if !settings.summary && !settings.processes && events.is_none() {
             let text = "--no-events, --no-summary: nothing is left to write without --per-process";
             return Err(cli::Usage(text.into()).into());
         }
-        let (common, histogram, top) = (self.common, !self.no_histogram, self.top);
-        run(Options { common, settings, histogram, top, resolve: self.resolve && events })
+        let (common, histogram, top) = (self.common, self.written.histogram(), self.top);
+        run(Options { common, settings, histogram, top, resolve: self.resolve && events.is_some() })
     }
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]

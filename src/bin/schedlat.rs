@@ -3,14 +3,16 @@
 //! Follows the scheduler's wake-ups and switches by eBPF, on Linux.
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::Parser;
 
+use telepipe::bpf::written::Written;
 use telepipe::cli::{self, Common, Program};
 use telepipe::generate::Generate;
 use telepipe::record::{Kind, LOST, RUNQ, RUNQ_EVENT, SCHED, STATUS};
+
+const MIN: &str = "The shortest wait that makes an event, such as 5ms (a bare number is seconds); 0 for all";
 
 /// Run-queue latency and scheduling of processes, as JSON lines
 ///
@@ -18,9 +20,15 @@ use telepipe::record::{Kind, LOST, RUNQ, RUNQ_EVENT, SCHED, STATUS};
 /// waited most, and at once a record for each long wait.
 #[derive(Parser)]
 #[command(name = "schedlat")]
+#[command(mut_arg("min", |arg| arg.default_value("10ms").help(MIN)))]
+#[command(mut_arg("summary", |arg| arg.help("Write runq records for each interval [the default]")))]
+#[command(mut_arg("no_summary", |arg| arg.help("Write no runq records")))]
 struct Schedlat {
     #[command(flatten)]
     common: Common,
+
+    #[command(flatten)]
+    written: Written,
 
     /// A runq record for each CPU
     #[arg(long)]
@@ -29,30 +37,6 @@ struct Schedlat {
     /// A runq record for each cgroup (v2)
     #[arg(long)]
     per_cgroup: bool,
-
-    /// Write a record for each wait as long as --min [the default]
-    #[arg(long, overrides_with = "no_events")]
-    events: bool,
-
-    /// Write no record for single waits
-    #[arg(long)]
-    no_events: bool,
-
-    /// The shortest wait that makes an event, such as 5ms (a bare number is seconds); 0 for all
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
-    min: Duration,
-
-    /// Write runq records for each interval [the default]
-    #[arg(long, overrides_with = "no_summary")]
-    summary: bool,
-
-    /// Write no runq records
-    #[arg(long)]
-    no_summary: bool,
-
-    /// Leave the distributions out of the records
-    #[arg(long)]
-    no_histogram: bool,
 
     /// Write sched records for each interval [the default]
     #[arg(long, overrides_with = "no_processes")]
@@ -109,13 +93,10 @@ impl Program for Schedlat {
     fn run(self) -> Result<()> {
         use telepipe::bpf::schedlat::{Options, Settings, run};
 
-        if self.common.foreign() {
-            let text = "--proc-root, --sys-root: scheduling is measured in the running kernel, not in files";
-            return Err(cli::Usage(text.into()).into());
-        }
-        let (events, summary) = (self.events || !self.no_events, self.summary || !self.no_summary);
+        self.common.refuse_foreign("scheduling is measured")?;
+        let (events, summary) = (self.written.events(true), self.written.summary(true));
         let processes = self.processes || !self.no_processes;
-        if !events && !summary && !processes {
+        if events.is_none() && !summary && !processes {
             let text = "--no-events, --no-summary, --no-processes: nothing is left to write";
             return Err(cli::Usage(text.into()).into());
         }
@@ -126,14 +107,14 @@ impl Program for Schedlat {
             types: self.types,
             by_cgroup: self.per_cgroup,
             processes,
-            events: events.then_some(self.min),
+            events,
         };
         run(Options {
             common: self.common,
             settings,
             summary,
             per_cpu: self.per_cpu,
-            histogram: !self.no_histogram,
+            histogram: self.written.histogram(),
             top: if self.all { None } else { usize::try_from(self.top).ok() },
         })
     }

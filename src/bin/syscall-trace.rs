@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 
+use telepipe::bpf::written::Written;
 use telepipe::cli::{self, Common, Program};
 use telepipe::generate::Generate;
 use telepipe::record::{Kind, LOST, STATUS, SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY};
@@ -19,13 +20,15 @@ use telepipe::record::{Kind, LOST, STATUS, SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMA
 /// names one of them, or one that waits on some files (read, write).
 #[derive(Parser)]
 #[command(name = "syscall-trace")]
+#[command(mut_arg("min", |arg| arg.default_value("10ms")))]
+#[command(mut_arg("summary", |arg| arg.help("Every interval, count all calls by name, those too that wait")))]
+#[command(mut_arg("no_summary", |arg| arg.help("Write no record for intervals [the default]")))]
 struct SyscallTrace {
     #[command(flatten)]
     common: Common,
 
-    /// The shortest time that makes a record, such as 5ms (a bare number is seconds); 0 for all
-    #[arg(long, value_name = "TIME", default_value = "10ms", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
-    min: Duration,
+    #[command(flatten)]
+    written: Written,
 
     /// Tell calls that wait by design too
     #[arg(long)]
@@ -34,26 +37,6 @@ struct SyscallTrace {
     /// Every interval, tell the calls that have not returned for this long (a bare number is seconds)
     #[arg(long, value_name = "TIME", value_parser = cli::duration, allow_hyphen_values = true)]
     stuck: Option<Duration>,
-
-    /// Every interval, count all calls by name, those too that wait
-    #[arg(long, overrides_with = "no_summary")]
-    summary: bool,
-
-    /// Write no summaries [the default]
-    #[arg(long)]
-    no_summary: bool,
-
-    /// Write a record for each slow call [the default]
-    #[arg(long, overrides_with = "no_events")]
-    events: bool,
-
-    /// Write no record for single calls
-    #[arg(long)]
-    no_events: bool,
-
-    /// Leave the distributions out of the summaries
-    #[arg(long)]
-    no_histogram: bool,
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[command(flatten)]
@@ -103,13 +86,9 @@ impl Program for SyscallTrace {
     fn run(self) -> Result<()> {
         use telepipe::bpf::syscall::{Options, Settings, run};
 
-        if self.common.foreign() {
-            let text = "--proc-root, --sys-root: calls are traced in the running kernel, not in files";
-            return Err(cli::Usage(text.into()).into());
-        }
-        let events = !self.no_events;
-        let summary = self.summary && !self.no_summary;
-        if !events && !summary && self.stuck.is_none() {
+        self.common.refuse_foreign("calls are traced")?;
+        let (events, summary) = (self.written.events(true), self.written.summary(false));
+        if events.is_none() && !summary && self.stuck.is_none() {
             return Err(cli::Usage("--no-events: nothing is left; add --summary or --stuck".into()).into());
         }
         let settings = Settings {
@@ -120,11 +99,11 @@ impl Program for SyscallTrace {
             waits: self.waits || self.calls.names_waits(),
             tasks: self.tasks,
             types: self.types,
-            events: events.then_some(self.min),
+            events,
             summary,
             stuck: self.stuck,
         };
-        run(Options { common: self.common, settings, histogram: !self.no_histogram })
+        run(Options { common: self.common, settings, histogram: self.written.histogram() })
     }
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]

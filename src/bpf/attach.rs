@@ -23,13 +23,23 @@ impl fmt::Display for Attach {
     }
 }
 
-/// What comes of the first way that the kernel takes; where it takes none, why not the last.
+impl Attach {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::TpBtf, Self::RawTp];
+}
+
+/// What comes of the first way that the kernel takes, or of the only one that was asked for; where it takes none, why
+/// not the last.
 ///
 /// # Errors
 /// Those of the last way; if there is none to try.
-pub fn first<W, T>(ways: impl IntoIterator<Item = W>, mut load: impl FnMut(W) -> Result<T>) -> Result<T> {
+pub fn first<W: PartialEq, T>(
+    ways: impl IntoIterator<Item = W>,
+    only: Option<W>,
+    mut load: impl FnMut(W) -> Result<T>,
+) -> Result<T> {
     let mut refused = anyhow!("this kernel has no such hooks");
-    for way in ways {
+    for way in ways.into_iter().filter(|way| only.as_ref().is_none_or(|only| only == way)) {
         match load(way) {
             Ok(loaded) => return Ok(loaded),
             Err(error) => refused = error,
@@ -49,9 +59,11 @@ mod tests {
             tried.push(way);
             if way < 3 { Err(anyhow!("not {way}")) } else { Ok(way) }
         };
-        assert_eq!(first([1, 2, 3, 4], &mut load).unwrap(), 3);
-        assert_eq!(first([1, 2], &mut load).unwrap_err().to_string(), "not 2");
-        assert!(first([], &mut load).is_err());
-        assert_eq!(tried, [1, 2, 3, 1, 2]);
+        assert_eq!(first([1, 2, 3, 4], None, &mut load).unwrap(), 3);
+        assert_eq!(first([1, 2], None, &mut load).unwrap_err().to_string(), "not 2");
+        assert_eq!(first([1, 2, 3, 4], Some(4), &mut load).unwrap(), 4);
+        assert!(first([], None, &mut load).is_err());
+        assert!(first([1], Some(3), &mut load).is_err());
+        assert_eq!(tried, [1, 2, 3, 1, 2, 4]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::anyhow;
 use libbpf_rs::{ErrorKind, PrintLevel, libbpf_sys, set_print};
@@ -37,6 +38,36 @@ pub fn explain(error: &libbpf_rs::Error, doing: &str) -> anyhow::Error {
     }
     anyhow!("{doing}: {error:#}\n{complaints}")
 }
+
+/// A time as the kernel's programs take it; 0 for none.
+pub fn nanos(time: Option<Duration>) -> u64 {
+    time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Sets the switches that all tracers have (`bpf/hist.h`, `ring.h` and `task.h`) in the constants of a skeleton,
+/// which has a type of its own for each: `switches!(data, settings, ring_bytes)`.
+macro_rules! switches {
+    ($data:expr, $settings:expr, $ring_bytes:expr) => {{
+        let (data, settings) = (&mut *$data, $settings);
+        let filter: &$crate::bpf::task::TaskFilter = &settings.tasks;
+        data.hist_cells = $crate::bpf::hist::CELLS;
+        data.events = settings.events.is_some();
+        data.min_ns = $crate::bpf::load::nanos(settings.events);
+        data.ring_half = u64::from($ring_bytes) / 2;
+        data.wanted_pids = filter.pids()?;
+        data.want_pids = u32::try_from(filter.pid.len())?;
+        data.want_uid = filter.uid.is_some();
+        data.wanted_uid = filter.uid.unwrap_or(0);
+        data.want_cgroup = filter.cgroup.is_some();
+        data.wanted_cgroup = filter.cgroup_id()?;
+        data.want_comm = filter.comm.is_some();
+        data.wanted_comm = filter.comm_words();
+        data.leave_out_self = !filter.include_self;
+        // Of the processes that were asked for by number, `check` has told already.
+        data.note_left_out = filter.is_on() && filter.pid.is_empty();
+    }};
+}
+pub(super) use switches;
 
 /// How often a program was not run because it was running on that CPU already; `None` if the
 /// kernel does not tell (before 5.12, or to a process without privileges before 5.19).

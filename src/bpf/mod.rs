@@ -2,6 +2,7 @@
 //! privileges. A tracer's own side of its arrays is a folder here.
 
 pub mod hist;
+pub mod written;
 
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod attach;

@@ -9,6 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::cgroup::Cgroups;
 use super::clock::KernelClock;
+use super::load::nanos;
 use super::named::Named;
 use super::own::LeftOut;
 use crate::cli::Common;
@@ -80,7 +81,7 @@ pub struct Output {
 impl Output {
     /// Of this machine, with events of at least so long, if any.
     pub fn new(emitter: Emitter, events: Option<Duration>) -> Self {
-        let nanos = events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
+        let nanos = nanos(events);
         let threshold = (nanos > 0).then_some(Micros(nanos));
         Self { emitter, clock: KernelClock::measure(), cgroups: Cgroups::new(Path::new("/")), threshold }
     }

@@ -169,26 +169,6 @@ impl TaskFilter {
     }
 }
 
-/// Sets the switches of `bpf/task.h` in the constants of a skeleton, which has a type of its own
-/// for each tracer: `task_switches!(data, filter)`.
-macro_rules! task_switches {
-    ($data:expr, $filter:expr) => {{
-        let (data, filter): (_, &$crate::bpf::task::TaskFilter) = (&mut *$data, $filter);
-        data.wanted_pids = filter.pids()?;
-        data.want_pids = u32::try_from(filter.pid.len())?;
-        data.want_uid = filter.uid.is_some();
-        data.wanted_uid = filter.uid.unwrap_or(0);
-        data.want_cgroup = filter.cgroup.is_some();
-        data.wanted_cgroup = filter.cgroup_id()?;
-        data.want_comm = filter.comm.is_some();
-        data.wanted_comm = filter.comm_words();
-        data.leave_out_self = !filter.include_self;
-        // Of the processes that were asked for by number, `check` has told already.
-        data.note_left_out = filter.is_on() && filter.pid.is_empty();
-    }};
-}
-pub(super) use task_switches;
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,11 +7,10 @@ use libbpf_rs::skel::OpenSkel as _;
 
 use super::layout::{BUDGET, Geometry};
 use crate::bpf::attach::{Attach, first};
-use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
-use crate::bpf::load::explain;
+use crate::bpf::load::{explain, switches};
 use crate::bpf::own::know_self;
-use crate::bpf::task::{TaskFilter, task_switches};
+use crate::bpf::task::TaskFilter;
 
 /// What libbpf-cargo made of `bpf/iolat.bpf.c`.
 #[expect(
@@ -97,8 +96,9 @@ pub(super) fn load(settings: &Settings) -> Result<(IolatSkel<'static>, Attach, G
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let disks = if settings.aggregate { 1 } else { settings.disks };
     let geometry = Geometry::choose(disks, u32::try_from(cpus)?, settings.budget());
-    let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
-    first(ways, |attach| Ok((load_as(settings, &kernel, attach, geometry)?, attach, geometry)))
+    first(Attach::ALL, settings.attach, |attach| {
+        Ok((load_as(settings, &kernel, attach, geometry)?, attach, geometry))
+    })
 }
 
 fn load_as(
@@ -112,7 +112,7 @@ fn load_as(
     // The queue was the first argument until 5.10, and in kernels that took the change back.
     let queue_first = kernel.arguments("block_rq_issue").context("this kernel has no block_rq_issue")? == 2;
     let keep = settings.requests <= u64::from(settings.tracked());
-    switches(&mut open, settings, geometry)?;
+    set_switches(&mut open, settings, geometry)?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.task_at_issue = settings.with_task() && !io_start;
     data.request_argument = u32::from(queue_first);
@@ -131,9 +131,8 @@ fn load_as(
     Ok(skel)
 }
 
-fn switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
+fn set_switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
-    data.hist_cells = CELLS;
     data.slot_bits = geometry.slot_bits;
     data.shard_mask = geometry.shards - 1;
     data.cpus = geometry.cpus;
@@ -142,11 +141,8 @@ fn switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometr
     data.filter_devices = settings.filter_devices;
     data.with_task = settings.with_task();
     data.filter_task = settings.tasks.is_on();
-    data.events = settings.events.is_some();
-    data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
-    data.ring_half = u64::from(RING_BYTES) / 2;
     data.tell_all = settings.events.is_some();
-    task_switches!(data, &settings.tasks);
+    switches!(data, settings, RING_BYTES);
     Ok(())
 }
 

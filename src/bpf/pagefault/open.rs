@@ -14,11 +14,10 @@ use perf_event_open_sys::bindings::{
 
 use super::layout::{KINDS, process_bits};
 use crate::bpf::attach::first;
-use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
-use crate::bpf::load::explain;
+use crate::bpf::load::{explain, switches};
 use crate::bpf::own::know_self;
-use crate::bpf::task::{TaskFilter, task_switches};
+use crate::bpf::task::TaskFilter;
 
 /// What libbpf-cargo made of `bpf/pagefault.bpf.c`.
 #[expect(
@@ -105,9 +104,9 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     let kernel = Kernel::read(&settings.types)?;
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let exceptions = kernel.arguments("page_fault_user").is_some();
-    let ways =
-        settings.attach.map_or(vec![Way::TpBtf, Way::RawTp, Way::Fentry, Way::Kprobe], |only| vec![only]);
-    first(ways.into_iter().filter(|way| exceptions || !way.is_of_exceptions()), |way| {
+    let ways = [Way::TpBtf, Way::RawTp, Way::Fentry, Way::Kprobe];
+    let ways = ways.into_iter().filter(|way| exceptions || !way.is_of_exceptions());
+    first(ways, settings.attach, |way| {
         let mut skel = load_as(settings, &kernel, way, cpus)?;
         know_self(&skel.progs.know_self)?;
         let links = attach(&mut skel, way)?;
@@ -118,18 +117,14 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
 fn load_as(settings: &Settings, kernel: &Kernel, way: Way, cpus: usize) -> Result<PagefaultSkel<'static>> {
     let mut open = kernel.open::<PagefaultSkelBuilder>()?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
-    data.hist_cells = CELLS;
     data.cpus = u32::try_from(cpus)?;
     data.only_map = settings.no_places || way == Way::Kprobe;
     data.summary = settings.summary;
     data.processes = settings.processes;
     data.process_bits = process_bits(cpus);
-    data.events = settings.events.is_some();
-    data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
-    data.ring_half = u64::from(RING_BYTES) / 2;
     data.at_once = settings.at_once;
     data.tell_all = true;
-    task_switches!(data, &settings.tasks);
+    switches!(data, settings, RING_BYTES);
     let progs = &mut open.progs;
     for (program, wanted) in [
         (&mut progs.user_btf, way == Way::TpBtf),

@@ -7,10 +7,9 @@ use libbpf_rs::skel::OpenSkel as _;
 
 use super::layout::Geometry;
 use crate::bpf::attach::{Attach, first};
-use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
-use crate::bpf::load::explain;
-use crate::bpf::task::{TaskFilter, task_switches};
+use crate::bpf::load::{explain, switches};
+use crate::bpf::task::TaskFilter;
 
 /// What libbpf-cargo made of `bpf/schedlat.bpf.c`.
 #[expect(
@@ -65,8 +64,7 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     };
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let geometry = Geometry::choose(cpus, settings.by_cgroup, settings.processes);
-    let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
-    first(ways, |attach| {
+    first(Attach::ALL, settings.attach, |attach| {
         let way = Way { attach, state_argument: arguments == 4 };
         Ok(Loaded { skel: load_as(settings, &kernel, way, geometry)?, attach, geometry })
     })
@@ -85,7 +83,7 @@ fn load_as(
     geometry: Geometry,
 ) -> Result<SchedlatSkel<'static>> {
     let mut open = kernel.open::<SchedlatSkelBuilder>()?;
-    switches(&mut open, settings, geometry)?;
+    set_switches(&mut open, settings, geometry)?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.state_argument = way.state_argument;
     choose_programs(&mut open, settings, way);
@@ -110,20 +108,16 @@ fn choose_programs(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, way: Wa
     }
 }
 
-fn switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
+fn set_switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
-    data.hist_cells = CELLS;
     data.cpus = u32::try_from(geometry.cpus)?;
     data.only_map = settings.no_places;
     data.by_cgroup = settings.by_cgroup;
     data.group_bits = geometry.group_bits.unwrap_or(0);
     data.processes = settings.processes;
     data.process_bits = geometry.process_bits.unwrap_or(0);
-    data.events = settings.events.is_some();
-    data.min_ns = settings.events.map_or(0, |min| u64::try_from(min.as_nanos()).unwrap_or(u64::MAX));
-    data.ring_half = u64::from(RING_BYTES) / 2;
     data.tell_all = true;
-    task_switches!(data, &settings.tasks);
+    switches!(data, settings, RING_BYTES);
     Ok(())
 }
 

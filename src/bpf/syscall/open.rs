@@ -9,11 +9,10 @@ use super::class::Choice;
 use super::layout::Geometry;
 use super::shared::WAITING_CALLS;
 use crate::bpf::attach::{Attach, first};
-use crate::bpf::hist::CELLS;
 use crate::bpf::kernel::{Kernel, KernelTypes};
-use crate::bpf::load::explain;
+use crate::bpf::load::{explain, nanos, switches};
 use crate::bpf::own::know_self;
-use crate::bpf::task::{TaskFilter, task_switches};
+use crate::bpf::task::TaskFilter;
 
 /// What libbpf-cargo made of `bpf/syscall.bpf.c`.
 #[expect(
@@ -67,8 +66,9 @@ pub(super) fn load(settings: &Settings) -> Result<(SyscallSkel<'static>, Attach,
     );
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let geometry = Geometry::choose(u32::try_from(cpus)?);
-    let ways = settings.attach.map_or(vec![Attach::TpBtf, Attach::RawTp], |only| vec![only]);
-    first(ways, |attach| Ok((load_as(settings, &kernel, attach, geometry)?, attach, geometry)))
+    first(Attach::ALL, settings.attach, |attach| {
+        Ok((load_as(settings, &kernel, attach, geometry)?, attach, geometry))
+    })
 }
 
 fn load_as(
@@ -78,7 +78,7 @@ fn load_as(
     geometry: Geometry,
 ) -> Result<SyscallSkel<'static>> {
     let mut open = kernel.open::<SyscallSkelBuilder>()?;
-    switches(&mut open, settings, geometry)?;
+    set_switches(&mut open, settings, geometry)?;
     let (btf, raw) = (attach == Attach::TpBtf, attach == Attach::RawTp);
     let progs = &mut open.progs;
     for (program, wanted) in [
@@ -99,23 +99,18 @@ fn load_as(
     Ok(skel)
 }
 
-fn switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
+fn set_switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
-    let nanos = |time: Option<Duration>| time.map_or(0, |t| u64::try_from(t.as_nanos()).unwrap_or(u64::MAX));
-    data.hist_cells = CELLS;
     data.choice = *settings.choice;
     data.only_map = settings.no_places;
-    data.events = settings.events.is_some();
     data.waits = settings.waits;
     data.summary = settings.summary;
     data.waiting_calls = WAITING_CALLS;
-    data.min_ns = nanos(settings.events);
     data.stuck_ns = nanos(settings.stuck);
-    data.ring_half = u64::from(ring_bytes(settings)) / 2;
     data.shards = geometry.shards;
     data.cpus = geometry.cpus;
     data.tell_all = true;
-    task_switches!(data, &settings.tasks);
+    switches!(data, settings, ring_bytes(settings));
     Ok(())
 }
 
