@@ -24,7 +24,8 @@ use telepipe::stop::Stop;
 const CAVEATS: &str = "Sum up the power records whose counted is true, and nothing is counted twice.\n\n\
     What powermetrics says of network, disks and interrupts is understood and left out: scrape measures it. Its \
     summary at the end is left out where the samples were told one by one. It tells the end of a sample to the \
-    second; later samples have the first one's time and the sum of the lengths since.\n\n\
+    second; later samples have the first one's time and the sum of the lengths since, and what has no time of its own, \
+    as a part of a recording, that at which it was read. Numbers that cannot be are counted as lost, and not told.\n\n\
     Text gives power in whole milliwatts, so energy is that exact at best; property lists are finer.\n\n\
     Linux: energy of processors is read from the power PMU of perf, which needs CAP_PERFMON or a \
     kernel.perf_event_paranoid below 1; else from powercap, whose counters only root can read; else from hwmon. \
@@ -32,7 +33,8 @@ const CAVEATS: &str = "Sum up the power records whose counted is true, and nothi
     wraps are missed, and those before the program began are not known. Where the machine was suspended, \
     suspended_s says for how long, energy_joules goes on, and power_watts is left out. psys is the whole machine \
     where the board has connected it; dram is not a part of its package, although it is listed in it. Dies whose \
-    counters agree to half a joule are taken for one until they differ.\n\n\
+    counters agree to half a joule are taken for one until they differ, once both have counted five. On AMD, core is the first \
+    core of its package alone.\n\n\
     A graphics processor that sleeps is not asked anything. Each question keeps one awake for a while that may \
     sleep: one that idles is therefore asked only every 15 seconds or so (three times its autosuspend delay), and \
     in between only its runtime_status is told. On other drivers than amdgpu, i915, xe and nvidia only sensors \

@@ -26,7 +26,7 @@ pub enum Understood {
     No,
 }
 
-use Understood::{No, Yes};
+use Understood::{No, Partly, Yes};
 
 impl From<bool> for Understood {
     fn from(all: bool) -> Self {
@@ -72,8 +72,9 @@ impl Text {
         if let Some(header) = header(trimmed) {
             let done = self.finish();
             self.begun = true;
-            (self.sample.ts, self.sample.elapsed_s, self.sample.summary) = header;
-            return (Yes, done);
+            (self.sample.ts, self.sample.elapsed_s, self.sample.summary) =
+                (header.ts, header.elapsed_s, header.summary);
+            return (if header.whole { Yes } else { Partly }, done);
         }
         if trimmed.starts_with(b"***") {
             return self.section(trimmed);
