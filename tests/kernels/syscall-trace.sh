@@ -67,18 +67,21 @@ measure() { # PREFIX OPTIONS…
     expect "${prefix}threshold" 'slow <= got && got <= most' got="$(count call $pid nanosleep)" slow="$slow" most="$most"
     trace -i 100s --waits --min 1ms --comm calls $options --filter "$words" || return
     work pipe 50
+    told=$(cut -d" " -f2 /tmp/told) reader=$pid
+    work read kmsg 50
     finish
-    told=$(cut -d" " -f2 /tmp/told)
+    device=$pid pid=$reader
     expect "${prefix}pipe" '40000 <= got && got <= told + 100' got="$(field call $pid read 4)" told="$told"
     if [ "$(field call $pid read 7)" = pipe ]; then ok "${prefix}fd-type"; else not_ok "${prefix}fd-type" "$(field call $pid read 7)"; fi
 
     # A device that lets its readers wait; the machine's own messages may end the wait early.
-    trace -i 100s --waits --min 1ms --comm calls $options --filter "$words" || return
-    work read kmsg 50
-    finish
     told=$(cut -d" " -f2 /tmp/told)
-    expect "${prefix}device" '1000 <= got && got <= told + 100' got="$(field call $pid read 4)" told="$told"
-    if [ "$(field call $pid read 7)" = device ]; then ok "${prefix}fd-device"; else not_ok "${prefix}fd-device" "$(field call $pid read 7)"; fi
+    expect "${prefix}device" '1000 <= got && got <= told + 100' got="$(field call $device read 4)" told="$told"
+    if [ "$(field call $device read 7)" = device ]; then
+        ok "${prefix}fd-device"
+    else
+        not_ok "${prefix}fd-device" "$(field call $device read 7)"
+    fi
 
     # A prime number of calls, and as many that fail.
     trace -i 100s --no-events --summary --comm calls $options --filter "$words" || return

@@ -4,9 +4,9 @@
 mount -t securityfs securityfs /sys/kernel/security
 if echo confidentiality >/sys/kernel/security/lockdown; then
     for tracer in iolat pagefault-trace schedlat syscall-trace; do
-        $tracer --once >/tmp/out 2>/tmp/err
+        $tracer --once >/tmp/locked-out 2>/tmp/locked-err
         expect "locked-$tracer" 'status == 1 && told > 0 && written == 0' status="$?" \
-            told="$(grep -c 'locked down (confidentiality)' /tmp/err)" written="$(grep -c . /tmp/out)"
+            told="$(grep -c 'locked down (confidentiality)' /tmp/locked-err)" written="$(grep -c . /tmp/locked-out)"
     done
 else
     echo "skip tracers locked this kernel cannot be locked down"
