@@ -37,7 +37,7 @@ work() {
         calls fifo /tmp/nobody &
         other=$!
         sleep 0.5
-        next_pid $((other + places))
+        next_pid $((other + PLACES))
     fi
     calls "$@" >/tmp/told &
     pid=$!
@@ -45,7 +45,7 @@ work() {
     [ -n "$crowded" ] || return
     kill -9 $other
     wait $other
-    [ $pid = $((other + places)) ] || not_ok "${prefix}numbers" "$pid and $other share no place"
+    [ $pid = $((other + PLACES)) ] || not_ok "${prefix}numbers" "$pid and $other share no place"
 }
 
 measure() { # PREFIX OPTIONS…
