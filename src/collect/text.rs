@@ -33,21 +33,19 @@ pub fn number(word: &[u8]) -> Option<u64> {
 }
 
 /// The number that a line begins with, and what follows.
+#[inline]
 pub fn split_number(line: &[u8]) -> Option<(u64, &[u8])> {
-    let (mut value, mut length) = (0u64, 0);
-    for byte in line {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            break;
-        }
-        value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-        length += 1;
+    let (mut value, mut rest) = (0u64, line);
+    while let [digit @ b'0'..=b'9', after @ ..] = rest {
+        value = value.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+        rest = after;
     }
-    let (digits, rest) = line.split_at(length);
-    // So many digits always fit.
-    let value =
-        if length < 20 { (length > 0).then_some(value) } else { str::from_utf8(digits).ok()?.parse().ok() };
-    Some((value?, rest))
+    match line.len() - rest.len() {
+        0 => None,
+        // So many digits always fit.
+        1..20 => Some((value, rest)),
+        length => Some((str::from_utf8(&line[..length]).ok()?.parse().ok()?, rest)),
+    }
 }
 
 /// A decimal number with or without decimals and sign; `None` for all else, infinities included.

@@ -1,6 +1,5 @@
 //! The 22 counts that Linux and macOS have in common, and the `vmstat` record that they become.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::collect::{micro, rate};
@@ -133,11 +132,10 @@ impl Counts {
         for (place, field) in byte_slots(record).into_iter().enumerate() {
             *field = self.value(place).zip(page_size).and_then(|(pages, size)| pages.checked_mul(size));
         }
-        let rough = FIELDS.iter().zip(self.0);
         let rough =
-            rough.filter_map(|(name, printed)| printed.filter(|it| it.step > 1).map(|it| (*name, it.step)));
-        let precision: BTreeMap<_, _> = rough.collect();
-        record.precision = (!precision.is_empty()).then_some(precision);
+            FIELDS.iter().zip(&self.0).filter_map(|(name, printed)| Some((*name, printed.as_ref()?.step)));
+        let mut rough = rough.filter(|(_, step)| *step > 1).peekable();
+        record.precision = rough.peek().is_some().then(|| rough.collect());
     }
 
     /// Fills the rates of a record from what was added in an interval, where it is known to the last digit.

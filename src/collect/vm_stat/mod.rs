@@ -8,7 +8,7 @@ pub mod counts;
 mod row;
 
 use counts::{Counts, Printed};
-use row::{Line, column, label, normalized, read};
+use row::{Line, column, label, normalized, read, read_numbers};
 
 /// The counts of one moment, totals as totals.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -49,6 +49,8 @@ pub struct Parser {
     /// The one-shot form: what has been seen of a sample.
     open: Option<Sample>,
     columns: Vec<Column>,
+    /// The row that was read last, if that was one of numbers.
+    numbers: Vec<Printed>,
     /// Where the last name of the header ends.
     width: usize,
     /// The totals so far.
@@ -60,7 +62,11 @@ pub struct Parser {
 impl Parser {
     /// A line without its newline.
     pub fn line(&mut self, line: &[u8]) -> Taken {
-        match read(line, true) {
+        // Nearly all lines of the interval form.
+        if read_numbers(line, &mut self.numbers) {
+            return self.numbers();
+        }
+        match read(line) {
             Line::Empty => Taken::Yes,
             Line::Title(size) => {
                 let done = self.finish();
@@ -83,7 +89,6 @@ impl Parser {
                 self.after_header = true;
                 self.finish()
             }
-            Line::Numbers(numbers) => self.numbers(&numbers),
             Line::Unknown => Taken::No,
         }
     }
@@ -91,10 +96,8 @@ impl Parser {
     /// What came after the last newline, if anything: a line that may have been cut off. Where numbers end left of
     /// their column's end, digits are missing.
     pub fn rest(&mut self, line: &[u8]) -> Taken {
-        match read(line, false) {
-            Line::Numbers(_) if line.trim_ascii_end().len() < self.width => Taken::No,
-            _ => self.line(line),
-        }
+        let cut = line.trim_ascii_end().len() < self.width;
+        if cut && read_numbers(line, &mut self.numbers) { Taken::No } else { self.line(line) }
     }
 
     /// The sample that the end of the input completes.
@@ -141,12 +144,12 @@ impl Parser {
         done
     }
 
-    fn numbers(&mut self, numbers: &[Printed]) -> Taken {
-        if numbers.len() != self.columns.len() {
+    fn numbers(&mut self) -> Taken {
+        if self.numbers.len() != self.columns.len() {
             return Taken::No;
         }
         let mut sample = Sample { page_size: self.page_size, ..Sample::default() };
-        for (column, &printed) in self.columns.iter().zip(numbers) {
+        for (column, &printed) in self.columns.iter().zip(&self.numbers) {
             match column {
                 Column::Known(place) => sample.counts.0[*place] = Some(printed),
                 Column::Other(name) => sample.rows.push((name.clone(), printed.value)),

@@ -1,4 +1,4 @@
-//! The lines of `vm_stat`: title, `Label: N.`, the header of columns, and rows of numbers.
+//! The lines of `vm_stat`: title, `Label: N.`, the header of columns; and rows of numbers, by a function of their own.
 
 use nom::Parser as _;
 use nom::bytes::complete::{tag, take_until};
@@ -12,7 +12,7 @@ use crate::collect::text::{number, split_number, words};
 
 type Parsed<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
 
-/// What a line of `vm_stat` is.
+/// What a line of `vm_stat` is that holds no numbers alone.
 #[derive(Debug, PartialEq)]
 pub enum Line<'a> {
     /// The title, with the page size where it names one.
@@ -23,25 +23,17 @@ pub enum Line<'a> {
     ObjectCache { hits: u64, lookups: u64 },
     /// The names of columns.
     Header(Vec<&'a [u8]>),
-    /// Numbers under them.
-    Numbers(Vec<Printed>),
     /// Nothing but blanks.
     Empty,
     /// None of these.
     Unknown,
 }
 
-/// Tells what it is. `whole` is false for what came after the last newline.
-pub fn read(line: &[u8], whole: bool) -> Line<'_> {
+/// Tells what it is.
+pub fn read(line: &[u8]) -> Line<'_> {
     let trimmed = line.trim_ascii();
     if trimmed.is_empty() {
         return Line::Empty;
-    }
-    // A row of numbers, which is all that there is of the interval form, is told at once.
-    if trimmed[0].is_ascii_digit()
-        && let Some(numbers) = numbers(trimmed)
-    {
-        return Line::Numbers(numbers);
     }
     if let Ok((_, size)) = title(trimmed) {
         return Line::Title(size);
@@ -54,7 +46,7 @@ pub fn read(line: &[u8], whole: bool) -> Line<'_> {
     }
     let names: Vec<_> = words(trimmed).collect();
     let known = names.iter().filter(|name| column(name).is_some()).count();
-    if whole && names.len() >= 2 && known * 2 > names.len() { Line::Header(names) } else { Line::Unknown }
+    if names.len() >= 2 && known * 2 > names.len() { Line::Header(names) } else { Line::Unknown }
 }
 
 /// `Mach Virtual Memory Statistics: (page size of 4096 bytes, cache hits 0%)`
@@ -79,25 +71,44 @@ fn object_cache(line: &[u8]) -> Parsed<'_, (u64, u64)> {
     (hits, terminated(count, (tag(" lookups"), rest))).parse(line)
 }
 
-/// `123 1246K 12M`
-fn numbers(mut line: &[u8]) -> Option<Vec<Printed>> {
-    let mut numbers = Vec::with_capacity(COUNT);
-    while !line.is_empty() {
-        let (value, rest) = split_number(line)?;
-        let (step, rest) = match rest {
-            [b'K', rest @ ..] => (1000, rest),
-            [b'M', rest @ ..] => (1_000_000, rest),
-            [b'G', rest @ ..] => (1_000_000_000, rest),
-            rest => (1, rest),
+/// A row such as `123 1246K 12M`, one number or more, into `numbers`; false if the line is anything else.
+pub fn read_numbers(line: &[u8], numbers: &mut Vec<Printed>) -> bool {
+    numbers.clear();
+    let mut line = skip_blanks(line);
+    while let Some((value, rest)) = split_number(line) {
+        let (printed, rest) = match rest {
+            [b'K', rest @ ..] => (printed(value, 1000), rest),
+            [b'M', rest @ ..] => (printed(value, 1_000_000), rest),
+            [b'G', rest @ ..] => (printed(value, 1_000_000_000), rest),
+            rest => (Some(Printed::exact(value)), rest),
         };
-        let blanks = rest.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-        if blanks == 0 && !rest.is_empty() {
-            return None;
+        let Some(printed) = printed else { return false };
+        numbers.push(printed);
+        line = skip_blanks(rest);
+        if line.is_empty() {
+            return true;
         }
-        line = &rest[blanks..];
-        numbers.push(Printed { value: value.checked_mul(step)?, step });
+        if line.len() == rest.len() {
+            return false;
+        }
     }
-    Some(numbers)
+    false
+}
+
+/// A count of so many steps; `None` if it does not fit into 64 bits.
+fn printed(value: u64, step: u64) -> Option<Printed> {
+    Some(Printed { value: value.checked_mul(step)?, step })
+}
+
+fn skip_blanks(mut line: &[u8]) -> &[u8] {
+    // Nearly all of them are spaces, and half of a row is.
+    while let [b' ', rest @ ..] = line {
+        line = rest;
+    }
+    match line {
+        [b'0'..=b'9', ..] => line,
+        line => line.trim_ascii_start(),
+    }
 }
 
 /// A name in lower case, with underscores for all that is no letter and no digit.
@@ -181,22 +192,16 @@ mod tests {
     #[test]
     fn lines() {
         let size = |size| Line::Title(Some(size));
-        assert_eq!(read(b"Mach Virtual Memory Statistics: (page size of 16384 bytes)", true), size(16384));
+        assert_eq!(read(b"Mach Virtual Memory Statistics: (page size of 16384 bytes)"), size(16384));
         let old = b" Mach Virtual Memory Statistics: (page size of 4096 bytes, cache hits 0%)";
-        assert_eq!(read(old, true), size(4096));
+        assert_eq!(read(old), size(4096));
         assert_eq!(
-            read(b"\"Translation faults\":   6256987137.", true),
+            read(b"\"Translation faults\":   6256987137."),
             Line::Row(b"\"Translation faults\"", 6256987137)
         );
         let hits = Line::ObjectCache { hits: 12, lookups: 50 };
-        assert_eq!(read(b"Object cache: 12 hits of 50 lookups (24% hit rate)", true), hits);
-        let numbers = [
-            Printed::exact(7),
-            Printed { value: 1_246_000, step: 1000 },
-            Printed { value: 2_000_000, step: 1_000_000 },
-        ];
-        assert_eq!(read(b"  7  1246K 2M ", true), Line::Numbers(numbers.to_vec()));
-        assert_eq!(read(b" \t\r", true), Line::Empty);
+        assert_eq!(read(b"Object cache: 12 hits of 50 lookups (24% hit rate)"), hits);
+        assert_eq!(read(b" \t\r"), Line::Empty);
         for cut in [
             &b"Pages free:    12"[..],
             b"Pages fr",
@@ -205,8 +210,29 @@ mod tests {
             b"-1 2",
             b"free",
         ] {
-            assert_eq!(read(cut, true), Line::Unknown, "{}", String::from_utf8_lossy(cut));
+            assert_eq!(read(cut), Line::Unknown, "{}", String::from_utf8_lossy(cut));
         }
+    }
+
+    #[test]
+    fn rows_of_numbers() {
+        let expected = [
+            Printed::exact(7),
+            Printed { value: 1_246_000, step: 1000 },
+            Printed { value: 2_000_000, step: 1_000_000 },
+        ];
+        let mut numbers = vec![Printed::exact(1)];
+        assert!(read_numbers(b"  7  1246K\t2M \r", &mut numbers));
+        assert_eq!(numbers, expected);
+        assert!(read_numbers(b"18446744073709551615", &mut numbers));
+        assert_eq!(numbers, [Printed::exact(u64::MAX)]);
+        let too_much = [&b"18446744073709551615K"[..], b"18446744073709551616", b"18446744073709551616 1"];
+        for other in
+            [&b""[..], b"  ", b"K", b"1 2 3x", b"-1 2", b"1 - 2", b"1 K", b"1KK", b"1K2", b"1,2", b"free"]
+        {
+            assert!(!read_numbers(other, &mut numbers), "{}", String::from_utf8_lossy(other));
+        }
+        assert!(too_much.iter().all(|row| !read_numbers(row, &mut numbers)));
     }
 
     #[test]
