@@ -119,7 +119,9 @@ const OVERHEAD: &str = "\
 One hook per request, which counts in memory that is shared with the program: nothing is copied, and no process is \
 woken, for a request. On a virtual machine (two CPUs of an AMD EPYC, Linux 6.18) that hook took 209 ns per request, \
 of which 64 are a hook that does nothing and 90 the reading of the clock; biolatency took 823 ns in the same run \
-(0.25 times). With --who, a second hook and a hash map, it was 791 ns. `scripts/bench iolat` measures it again.
+(0.25 times). With --who, a second hook and a hash map, it was 791 ns. Where the machine has nothing else to do, sleeps \
+between two requests and finds its caches cold, it was 316 ns, biolatency 970 ns (0.31 times). `scripts/bench iolat` \
+measures it again.
 
 The maps take at most 16 MiB of kernel memory, less where there are few disks; -v says how much.";
 

@@ -118,7 +118,7 @@ impl Program for PagefaultTrace {
 const OVERHEAD: &str = "\
 Two hooks per fault: at the exception, and where the kernel raises its software event of a fault that is done. They \
 count in memory that is shared with the program: nothing is copied, and no process is woken, but for events. \
-Linux 6.18 in a virtual machine, both together: 402 ns, with or without --per-process, 816 ns for a bpftrace script with \
+Linux 6.18 in a virtual machine, both together: 397 ns, 424 ns with --per-process, 972 ns for a bpftrace script with \
 the same hooks (`scripts/bench tracers`; all with the clock readings of kernel.bpf_stats_enabled in it).
 
 The maps take at most 16 MiB of kernel memory up to 100 CPUs; -v says how much.";

@@ -47,10 +47,10 @@ const CAVEATS: &str = "Sum up the power records whose counted is true, and nothi
     The records of a text sample appear when the next one begins, or at the end.";
 
 const OVERHEAD: &str = "Linux: a sample opens, reads and closes a few small files for each CPU, zone and sensor, so that no device \
-    is held open: 0.4 ms of CPU time on a virtual machine that has only idle states, 2.3 ms for 19 sensors, a battery \
+    is held open: 0.4 ms of CPU time on a virtual machine that has only idle states, 2.6 ms for 19 sensors, a battery \
     and four CPUs; --per-process opens a file of every process.\n\n\
-    Recordings: a second of CPU time reads 300 to 400 MB of property lists, and 97 to 127 MB of text, which says the same \
-    in fewer bytes (two virtual CPUs of an AMD EPYC, Linux 6.18, busy with other work, load 3 to 8).\n\n\
+    Recordings: a second of CPU time reads 270 to 350 MB of property lists, and 94 to 117 MB of text, which says the same \
+    in fewer bytes (two virtual CPUs of an AMD EPYC, Linux 6.18, with little else to do).\n\n\
     macOS: reading costs next to nothing; powermetrics itself takes up to a quarter of a core while it \
     samples tasks, which is why one process is kept, and tasks are sampled only with --tasks.";
 

@@ -127,8 +127,8 @@ impl Program for Schedlat {
 
 const OVERHEAD: &str = "\
 One hook at each wake-up, one at each switch. They count in memory that is shared with the program: nothing is \
-copied, and no process is woken, but for events. Linux 6.18 in a virtual machine, a wake-up and a switch together: 221 ns \
-for runq records alone, 251 ns with sched records, 669 ns for runqlat of libbpf-tools (`scripts/bench tracers`; all \
+copied, and no process is woken, but for events. Linux 6.18 in a virtual machine, a wake-up and a switch together: 311 ns \
+for runq records alone (--no-events), 323 ns with sched records, 740 ns for runqlat of libbpf-tools (`scripts/bench tracers`; all \
 with the clock readings of kernel.bpf_stats_enabled in it).
 
 The maps take at most 16 MiB of kernel memory, less where there are few CPUs; -v says how much. What waits is noted \

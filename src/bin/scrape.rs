@@ -52,8 +52,8 @@ const CAVEATS: &str = "With --url only the endpoints are asked, unless --only na
     a CPU is told as utilization_ratio and idle_ratio only.";
 
 const OVERHEAD: &str = "Measured by scripts/bench on two virtual CPUs of an AMD EPYC under Linux 6.18, one sample a \
-    second: 0.8 ms of CPU time per sample, sockets by state included; 6 MiB of memory; the first line 5 ms after the \
-    start. At the same time prometheus-node-exporter with the same collectors took 4.8 ms and 20 MiB.\n\n\
+    second: 1.0 ms of CPU time per sample, sockets by state included; 6 MiB of memory; the first line 6 ms after the \
+    start. At the same time prometheus-node-exporter with the same collectors took 5.5 ms and 20 MiB.\n\n\
     Sockets by state are the dearest part, as the kernel walks its table of connections. Dearer than all together is \
     --processes, which opens a file of every process.";
 

@@ -115,14 +115,14 @@ impl Program for SyscallTrace {
 }
 
 const OVERHEAD: &str = "\
-Two hooks run at every system call of the machine, whether it is asked for or not. Both together cost 210 ns per call \
-(221 ns with --summary; 92 of these are what two empty programs show), where syscount -L costs 399 ns and a bpftrace \
-script with the same threshold 513 ns. A loop that does nothing but getppid takes 430 to 550 ns a call instead of 169 \
-while that is measured; beside syscount 685 ns. `scripts/bench tracers` repeats this; measured on two CPUs of a \
-virtual machine (Linux 6.18) that others were using too.
+Two hooks run at every system call of the machine, whether it is asked for or not. Both together cost 247 ns per call \
+(256 ns with --summary; 98 of these are what two empty programs show), where syscount -L costs 439 ns and a bpftrace \
+script with the same threshold 534 ns. A loop that does nothing but getppid takes 458 ns a call instead of 174 \
+while that is measured; beside syscount 676 ns. `scripts/bench tracers` repeats this; measured on two CPUs of a \
+virtual machine (AMD EPYC, Linux 6.18) with little else to do.
 
-With --min 0, 600,000 calls a second on one CPU became as many lines on the other, none lost; of 800,000 5 % were, and \
-told as lost.
+With --min 0, 800,000 calls a second on one CPU became as many lines on the other, none lost. Where others use the \
+machine it is less: of as many 5 % were lost once, and told.
 
 The maps take at most 16 MiB of kernel memory, of which 1 is for the calls that up to 32,768 threads are in, and 1 for \
 those of threads that find their place taken by another: 8,192 of them, which is as many as 26,000 threads have as a \

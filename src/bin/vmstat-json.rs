@@ -34,9 +34,9 @@ const CAVEATS: &str = "The 22 counts have the meaning that macOS gives them. Lin
     same numbers; the swap devices are parts of a system.paging.usage of which scrape tells the whole. Of one host, \
     send one or the other where sums are taken over all attributes: scrape --except memory,paging beside this.";
 
-const OVERHEAD: &str = "One sample reads /proc/vmstat, /proc/meminfo and /proc/swaps, which stay open, and writes 7 kB: 46 us of CPU \
-    time one after another, 129 us every 10 ms, of which a C program that only wakes and reads them needs 75 us \
-    (two virtual CPUs of an AMD EPYC, Linux 6.18, busy with other work, load 3 to 8; 162 us and 109 us at load 9).\n\n\
+const OVERHEAD: &str = "One sample reads /proc/vmstat, /proc/meminfo and /proc/swaps, which stay open, and writes 7 kB: 40 us of CPU \
+    time one after another, 116 us every 10 ms, of which a C program that only wakes and reads them needs 81 us \
+    (two virtual CPUs of an AMD EPYC, Linux 6.18, with little else to do; 162 us and 109 us at load 9).\n\n\
     Recorded output of vm_stat: 1,050,000 rows of the interval form a second of CPU time.";
 
 /// Virtual memory of this machine, or what vm_stat of macOS printed, as JSON lines
