@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/counters.rs"]
 mod counters;
 #[path = "../iolat/machine.rs"]
 #[allow(dead_code, reason = "its other parts are for tests of iolat")]
