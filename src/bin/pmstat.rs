@@ -18,7 +18,6 @@ use telepipe::record::{
     BATTERY, CPU_POWER, FAN, GPU, Kind, LOST, POWER, PROCESS_POWER, STATUS, TASK, TEMPERATURE,
     THERMAL_PRESSURE, VOLTAGE,
 };
-use telepipe::say::say;
 use telepipe::stop::Stop;
 
 const CAVEATS: &str = "Sum up the power records whose counted is true, and nothing is counted twice.\n\n\
@@ -184,6 +183,7 @@ impl Pmstat {
     fn live(&self, stop: &Stop) -> Result<()> {
         use telepipe::collect::power::{PowerSettings, collectors};
         use telepipe::collect::{Roots, Sample, boot_time};
+        use telepipe::say::say;
         use telepipe::ticker::Ticker;
 
         if self.tasks {
