@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use syscalls::Sysno;
 
-use crate::counters::Counter;
-use crate::machine::{LoopDisk, Tracefs, device_number, folder, ready, run, threads_of_init};
+use crate::counters::{Counter, Tracefs, in_init};
+use crate::machine::{LoopDisk, device_number, folder, ready, run};
 use crate::reader::{Names, Tracer};
 use crate::support::{poll, program, require_long};
 
@@ -66,19 +66,17 @@ fn what_was_written_and_what_was_lost_is_all_there_was() {
     symlink("/usr/bin/stress-ng", &stress).unwrap();
 
     let counter = |event: &str, filter: &str| Counter::tracepoint(&tracefs.root, event, filter);
-    let init = threads_of_init();
-    let in_init: Vec<_> = init.iter().map(|tid| format!("common_pid == {tid}")).collect();
-    let in_init = in_init.join(" || ");
+    let in_init = in_init();
     // A call returns, but those that end the thread.
     let ends = [Sysno::exit, Sysno::exit_group].map(|call| format!("id != {}", call.id())).join(" && ");
     let calls = counter("raw_syscalls/sys_enter", &format!("comm == \"{name}\" && {ends}"));
     let switches = counter("sched/sched_switch", &format!("next_comm == \"{name}\""));
-    let woken_unseen = counter("sched/sched_wakeup", &format!("comm == \"{name}\" && ({in_init})"));
+    let woken_unseen = counter("sched/sched_wakeup", &format!("comm == \"{name}\" && {in_init}"));
     let all_switches = counter("sched/sched_switch", "next_pid >= 0");
     let made = switches_made();
     let done = format!("dev == {} && (nr_sector > 0 || rwbs ~ \"FF*\")", device_number(&disk.name));
     let requests = counter("block/block_rq_complete", &done);
-    let requests_unseen = counter("block/block_rq_complete", &format!("{done} && ({in_init})"));
+    let requests_unseen = counter("block/block_rq_complete", &format!("{done} && {in_init}"));
 
     let mut tracers = [
         Tracer::start(

@@ -9,6 +9,7 @@ use std::process::Command;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::counters::{Tracefs, threads_of_init};
 pub use crate::support::tracer::ready;
 
 /// Runs a command that must succeed, and gives what it printed.
@@ -150,32 +151,6 @@ pub fn measured(job: &Value, side: &str) -> Measured {
     }
 }
 
-/// The kernel's tracepoints, as files; mounted for as long as this lives where they are not.
-pub struct Tracefs {
-    pub root: PathBuf,
-    mount: Option<TempDir>,
-}
-
-impl Tracefs {
-    pub fn new() -> Self {
-        let root = PathBuf::from("/sys/kernel/tracing");
-        if root.join("events").exists() {
-            return Self { root, mount: None };
-        }
-        let folder = folder();
-        run("mount", &["-t", "tracefs", "nodev", folder.path().to_str().unwrap()]);
-        Self { root: folder.path().to_owned(), mount: Some(folder) }
-    }
-}
-
-impl Drop for Tracefs {
-    fn drop(&mut self) {
-        if let Some(mount) = &self.mount {
-            let _ = Command::new("umount").arg(mount.path()).output();
-        }
-    }
-}
-
 /// The kernel's own log of block events of one device.
 pub struct EventLog {
     instance: PathBuf,
@@ -271,12 +246,6 @@ pub fn device_number(device: &str) -> u32 {
     let numbers = fs::read_to_string(format!("/sys/class/block/{device}/dev")).unwrap();
     let (major, minor) = numbers.trim().split_once(':').unwrap();
     major.parse::<u32>().unwrap() << 20 | minor.parse::<u32>().unwrap()
-}
-
-/// The threads of process 1.
-pub fn threads_of_init() -> Vec<String> {
-    let threads = fs::read_dir("/proc/1/task").unwrap().flatten();
-    threads.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
 /// The whole disk with requests below a path, if there is one.

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::counters::Counter;
-use crate::machine::{LoopDisk, Tracefs, fio, ready, run, threads_of_init};
+use crate::counters::{Counter, Tracefs, in_init};
+use crate::machine::{LoopDisk, fio, ready, run};
 use crate::tracer::{Iolat, lost, of, total};
 
 /// Reads that many blocks of 4 KiB past the cache, in a process of its own; its id.
@@ -33,17 +33,15 @@ fn reads(disk: &LoopDisk, args: &[&str]) -> Vec<Value> {
     iolat.finish()
 }
 
-/// Requests of loop devices whose completion interrupted process 1, by the kernel's own counter. There are machines
-/// (some sandboxes) whose kernel runs no eBPF program in their init; no tracer sees these, and if init is busy on the
+/// Requests of loop devices whose completion interrupted process 1, by the kernel's own counter: if that is busy on the
 /// CPU that a loop device completes on, they are many.
 struct InInit(Counter, #[expect(dead_code, reason = "mounted for as long as it counts")] Tracefs);
 
 impl InInit {
     fn count() -> Self {
         let tracefs = Tracefs::new();
-        let init: Vec<_> = threads_of_init().iter().map(|tid| format!("common_pid == {tid}")).collect();
         let (first, next) = (7 << 20, 8 << 20);
-        let loops = format!("dev >= {first} && dev < {next} && nr_sector > 0 && ({})", init.join(" || "));
+        let loops = format!("dev >= {first} && dev < {next} && nr_sector > 0 && {}", in_init());
         Self(Counter::tracepoint(&tracefs.root, "block/block_rq_complete", &loops), tracefs)
     }
 }

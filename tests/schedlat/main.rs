@@ -6,6 +6,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+#[path = "../support/counters.rs"]
+#[allow(dead_code, reason = "its other parts are for the flood")]
+mod counters;
 mod counts;
 mod options;
 mod waits;

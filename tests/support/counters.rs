@@ -3,13 +3,56 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use perf_event_open_sys::bindings::{
     PERF_COUNT_SW_PAGE_FAULTS_MAJ, PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_FLAG_FD_CLOEXEC, PERF_TYPE_SOFTWARE,
     PERF_TYPE_TRACEPOINT, perf_event_attr,
 };
 use perf_event_open_sys::{ioctls, perf_event_open};
+use tempfile::TempDir;
+
+/// The kernel's tracepoints, as files; mounted for as long as this lives where they are not.
+pub struct Tracefs {
+    pub root: PathBuf,
+    mount: Option<TempDir>,
+}
+
+impl Tracefs {
+    pub fn new() -> Self {
+        let root = PathBuf::from("/sys/kernel/tracing");
+        if root.join("events").exists() {
+            return Self { root, mount: None };
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let mounted =
+            Command::new("mount").args(["-t", "tracefs", "nodev"]).arg(folder.path()).status().unwrap();
+        assert!(mounted.success());
+        Self { root: folder.path().to_owned(), mount: Some(folder) }
+    }
+}
+
+impl Drop for Tracefs {
+    fn drop(&mut self) {
+        if let Some(mount) = &self.mount {
+            let _ = Command::new("umount").arg(mount.path()).output();
+        }
+    }
+}
+
+/// The threads of process 1.
+pub fn threads_of_init() -> Vec<String> {
+    let threads = std::fs::read_dir("/proc/1/task").unwrap().flatten();
+    threads.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
+/// A filter of tracepoints: what happens in process 1, or interrupts it. There are machines (some sandboxes) whose
+/// kernel runs no eBPF program there, so that no tracer sees it.
+pub fn in_init() -> String {
+    let threads: Vec<_> = threads_of_init().iter().map(|tid| format!("common_pid == {tid}")).collect();
+    format!("({})", threads.join(" || "))
+}
 
 /// Counts from when it is made.
 pub struct Counter(Vec<File>);
