@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use telepipe::generate::body_schema;
+use telepipe::record::body_schema;
 use telepipe::record::kind;
 
 const DEMO: &str = include_str!("../scripts/demo");

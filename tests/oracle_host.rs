@@ -111,8 +111,8 @@ fn cpu_times_and_counts() {
     grows(number(kernel, "context_switches"), "/stats/ctx_switches", &before, &after);
     grows(number(kernel, "interrupts"), "/stats/interrupts", &before, &after);
     grows(number(kernel, "softirqs"), "/stats/soft_interrupts", &before, &after);
-    let boot =
-        telepipe::clock::Timestamp::from_secs(at(&after, "/boot").as_f64().unwrap() as u64).to_string();
+    let boot = telepipe::common::time::Timestamp::from_secs(at(&after, "/boot").as_f64().unwrap() as u64)
+        .to_string();
     for kind in ["cpu", "kernel", "paging"] {
         assert_eq!(of(&lines, kind)[0]["start_ts"], boot, "{kind}");
     }

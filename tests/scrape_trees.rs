@@ -120,7 +120,7 @@ fn a_recorded_machine_reads_as_its_files_say() {
         assert_close(paging, field, line(&vmstat, name)[0] * factor);
     }
     let btime: u64 = line(&stat, "btime")[0] as u64;
-    let boot = telepipe::clock::Timestamp::from_secs(btime).to_string();
+    let boot = telepipe::common::time::Timestamp::from_secs(btime).to_string();
     for kind in ["cpu", "kernel", "paging", "pressure"] {
         assert!(of(&lines, kind).iter().all(|record| record["start_ts"] == boot), "{kind}");
     }

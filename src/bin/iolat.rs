@@ -9,8 +9,9 @@ use clap::Parser;
 use clap::builder::ArgPredicate;
 
 use telepipe::bpf::written::Written;
-use telepipe::cli::{self, Common, Program};
-use telepipe::generate::Generate;
+use telepipe::common::options::Common;
+use telepipe::common::program::Generate;
+use telepipe::common::program::Program;
 use telepipe::record::{IO, IO_EVENT, Kind, LOST, STATUS};
 
 const MIN: &str = "The shortest total time that makes an event, such as 5ms (a bare number is seconds); 0 for every \
@@ -88,7 +89,7 @@ impl Program for Iolat {
         let summary = self.written.summary(true);
         if !summary && events.is_none() {
             let text = "--no-summary: that leaves nothing to write; add --events";
-            return Err(cli::Usage(text.into()).into());
+            return Err(telepipe::common::program::Usage(text.into()).into());
         }
         let settings = Settings {
             attach: self.attach,
@@ -153,5 +154,5 @@ middle the percentiles give: 0.129 us, unless the maximum is less.
 A request that ends in parts has its time taken when the last part ends.";
 
 fn main() -> ExitCode {
-    cli::main::<Iolat>()
+    telepipe::common::entry::main::<Iolat>()
 }

@@ -8,8 +8,9 @@ use anyhow::Result;
 use clap::Parser;
 
 use telepipe::bpf::written::Written;
-use telepipe::cli::{self, Common, Program};
-use telepipe::generate::Generate;
+use telepipe::common::options::Common;
+use telepipe::common::program::Generate;
+use telepipe::common::program::Program;
 use telepipe::record::{Kind, LOST, PAGEFAULT, PAGEFAULT_PROCESS, PAGEFAULT_SUMMARY, STATUS};
 
 const MIN: &str = "The shortest time that makes a record of a minor fault, such as 50us (a bare number is seconds); 0 for all";
@@ -101,7 +102,7 @@ impl Program for PagefaultTrace {
         };
         if !settings.summary && !settings.processes && events.is_none() {
             let text = "--no-events, --no-summary: nothing is left to write without --per-process";
-            return Err(cli::Usage(text.into()).into());
+            return Err(telepipe::common::program::Usage(text.into()).into());
         }
         let (common, histogram, top) = (self.common, self.written.histogram(), self.top);
         run(Options { common, settings, histogram, top, resolve: self.resolve && events.is_some() })
@@ -148,5 +149,5 @@ CPUs); if more threads than that wait in faults, the end of the others is not se
 was under way at the start, what is left may be told as one of its own.";
 
 fn main() -> ExitCode {
-    cli::main::<PagefaultTrace>()
+    telepipe::common::entry::main::<PagefaultTrace>()
 }

@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use telepipe::cli::{self, Common, Program};
-use telepipe::clock::Timestamp;
 use telepipe::collect::powermetrics::recording::Recording;
-use telepipe::emit::Emitter;
-use telepipe::generate::Generate;
-use telepipe::input::Input;
+use telepipe::common::emit::Emitter;
+use telepipe::common::input::Input;
+use telepipe::common::options::Common;
+use telepipe::common::program::Generate;
+use telepipe::common::program::Program;
+use telepipe::common::stop::Stop;
+use telepipe::common::time::Timestamp;
 use telepipe::record::{
     BATTERY, CPU_POWER, FAN, GPU, Kind, LOST, POWER, PROCESS_POWER, STATUS, TASK, TEMPERATURE,
     THERMAL_PRESSURE, VOLTAGE,
 };
-use telepipe::stop::Stop;
 
 const CAVEATS: &str = "Sum up the power records whose counted is true, and nothing is counted twice.\n\n\
     What powermetrics says of network, disks and interrupts is understood and left out: scrape measures it. Its \
@@ -183,20 +184,23 @@ impl Pmstat {
     fn live(&self, stop: &Stop) -> Result<()> {
         use telepipe::collect::power::{PowerSettings, collectors};
         use telepipe::collect::{Roots, Sample, boot_time};
-        use telepipe::say::say;
-        use telepipe::ticker::Ticker;
+        use telepipe::common::diag::log;
+        use telepipe::common::schedule::Ticker;
 
         if self.tasks {
-            return Err(cli::Usage(
+            return Err(telepipe::common::program::Usage(
                 "--tasks: powermetrics of macOS tells of them; here, --per-process".into(),
             )
             .into());
         }
         if self.samplers.is_some() {
-            return Err(cli::Usage("--samplers: those of powermetrics of macOS".into()).into());
+            return Err(telepipe::common::program::Usage(
+                "--samplers: those of powermetrics of macOS".into(),
+            )
+            .into());
         }
         let Common { proc_root, sys_root, verbose, .. } = &self.common;
-        let roots = Roots::new(proc_root, sys_root).map_err(cli::Usage)?;
+        let roots = Roots::new(proc_root, sys_root).map_err(telepipe::common::program::Usage)?;
         let settings = PowerSettings { per_process: self.per_process, nvml: self.nvml.clone(), roots };
         let mut sources = collectors(&settings);
         let mut out = self.common.emitter()?;
@@ -213,7 +217,7 @@ impl Pmstat {
             }
             out.flush()?;
             if *verbose && inventory {
-                sources.iter().for_each(|source| say(format_args!("reads {}", source.method())));
+                sources.iter().for_each(|source| log(format_args!("reads {}", source.method())));
             }
         }
         out.finish(*verbose)
@@ -222,7 +226,7 @@ impl Pmstat {
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     fn live(&self, _: &Stop) -> Result<()> {
         let message = "this system cannot be measured; --input reads what powermetrics printed";
-        Err(cli::Usage(message.into()).into())
+        Err(telepipe::common::program::Usage(message.into()).into())
     }
 
     fn wanted(&self) -> Option<u64> {
@@ -238,5 +242,5 @@ impl Pmstat {
 const INTERVAL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    cli::main::<Pmstat>()
+    telepipe::common::entry::main::<Pmstat>()
 }

@@ -8,8 +8,9 @@ use anyhow::Result;
 use clap::Parser;
 
 use telepipe::bpf::written::Written;
-use telepipe::cli::{self, Common, Program};
-use telepipe::generate::Generate;
+use telepipe::common::options::Common;
+use telepipe::common::program::Generate;
+use telepipe::common::program::Program;
 use telepipe::record::{Kind, LOST, RUNQ, RUNQ_EVENT, SCHED, STATUS};
 
 const MIN: &str = "The shortest wait that makes an event, such as 5ms (a bare number is seconds); 0 for all";
@@ -98,7 +99,7 @@ impl Program for Schedlat {
         let processes = self.processes || !self.no_processes;
         if events.is_none() && !summary && !processes {
             let text = "--no-events, --no-summary, --no-processes: nothing is left to write";
-            return Err(cli::Usage(text.into()).into());
+            return Err(telepipe::common::program::Usage(text.into()).into());
         }
         let settings = Settings {
             attach: self.attach,
@@ -155,5 +156,5 @@ Processes that ran on none of the CPUs in an interval are not in it. Numbers of 
 also when schedlat runs in a container, where --pid is refused.";
 
 fn main() -> ExitCode {
-    cli::main::<Schedlat>()
+    telepipe::common::entry::main::<Schedlat>()
 }

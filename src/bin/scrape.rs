@@ -10,18 +10,19 @@ use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Arg, Command, Parser};
 
-use telepipe::cli::{self, Common, Program, Usage};
-use telepipe::clock::Timestamp;
 use telepipe::collect::{Collector, Roots, Sample, Settings, boot_time, collectors, url};
-use telepipe::emit::Emitter;
-use telepipe::generate::Generate;
+use telepipe::common::diag::log;
+use telepipe::common::emit::Emitter;
+use telepipe::common::options::Common;
+use telepipe::common::program::Generate;
+use telepipe::common::program::{Program, Usage};
+use telepipe::common::schedule::Ticker;
+use telepipe::common::stop::Stop;
+use telepipe::common::time::Timestamp;
 use telepipe::record::{
     CPU, DISK, FILESYSTEM, HOST, INTERFACE, KERNEL, Kind, LOAD, LOST, MEMORY, METRIC, NETDEV, PAGING,
     PRESSURE, PROCESS, PROCESSES, Reason, SNAPSHOT, SOCKETS, STATUS, TCP, UDP,
 };
-use telepipe::say::say;
-use telepipe::stop::Stop;
-use telepipe::ticker::Ticker;
 
 /// How often to sample, if nobody says.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -205,7 +206,7 @@ impl Scrape {
         for source in sources {
             let kinds = source.kinds().iter().filter(|kind| self.wants(kind)).map(|kind| kind.name);
             let kinds: Vec<_> = kinds.collect();
-            say(format_args!("{}: {}", kinds.join(", "), source.method()));
+            log(format_args!("{}: {}", kinds.join(", "), source.method()));
         }
     }
 
@@ -270,5 +271,5 @@ impl TypedValueParser for KindName {
 }
 
 fn main() -> ExitCode {
-    cli::main::<Scrape>()
+    telepipe::common::entry::main::<Scrape>()
 }

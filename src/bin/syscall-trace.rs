@@ -9,8 +9,9 @@ use anyhow::Result;
 use clap::Parser;
 
 use telepipe::bpf::written::Written;
-use telepipe::cli::{self, Common, Program};
-use telepipe::generate::Generate;
+use telepipe::common::options::Common;
+use telepipe::common::program::Generate;
+use telepipe::common::program::Program;
 use telepipe::record::{Kind, LOST, STATUS, SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY};
 
 /// System calls that take long or do not return, as JSON lines
@@ -35,7 +36,7 @@ struct SyscallTrace {
     waits: bool,
 
     /// Every interval, tell the calls that have not returned for this long (a bare number is seconds)
-    #[arg(long, value_name = "TIME", value_parser = cli::duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = telepipe::common::duration::duration, allow_hyphen_values = true)]
     stuck: Option<Duration>,
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
@@ -89,7 +90,10 @@ impl Program for SyscallTrace {
         self.common.refuse_foreign("calls are traced")?;
         let (events, summary) = (self.written.events(true), self.written.summary(false));
         if events.is_none() && !summary && self.stuck.is_none() {
-            return Err(cli::Usage("--no-events: nothing is left; add --summary or --stuck".into()).into());
+            return Err(telepipe::common::program::Usage(
+                "--no-events: nothing is left; add --summary or --stuck".into(),
+            )
+            .into());
         }
         let settings = Settings {
             attach: self.attach,
@@ -159,5 +163,5 @@ does not wait. Of the files of a file system none counts as one that waits, not 
 Numbers beyond those known when this was built are called syscall_N, and are in the class other.";
 
 fn main() -> ExitCode {
-    cli::main::<SyscallTrace>()
+    telepipe::common::entry::main::<SyscallTrace>()
 }

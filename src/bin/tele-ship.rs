@@ -6,14 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use telepipe::cli::{self, GenerateArg, Program, duration};
-use telepipe::generate::Generate;
+use telepipe::common::diag::log;
+use telepipe::common::duration::duration;
+use telepipe::common::options::GenerateArg;
+use telepipe::common::program::Generate;
+use telepipe::common::program::Program;
+use telepipe::common::stop::Stop;
 use telepipe::record::{Kind, SHIP_STATS};
-use telepipe::say::say;
 use telepipe::ship::destinations::Destinations;
 use telepipe::ship::pipeline::{Pipeline, Settings};
 use telepipe::ship::{Limits, size};
-use telepipe::stop::Stop;
 
 /// Deliver JSON lines from stdin to an OpenTelemetry server, a SQLite database or stdout
 #[derive(Parser)]
@@ -94,7 +96,7 @@ impl Program for TeleShip {
         let mut pipeline = Pipeline::new(Settings { limits, queue_bytes, drain, stats });
         self.destinations.open(&mut pipeline)?;
         if rustix::termios::isatty(rustix::stdio::stdin()) {
-            say(format_args!("reading from the terminal; end with Ctrl-D"));
+            log(format_args!("reading from the terminal; end with Ctrl-D"));
         }
         pipeline.run(&stop)
     }
@@ -183,5 +185,5 @@ Waiting lines are in memory: they are lost if the program is killed or the machi
 tele-ship goes on trying for as long as a server is away; bound that with timeout(1), which leaves --drain for the rest.";
 
 fn main() -> ExitCode {
-    cli::main::<TeleShip>()
+    telepipe::common::entry::main::<TeleShip>()
 }

@@ -10,15 +10,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
-use telepipe::cli::{self, Common, Program};
-use telepipe::clock::Timestamp;
 use telepipe::collect::vm_stat::{self, Taken};
-use telepipe::emit::Emitter;
-use telepipe::generate::Generate;
-use telepipe::input::{Input, Lines};
+use telepipe::common::diag::{excerpt, log};
+use telepipe::common::emit::Emitter;
+use telepipe::common::input::{Input, Lines};
+use telepipe::common::options::Common;
+use telepipe::common::program::Generate;
+use telepipe::common::program::Program;
+use telepipe::common::stop::Stop;
+use telepipe::common::time::Timestamp;
 use telepipe::record::{Kind, LOST, STATUS, SWAP, VMSTAT, Vmstat, ZRAM};
-use telepipe::say::{excerpt, say};
-use telepipe::stop::Stop;
 
 /// How often to sample, if nobody says.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -100,10 +101,10 @@ impl VmstatJson {
 
     #[cfg(target_os = "linux")]
     fn live(&self, stop: &Stop) -> Result<()> {
-        use telepipe::cli::Usage;
         use telepipe::collect::virtual_memory::{CgroupCollector, VirtualMemoryCollector};
         use telepipe::collect::{Collector, Roots, Sample, boot_time};
-        use telepipe::ticker::Ticker;
+        use telepipe::common::program::Usage;
+        use telepipe::common::schedule::Ticker;
 
         let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
         let mut source: Box<dyn Collector> = match &self.cgroup {
@@ -128,7 +129,7 @@ impl VmstatJson {
             source.collect(&sample, &mut out)?;
             out.flush()?;
             if self.common.verbose && tick.index == 0 {
-                say(format_args!("reads {}", source.method()));
+                log(format_args!("reads {}", source.method()));
             }
         }
         out.finish(self.common.verbose)
@@ -137,10 +138,10 @@ impl VmstatJson {
     /// Runs `vm_stat` for each sample: its own interval form leaves digits out.
     #[cfg(target_os = "macos")]
     fn live(&self, stop: &Stop) -> Result<()> {
-        use telepipe::cli::Usage;
         use telepipe::collect::{Roots, boot_time};
+        use telepipe::common::program::Usage;
+        use telepipe::common::schedule::Ticker;
         use telepipe::record::Reason;
-        use telepipe::ticker::Ticker;
 
         if self.cgroup.is_some() {
             return Err(Usage("--cgroup: there are none on macOS".into()).into());
@@ -175,7 +176,10 @@ impl VmstatJson {
 
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     fn live(&self, _: &Stop) -> Result<()> {
-        Err(cli::Usage("this system cannot be measured; --input reads what vm_stat printed".into()).into())
+        Err(telepipe::common::program::Usage(
+            "this system cannot be measured; --input reads what vm_stat printed".into(),
+        )
+        .into())
     }
 }
 
@@ -238,7 +242,7 @@ impl Reader {
             Taken::No => {
                 self.unknown += 1;
                 if self.verbose {
-                    say(format_args!("not understood: {}", excerpt(line)));
+                    log(format_args!("not understood: {}", excerpt(line)));
                 }
                 Ok(())
             }
@@ -263,5 +267,5 @@ impl Reader {
 }
 
 fn main() -> ExitCode {
-    cli::main::<VmstatJson>()
+    telepipe::common::entry::main::<VmstatJson>()
 }

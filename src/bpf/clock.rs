@@ -2,7 +2,7 @@
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// What lies between `bpf_ktime_get_ns` (CLOCK_MONOTONIC) and the time of day. It changes
 /// when the clock is set, and by every suspend: measure it again regularly.

@@ -1,7 +1,7 @@
 //! The figures of one distribution, as records give them.
 
 use super::hist::Histogram;
-use crate::clock::Micros;
+use crate::common::time::Micros;
 use crate::record::Times;
 
 const THOUSANDTHS: [u64; 5] = [500, 900, 950, 990, 999];

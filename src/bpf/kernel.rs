@@ -12,7 +12,7 @@ use libbpf_rs::btf::{Btf, BtfType};
 use libbpf_rs::skel::SkelBuilder;
 
 use super::load::explain;
-use crate::cli::Usage;
+use crate::common::program::Usage;
 
 /// The option of every tracer that stands in for what the kernel does not tell.
 #[derive(Args, Clone, Debug, Default)]

@@ -8,7 +8,6 @@ use anyhow::anyhow;
 use libbpf_rs::{ErrorKind, PrintLevel, libbpf_sys, set_print};
 
 use super::privilege::advice;
-use crate::cli;
 
 /// The last things libbpf complained about.
 static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -34,7 +33,10 @@ pub fn explain(error: &libbpf_rs::Error, doing: &str) -> anyhow::Error {
     // EPERM is about privileges; EACCES, which has the same kind, is the verifier's refusal.
     let complaints = COMPLAINTS.lock().map(|kept| kept.join("\n")).unwrap_or_default();
     if error.kind() == ErrorKind::PermissionDenied && complaints.contains("-EPERM") {
-        return anyhow!("{doing}: {error}\n{}", advice(cli::name(), "A privilege is"));
+        return anyhow!(
+            "{doing}: {error}\n{}",
+            advice(crate::common::diag::program_name(), "A privilege is")
+        );
     }
     anyhow!("{doing}: {error:#}\n{complaints}")
 }

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use super::task::TaskFilter;
-use crate::cli::Usage;
-use crate::say::say;
+use crate::common::diag::log;
+use crate::common::program::Usage;
 
 /// /proc/self/ns/pid of the outermost PID namespace (PROC_PID_INIT_INO of include/linux/proc_ns.h).
 const OUTERMOST: &str = "pid:[4026531836]";
@@ -71,7 +71,7 @@ fn check(number: u32, include_self: bool) -> Result<Option<OwnedFd>> {
     // Not by getpgid(): that of init and its like is 0, which the library takes for no group.
     let group = status(number, "NSpgid:");
     if !include_self && group.is_some() && group == status("self", "NSpgid:") {
-        say(format_args!(
+        log(format_args!(
             "--pid {number}: is in this program's own process group, which is left out; add --include-self, or \
              start this with setsid"
         ));

@@ -6,7 +6,7 @@ use libbpf_rs::{ProgramInput, ProgramMut};
 use super::load::explain;
 use super::map::Plain;
 use super::task::{COMM_LEN, comm};
-use crate::say::say;
+use crate::common::diag::log;
 
 /// Runs the program of `bpf/self.h` here, by which the others know our process and its group. Needs the
 /// rights of loading.
@@ -35,7 +35,7 @@ impl LeftOut {
     /// Says on stderr who was left out; false if nobody was.
     pub fn tell(&self) -> bool {
         if self.pid != 0 {
-            say(format_args!(
+            log(format_args!(
                 "{} ({}) is left out, because it is in this program's own process group; add --include-self, or \
                  start this with setsid",
                 comm(&self.comm),

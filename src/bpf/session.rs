@@ -12,12 +12,12 @@ use super::clock::KernelClock;
 use super::load::nanos;
 use super::named::Named;
 use super::own::LeftOut;
-use crate::cli::Common;
-use crate::clock::{Micros, Timestamp};
-use crate::emit::Emitter;
-use crate::say::say;
-use crate::stop::Stop;
-use crate::ticker::Ticker;
+use crate::common::diag::log;
+use crate::common::emit::Emitter;
+use crate::common::options::Common;
+use crate::common::schedule::Ticker;
+use crate::common::stop::Stop;
+use crate::common::time::{Micros, Timestamp};
 
 /// Events are looked for this often; sooner when half of their buffer is full.
 const EVENTS_EVERY: Duration = Duration::from_millis(100);
@@ -129,7 +129,7 @@ pub fn run(
         (start, began_ns) = (end, end_ns);
         if last {
             if ended {
-                say(format_args!("--pid: no such process is left"));
+                log(format_args!("--pid: no such process is left"));
             }
             break;
         }

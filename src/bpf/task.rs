@@ -11,8 +11,8 @@ use clap::builder::NonEmptyStringValueParser;
 use nix::unistd::User;
 
 use super::named::Named;
-use crate::cli::Usage;
 use crate::collect::cgroup::folder;
+use crate::common::program::Usage;
 
 /// What statfs(2) says of the cgroup v2 file system (include/uapi/linux/magic.h).
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;

@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::cli;
-
 /// Whether there are events and summaries, and what makes an event. The program says what is done where an option is
 /// not given: by `mut_arg` in the help, and here in the calls.
 #[derive(Args, Clone, Debug)]
 pub struct Written {
     /// The shortest time that makes an event, such as 5ms (a bare number is seconds); 0 for all
-    #[arg(long, value_name = "TIME", value_parser = cli::duration_or_none, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = crate::common::duration::duration_or_none, allow_hyphen_values = true)]
     min: Option<Duration>,
 
     /// Write a record for each that took as long as --min [the default]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::cli::Usage;
+use crate::common::program::Usage;
 
 /// Where the version 2 hierarchy is below /sys: beside version 1, or alone.
 const MOUNTS: [&str; 2] = ["fs/cgroup/unified", "fs/cgroup"];

@@ -11,7 +11,7 @@ use super::diskstats::{self, Counts, Line, at};
 use super::slots::{Slot, Slots};
 use super::text::{lines, number, words};
 use super::{Collector, Roots, Sample, Source, micro, rate, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{DISK, Disk, Kind, Reason};
 
 /// The unit of sectors in these files, whatever the device's own is.
@@ -184,7 +184,7 @@ fn rates(disk: &mut Disk<'_>, now: &Counts, before: &Counts, interval: Duration)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::common::time::Timestamp;
     use serde_json::{Value, json};
     use std::path::Path;
 

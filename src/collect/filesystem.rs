@@ -12,7 +12,7 @@ use super::mountinfo::{Mount, worthwhile};
 use super::prober::{Prober, Space};
 use super::statvfs::caller;
 use super::{Collector, Roots, Sample, Source, ratio, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{FILESYSTEM, Filesystem, Kind, Mode, Reason};
 
 /// How long a mount may take to answer.

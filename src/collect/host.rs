@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use super::text::{lines, number, text};
 use super::{Collector, Roots, Sample, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{HOST, Host, Kind};
 
 /// Reads once an hour what hardly ever changes.

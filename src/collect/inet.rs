@@ -6,7 +6,7 @@ use super::netstat::{columns, pairs};
 use super::tcp_sockets::TcpSockets;
 use super::text::number;
 use super::{Collector, Roots, Sample, Source};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, TCP, Tcp, UDP, Udp};
 
 /// The two have a file in common, which is read once.

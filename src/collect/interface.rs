@@ -11,7 +11,7 @@ use nix::sys::socket::SockaddrStorage;
 use super::route::{self, DefaultRoute};
 use super::text::{number, text};
 use super::{Collector, Roots, Sample, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{INTERFACE, Interface, Kind};
 
 /// Reads once an hour how the machine is connected. Addresses are those of this

@@ -4,7 +4,7 @@ use anyhow::Result;
 use procfs::{FromRead, LoadAverage};
 
 use super::{Collector, Roots, Sample, Source};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, LOAD, Load};
 
 /// Reads /proc/loadavg (kernel `fs/proc/loadavg.c`).

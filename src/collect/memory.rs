@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::text::{lines, number, words};
 use super::{Collector, Roots, Sample, Source, ratio};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, MEMORY, Memory};
 
 /// Reads /proc/meminfo (kernel `fs/proc/meminfo.c`).

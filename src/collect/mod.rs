@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::clock::Timestamp;
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::time::Timestamp;
 use crate::record::{Kind, Reason};
 
 #[cfg(target_os = "linux")]

@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::slots::{Slot, Slots};
 use super::text::{lines, number, words};
 use super::{Collector, Roots, Sample, Source, micro, rate};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, NETDEV, Netdev};
 
 /// One read for all interfaces; sysfs is asked about them when one appears or goes.
@@ -180,7 +180,7 @@ fn measure<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::common::time::Timestamp;
     use proptest::prelude::*;
     use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::text::{lines, number, split_word};
 use super::{Collector, Roots, Sample, Source, rate};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, PAGING, Paging};
 
 /// Reads /proc/vmstat (kernel `mm/vmstat.c`).

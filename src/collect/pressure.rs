@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::text::{decimal, lines, number, split_word, words};
 use super::{Collector, Roots, Sample, Source, in_a_given_tree, micro, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, PRESSURE, Pressure, Reason};
 
 /// Reads /proc/pressure/* (kernel `kernel/sched/psi.c`).

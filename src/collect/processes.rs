@@ -11,8 +11,8 @@ use super::cgroup::{self, container_id};
 use super::pidstat::{self, PidStat, PidStatus};
 use super::text::number;
 use super::{Collector, Sample, Settings, micro, ticks_per_second, unreadable};
-use crate::clock::Timestamp;
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::time::Timestamp;
 use crate::record::{Kind, PROCESS, PROCESSES, Process, Processes, Reason};
 
 /// Walks /proc, which is the dearest thing that `scrape` can do, and is done only if asked for.

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::Sample;
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The devices of one file, in the order in which it lists them.
 pub struct Slots<T> {

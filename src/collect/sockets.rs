@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::netstat::sockstat;
 use super::text::{lines, number, split_word, words};
 use super::{Collector, Roots, Sample, Source};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, SOCKETS, Sockets};
 
 /// Reads both files (kernel `net/ipv4/proc.c`, `net/ipv6/proc.c`).

@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::cpu::Ticks;
 use super::text::{decimal, lines, number, split_word};
 use super::{Collector, Roots, Sample, Settings, Source, rate, ticks_per_second};
-use crate::clock::Timestamp;
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::time::Timestamp;
 use crate::record::{CPU, Cpu, KERNEL, Kernel, Kind};
 
 /// Reads /proc/stat (kernel `fs/proc/stat.c`) and /proc/uptime.

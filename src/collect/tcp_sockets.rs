@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::netstat::tcp_states;
 use super::sock_diag::{SockDiag, Sockets, add};
 use super::{Roots, Sample, Source, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Tcp, TcpStates};
 
 /// The better way first.

@@ -12,7 +12,7 @@ use serde_json::{Map, Number, Value};
 use serde_with::skip_serializing_none;
 
 use super::{Generic, Kind, Record};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// Attribute keys and their values: strings, numbers, booleans, or arrays of one of them.
 pub type Attributes = Map<String, Value>;

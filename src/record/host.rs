@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Level, Record, Severity};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `host` record: what hardly ever changes.
 #[skip_serializing_none]

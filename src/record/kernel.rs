@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `kernel` record, from /proc/stat (kernel `fs/proc/stat.c`) and /proc/uptime.
 #[skip_serializing_none]

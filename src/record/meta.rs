@@ -17,18 +17,21 @@ pub enum Reason {
     Unsupported,
     /// What it holds could not be understood.
     Invalid,
-    /// It works; `detail` says how it is measured.
+    /// It works; `method` is how it is measured.
     Active,
 }
 
 /// The body of a `status` record.
+#[serde_with::skip_serializing_none]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Status {
     /// What was to be read: a path, a kernel interface, a program.
     pub source: String,
-    /// Why it gives nothing, or `active` for how it is measured.
+    /// Why it gives nothing, or `active` if it is being measured.
     pub reason: Reason,
-    /// What a person can do about it.
+    /// How an active source is measured, such as `tp_btf`, `raw_tp`, `perf_event` or `energy_uj`.
+    pub method: Option<String>,
+    /// What a person can do about it, or more about how it is measured.
     pub detail: String,
 }
 

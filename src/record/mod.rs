@@ -30,6 +30,7 @@ mod pressure;
 mod processes;
 mod rows;
 mod sched;
+mod schema;
 mod ship;
 mod sockets;
 mod swap;
@@ -70,6 +71,7 @@ pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
 pub use rows::{Names, Rows};
 pub use sched::{RUNQ, RUNQ_EVENT, Runq, RunqEvent, SCHED, Sched};
+pub use schema::{body_schema, json_type};
 pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
 pub use swap::{SWAP, Swap, ZRAM, Zram};
@@ -146,7 +148,6 @@ mod tests {
     use std::collections::{HashMap, HashSet};
 
     use super::*;
-    use crate::generate::body_schema;
 
     fn metrics(kind: &Kind) -> &'static [Metric] {
         match kind.signal {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `netdev` record: the sixteen counts of /proc/net/dev (kernel
 /// `net/core/net-procfs.c`), of the network namespace that the program runs in.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Hex, Kind, Level, Metric, Record, Severity, Temporality, Times};
-use crate::clock::{Micros, Timestamp};
+use crate::common::time::{Micros, Timestamp};
 
 /// The body of a `pagefault` record: one fault; `ts` is when it was done.
 #[skip_serializing_none]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `paging` record, from /proc/vmstat (kernel `mm/vmstat.c`).
 #[skip_serializing_none]

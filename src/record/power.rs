@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `power` record: `powermetrics` of macOS; of Linux RAPL (kernel `drivers/powercap/intel_rapl_*.c`,
 /// `arch/x86/events/rapl.c`), hwmon and batteries.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `processes` record: all processes, kernel threads included.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]

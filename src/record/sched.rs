@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Level, Metric, Record, Severity, Temporality, Times};
-use crate::clock::{Micros, Timestamp};
+use crate::common::time::{Micros, Timestamp};
 
 /// The body of a `runq` record: waits for a CPU that ended in the interval.
 #[skip_serializing_none]

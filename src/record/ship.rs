@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `ship_stats` record. Two identities hold in each: `read` =
 /// `delivered` + `rejected` + `dead_lettered` + `pending` + `dropped`, and

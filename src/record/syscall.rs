@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Hex, Kind, Level, Metric, Record, Severity, Temporality};
-use crate::clock::{Micros, Timestamp};
+use crate::common::time::{Micros, Timestamp};
 
 /// The body of a `syscall` record: one call that took long; `ts` is when it returned.
 #[skip_serializing_none]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// Sockets by state, under the names that OpenTelemetry's `network.connection.state` has for them.
 #[skip_serializing_none]

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `temperature` record: the smc sampler of `powermetrics`, or hwmon and thermal zones of Linux
 /// (kernel `Documentation/hwmon/sysfs-interface.rst`, `drivers/thermal`).

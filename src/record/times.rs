@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use crate::clock::Micros;
+use crate::common::time::Micros;
 
 /// Sum, mean, percentiles and maximum; all but the sum are absent where nothing was counted.
 #[skip_serializing_none]

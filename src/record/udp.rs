@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `udp` record, of the network namespace that the program runs in: the
 /// counts of /proc/net/snmp and snmp6 (RFC 4113), looked up by name.

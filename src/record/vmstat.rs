@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Rows, Temporality};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The body of a `vmstat` record: `vm_stat` of macOS, or /proc/vmstat (kernel `mm/vmstat.c`) and
 /// /proc/meminfo (`fs/proc/meminfo.c`) of Linux, or the `memory.stat` of a cgroup (`mm/memcontrol.c`).

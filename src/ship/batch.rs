@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// Lines of the input as they came, without their newlines, in their order.
 #[derive(Clone, Debug)]

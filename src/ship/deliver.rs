@@ -15,7 +15,7 @@ use super::account::{Account, Counts, Fate};
 use super::backoff::Backoff;
 use super::queue::Queue;
 use super::{Batch, Encoded, Request, Sink, Verdict};
-use crate::say::{excerpt, say};
+use crate::common::diag::{excerpt, log};
 
 /// How many rejected lines a sink shows.
 pub(super) const SHOWN: u64 = 5;
@@ -103,10 +103,10 @@ impl Lane {
         let rejected = self.account.counts().rejected;
         if rejected <= SHOWN {
             let (number, text) = (batch.offset(index) + 1, excerpt(batch.line(index)));
-            say(format_args!("{}: line {number} rejected: {reason}: {text}", self.name));
+            log(format_args!("{}: line {number} rejected: {reason}: {text}", self.name));
         }
         if rejected == SHOWN {
-            say(format_args!("{}: more rejected lines are counted, not shown", self.name));
+            log(format_args!("{}: more rejected lines are counted, not shown", self.name));
         }
     }
 }
@@ -211,15 +211,15 @@ impl<S: Sink> Delivery<'_, S> {
         let text = answer.1.as_deref().map_or("no reason given".into(), |text| excerpt(text.as_bytes()));
         let name = self.lane.name;
         match rejected_items {
-            0 => say(format_args!("{name}: the server warns: {text}")),
-            items => say(format_args!("{name}: the server refused {items} items of a request: {text}")),
+            0 => log(format_args!("{name}: the server warns: {text}")),
+            items => log(format_args!("{name}: the server refused {items} items of a request: {text}")),
         }
         self.told = Some(answer);
     }
 
     fn gone(&self, reason: Option<&str>) {
         let Some(reason) = reason else { return self.lane.reader_left() };
-        say(format_args!("{}: {reason}; nothing more is written there", self.lane.name));
+        log(format_args!("{}: {reason}; nothing more is written there", self.lane.name));
         self.lane.abandon();
     }
 
@@ -228,12 +228,12 @@ impl<S: Sink> Delivery<'_, S> {
         let waiting = self.lane.account.counts().pending;
         match &mut self.outage {
             None => {
-                say(format_args!("{name}: {reason}; trying again until it works"));
+                log(format_args!("{name}: {reason}; trying again until it works"));
                 self.outage = Some(Outage { since: now, mentioned: now });
             }
             Some(outage) if now - outage.mentioned >= REMIND => {
                 let secs = (now - outage.since).as_secs();
-                say(format_args!("{name}: {reason}; since {secs} s; {waiting} lines wait"));
+                log(format_args!("{name}: {reason}; since {secs} s; {waiting} lines wait"));
                 outage.mentioned = now;
             }
             Some(_) => {}
@@ -243,7 +243,7 @@ impl<S: Sink> Delivery<'_, S> {
     fn recovered(&mut self) {
         if let Some(Outage { since, .. }) = self.outage.take() {
             let secs = since.elapsed().as_secs_f64();
-            say(format_args!("{}: works again after {secs:.1} s", self.lane.name));
+            log(format_args!("{}: works again after {secs:.1} s", self.lane.name));
         }
     }
 }

@@ -9,7 +9,8 @@ use clap::{Args, ValueEnum};
 use super::otlp::{Encoder, Names, Options};
 use super::pipeline::Pipeline;
 use super::stdout::Stdout;
-use crate::cli::{Usage, duration};
+use crate::common::duration::duration;
+use crate::common::program::Usage;
 
 /// Where lines go. Without any of the first three, to a database in the user's own folder.
 #[derive(Args, Clone, Debug, Default)]
@@ -75,7 +76,7 @@ impl Destinations {
             self.open_otlp(pipeline)?;
         }
         if self.stdout {
-            crate::opened::stdout()?;
+            crate::common::stdio_check::stdout()?;
             pipeline.add(Stdout::new(self.encoder()?))?;
         }
         if self.sqlite.is_some() || (self.otlp.is_none() && !self.stdout) {
@@ -96,7 +97,11 @@ impl Destinations {
 
     #[cfg(not(feature = "http"))]
     fn open_otlp(&self, _: &mut Pipeline) -> Result<()> {
-        Err(Usage(format!("this {} was built without --otlp (feature http)", crate::cli::name())).into())
+        Err(Usage(format!(
+            "this {} was built without --otlp (feature http)",
+            crate::common::diag::program_name()
+        ))
+        .into())
     }
 
     #[cfg(feature = "sqlite")]
@@ -106,14 +111,14 @@ impl Destinations {
             return pipeline.add(Sqlite::open(path)?);
         }
         let path = default_path()?;
-        crate::say::say(format_args!("no destination was named: writing to {}", path.display()));
+        crate::common::diag::log(format_args!("no destination was named: writing to {}", path.display()));
         pipeline.add(Sqlite::open(&path)?)
     }
 
     #[cfg(not(feature = "sqlite"))]
     fn open_sqlite(&self, _: &mut Pipeline) -> Result<()> {
         let text = "was built without --sqlite (feature sqlite): name another destination, such as --stdout";
-        Err(Usage(format!("this {} {text}", crate::cli::name())).into())
+        Err(Usage(format!("this {} {text}", crate::common::diag::program_name())).into())
     }
 }
 

@@ -16,8 +16,8 @@ use self::target::{Target, Trust, read, tells_password};
 use super::destinations::{Compression, Destinations};
 use super::otlp::{self, Encoder, Signal};
 use super::{Batch, Encoded, Request, Sink, Verdict};
-use crate::clock::Timestamp;
-use crate::say::say;
+use crate::common::diag::log;
+use crate::common::time::Timestamp;
 
 /// Of an answer's body, no more than this is read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -44,7 +44,7 @@ impl Http {
         // An error only says that there is a provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         if options.otlp.as_ref().and_then(Option::as_deref).is_some_and(tells_password) {
-            say(format_args!(
+            log(format_args!(
                 "every user of this host can see the password in --otlp: use --header-file, or \
                  OTEL_EXPORTER_OTLP_HEADERS"
             ));

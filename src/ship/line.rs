@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 use crate::record::{KINDS, Kind, MAX_LINE, Signal};
 use crate::ship::otlp;
 

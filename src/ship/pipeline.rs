@@ -20,8 +20,8 @@ use super::deliver::{self, Lane, SHOWN};
 use super::input::{Cutter, Limits, Piece, Splitter};
 use super::report::Reporter;
 use super::{Batch, Sink};
-use crate::say::say;
-use crate::stop::Stop;
+use crate::common::diag::log;
+use crate::common::stop::Stop;
 
 /// How long after a signal lines may still come in: longer than a producer takes to end.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -158,10 +158,10 @@ impl Pipeline {
             Piece::TooLong(offset) => {
                 *too_long += 1;
                 if *too_long <= SHOWN {
-                    say(format_args!("line {} rejected: longer than 1 MiB", offset + 1));
+                    log(format_args!("line {} rejected: longer than 1 MiB", offset + 1));
                 }
                 if *too_long == SHOWN {
-                    say(format_args!("more lines that are too long are counted, not shown"));
+                    log(format_args!("more lines that are too long are counted, not shown"));
                 }
                 lanes.iter().for_each(|lane| lane.account.skip(1, Fate::Rejected));
             }

@@ -13,9 +13,9 @@ use rustix::termios::{isatty, tcgetwinsize};
 use super::account::Counts;
 use super::deliver::Lane;
 
-use crate::clock::Timestamp;
+use crate::common::diag;
+use crate::common::time::Timestamp;
 use crate::record::ShipStats;
-use crate::say;
 
 const LIVE: Duration = Duration::from_secs(1);
 
@@ -31,7 +31,7 @@ pub struct Reporter {
 impl Reporter {
     /// Of these sinks; counting began now.
     pub fn new(lanes: Vec<Arc<Lane>>, every: Option<Duration>) -> Self {
-        let host = serde_json::to_vec(&crate::cli::this_host()).unwrap_or_default();
+        let host = serde_json::to_vec(&crate::common::options::this_host()).unwrap_or_default();
         Self { lanes, every, host, start: Timestamp::now() }
     }
 
@@ -52,7 +52,7 @@ impl Reporter {
             }
             if live {
                 let read = self.lanes.iter().map(|lane| lane.account.counts().read).max().unwrap_or(0);
-                say::status(&self.status(((read - before) as f64 / period.as_secs_f64()).round()));
+                diag::status(&self.status(((read - before) as f64 / period.as_secs_f64()).round()));
                 before = read;
             }
         }
@@ -64,15 +64,17 @@ impl Reporter {
             self.records();
         }
         for lane in &self.lanes {
-            say::say(format_args!("{}: {}", lane.name, identity(&lane.account.counts())));
+            diag::log(format_args!("{}: {}", lane.name, identity(&lane.account.counts())));
         }
     }
 
     fn records(&self) {
         for lane in &self.lanes {
             let mut line = Vec::new();
-            if crate::emit::write_line(&mut line, Timestamp::now(), &self.host, &self.stats(lane)).is_ok() {
-                say::line(&String::from_utf8_lossy(&line));
+            if crate::common::emit::write_line(&mut line, Timestamp::now(), &self.host, &self.stats(lane))
+                .is_ok()
+            {
+                diag::line(&String::from_utf8_lossy(&line));
             }
         }
     }

@@ -25,7 +25,7 @@ use self::file::{Failure, File, explain};
 use self::rows::{Cell, MOST_TABLES, Row, Shapes};
 use self::schema::{OTHER, Table};
 use super::{Batch, Encoded, Request, Sink, Verdict};
-use crate::say::say;
+use crate::common::diag::log;
 
 /// The sink.
 pub struct Sqlite {
@@ -137,7 +137,7 @@ impl Sink for Sqlite {
             }
         }
         if self.shapes.overflowed && !std::mem::replace(&mut self.told, true) {
-            say(format_args!(
+            log(format_args!(
                 "sqlite: more than {MOST_TABLES} kinds: lines of further ones go whole into the table `{OTHER}`"
             ));
         }

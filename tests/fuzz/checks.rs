@@ -5,7 +5,7 @@
 use serde_json::Value;
 use telepipe::collect::powermetrics::{self, Told};
 use telepipe::collect::vm_stat::{self, Taken};
-use telepipe::input::Lines;
+use telepipe::common::input::Lines;
 use telepipe::record::Vmstat;
 
 /// It comes to an end, says the same however the bytes come, gives numbers that JSON can hold, and no more samples

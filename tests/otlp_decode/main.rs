@@ -14,7 +14,7 @@ use std::fs;
 use serde_json::{Map, Value, json};
 use support::stored::{expected, integer, points};
 use support::{Capture, Request, Ship, program, python, records};
-use telepipe::clock::Timestamp;
+use telepipe::common::time::Timestamp;
 
 /// The requests as OTLP/JSON; `None` without that Python.
 fn decoded(requests: &[Request]) -> Option<Vec<Value>> {

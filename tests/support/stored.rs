@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use telepipe::clock::Timestamp;
+use telepipe::common::time::Timestamp;
 use telepipe::record::{Instrument, Kind, Metric, Signal, Temporality, kind};
 
 /// What tells a point from all others.

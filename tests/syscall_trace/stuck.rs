@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use serde_json::Value;
-use telepipe::clock::Timestamp;
+use telepipe::common::time::Timestamp;
 
 use crate::support::tracer::of;
 use crate::workload::{WAYS, comm, events, ready, run, start, trace_each};

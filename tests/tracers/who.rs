@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rustix::process::Pid;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::{Value, json};
-use telepipe::clock::Timestamp;
+use telepipe::common::time::Timestamp;
 
 use crate::support::tracer::{Tracer, lost, of, ready};
 use crate::tracers;

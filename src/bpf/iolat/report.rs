@@ -6,7 +6,7 @@ use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::figures::times;
 use crate::bpf::session::Interval;
-use crate::clock::{Micros, Timestamp};
+use crate::common::time::{Micros, Timestamp};
 use crate::record::{Io, IoEvent};
 
 /// The record of what a device and operation did.

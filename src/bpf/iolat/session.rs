@@ -11,9 +11,10 @@ use crate::bpf::clock::kernel_now;
 use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
-use crate::cli::{self, Common, Usage};
-use crate::clock::Timestamp;
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::options::Common;
+use crate::common::program::Usage;
+use crate::common::time::Timestamp;
 use crate::record::Reason;
 
 const SOURCE: &str = "block_rq_complete";
@@ -48,7 +49,7 @@ pub fn run(mut options: Options) -> Result<()> {
     let wanted = Wanted::resolve(&options, &devices)?;
     options.settings.by_partition |= wanted.partitions;
     let named = options.settings.tasks.check()?;
-    privilege::check(cli::name())?;
+    privilege::check(crate::common::diag::program_name())?;
     load::listen();
     let survey = devices.survey();
     options.settings.filter_devices = !options.devices.is_empty();
@@ -65,7 +66,7 @@ pub fn run(mut options: Options) -> Result<()> {
     let kept = privilege::drop_all(|| tracer.may_attach())?;
     if options.common.verbose {
         let kept = privilege::names(kept);
-        crate::say::say(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
+        crate::common::diag::log(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
     }
     out.status(now, SOURCE, Reason::Active, &tracer.describe())?;
     let unseen = devices.without_requests().join(", ");

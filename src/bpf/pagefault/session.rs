@@ -11,8 +11,8 @@ use super::{Faults, Losses, Process, Settings, Tracer, report};
 use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
-use crate::cli::{self, Common};
-use crate::clock::Timestamp;
+use crate::common::options::Common;
+use crate::common::time::Timestamp;
 use crate::record::Reason;
 
 const SOURCE: &str = "page faults";
@@ -39,7 +39,7 @@ pub struct Options {
 pub fn run(options: Options) -> Result<()> {
     let mut out = options.common.emitter()?;
     let named = options.settings.tasks.check()?;
-    privilege::check(cli::name())?;
+    privilege::check(crate::common::diag::program_name())?;
     load::listen();
     let tracer = Tracer::start(&options.settings)?;
     // From here on nothing is asked of the kernel but /proc/PID/maps, for which other users' processes are closed.
@@ -47,7 +47,7 @@ pub fn run(options: Options) -> Result<()> {
     let kept = privilege::drop_but(keep, || true)?;
     if options.common.verbose {
         let kept = privilege::names(kept);
-        crate::say::say(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
+        crate::common::diag::log(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
     }
     let now = Timestamp::now();
     out.status(now, SOURCE, Reason::Active, &tracer.describe())?;

@@ -7,7 +7,7 @@ use crate::bpf::clock::KernelClock;
 use crate::bpf::figures::times;
 use crate::bpf::session::Interval;
 use crate::bpf::task::comm;
-use crate::clock::{Micros, Timestamp};
+use crate::common::time::{Micros, Timestamp};
 use crate::record::{Runq, RunqEvent, Sched};
 
 /// The record of the waits of an interval.

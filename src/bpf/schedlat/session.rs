@@ -10,9 +10,9 @@ use super::{Losses, Processes, Settings, Tracer, Waits, report};
 use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
-use crate::cli::{self, Common};
-use crate::clock::Timestamp;
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::options::Common;
+use crate::common::time::Timestamp;
 use crate::record::Reason;
 
 const SOURCE: &str = "sched_switch";
@@ -41,13 +41,17 @@ pub struct Options {
 pub fn run(options: Options) -> Result<()> {
     let mut out = options.common.emitter()?;
     let named = options.settings.tasks.check()?;
-    privilege::check(cli::name())?;
+    privilege::check(crate::common::diag::program_name())?;
     load::listen();
     let tracer = Tracer::start(&options.settings)?;
     // From here on nothing is asked of the kernel: arrays and ring buffer are mapped.
     let kept = privilege::drop_all(|| true)?;
     if options.common.verbose {
-        crate::say::say(format_args!("{}; capabilities kept: {}", tracer.describe(), privilege::names(kept)));
+        crate::common::diag::log(format_args!(
+            "{}; capabilities kept: {}",
+            tracer.describe(),
+            privilege::names(kept)
+        ));
     }
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
     let (common, events, began_ns) = (options.common.clone(), options.settings.events, tracer.began_ns());

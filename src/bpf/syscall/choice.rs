@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::class::{Choice, MAY_WAIT, bit, bits};
 use super::names::{NUMBERS, all};
-use crate::cli::Usage;
+use crate::common::program::Usage;
 
 /// The options that choose system calls.
 #[derive(Args, Clone, Debug, Default)]

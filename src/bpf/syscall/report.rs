@@ -12,8 +12,8 @@ use super::table::Activity;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::session::Interval;
-use crate::clock::{Micros, Timestamp};
 use crate::collect::cgroup::container_id;
+use crate::common::time::{Micros, Timestamp};
 use crate::record::{Hex, Syscall, SyscallStuck, SyscallSummary};
 
 /// Name, class, and the place of a number that several share.
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
     use crate::bpf::hist::Histogram;
     use crate::bpf::ring::read;
-    use crate::emit::write_line;
+    use crate::common::emit::write_line;
     use crate::record::Record;
 
     const RECORDED: &str = include_str!("../../../tests/fixtures/syscall-events.hex");

@@ -11,10 +11,10 @@ use crate::bpf::clock::kernel_now;
 use crate::bpf::own::LeftOut;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
-use crate::cli::{self, Common};
-use crate::clock::Timestamp;
+use crate::common::diag::log;
+use crate::common::options::Common;
+use crate::common::time::Timestamp;
 use crate::record::Reason;
-use crate::say::say;
 
 const SOURCE: &str = "sys_exit";
 /// For events that are still to be written when the program is to end, well below `stop::GRACE`.
@@ -39,16 +39,16 @@ pub fn run(options: Options) -> Result<()> {
     let Options { common, settings, histogram } = options;
     let mut out = common.emitter()?;
     let named = settings.tasks.check()?;
-    privilege::check(cli::name())?;
+    privilege::check(crate::common::diag::program_name())?;
     load::listen();
     report::prepare();
     let tracer = Tracer::start(&settings)?;
     let kept = privilege::drop_all(|| tracer.works())?;
     if common.verbose {
-        say(format_args!("{}; capabilities kept: {}", tracer.describe(), privilege::names(kept)));
+        log(format_args!("{}; capabilities kept: {}", tracer.describe(), privilege::names(kept)));
     }
     if (settings.events.is_some() || settings.stuck.is_some()) && !settings.waits {
-        say(format_args!("calls that wait by design are left out (futex, poll, reads of a pipe …): --waits"));
+        log(format_args!("calls that wait by design are left out (futex, poll, reads of a pipe …): --waits"));
     }
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
     let (began_ns, events) = (tracer.began_ns(), settings.events);

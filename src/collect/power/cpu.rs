@@ -9,7 +9,7 @@ use super::ran::Ran;
 use super::residency::{Idle, Residency, States};
 use super::sysfs::{folder, list, number, numbered, read, word};
 use crate::collect::{Collector, Roots, Sample, micro, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{CPU_POWER, CpuPower, Kind, Reason};
 
 /// Reads the folder of each CPU (kernel `drivers/cpufreq/cpufreq.c`, `cpufreq_stats.c`, `drivers/cpuidle/sysfs.c`).

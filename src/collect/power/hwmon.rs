@@ -10,7 +10,7 @@ use super::chip::{Chip, chips};
 use super::sysfs::scaled;
 use super::zone::slug;
 use crate::collect::{Collector, Roots, Sample, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{FAN, Fan, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE, Voltage};
 
 /// Whether anything can be so warm: drivers tell by other numbers what is not connected or not set, as by all bits of

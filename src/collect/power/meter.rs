@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::clock::Timestamp;
 use crate::collect::micro;
+use crate::common::time::Timestamp;
 
 /// The clocks at one reading: their difference tells how long the machine was suspended.
 #[derive(Clone, Copy, Debug)]

@@ -16,7 +16,7 @@ use super::powercap::Powercap;
 use super::share::Share;
 use super::zone::{Zone, path};
 use crate::collect::{Collector, Roots, Sample, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, POWER, PROCESS_POWER, Power, Reason};
 
 /// Where the counters of zones are.

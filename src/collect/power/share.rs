@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::collect::pidstat::PidStat;
 use crate::collect::text::{number, split_word, words};
 use crate::collect::{Roots, Sample, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{PROCESS_POWER, ProcessPower, Reason};
 
 /// Remembers the CPU time of every process and of all CPUs.

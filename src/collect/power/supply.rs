@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::sysfs::{folders, number, scaled, word};
 use crate::collect::{Collector, Roots, Sample, micro, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{BATTERY, Battery, Kind, POWER, Power, Reason};
 
 /// Joules in a microwatt-hour.

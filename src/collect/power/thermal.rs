@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::hwmon::{is_temperature, tell_impossible};
 use super::sysfs::{number, numbered, scaled, word};
 use crate::collect::{Collector, Roots, Sample, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, Reason, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure};
 
 /// Reads the zones (kernel `Documentation/driver-api/thermal/sysfs-api.rst`), and how often processors were held

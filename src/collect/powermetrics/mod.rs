@@ -193,7 +193,7 @@ const BEGINNING: &[u8] = b"Machine model:";
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 fn excerpt(line: &[u8]) -> String {
-    crate::say::excerpt(line)
+    crate::common::diag::excerpt(line)
 }
 
 #[cfg(test)]

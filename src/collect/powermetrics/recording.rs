@@ -4,10 +4,10 @@ use anyhow::{Context as _, Result};
 
 use super::records::Records;
 use super::{Parser, Told};
-use crate::clock::Timestamp;
-use crate::emit::Emitter;
-use crate::input::{Input, Lines};
-use crate::say::say;
+use crate::common::diag::log;
+use crate::common::emit::Emitter;
+use crate::common::input::{Input, Lines};
+use crate::common::time::Timestamp;
 
 /// Makes records of what `powermetrics` printed.
 pub struct Recording {
@@ -71,7 +71,7 @@ impl Recording {
                 Told::Unknown(what) => {
                     self.unknown += 1;
                     if self.verbose {
-                        say(format_args!("not understood: {what}"));
+                        log(format_args!("not understood: {what}"));
                     }
                 }
             }

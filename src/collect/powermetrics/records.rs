@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use anyhow::Result;
 
 use super::sample::{DomainPower, Sample};
-use crate::clock::Timestamp;
 use crate::collect::micro;
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::time::Timestamp;
 use crate::record::Power;
 
 /// Samples tell their end to the second; from this difference on they do not follow each other, or the wall clock and

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::mem::take;
 
-use crate::clock::Timestamp;
 use crate::collect::micro;
+use crate::common::time::Timestamp;
 use crate::record::{Battery, CpuPower, Fan, Gpu, Task, Temperature, ThermalPressure};
 
 /// Mean power of a domain.

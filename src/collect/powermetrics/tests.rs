@@ -20,7 +20,7 @@ fn parse(bytes: &[u8]) -> (Vec<Sample>, Vec<String>) {
         Told::Sample(sample) => samples.push(*sample),
         Told::Unknown(what) => unknown.push(what),
     };
-    let (mut parser, mut lines) = (Parser::default(), crate::input::Lines::default());
+    let (mut parser, mut lines) = (Parser::default(), crate::common::input::Lines::default());
     let fed: Result<(), ()> = lines.push_all(bytes, |lines| {
         parser.lines(lines, &mut tell);
         Ok(())

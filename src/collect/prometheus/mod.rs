@@ -17,7 +17,7 @@ mod units;
 
 use anyhow::Result;
 
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 use crate::record::MetricPoint;
 use family::Family;
 use line::{Line, Sample};

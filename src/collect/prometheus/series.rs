@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::{Number, Value};
 
 use super::line::{EXACT, Labels};
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 use crate::record::{Attributes, MetricPoint, MetricType};
 
 /// What a line adds to its series.

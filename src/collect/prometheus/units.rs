@@ -1,6 +1,6 @@
 //! Units and times of the two formats, in ours.
 
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 
 /// The UCUM code of an OpenMetrics unit, or of the unit that a name ends in
 /// (`node_cpu_seconds_total`), by the convention that Prometheus names keep.

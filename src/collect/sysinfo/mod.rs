@@ -12,8 +12,8 @@ mod volumes;
 use anyhow::Result;
 
 use super::{Collector, Roots, Sample, Settings};
-use crate::clock::Timestamp;
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::time::Timestamp;
 use crate::record::{CPU, FILESYSTEM, HOST, INTERFACE, Kind, LOAD, MEMORY, NETDEV, Reason};
 
 /// Every collector. A new one adds its line here.

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::collect::slots::Slots;
 use crate::collect::{Collector, Sample, micro, rate};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{INTERFACE, Interface, Kind, NETDEV, Netdev};
 
 /// Asks for the interfaces.
@@ -109,7 +109,7 @@ fn netdevs<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::common::time::Timestamp;
     use std::collections::BTreeMap;
     use std::time::Duration;
 

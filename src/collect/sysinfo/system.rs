@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::collect::text::text;
 use crate::collect::{Collector, Sample, micro, ratio};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{CPU, Cpu, HOST, Host, Kind, LOAD, Load, MEMORY, Memory};
 
 /// Asks the system for what it counts of itself.
@@ -136,7 +136,7 @@ fn host(system: &System) -> Host {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Timestamp;
+    use crate::common::time::Timestamp;
     use procfs::{Current, CurrentSI, KernelStats, LoadAverage, Meminfo};
     use std::time::{Duration, Instant};
 

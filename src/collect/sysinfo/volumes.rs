@@ -10,7 +10,7 @@ use ::sysinfo::{DiskRefreshKind, Disks};
 use anyhow::Result;
 
 use crate::collect::{Collector, Sample, ratio, unreadable};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{FILESYSTEM, Filesystem, Kind, Mode, Reason};
 
 /// How long the system may take to tell about all volumes.

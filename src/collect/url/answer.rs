@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::{Endpoint, Failure};
 use crate::collect::{Sample, prometheus};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Attributes, MAX_LINE, METRIC, MetricPoint, Reason, SNAPSHOT, Snapshot};
 
 /// The body of a response, and what the server calls it.

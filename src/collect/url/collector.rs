@@ -10,11 +10,11 @@ use tokio::task::JoinSet;
 
 use super::answer::{self, Answer};
 use super::{Endpoint, Failure, fetch};
-use crate::cli::Usage;
 use crate::collect::{Collector, Sample};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::program::Usage;
+use crate::common::stop::Stop;
 use crate::record::{Kind, Reason, Status};
-use crate::stop::Stop;
 
 /// Reads endpoints over HTTP.
 pub struct UrlCollector {
@@ -84,7 +84,7 @@ impl Target {
             Ok(()) if was_failing => Failure::new(Reason::Active, "it answers again"),
             _ => return Ok(()),
         };
-        out.emit(sample.ts, &Status { source: self.endpoint.url.clone(), reason, detail })
+        out.emit(sample.ts, &Status { source: self.endpoint.url.clone(), reason, method: None, detail })
     }
 }
 

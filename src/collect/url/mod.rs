@@ -18,8 +18,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use super::Collector;
+use crate::common::stop::Stop;
 use crate::record::{Kind, METRIC, Reason, SNAPSHOT};
-use crate::stop::Stop;
 
 /// The kinds that endpoints give.
 pub const KINDS: &[&Kind] = &[&METRIC, &SNAPSHOT];
@@ -30,7 +30,7 @@ pub const MAX_WAIT: Duration = Duration::from_secs(10);
 /// The collector of these URLs, each of which may take up to `wait` to answer.
 ///
 /// # Errors
-/// [`crate::cli::Usage`] for what is no URL; what the system or the TLS library refuses.
+/// [`crate::common::program::Usage`] for what is no URL; what the system or the TLS library refuses.
 #[cfg(feature = "http")]
 pub fn collector(urls: &[String], wait: Duration, stop: &Stop) -> Result<Box<dyn Collector>> {
     Ok(Box::new(collector::UrlCollector::new(urls, wait, stop)?))

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use anyhow::Result;
 
 use super::table::{Form, Table};
-use crate::cli::Usage;
 use crate::collect::vm_stat::counts::{Counts, place};
 use crate::collect::{Collector, Roots, Sample, Source, cgroup};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
+use crate::common::program::Usage;
 use crate::record::{Kind, VMSTAT, Vmstat};
 
 /// Files that hold one number, or `max`, and have no lines of names.

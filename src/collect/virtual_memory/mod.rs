@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use super::vm_stat::counts::{Counts, place};
 use super::{Collector, Roots, Sample, Source};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{Kind, SWAP, VMSTAT, Vmstat, ZRAM, Zram};
 use table::{Form, Table};
 

@@ -9,7 +9,7 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 use prost::Message;
 use serde_json::Value;
 
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 use crate::ship::Verdict;
 
 /// The parts of an answer that matter.

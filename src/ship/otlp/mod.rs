@@ -44,7 +44,7 @@ use self::metric::Metrics;
 use self::plan::Plan;
 use self::record::{Record, Scratch};
 use self::series::Series;
-use crate::clock::Timestamp;
+use crate::common::time::Timestamp;
 use crate::record::{self as kinds, Generic, KINDS, Kind};
 use crate::ship::line::{Class, Line, Value};
 use crate::ship::{Batch, Encoded, Request};

@@ -8,8 +8,8 @@ use super::metric::{Metrics, Shape, Time};
 use super::names::Names;
 use super::points::Number;
 use super::wire;
-use crate::generate;
 use crate::record::{Instrument, Kind, Signal, Temporality};
+use crate::record::{body_schema, json_type};
 use crate::ship::line::{self, Fields};
 
 /// More fields than any kind has.
@@ -91,7 +91,7 @@ impl Plan {
                 Slot::new(metric, *temporality, names, metrics)
             })
             .collect();
-        let schema = generate::body_schema(kind);
+        let schema = body_schema(kind);
         for slot in &mut slots {
             slot.double = slot.factor != 1.0 || is_double(&schema["properties"][slot.field]);
         }
@@ -166,5 +166,5 @@ impl Slot {
 /// Whether a field, or each value of a map, is a number that need not be whole.
 fn is_double(property: &Value) -> bool {
     let inner = &property["additionalProperties"];
-    generate::json_type(if inner.is_object() { inner } else { property }) == "number"
+    json_type(if inner.is_object() { inner } else { property }) == "number"
 }

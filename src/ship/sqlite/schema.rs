@@ -11,8 +11,8 @@ use rusqlite::{Connection, Result};
 
 use super::names::{marked, plain, quoted};
 use super::rows::{Cell, Row, Shape};
-use crate::generate::{body_schema, json_type};
 use crate::record;
+use crate::record::{body_schema, json_type};
 
 /// The table of lines that are no records.
 pub const OTHER: &str = "other";

@@ -20,7 +20,7 @@ use super::hwmon;
 use super::meter::Reading;
 use super::sysfs::{asleep, word};
 use crate::collect::{Collector, Roots, Sample};
-use crate::emit::Emitter;
+use crate::common::emit::Emitter;
 use crate::record::{FAN, GPU, Gpu, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE};
 use device::Device;
 use nvml::Nvml;

@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 
 use super::bounds;
 use super::sample::{Sample, domain};
-use crate::clock::Timestamp;
 use crate::collect::micro;
+use crate::common::diag::excerpt;
+use crate::common::time::Timestamp;
 use crate::record::Task;
-use crate::say::excerpt;
 use tree::{Dict, Tree, Value};
 
 /// What a document gave.

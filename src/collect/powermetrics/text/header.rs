@@ -6,9 +6,9 @@ use nom::bytes::complete::{tag, take_until};
 use nom::character::complete::space0;
 use nom::sequence::{preceded, terminated};
 
-use crate::clock::Timestamp;
 use crate::collect::powermetrics::bounds;
 use crate::collect::powermetrics::value::{Parsed, number};
+use crate::common::time::Timestamp;
 
 /// What it says of a sample.
 #[derive(Debug, PartialEq)]

@@ -29,7 +29,7 @@ fn json() -> impl Strategy<Value = Value> {
 fn record() -> impl Strategy<Value = Value> {
     let kinds: Vec<_> = crate::record::KINDS.iter().map(|kind| kind.name).collect();
     let fields = crate::record::KINDS.iter().flat_map(|kind| {
-        let properties = crate::generate::body_schema(kind)["properties"].take();
+        let properties = crate::record::body_schema(kind)["properties"].take();
         properties.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect::<Vec<_>>()
     });
     let mut fields: Vec<_> = fields.collect();

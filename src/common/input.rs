@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 
-use crate::stop::Stop;
+use crate::common::stop::Stop;
 
 /// How much is read at once.
 const PIECE: usize = 64 * 1024;

@@ -15,7 +15,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::say;
+use crate::common::diag;
 
 /// How long a producer may take to finish once asked.
 pub const GRACE: Duration = Duration::from_millis(1500);
@@ -146,17 +146,17 @@ impl Stop {
         {}
         let unwritten = PENDING_LINES.load(Ordering::Acquire);
         if let Some(words) = self.0.last_words.get()
-            && say::ready()
+            && diag::ready()
         {
             words();
         }
         let lossy = !gone || self.0.last_words.get().is_some();
         if lossy && unwritten > 0 {
-            say::say_now(format_args!(
+            diag::log_if_ready(format_args!(
                 "stopped while the reader was not reading: {unwritten} lines not written"
             ));
         } else if lossy && self.0.last_words.get().is_none() {
-            say::say_now(format_args!("stopped in the middle of a record, which is not written"));
+            diag::log_if_ready(format_args!("stopped in the middle of a record, which is not written"));
         }
         let code = if second[0].revents().is_empty() { i32::from(lossy) } else { 130 };
         std::process::exit(code);

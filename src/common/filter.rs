@@ -13,7 +13,7 @@ use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Vars, compile, data, unwrap_valr};
 use jaq_json::{Num, Val, read, write};
 
-use crate::say::{excerpt, say};
+use crate::common::diag::{excerpt, log};
 
 type Data = data::JustLut<Val>;
 
@@ -87,7 +87,7 @@ impl Filter {
         self.errors += 1;
         if self.errors == 1 {
             let error = excerpt(error.as_bytes());
-            say(format_args!("--filter: {error} (told once; the run goes on)"));
+            log(format_args!("--filter: {error} (told once; the run goes on)"));
         }
     }
 

@@ -11,11 +11,11 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 
-use crate::clock::Timestamp;
-use crate::filter::Filter;
+use crate::common::diag::log;
+use crate::common::filter::Filter;
+use crate::common::stop::PENDING_LINES;
+use crate::common::time::Timestamp;
 use crate::record::{LOST, Lost, MAX_LINE, Reason, Record, STATUS, Status, write_fields};
-use crate::say::say;
-use crate::stop::PENDING_LINES;
 
 /// Above this the buffer is written even if more is pending.
 const HIGH_WATER: usize = 64 * 1024;
@@ -106,13 +106,35 @@ impl Emitter {
         Ok(())
     }
 
-    /// Says once per source and reason why it gives nothing.
+    /// Reports, once per source and reason, why a source gives nothing.
+    ///
+    /// # Errors
+    /// If stdout fails.
     pub fn status(&mut self, ts: Timestamp, source: &str, reason: Reason, detail: &str) -> Result<()> {
+        self.report(ts, source, reason, None, detail)
+    }
+
+    /// Reports, once per source, that it is measured by `method` (`tp_btf`, `perf_event`, …).
+    ///
+    /// # Errors
+    /// If stdout fails.
+    pub fn active(&mut self, ts: Timestamp, source: &str, method: &str, detail: &str) -> Result<()> {
+        self.report(ts, source, Reason::Active, Some(method), detail)
+    }
+
+    fn report(
+        &mut self,
+        ts: Timestamp,
+        source: &str,
+        reason: Reason,
+        method: Option<&str>,
+        detail: &str,
+    ) -> Result<()> {
         if !self.reported.insert((source.to_owned(), reason as u8)) {
             return Ok(());
         }
         let (source, detail) = (source.to_owned(), detail.to_owned());
-        self.emit(ts, &Status { source, reason, detail })
+        self.emit(ts, &Status { source, reason, method: method.map(str::to_owned), detail })
     }
 
     /// Says that `count` records of `source` were lost; nothing if none were.
@@ -158,7 +180,7 @@ impl Emitter {
         if verbose || self.lost + failed > 0 || rustix::termios::isatty(rustix::stdio::stderr()) {
             let Self { written, lost, .. } = self;
             let plural = if written == 1 { "" } else { "s" };
-            say(format_args!("{written} record{plural} written, {lost} lost, {failed} failed in the filter"));
+            log(format_args!("{written} record{plural} written, {lost} lost, {failed} failed in the filter"));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::stop::Stop;
+use crate::common::stop::Stop;
 
 /// The options that decide how often and how long.
 #[derive(Clone, Copy, Debug)]

@@ -5,29 +5,12 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};
-use clap::{Command, ValueEnum};
+use clap::Command;
 use clap_mangen::roff::{Roff, bold, italic, roman};
-use schemars::SchemaGenerator;
-use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-use crate::cli::Program;
-use crate::record::{Generic, Kind, Signal};
-
-/// What `--generate` can print.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum Generate {
-    /// The man page, in roff
-    Man,
-    /// The JSON Schema of the records, and the metrics they become
-    Schema,
-    /// Completions for bash
-    CompletionsBash,
-    /// Completions for zsh
-    CompletionsZsh,
-    /// Completions for fish
-    CompletionsFish,
-}
+use crate::common::program::{Generate, Program};
+use crate::record::{Generic, Kind, Signal, body_schema, json_type};
 
 /// The program's command line, examples included.
 pub fn command<P: Program>() -> Command {
@@ -74,37 +57,6 @@ pub fn schema(kinds: &[&Kind]) -> Value {
         "oneOf": any,
         "$defs": defs,
     })
-}
-
-/// The schema of a kind's body, with everything inlined.
-pub fn body_schema(kind: &Kind) -> Value {
-    let settings = SchemaSettings::draft2020_12().with(|settings| {
-        settings.inline_subschemas = true;
-        settings.meta_schema = None;
-    });
-    let mut generator = SchemaGenerator::new(settings.for_serialize());
-    let mut schema = (kind.schema)(&mut generator).to_value();
-    for property in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
-        never_null(property);
-    }
-    schema
-}
-
-/// A field that has no value is absent, never null.
-fn never_null(property: &mut Value) {
-    let only = property.get_mut("type").and_then(Value::as_array_mut).and_then(|types| {
-        types.retain(|name| name != "null");
-        if types.len() == 1 { types.pop() } else { None }
-    });
-    if let Some(only) = only {
-        property["type"] = only;
-    }
-    if let Some(choices) = property.get_mut("enum").and_then(Value::as_array_mut) {
-        choices.retain(|choice| !choice.is_null());
-    }
-    if let Some(choices) = property.get_mut("anyOf").and_then(Value::as_array_mut) {
-        choices.retain(|choice| choice["type"] != "null");
-    }
 }
 
 fn line_schema(kind: &Kind) -> Value {
@@ -312,13 +264,4 @@ fn metric_names(kind: &Kind, field: &str) -> String {
         }
     });
     fed.collect::<Vec<_>>().join(", ")
-}
-
-/// `integer`, `number`, `string` …: the first type that is not null.
-pub fn json_type(property: &Value) -> &str {
-    let types = &property["type"];
-    types
-        .as_str()
-        .or_else(|| types.as_array()?.iter().filter_map(Value::as_str).find(|name| *name != "null"))
-        .unwrap_or(if property["enum"].is_array() || property["oneOf"].is_array() { "string" } else { "any" })
 }

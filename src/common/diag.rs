@@ -3,14 +3,26 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+static NAME: OnceLock<String> = OnceLock::new();
+
+/// Sets the name that begins every message. The first call counts.
+pub fn set_program_name(name: &str) {
+    let _ = NAME.set(name.to_owned());
+}
+
+/// The program's name; `telepipe` until it is set.
+pub fn program_name() -> &'static str {
+    NAME.get().map_or("telepipe", String::as_str)
+}
 
 /// Whether the status line is on the screen.
 static SHOWN: Mutex<bool> = Mutex::new(false);
 
 /// Writes one message, a line that begins with the program's name.
-pub fn say(message: fmt::Arguments<'_>) {
-    put(&format!("{}: {message}\n", crate::cli::name()), false);
+pub fn log(message: fmt::Arguments<'_>) {
+    put(&format!("{}: {message}\n", program_name()), false);
 }
 
 /// Writes one line as it is.
@@ -32,12 +44,10 @@ fn put(text: &str, shown_after: bool) {
 }
 
 /// Says it only if that cannot block: for the moment before the program is ended.
-pub fn say_now(message: fmt::Arguments<'_>) {
+pub fn log_if_ready(message: fmt::Arguments<'_>) {
     if ready() {
-        let _ = rustix::io::write(
-            rustix::stdio::stderr(),
-            format!("{}: {message}\n", crate::cli::name()).as_bytes(),
-        );
+        let _ =
+            rustix::io::write(rustix::stdio::stderr(), format!("{}: {message}\n", program_name()).as_bytes());
     }
 }
 

@@ -1,0 +1,56 @@
+//! The `main` of every program: parse the command line, run, and choose the exit code.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::common::diag::{self, log};
+use crate::common::generate;
+use crate::common::program::{Program, Usage};
+use crate::common::stdio_check;
+
+/// Parses the command line, runs the program and says how it ended.
+pub fn main<P: Program>() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if crate::collect::statvfs::is_helper() {
+        return ExitCode::from(u8::from(crate::collect::statvfs::help().is_err()));
+    }
+    let command = generate::command::<P>();
+    diag::set_program_name(command.get_name());
+    let program = match command.try_get_matches().and_then(|found| P::from_arg_matches(&found)) {
+        Ok(program) => program,
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            log(format_args!("{}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
+            return ExitCode::from(2);
+        }
+        Err(help) => {
+            let printed = help.print().context("cannot write to stdout");
+            return ended(printed);
+        }
+    };
+    let result = match program.generate() {
+        Some(what) => stdio_check::stdout().and_then(|()| generate::write::<P>(what)),
+        None => program.run(),
+    };
+    ended(result)
+}
+
+/// The exit code, and on stderr why it is not 0.
+fn ended(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if reader_left(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            log(format_args!("{error:#}"));
+            ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
+        }
+    }
+}
+
+/// Whether the failure is only that nobody reads any more.
+fn reader_left(error: &anyhow::Error) -> bool {
+    let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().filter_map(|cause| cause.downcast_ref()).any(broken)
+}

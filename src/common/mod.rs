@@ -1,0 +1,22 @@
+//! What every program shares: the command line, the output, and when to stop.
+//!
+//! A file imports only from those above it in this list.
+
+pub mod diag;
+pub mod duration;
+pub mod stdio_check;
+pub mod time;
+
+pub mod stop;
+
+pub mod filter;
+pub mod input;
+pub mod schedule;
+
+pub mod emit;
+pub mod program;
+
+pub mod generate;
+pub mod options;
+
+pub mod entry;
