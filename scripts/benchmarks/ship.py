@@ -1,32 +1,34 @@
-"""Recorded lines through tele-ship to a null HTTP server, and what that costs. Called by bench-ship."""
+"""What `tele-ship --otlp` delivers on one core, and at what cost, to an HTTP server that does nothing.
+
+It plays recordings of scrape and, as root, of iolat, as fast as tele-ship reads them. BENCH_MIB (64) sets how much of
+each is played.
+"""
 
 import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 
-PROGRAMS = sys.argv[1]
 BYTES = int(float(os.environ.get("BENCH_MIB", "64")) * 2**20)
 LIMIT = 10  # seconds for each run; on an idle machine one takes less than one
 CORES = sorted(os.sched_getaffinity(0))
 
 
-def program(name, *args, **options):
-    return subprocess.Popen([os.path.join(PROGRAMS, name), *args], stderr=subprocess.PIPE, **options)
+def start(program, *args, **options):
+    return subprocess.Popen([str(program), *args], stderr=subprocess.PIPE, **options)
 
 
-def scrape(lines):
+def scrape(programs, lines):
     """A hundred samples of everything."""
-    finish(program("scrape", "--per-cpu", "-i", "20ms", "-n", "100", stdout=lines))
+    finish(start(programs / "scrape", "--per-cpu", "-i", "20ms", "-n", "100", stdout=lines))
 
 
-def iolat(lines):
-    """Five seconds of a disk that has something to do."""
-    process = program("iolat", "-i", "100ms", "--duration", "5s", stdout=lines)
+def iolat(programs, lines):
+    """Five seconds of a busy disk."""
+    process = start(programs / "iolat", "-i", "100ms", "--duration", "5s", stdout=lines)
     block = os.urandom(1 << 16)
     with tempfile.NamedTemporaryFile(dir=".") as file:
         end = time.monotonic() + 10
@@ -40,18 +42,18 @@ def iolat(lines):
 
 
 def finish(process):
-    """Waits for its end, which must come soon."""
+    """Waits for its end, at most ten seconds."""
     try:
-        _, said = process.communicate(timeout=10)
+        _, messages = process.communicate(timeout=10)
     except subprocess.TimeoutExpired:
         process.kill()
         raise
     if process.returncode != 0:
-        raise OSError(said.decode().strip() or f"exit code {process.returncode}")
+        raise OSError(messages.decode().strip() or f"exit code {process.returncode}")
 
 
 def serve(listener):
-    """Reads requests whole and answers 200; a process of its own, so that it costs the other nothing."""
+    """Reads requests whole and answers 200, in a process of its own, so that tele-ship does not pay for it."""
     scratch = memoryview(bytearray(1 << 20))
 
     def client(connection):
@@ -75,29 +77,29 @@ def serve(listener):
         threading.Thread(target=client, args=(connection,), daemon=True).start()
 
 
-def play(path, url, compression):
-    """Wall seconds, CPU seconds and the last statistics."""
+def play(programs, path, url, compression):
+    """Returns wall seconds, CPU seconds and the last statistics."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("OTEL_")}
     env["NO_PROXY"] = "127.0.0.1"
     args = ["--otlp", url, "--compression", compression, "--stats", "1h"]
     with open(path, "rb") as lines:
         begin = time.monotonic()
         pin = lambda: os.sched_setaffinity(0, CORES[:1])
-        process = program("tele-ship", *args, stdin=lines, env=env, preexec_fn=pin)
-        # Should the server be stuck, this ends it, and it says that lines are pending.
+        process = start(programs / "tele-ship", *args, stdin=lines, env=env, preexec_fn=pin)
+        # If the server is stuck, this ends tele-ship, which then fails because lines are pending.
         timer = threading.Timer(LIMIT, process.terminate)
         timer.start()
-        said = process.stderr.read().decode()
+        messages = process.stderr.read().decode()
         timer.cancel()
         _, status, usage = os.wait4(process.pid, 0)
         wall = time.monotonic() - begin
     if status != 0:
-        sys.exit(f"bench: tele-ship failed: {said}")
-    stats = next(json.loads(line) for line in said.splitlines() if line.startswith("{"))
+        raise RuntimeError(f"tele-ship failed: {messages}")
+    stats = next(json.loads(line) for line in messages.splitlines() if line.startswith("{"))
     return wall, usage.ru_utime + usage.ru_stime, stats
 
 
-def main():
+def main(programs):
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = os.fork()
@@ -109,16 +111,16 @@ def main():
             titles = ["lines/s", "MB/s", "points/s", "CPU s/M points", "points/CPU s"]
             print(f"{'recording':10}{'compression':13}" + "".join(f"{title:>16}" for title in titles))
             for record in (scrape, iolat):
-                measure(record, os.path.join(folder, "lines"), url)
+                measure(programs, record, os.path.join(folder, "lines"), url)
     finally:
         os.kill(server, 9)
         os.waitpid(server, 0)
 
 
-def measure(record, path, url):
+def measure(programs, record, path, url):
     try:
         with open(path, "wb") as file:
-            record(file)
+            record(programs, file)
     except (OSError, subprocess.TimeoutExpired) as why:
         print(f"{record.__name__:10}not recorded: {why}")
         return
@@ -128,7 +130,7 @@ def measure(record, path, url):
         for _ in range(max(1, BYTES // len(lines))):
             file.write(lines)
     for compression in ("none", "gzip"):
-        wall, cpu, stats = play(path, url, compression)
+        wall, cpu, stats = play(programs, path, url, compression)
         points = stats["accepted_items"]
         columns = [
             f"{stats['delivered'] / wall:,.0f}",
@@ -138,6 +140,3 @@ def measure(record, path, url):
             f"{points / cpu:,.0f}",
         ]
         print(f"{record.__name__:10}{compression:13}" + "".join(f"{column:>16}" for column in columns))
-
-
-main()

@@ -1,7 +1,10 @@
-"""Recordings of powermetrics and vm_stat, and samples of Linux: CPU time of ours and of others. Called by bench-power.
+"""What reading recordings of powermetrics and vm_stat costs, compared with asitop's parser and jc, and what a sample
+of vmstat-json and pmstat costs on Linux.
 
-What a program takes to start is left out on both sides: of each, a short input's time is taken off a long one's. The
-programs that are compared run in turn, so that what else the machine does meets them alike."""
+Start-up is left out on both sides: the time for a short input is subtracted from that for a long one. The programs
+run in turn, so that other load on the machine affects all of them. BENCH_MIB (32) sets the size of the recordings,
+BENCH_SAMPLES (500) the number of samples.
+"""
 
 import os
 import statistics
@@ -10,16 +13,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-PROGRAMS = Path(sys.argv[1])
 MIB = float(os.environ.get("BENCH_MIB", "32"))
 SAMPLES = int(os.environ.get("BENCH_SAMPLES", "500"))
 ROUNDS = 5
 INTERVAL_MS = 10
-HERE = Path(__file__).resolve().parent.parent
-RECORDED = HERE.parent / "shared/samples"
-OWN = HERE / "tests/fixtures"
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+RECORDED = ROOT.parent / "shared/samples"
+OWN = ROOT / "tests/fixtures"
 
-# asitop's own way: a file cut at zero bytes, each list read, and its functions called on what the list has.
+# As asitop does it: split the file at zero bytes, read each list, call its functions on what the list has.
 ASITOP = """
 import plistlib, sys
 from asitop.parsers import parse_cpu_metrics, parse_gpu_metrics, parse_thermal_pressure
@@ -37,7 +40,7 @@ for part in data:
                     pass
 """
 
-# The nearest to a sample of vmstat-json, in one process that goes on.
+# The closest to a sample of vmstat-json, in one process.
 JC = """
 import json, sys, jc
 for _ in range(int(sys.argv[1])):
@@ -46,7 +49,7 @@ for _ in range(int(sys.argv[1])):
             print(json.dumps(jc.parse("proc_" + name, file.read())))
 """
 
-# Of Linux's own `vmstat 1`; of macOS, `vm_stat 1`. Both repeat their header when so many rows have gone by.
+# Rows of Linux's `vmstat 1`. Both it and macOS's `vm_stat 1` repeat their header after this many rows.
 LINUX_HEADER = """procs -----------memory---------- ---swap-- -----io---- -system-- ------cpu-----
  r  b   swpd   free   buff  cache   si   so    bi    bo   in   cs us sy id wa st
 """
@@ -55,29 +58,29 @@ ROWS = 21
 
 
 def cpu_seconds(args, stdin=None):
-    """User and system time of a program that runs to its end."""
+    """Returns the user and system time of a program that runs to its end."""
     with open(stdin or os.devnull, "rb") as given:
         child = subprocess.Popen([str(arg) for arg in args], stdin=given, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode != 0:
-        sys.exit(f"bench: {args[0]} ended with {child.returncode}")
+        raise RuntimeError(f"{args[0]} ended with {child.returncode}")
     return usage.ru_utime + usage.ru_stime
 
 
 def measured(*runs):
-    """Of each pair of a long and a short run, the CPU time of what the long one does more: medians of rounds in turn."""
+    """Returns, for each pair of a long and a short run, the difference in CPU time: medians of rounds in turn."""
     rounds = [[cpu_seconds(*long) - cpu_seconds(*short) for long, short in runs] for _ in range(ROUNDS)]
     return [statistics.median(times) for times in zip(*rounds)]
 
 
 def recording(*names):
-    """The first of these files that is here."""
+    """Returns the first of these files that exists."""
     return next(path for path in (RECORDED / names[0], OWN / names[1]) if path.exists())
 
 
 def written(folder, name, piece, mib):
-    """A file of one such piece, and one of so many that they are as long as asked for; and how many more those are."""
+    """Writes a file of `mib` MiB of pieces and one of a single piece; returns both, and how many pieces more the first has."""
     count = max(2, int(mib * 2**20 / len(piece)))
     paths = folder / f"long-{name}", folder / f"short-{name}"
     for path, times in zip(paths, (count, 1)):
@@ -89,17 +92,17 @@ def whole(path, between=b""):
     return path.read_bytes().rstrip(b"\x00\n") + b"\n" + between
 
 
-def told(what, ours, unit, *others):
+def report(what, ours, unit, *others):
     print(f"{what:<44} {ours:>12,.1f} {unit}")
     for name, theirs in others:
         print(f"{'  ' + name:<44} {theirs:>12,.1f} {unit:<8} {ours / theirs:.1f}x")
 
 
 def ours(program, paths):
-    return [([PROGRAMS / program, "--input", path],) for path in paths]
+    return [([program, "--input", path],) for path in paths]
 
 
-def lists(folder):
+def lists(programs, folder):
     for names in (
         ("powermetrics/m4pro_macos15.5_plist_gpu_power_multiple_samples.plist", "powermetrics/stream.plist"),
         ("powermetrics/none", "powermetrics/apple.plist"),
@@ -108,11 +111,11 @@ def lists(folder):
         piece = whole(path, b"\x00")
         paths, count = written(folder, path.name, piece, MIB)
         theirs = [([sys.executable, "-c", ASITOP, path],) for path in paths]
-        speeds = [len(piece) * count / 1e6 / time for time in measured(ours("pmstat", paths), theirs)]
-        told(f"pmstat, plist ({path.stem[:24]})", speeds[0], "MB/s", ("asitop", speeds[1]))
+        speeds = [len(piece) * count / 1e6 / time for time in measured(ours(programs / "pmstat", paths), theirs)]
+        report(f"pmstat, plist ({path.stem[:24]})", speeds[0], "MB/s", ("asitop", speeds[1]))
 
 
-def texts(folder):
+def texts(programs, folder):
     for names in (
         ("powermetrics/m1_macos11.2_text_stream_first12.txt", "powermetrics/old.txt"),
         ("powermetrics/m4max_macos15.5_text_default.txt", "powermetrics/apple.txt"),
@@ -120,11 +123,11 @@ def texts(folder):
         path = recording(*names)
         piece = whole(path)
         paths, count = written(folder, path.name, piece, MIB)
-        (time,) = measured(ours("pmstat", paths))
-        told(f"pmstat, text ({path.stem[:24]})", len(piece) * count / 1e6 / time, "MB/s")
+        (time,) = measured(ours(programs / "pmstat", paths))
+        report(f"pmstat, text ({path.stem[:24]})", len(piece) * count / 1e6 / time, "MB/s")
 
 
-def rows(folder):
+def rows(programs, folder):
     path = recording("vm_stat/interval_16384_22col_repeated_header.txt", "vm_stat/interval.txt")
     title, header, row = whole(path).splitlines(keepends=True)[:3]
     paths, count = written(folder, "vm_stat.txt", title + header + row * ROWS, MIB)
@@ -132,25 +135,25 @@ def rows(folder):
     other, others = written(folder, "vmstat.txt", piece, MIB / 8)
     commands = ["--vmstat", "--vmstat-s"]
     jc = [[([sys.executable, "-m", "jc", command, "-qq"], path) for path in other] for command in commands]
-    time, *times = measured(ours("vmstat-json", paths), *jc)
+    time, *times = measured(ours(programs / "vmstat-json", paths), *jc)
     theirs = [(f"jc {command}", others * ROWS / its) for command, its in zip(commands, times)]
-    told("vmstat-json, rows of `vm_stat 1`", count * ROWS / time, "rows/s", *theirs)
+    report("vmstat-json, rows of `vm_stat 1`", count * ROWS / time, "rows/s", *theirs)
 
 
-def samples(folder):
+def samples(programs, folder):
     def each(*commands, count=SAMPLES):
-        """Microseconds of CPU for one more sample, of each of these commands by how many it is to take."""
+        """Returns the microseconds of CPU for one more sample of each command."""
         runs = [[(command(count + 1),), (command(1),)] for command in commands]
         return [time / count * 1e6 for time in measured(*runs)]
 
     def sampler(program, *more, interval=f"{INTERVAL_MS}ms"):
-        return lambda count: [PROGRAMS / program, "-i", interval, "-n", count, *more]
+        return lambda count: [programs / program, "-i", interval, "-n", count, *more]
 
     def wake(*files):
         return lambda count: [folder / "wake", count, INTERVAL_MS * 1_000_000, *files]
 
     print(f"\nmicroseconds of CPU for a sample on Linux, every {INTERVAL_MS} ms, of {SAMPLES}")
-    subprocess.run(["cc", "-O2", "-o", folder / "wake", HERE / "scripts/bench_wake.c"], check=True)
+    subprocess.run(["cc", "-O2", "-o", folder / "wake", HERE / "wake.c"], check=True)
     files = [Path("/proc") / name for name in ("vmstat", "meminfo", "swaps")]
     files += Path("/sys/block").glob("zram*/mm_stat")
     names = ["vmstat-json", "  C: wakes and reads the same files", "  C: wakes", "pmstat, this machine"]
@@ -173,8 +176,9 @@ def samples(folder):
         print(f"{'pmstat, the sensors of node_exporter_tree':<44} {cost:>8,.0f}")
 
 
-with tempfile.TemporaryDirectory() as name:
+def main(programs):
     print(f"\nCPU time of {MIB:g} MiB of recordings, medians of {ROUNDS} rounds in turn, load {os.getloadavg()[0]:.1f}")
-    for part in (lists, texts, rows, samples):
-        part(Path(name))
+    with tempfile.TemporaryDirectory() as folder:
+        for part in (lists, texts, rows, samples):
+            part(programs, Path(folder))
     print(f"load at the end {os.getloadavg()[0]:.1f}")

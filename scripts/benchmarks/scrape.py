@@ -1,7 +1,11 @@
-"""Three programs that measure the same machine, and what each costs. Called by bench-scrape."""
+"""What scrape costs, compared with prometheus-node-exporter with the same collectors and with a psutil script.
+
+All three run at the same time and are asked once a second. BENCH_SAMPLES (30) and BENCH_INTERVAL (1) change that.
+"""
 
 import http.client
 import os
+import shutil
 import socket
 import statistics
 import subprocess
@@ -9,13 +13,13 @@ import sys
 import threading
 import time
 
-SCRAPE, EXPORTER = sys.argv[1:3]
+EXPORTER = shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
 SAMPLES = int(os.environ.get("BENCH_SAMPLES", "30"))
 INTERVAL = float(os.environ.get("BENCH_INTERVAL", "1"))
 COLLECTORS = """cpu diskstats filesystem loadavg meminfo netdev netstat pressure sockstat stat tcpstat uname
     vmstat""".split()
 
-# The nearest that psutil has to what `scrape` reads, as a line of JSON.
+# The closest that psutil comes to what `scrape` reads, as a line of JSON.
 PSUTIL = """
 import json, sys, time, psutil
 while True:
@@ -55,13 +59,13 @@ def lines_of(args):
 
 
 def drain(process):
-    """Reads what a program writes, so that it pays for a pipe with a reader."""
+    """Reads what a program writes, so that it writes into a pipe with a reader."""
     threading.Thread(target=lambda: any(False for _ in process.stdout), daemon=True).start()
     return process
 
 
 class Scraper:
-    """Asks the exporter as Prometheus does, but without compression, which costs the exporter less."""
+    """Asks the exporter as Prometheus does, but without compression, which would cost the exporter more."""
 
     def __init__(self, port):
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -96,9 +100,11 @@ def exporter_answers(port):
             time.sleep(0.0005)
 
 
-def main():
+def main(programs):
+    if not EXPORTER:
+        raise RuntimeError("prometheus-node-exporter is not installed")
     port = free_port()
-    scrape = [SCRAPE, "-i", f"{INTERVAL}s"]
+    scrape = [str(programs / "scrape"), "-i", f"{INTERVAL}s"]
     psutil = [sys.executable, "-c", PSUTIL, str(INTERVAL)]
     names = ["scrape", "node_exporter", "psutil script"]
     first = [
@@ -130,6 +136,3 @@ def main():
     print(f"{'':15}{'CPU ms/sample':>15}{'scrape is':>12}{'peak RSS MiB':>14}{'first output ms':>17}")
     for name, ms, mib, answer in zip(names, cost, memory, first):
         print(f"{name:15}{ms:15.3f}{cost[0] / ms:11.2f}×{mib:14.1f}{answer:17.1f}")
-
-
-main()
