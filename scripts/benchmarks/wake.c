@@ -1,5 +1,5 @@
-/* What any program must spend that wakes and reads files of the kernel: `bench_wake COUNT NANOSECONDS [FILE ...]`
-   wakes so often, at such times, and reads each file to its end. For scripts/bench_power.py. */
+/* The least that any program spends that wakes and reads files of the kernel. `wake COUNT NANOSECONDS [FILE ...]` wakes
+   COUNT times, NANOSECONDS apart, and reads each file to its end. Built by power.py. */
 
 #include <fcntl.h>
 #include <stdio.h>
