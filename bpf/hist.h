@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * OTLP's exponential histogram of nanoseconds: which bucket a value falls into.
+ * OTLP's exponential histogram of nanoseconds: finds the counter for a value.
  *
- * At scale s there are 2^s buckets per power of two; bucket i holds the values in
- * (2^(i/2^s), 2^((i+1)/2^s)], the upper bound inclusive. The range is 128 ns to 2^36 ns
- * (68.7 s); what lies outside counts in the first or last bucket.
- *
- * The index at scale 5 is found from the exponent of the value and one comparison: the
- * top six bits below the leading one select one of 64 cells, each of which holds at
- * most one of the 31 boundaries between two powers of two. A coarser scale is the same
- * index shifted, because every bucket of it is the union of finer ones.
+ * Counter 0 counts values of at most 128 ns, OTLP's zero_count. Counter i + 1 counts bucket i
+ * of the range 128 ns to 2^36 ns (68.7 s); the last one also counts everything above. At scale s
+ * there are 2^s buckets per power of two, and their upper bounds are inclusive.
  */
 #ifndef TELEPIPE_HIST_H
 #define TELEPIPE_HIST_H
@@ -18,18 +13,23 @@
 
 #define HIST_MIN_EXP 7
 #define HIST_MAX_EXP 36
-#define HIST_BUCKETS(scale) ((__u32)(HIST_MAX_EXP - HIST_MIN_EXP) << (scale))
+
+/* The number of counters, the one for zero included. */
+#define HIST_BUCKETS(scale) (((__u32)(HIST_MAX_EXP - HIST_MIN_EXP) << (scale)) + 1)
+
+/* The counter at a coarser scale: each of its buckets is the union of finer ones, and 0 stays 0. */
+#define HIST_COARSEN(index, scale) (((index) + (1U << (5 - (scale))) - 1) >> (5 - (scale)))
 
 /*
- * Cell c: the number of boundaries at or below its start in the low five bits, and
- * above them the boundary inside the cell, as an integer between 2^36 and 2^37.
- * Filled before loading by src/bpf/hist.rs, which counts by the same table.
+ * An octave, from 2^36 to 2^37, in 64 cells, each with at most one of its 31 bucket boundaries.
+ * The low five bits count the boundaries up to the start of the cell; the bits above them are
+ * the next boundary. Filled in by src/bpf/hist.rs before loading.
  */
 const volatile __u64 hist_cells[64];
 
 /*
- * 1 if v is above the limit, else 0, both below 2^63: the sign of a difference, because a
- * comparison becomes a jump, and a jump on a latency is one that the processor guesses wrong.
+ * 1 if v > limit, else 0, for values below 2^63. Computed from the sign of the difference: a
+ * comparison compiles to a branch, which the processor often mispredicts for latencies.
  */
 #define HIST_ABOVE(v, limit)                    \
 	({                                      \
@@ -38,7 +38,7 @@ const volatile __u64 hist_cells[64];
 		over_ >> 63;                    \
 	})
 
-/* Halves the width in which the leading bit of v is looked for: it is above the low `bits`, or in them. */
+/* One step of the binary search in hist_exponent. */
 #define HIST_HALVE(v, exponent, bits)                                                  \
 	do {                                                                           \
 		__u64 by_ = HIST_ABOVE(v, (1ULL << (bits)) - 1) * (bits);              \
@@ -46,7 +46,7 @@ const volatile __u64 hist_cells[64];
 		exponent += by_;                                                       \
 	} while (0)
 
-/* The exponent of the leading bit of v, which is in [2^7, 2^36). */
+/* The exponent of the leading bit of v, for v from 2^7 to 2^36 - 1. */
 static __always_inline __u32 hist_exponent(__u64 v)
 {
 	__u32 exponent = 0;
@@ -59,10 +59,7 @@ static __always_inline __u32 hist_exponent(__u64 v)
 	return exponent + (__u32)(v >> 1);
 }
 
-/*
- * The bucket of ns at scale 5, counted from the first of the range: below
- * HIST_BUCKETS(5). At scale s it is this, shifted right by 5 - s.
- */
+/* The counter for ns at scale 5, below HIST_BUCKETS(5); HIST_COARSEN gives that at other scales. */
 static __always_inline __u32 hist_index(__u64 ns)
 {
 	__u64 below, mantissa, cell;
@@ -72,13 +69,13 @@ static __always_inline __u32 hist_index(__u64 ns)
 		return 0;
 	if (ns > 1ULL << HIST_MAX_EXP)
 		return HIST_BUCKETS(5) - 1;
-	/* One less makes a power of two the last value of the octave that it closes. */
+	/* Upper bounds are inclusive: a power of two is the last value of its octave. */
 	below = ns - 1;
 	exponent = hist_exponent(below);
 	mantissa = (ns << (HIST_MAX_EXP - exponent)) - 1;
 	cell = hist_cells[(mantissa >> 30) & 63];
-	index = ((exponent - HIST_MIN_EXP) << 5) + (cell & 31) + HIST_ABOVE(mantissa, (cell >> 5) - 1);
-	/* Always true; the verifier does not know it. */
+	index = ((exponent - HIST_MIN_EXP) << 5) + 1 + (cell & 31) + HIST_ABOVE(mantissa, (cell >> 5) - 1);
+	/* Always true, but the verifier cannot see it. */
 	barrier_var(index);
 	return index < HIST_BUCKETS(5) ? index : 0;
 }

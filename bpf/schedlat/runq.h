@@ -89,7 +89,7 @@ static __always_inline void count_wait(__u64 ns, struct task_struct *prev, struc
 		struct group *group = group_slot(cgroup_id_of(cgroup_of(next, direct), direct));
 
 		if (group) {
-			__u32 coarse = index >> (5 - GROUP_SCALE);
+			__u32 coarse = HIST_COARSEN(index, GROUP_SCALE);
 
 			group->sum_ns += ns;
 			/* Always true; the verifier does not know it. */

@@ -40,7 +40,7 @@ struct {
 static __always_inline void count(struct call *call, __u64 ns, long ret)
 {
 	__u32 index = index_of(call->nr, call->compat), half = bank & 1, at;
-	__u32 cpu = bpf_get_smp_processor_id(), bucket = hist_index(ns) >> (5 - SCALE);
+	__u32 cpu = bpf_get_smp_processor_id(), bucket = HIST_COARSEN(hist_index(ns), SCALE);
 	struct slot *slot;
 	__u64 *peak;
 

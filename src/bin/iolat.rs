@@ -148,9 +148,6 @@ management of zones. Devices without requests of their own (device mapper, md, z
 a status record names them at the start. What a loop device, or another that lies on disks and has requests, does is \
 counted for it and again for the disks below, with --aggregate too.
 
-A time of 128 ns or less, as the queue time often is without a scheduler, counts in the first bucket, whose \
-middle the percentiles give: 0.129 us, unless the maximum is less.
-
 A request that ends in parts has its time taken when the last part ends.";
 
 fn main() -> ExitCode {

@@ -1,32 +1,32 @@
-//! OTLP's exponential histogram of nanoseconds, as `bpf/hist.h` counts it.
+//! OTLP's exponential histogram of nanoseconds, counted as `bpf/hist.h` does.
 //!
-//! At scale `s`, bucket `i` holds the values in (2^(i/2^s), 2^((i+1)/2^s)]. The
-//! range is 128 ns to 2^36 ns (68.7 s); what lies outside counts in the first
-//! or the last bucket. Inside the range a percentile at scale 5 is within 1.1 %
-//! of the truth, because a bucket is 2.2 % wide and its middle is given.
+//! At scale `s`, bucket `i` holds the values in (2^(i/2^s), 2^((i+1)/2^s)]. The buckets range from
+//! 128 ns to 2^36 ns (68.7 s). Values of at most 128 ns are counted apart, as OTLP's zero count;
+//! those above the range are counted in the last bucket. A percentile is the middle of its bucket,
+//! which at scale 5 is 2.2 % wide: it is within 1.1 % of the exact value.
 
 use std::collections::BTreeMap;
 
-use libm::exp2; // that of the standard library would need libm.so where the program runs
+use libm::exp2; // the standard library's would need libm.so at run time
 
-/// The first bucket begins above 2 to this power, in nanoseconds.
-pub const MIN_EXPONENT: u32 = 7;
+/// Values of at most 2 to this power nanoseconds count as zero.
+const MIN_EXPONENT: u32 = 7;
 /// The last bucket ends at 2 to this power.
-pub const MAX_EXPONENT: u32 = 36;
+const MAX_EXPONENT: u32 = 36;
 
-/// The scale at which [`index`] counts.
+/// The scale of [`index`].
 pub const FINE: u32 = 5;
 
-/// The number of buckets at a scale.
+/// The number of counters at a scale: one for zero, and the buckets.
 pub const fn buckets(scale: u32) -> usize {
-    ((MAX_EXPONENT - MIN_EXPONENT) as usize) << scale
+    (((MAX_EXPONENT - MIN_EXPONENT) as usize) << scale) + 1
 }
 
-/// The table that the kernel and [`index`] look up: `hist_cells` of `bpf/hist.h`.
+/// The lookup table of [`index`]: `hist_cells` of `bpf/hist.h`.
 pub static CELLS: [u64; 64] = cells();
 
-/// Cell `c` is the sixty-fourth of an octave that begins at (64 + c) · 2^30. The low
-/// five bits count the boundaries at or below its start; above them is the next one.
+/// Cell `c` is a sixty-fourth of the octave from 2^36 and begins at (64 + c) · 2^30. The low five
+/// bits count the bucket boundaries up to its start; the bits above them are the next boundary.
 const fn cells() -> [u64; 64] {
     let mut cells = [0; 64];
     let mut below = 0;
@@ -46,8 +46,8 @@ const fn boundary(j: u32) -> u64 {
     if j == 32 {
         return 1 << (MAX_EXPONENT + 1);
     }
-    // The binary digits of j/32 choose among the square root of two, its root, and so on,
-    // as fixed-point numbers of 62 fractional bits.
+    // 2^(j/32) is the product of those of 2^(1/2), 2^(1/4) … 2^(1/32) that the binary digits of j
+    // select. All are fixed-point numbers with 62 fractional bits.
     let mut root: u128 = 2 << 62;
     let mut product: u128 = 1 << 62;
     let mut bit = 16;
@@ -61,8 +61,7 @@ const fn boundary(j: u32) -> u64 {
     (product >> (62 - MAX_EXPONENT)) as u64
 }
 
-/// The bucket of `ns` at scale [`FINE`], counted from the first of the range. At a coarser
-/// scale it is this, shifted.
+/// The counter for `ns` at scale [`FINE`]: 0 for zero, else one more than the bucket.
 pub const fn index(ns: u64) -> usize {
     if ns <= 1 << MIN_EXPONENT {
         return 0;
@@ -74,18 +73,25 @@ pub const fn index(ns: u64) -> usize {
     let mantissa = (ns << (MAX_EXPONENT - exponent)) - 1;
     let cell = CELLS[(mantissa >> 30) as usize & 63];
     let within = (cell & 31) as usize + (mantissa >= cell >> 5) as usize;
-    (((exponent - MIN_EXPONENT) as usize) << FINE) + within
+    (((exponent - MIN_EXPONENT) as usize) << FINE) + 1 + within
+}
+
+/// The counter at a coarser scale of what [`index`] gives.
+const fn coarsen(index: usize, scale: u32) -> usize {
+    let by = FINE - scale;
+    (index + (1 << by) - 1) >> by
 }
 
 /// A distribution of nanoseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram {
     scale: u32,
+    /// Zero first, then the buckets.
     counts: Vec<u64>,
 }
 
 impl Histogram {
-    /// Empty, at a scale of at most [`FINE`].
+    /// An empty histogram, at a scale of at most [`FINE`].
     pub fn new(scale: u32) -> Self {
         Self { scale, counts: vec![0; buckets(scale)] }
     }
@@ -97,18 +103,18 @@ impl Histogram {
 
     /// Counts one value.
     pub fn record(&mut self, ns: u64) {
-        self.counts[index(ns) >> (FINE - self.scale)] += 1;
+        self.counts[coarsen(index(ns), self.scale)] += 1;
     }
 
-    /// Counts `by` values in bucket `index`, counted from the first of the range.
+    /// Adds `by` to the counter `index`, numbered as in the kernel.
     ///
     /// # Panics
-    /// If there is no such bucket.
+    /// If there is no such counter.
     pub fn add(&mut self, index: usize, by: u64) {
         self.counts[index] += by;
     }
 
-    /// Adds what another one of the same scale has counted.
+    /// Adds the counts of another histogram.
     ///
     /// # Panics
     /// If the scales differ.
@@ -124,10 +130,13 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// The values below which so many thousandths of all lie, by nearest rank: the middle
-    /// of the bucket, and no more than `max`, the true maximum. All zero if nothing was counted.
-    ///
-    /// `thousandths` ascend.
+    /// How many of them were at most 128 ns: OTLP's zero count.
+    pub fn zero_count(&self) -> u64 {
+        self.counts[0]
+    }
+
+    /// Percentiles by nearest rank, in nanoseconds; `thousandths` ascend. Each is the middle of its
+    /// bucket, or 0 for values that count as zero, and at most `max`, the exact maximum.
     pub fn percentiles<const N: usize>(&self, thousandths: [u64; N], max: u64) -> [u64; N] {
         let total = self.count();
         let mut seen = 0;
@@ -136,33 +145,31 @@ impl Histogram {
         thousandths.map(|part| {
             let rank = (total * part).div_ceil(1000).max(1);
             while seen < rank
-                && let Some((bucket, count)) = filled.next()
+                && let Some((counter, count)) = filled.next()
             {
                 seen += count;
-                at = bucket;
+                at = counter;
             }
-            if total == 0 { 0 } else { self.middle(at).min(max) }
+            at.checked_sub(1).map_or(0, |bucket| self.bound(bucket as f64 + 0.5).round() as u64).min(max)
         })
     }
 
-    /// The geometric middle of a bucket.
-    fn middle(&self, bucket: usize) -> u64 {
-        let octaves = (bucket as f64 + 0.5) / f64::from(1 << self.scale) + f64::from(MIN_EXPONENT);
-        exp2(octaves).round() as u64
+    /// 2^(bucket/2^scale): where a bucket begins, or, halfway to the next, its geometric middle.
+    fn bound(&self, bucket: f64) -> f64 {
+        exp2(bucket / f64::from(1 << self.scale) + f64::from(MIN_EXPONENT))
     }
 
-    /// Where the highest bucket that counted something begins: no maximum is below it.
+    /// The lower bound of the highest bucket in use, 0 if there is none: no maximum is below it.
     pub fn floor_of_max(&self) -> u64 {
-        let bucket = self.counts.iter().rposition(|count| *count > 0).unwrap_or(0);
-        let octaves = bucket as f64 / f64::from(1 << self.scale) + f64::from(MIN_EXPONENT);
-        if bucket == 0 { 0 } else { exp2(octaves) as u64 }
+        let highest = self.counts.iter().rposition(|count| *count > 0).unwrap_or(0);
+        highest.checked_sub(1).map_or(0, |bucket| self.bound(bucket as f64) as u64)
     }
 
-    /// OTLP's bucket index, and the count, of each bucket that counted something.
+    /// OTLP's bucket index, and the count, of each bucket in use.
     pub fn sparse(&self) -> BTreeMap<i32, u64> {
         let first = (MIN_EXPONENT << self.scale) as i32;
-        let filled = self.counts.iter().zip(first..).filter(|(count, _)| **count > 0);
-        filled.map(|(count, index)| (index, *count)).collect()
+        let buckets = self.counts[1..].iter().zip(first..);
+        buckets.filter(|(count, _)| **count > 0).map(|(count, index)| (index, *count)).collect()
     }
 }
 
@@ -171,15 +178,18 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The bucket by OTLP's definition, with logarithms: ceil(log2(v) · 2^s) − 1, in the range.
+    /// The counter by OTLP's definition: 0 up to the zero threshold, else that of the bucket with
+    /// the index ceil(log2(v) · 2^s) − 1.
     fn by_logarithm(ns: u64, scale: u32) -> usize {
-        let first = f64::from(MIN_EXPONENT << scale);
+        if ns <= 128 {
+            return 0;
+        }
         let last = f64::from((MAX_EXPONENT << scale) - 1);
-        let otlp = ((ns.max(1) as f64).log2() * f64::from(1 << scale)).ceil() - 1.0;
-        (otlp.clamp(first, last) - first) as usize
+        let otlp = ((ns as f64).log2() * f64::from(1 << scale)).ceil() - 1.0;
+        (otlp.min(last) - f64::from(MIN_EXPONENT << scale)) as usize + 1
     }
 
-    /// base^32 as little-endian words, which shows exactly on which side of a root a number lies.
+    /// base^32 as little-endian words, to compare a number with a 32nd root exactly.
     fn to_the_32nd(base: u64) -> Vec<u64> {
         let mut product = vec![1u64];
         for _ in 0..32 {
@@ -224,19 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn every_boundary_and_its_neighbours() {
+    fn values_around_every_boundary() {
         let exact = |octave: u32, j: u32| boundary(j) >> (MAX_EXPONENT - octave);
         for octave in 0..=MAX_EXPONENT {
             for j in 0..32 {
                 for ns in exact(octave, j).saturating_sub(1)..=exact(octave, j) + 1 {
                     assert_eq!(index(ns), by_logarithm(ns, 5), "{ns} ns at scale 5");
-                    assert_eq!(index(ns) >> 2, by_logarithm(ns, 3), "{ns} ns at scale 3");
+                    assert_eq!(coarsen(index(ns), 3), by_logarithm(ns, 3), "{ns} ns at scale 3");
                 }
             }
         }
-        assert_eq!((index(0), index(128), index(129)), (0, 0, 0));
-        assert_eq!((index(1 << 36), index(u64::MAX)), (927, 927));
-        assert_eq!(index(256), 31, "an upper bound is inclusive");
+        assert_eq!((index(0), index(128), index(129)), (0, 0, 1));
+        assert_eq!((index(1 << 36), index(u64::MAX)), (928, 928));
+        assert_eq!((index(256), index(257)), (32, 33), "an upper bound is inclusive");
     }
 
     const PARTS: [u64; 5] = [500, 900, 950, 990, 999];
@@ -246,12 +256,12 @@ mod tests {
         fn indices_are_those_of_logarithms(bits in 0u32..37, low in any::<u64>()) {
             let ns = 1u64 << bits | low & ((1 << bits) - 1);
             prop_assert_eq!(index(ns), by_logarithm(ns, 5));
-            prop_assert_eq!(index(ns) >> 2, by_logarithm(ns, 3));
+            prop_assert_eq!(coarsen(index(ns), 3), by_logarithm(ns, 3));
         }
 
         #[test]
         fn percentiles_are_within_1_1_percent(
-            mut values in proptest::collection::vec((7u32..36, any::<u64>()), 1..3000)
+            mut values in proptest::collection::vec((0u32..36, any::<u64>()), 1..3000)
                 .prop_map(|list| list.into_iter()
                     .map(|(bits, low)| 1u64 << bits | low & ((1 << bits) - 1)).collect::<Vec<_>>())
         ) {
@@ -261,12 +271,19 @@ mod tests {
             let found = histogram.percentiles(PARTS, values[values.len() - 1]);
             for (part, found) in PARTS.into_iter().zip(found) {
                 let rank = (values.len() as u64 * part).div_ceil(1000).max(1);
-                let truth = values[rank as usize - 1];
-                let error = (found as f64 - truth as f64).abs();
-                // Half a nanosecond for the rounding to one.
-                prop_assert!(error <= 0.011 * truth as f64 + 0.5, "{}: {} for {}", part, found, truth);
+                let exact = values[rank as usize - 1];
+                if exact <= 128 {
+                    prop_assert_eq!(found, 0, "{} of {}", part, exact);
+                    continue;
+                }
+                let error = (found as f64 - exact as f64).abs();
+                // Half a nanosecond for rounding.
+                prop_assert!(error <= 0.011 * exact as f64 + 0.5, "{}: {} for {}", part, found, exact);
             }
             prop_assert!(histogram.floor_of_max() <= values[values.len() - 1]);
+            let zeros = values.iter().filter(|ns| **ns <= 128).count() as u64;
+            prop_assert_eq!(histogram.zero_count(), zeros);
+            prop_assert_eq!(histogram.sparse().values().sum::<u64>(), values.len() as u64 - zeros);
         }
 
         #[test]
@@ -278,23 +295,25 @@ mod tests {
             first.merge(&second);
             prop_assert_eq!(&first, &both);
             prop_assert_eq!(first.count(), (a.len() + b.len()) as u64);
-            prop_assert_eq!(first.sparse().values().sum::<u64>(), first.count());
+            prop_assert_eq!(first.sparse().values().sum::<u64>() + first.zero_count(), first.count());
         }
     }
 
     #[test]
     fn sparse_buckets_have_otlp_indices() {
         let mut histogram = Histogram::new(5);
-        for ns in [1024, 1025, 1 << 36, u64::MAX, 3] {
+        for ns in [0, 3, 128, 129, 1024, 1025, 1 << 36, u64::MAX] {
             histogram.record(ns);
         }
-        let expected = [(224, 1), (10 * 32 - 1, 1), (10 * 32, 1), (36 * 32 - 1, 2)];
-        assert_eq!(histogram.sparse(), BTreeMap::from(expected));
+        let expected = [(7 * 32, 1), (10 * 32 - 1, 1), (10 * 32, 1), (36 * 32 - 1, 2)];
+        assert_eq!((histogram.zero_count(), histogram.sparse()), (3, BTreeMap::from(expected)));
+        assert_eq!(histogram.percentiles([375, 500], u64::MAX), [0, 129]);
     }
 
     #[test]
-    fn nothing_counted_is_zero() {
+    fn without_values_all_is_zero() {
         assert_eq!(Histogram::new(5).percentiles(PARTS, 0), [0; 5]);
+        assert_eq!((Histogram::new(5).floor_of_max(), Histogram::new(5).zero_count()), (0, 0));
     }
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
@@ -310,7 +329,7 @@ mod tests {
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[test]
-    fn the_kernel_finds_the_same_buckets() {
+    fn the_kernel_finds_the_same_counters() {
         use libbpf_rs::ProgramInput;
         use libbpf_rs::skel::{OpenSkel as _, SkelBuilder as _};
 

@@ -13,8 +13,6 @@ pub mod cgroup;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod clock;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod figures;
-#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod iolat;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod kernel;
@@ -28,6 +26,8 @@ pub mod named;
 pub mod own;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod pagefault;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod percentiles;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod privilege;
 #[cfg(all(target_os = "linux", feature = "bpf"))]

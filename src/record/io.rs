@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Kind, Level, Metric, Record, Severity, Temporality, Times};
+use super::{Distribution, Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::common::time::{Micros, Timestamp};
 
 /// The body of an `io` record: requests of one device and operation that ended in the interval.
@@ -73,14 +73,16 @@ pub struct Io {
     pub queue_p999_us: Option<Micros>,
     /// Longest queue time, exactly.
     pub queue_max_us: Option<Micros>,
-    /// OTLP's scale of all three histograms: 2^scale buckets per power of two.
-    pub scale: Option<i32>,
-    /// The distribution of total time: OTLP's bucket index to the number of requests, in
-    /// nanoseconds. What is shorter than 128 ns or longer than 68.7 s is in the first or last bucket.
-    pub buckets: Option<BTreeMap<i32, u64>>,
-    /// The distribution of device time, likewise.
+    /// The distribution of total time. Those of device and queue time have the same scale.
+    #[serde(flatten)]
+    pub distribution: Option<Distribution>,
+    /// Device times of at most 128 ns.
+    pub device_zero_count: Option<u64>,
+    /// The distribution of device time, as `buckets`.
     pub device_buckets: Option<BTreeMap<i32, u64>>,
-    /// The distribution of queue time, likewise.
+    /// Queue times of at most 128 ns.
+    pub queue_zero_count: Option<u64>,
+    /// The distribution of queue time, as `buckets`.
     pub queue_buckets: Option<BTreeMap<i32, u64>>,
 }
 

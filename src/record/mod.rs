@@ -76,11 +76,13 @@ pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
 pub use swap::{SWAP, Swap, ZRAM, Zram};
 pub use syscall::{SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY, Syscall, SyscallStuck, SyscallSummary};
-pub use table::{Generic, Instrument, Kind, Level, Metric, Record, Severity, Signal, Temporality};
+pub use table::{
+    Generic, Instrument, Kind, Level, Metric, Record, Severity, Signal, Temporality, ZERO_THRESHOLD,
+};
 pub use task::{PROCESS_POWER, ProcessPower, TASK, Task};
 pub use tcp::{TCP, Tcp, TcpStates};
 pub use thermal::{FAN, Fan, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure, VOLTAGE, Voltage};
-pub use times::Times;
+pub use times::{Distribution, Times};
 pub use udp::{UDP, Udp};
 pub use vmstat::{VMSTAT, Vmstat};
 

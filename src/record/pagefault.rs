@@ -1,12 +1,10 @@
 //! Page faults: slow ones one by one, and all of them counted.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Hex, Kind, Level, Metric, Record, Severity, Temporality, Times};
+use super::{Distribution, Hex, Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::common::time::{Micros, Timestamp};
 
 /// The body of a `pagefault` record: one fault; `ts` is when it was done.
@@ -91,11 +89,9 @@ pub struct PagefaultSummary {
     pub max_pid: Option<u32>,
     /// The name of its thread.
     pub max_comm: Option<String>,
-    /// OTLP's scale of the histogram: 2^scale buckets per power of two.
-    pub scale: Option<i32>,
-    /// The distribution: OTLP's bucket index to the number of faults, in nanoseconds. What is
-    /// shorter than 128 ns or longer than 68.7 s is in the first or last bucket.
-    pub buckets: Option<BTreeMap<i32, u64>>,
+    /// The distribution of their times.
+    #[serde(flatten)]
+    pub distribution: Option<Distribution>,
 }
 
 impl Record for PagefaultSummary {

@@ -1,12 +1,10 @@
 //! Scheduling: how long tasks wait for a CPU, and what each process made of the scheduler.
 
-use std::collections::BTreeMap;
-
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Kind, Level, Metric, Record, Severity, Temporality, Times};
+use super::{Distribution, Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::common::time::{Micros, Timestamp};
 
 /// The body of a `runq` record: waits for a CPU that ended in the interval.
@@ -36,11 +34,9 @@ pub struct Runq {
     pub max_comm: Option<String>,
     /// The name of the thread that was running instead: that ran last before it on its CPU.
     pub max_prev_comm: Option<String>,
-    /// OTLP's scale of the histogram: 2^scale buckets per power of two.
-    pub scale: Option<i32>,
-    /// The distribution: OTLP's bucket index to the number of waits, in nanoseconds. What is
-    /// shorter than 128 ns or longer than 68.7 s is in the first or last bucket.
-    pub buckets: Option<BTreeMap<i32, u64>>,
+    /// The distribution of the waits.
+    #[serde(flatten)]
+    pub distribution: Option<Distribution>,
 }
 
 impl Record for Runq {

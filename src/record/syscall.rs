@@ -1,13 +1,12 @@
 //! System calls: slow ones, those that do not return, and all of them by interval.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_with::skip_serializing_none;
 
-use super::{Hex, Kind, Level, Metric, Record, Severity, Temporality};
+use super::{Distribution, Hex, Kind, Level, Metric, Record, Severity, Temporality};
 use crate::common::time::{Micros, Timestamp};
 
 /// The body of a `syscall` record: one call that took long; `ts` is when it returned.
@@ -153,11 +152,9 @@ pub struct SyscallSummary {
     pub p99_us: Option<Micros>,
     /// The slowest, exactly.
     pub max_us: Option<Micros>,
-    /// OTLP's scale of the histogram: 2^scale buckets per power of two.
-    pub scale: Option<i32>,
-    /// The distribution: OTLP's bucket index to the number of calls, in nanoseconds. What is shorter
-    /// than 128 ns or longer than 68.7 s is in the first or last bucket.
-    pub buckets: Option<BTreeMap<i32, u64>>,
+    /// The distribution of their times.
+    #[serde(flatten)]
+    pub distribution: Option<Distribution>,
 }
 
 impl Record for SyscallSummary {

@@ -112,6 +112,9 @@ impl Level {
     }
 }
 
+/// The longest time, in nanoseconds, that a histogram counts in `zero_count`.
+pub const ZERO_THRESHOLD: u32 = 128;
+
 /// The OpenTelemetry instrument that a field feeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Instrument {
@@ -122,8 +125,9 @@ pub enum Instrument {
     /// A value of now.
     Gauge,
     /// An exponential histogram. The field is the sparse `buckets` map; its
-    /// name's prefix (`device_` of `device_buckets`) selects `sum_us` and
-    /// `max_us`; `count` and `scale` are the record's.
+    /// name's prefix (`device_` of `device_buckets`) selects `sum_us`, `max_us`
+    /// and `zero_count` (times of at most [`ZERO_THRESHOLD`]); `count` and
+    /// `scale` are the record's.
     Histogram,
 }
 

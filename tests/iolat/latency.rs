@@ -1,6 +1,6 @@
 //! How long requests take, beside what fio measures from user space.
 
-use telepipe::bpf::hist::index;
+use telepipe::bpf::hist::{FINE, Histogram};
 
 use serde_json::Value;
 
@@ -91,18 +91,21 @@ fn an_event_is_what_the_summary_counts() {
     let events: Vec<_> = records.iter().filter(|record| record["kind"] == "io_event").collect();
     assert_eq!(events.len() as u64, summary["count"].as_u64().unwrap());
     let nanos = |record: &Value, field: &str| (record[field].as_f64().unwrap() * 1000.0).round() as u64;
-    let mut buckets = serde_json::Map::new();
     for event in &events {
-        let bucket = index(nanos(event, "total_us")) + (7 << 5);
-        let count = buckets.get(&bucket.to_string()).and_then(Value::as_u64).unwrap_or(0);
-        buckets.insert(bucket.to_string(), (count + 1).into());
         assert_eq!(nanos(event, "device_us") + nanos(event, "queue_us"), nanos(event, "total_us"), "{event}");
         assert_eq!((&event["comm"], &event["bytes"]), (&"fio".into(), &4096.into()), "{event}");
         assert!(event["begin_ts"].as_str() < event["ts"].as_str(), "{event}");
     }
-    let told = summary["buckets"].as_object().unwrap();
-    assert_eq!(buckets.len(), told.len());
-    assert!(told.iter().all(|(bucket, count)| buckets.get(bucket) == Some(count)), "{told:?} {buckets:?}");
+    for (prefix, field) in [("", "total_us"), ("device_", "device_us"), ("queue_", "queue_us")] {
+        let mut histogram = Histogram::new(FINE);
+        events.iter().for_each(|event| histogram.record(nanos(event, field)));
+        let of_prefix = |name: &str| &summary[format!("{prefix}{name}")];
+        assert_eq!(*of_prefix("buckets"), serde_json::to_value(histogram.sparse()).unwrap(), "{field}");
+        let zeros = events.iter().filter(|event| nanos(event, field) <= 128).count();
+        assert_eq!(*of_prefix("zero_count"), zeros, "{field}");
+        let median_is_zero = zeros * 2 >= events.len();
+        assert_eq!(of_prefix("p50_us").as_f64() == Some(0.0), median_is_zero, "{field}: {summary}");
+    }
     let sum: u64 = events.iter().map(|event| nanos(event, "total_us")).sum();
     assert_eq!(sum, nanos(summary, "sum_us"));
     let slowest = events.iter().max_by_key(|event| nanos(event, "total_us")).unwrap();

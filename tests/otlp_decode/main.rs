@@ -121,14 +121,15 @@ fn io_records() -> Vec<Value> {
         for _ in 0..=next(40) {
             buckets.insert((224 + next(900)).to_string(), 1 + next(1 << 33));
         }
-        let count: u64 = buckets.values().sum();
+        let zero_count = next(2) * next(1 << 33);
+        let count = zero_count + buckets.values().sum::<u64>();
         let (sum_us, max_us) = (next(1 << 50) as f64 / 1000.0, next(1 << 36) as f64 / 1000.0);
         json!({
             "ts": format!("2026-11-20T20:45:{second:02}.000000001Z"), "kind": "io", "host": "disks",
             "device": "nvme0n1", "op": "read", "start_ts": format!("2026-11-20T20:44:{second:02}.5Z"),
             "interval_s": 1.0, "count": count, "bytes": next(1 << 63), "errors": next(3), "sum_us": sum_us,
-            "max_us": max_us, "scale": 5, "buckets": buckets, "device_sum_us": 7.001,
-            "device_buckets": {"-5": 1, "5": 2},
+            "max_us": max_us, "scale": 5, "zero_count": zero_count, "buckets": buckets, "device_sum_us": 7.001,
+            "device_buckets": {"-5": 1, "5": 2}, "queue_zero_count": count, "queue_buckets": {},
         })
     };
     (0..60).map(&mut record).collect()

@@ -96,10 +96,11 @@ fn assert_histograms(lines: &[Value], said: &[Value], (kind, metric): (&str, &st
     let counted = |record: &Value| {
         let ns = |field: &str| record[field].as_f64().map(|us| (us * 1000.0).round());
         let counts = record["buckets"].as_object().unwrap().values().map(|count| count.as_u64().unwrap());
-        assert_eq!(counts.sum::<u64>(), record["count"].as_u64().unwrap(), "{record}");
+        let zero_count = record["zero_count"].as_u64().unwrap();
+        assert_eq!(zero_count + counts.sum::<u64>(), record["count"].as_u64().unwrap(), "{record}");
         let value = json!({
-            "count": record["count"], "scale": record["scale"].as_f64(), "sum": ns("sum_us"), "max": ns("max_us"),
-            "buckets": record["buckets"],
+            "count": record["count"], "zero": (zero_count, 128.0), "scale": record["scale"].as_f64(),
+            "sum": ns("sum_us"), "max": ns("max_us"), "buckets": record["buckets"],
         });
         format!("{} {} {value}", nanos(&record["ts"]), nanos(&record["start_ts"]))
     };

@@ -55,7 +55,8 @@ fn records_agree_with_themselves() {
     assert!(of(&records, "sched").is_empty() && of(&records, "runq_event").is_empty());
     for record in &summaries {
         let buckets = record["buckets"].as_object().unwrap().values();
-        assert_eq!(buckets.map(|count| count.as_u64().unwrap()).sum::<u64>(), record["count"], "{record}");
+        let counts = buckets.chain([&record["zero_count"]]).map(|count| count.as_u64().unwrap());
+        assert_eq!(counts.sum::<u64>(), record["count"], "{record}");
         let field = |name: &str| record[name].as_f64().unwrap();
         let ascending = ["p50_us", "p90_us", "p95_us", "p99_us", "p999_us", "max_us"].map(field);
         assert!(ascending.is_sorted() && field("mean_us") <= field("max_us"), "{record}");

@@ -99,14 +99,17 @@ pub fn points(stored: &[Value]) -> Points {
     all
 }
 
-/// An exponential histogram, whose buckets are named by their indices.
+/// An exponential histogram, with the index of each bucket as its name.
 fn distribution(point: &Value) -> Value {
     let offset = point["positive"]["offset"].as_i64().unwrap_or(0);
     let counts = list(&point["positive"], "bucketCounts").iter().map(integer);
     let buckets = (offset..).zip(counts).filter(|(_, count)| *count > 0);
     let buckets: Map<_, _> = buckets.map(|(index, count)| (index.to_string(), count.into())).collect();
     let [scale, sum, max] = ["scale", "sum", "max"].map(|name| point[name].as_f64());
-    json!({ "count": integer(&point["count"]), "scale": scale, "sum": sum, "max": max, "buckets": buckets })
+    let zero = (integer(&point["zeroCount"]), point["zeroThreshold"].as_f64().unwrap_or(0.0));
+    json!({
+        "count": integer(&point["count"]), "zero": zero, "scale": scale, "sum": sum, "max": max, "buckets": buckets,
+    })
 }
 
 /// How many log records of that event name were stored.
@@ -172,8 +175,10 @@ fn point(metric: &Metric, temporality: Temporality, record: &Value, value: &Valu
             let nanoseconds =
                 |name: &str| record[format!("{prefix}{name}")].as_f64().map(|us| (us * 1000.0).round());
             let counts = value.as_object().unwrap().values().map(|count| count.as_u64().unwrap());
+            let zero_count = record[format!("{prefix}zero_count")].as_u64();
+            let zero = zero_count.map_or((0, 0.0), |count| (count, 128.0));
             let value = json!({
-                "count": counts.sum::<u64>(), "scale": record["scale"].as_f64(),
+                "count": zero.0 + counts.sum::<u64>(), "zero": zero, "scale": record["scale"].as_f64(),
                 "sum": nanoseconds("sum_us"), "max": nanoseconds("max_us"), "buckets": value,
             });
             ("exponentialHistogram", value)

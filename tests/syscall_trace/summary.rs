@@ -1,6 +1,9 @@
-//! Every call counted, once.
+//! Summaries: every call is counted once, in the right bucket.
+
+use std::collections::BTreeMap;
 
 use serde_json::Value;
+use telepipe::bpf::hist::Histogram;
 
 use crate::support::tracer::{lost, of};
 use crate::workload::{WAYS, comm, ready, run, trace, trace_each};
@@ -41,20 +44,21 @@ fn records_agree_with_themselves_and_add_up() {
     for record in &summaries {
         let number = |field: &str| record[field].as_f64().unwrap();
         let buckets = record["buckets"].as_object().unwrap();
-        let sum: u64 = buckets.values().map(|count| count.as_u64().unwrap()).sum();
-        assert_eq!(sum, record["count"].as_u64().unwrap(), "{record}");
+        let zeros = record["zero_count"].as_u64().unwrap();
+        let counted: u64 = buckets.values().map(|count| count.as_u64().unwrap()).sum();
+        assert_eq!(zeros + counted, record["count"].as_u64().unwrap(), "{record}");
         assert!(["p50_us", "p95_us", "p99_us", "max_us"].map(number).is_sorted(), "{record}");
         assert!(number("mean_us") <= number("max_us"), "{record}");
-        // What the buckets say of the sum: OTLP's bounds at scale 3.
+        // The bounds of the buckets, by OTLP's formula at scale 3, bound the sum.
         let bound = |shift: f64| {
             let sums = buckets.iter().map(|(index, count)| {
                 ((index.parse::<f64>().unwrap() + shift) / 8.0).exp2() * count.as_f64().unwrap()
             });
             sums.sum::<f64>() / 1000.0
         };
-        let low = if buckets.contains_key("56") { 0.0 } else { bound(0.0) };
+        let (low, high) = (bound(0.0), bound(1.0) + zeros as f64 * 0.128);
         let sum = number("sum_us");
-        assert!(low <= sum + 0.001 && sum <= bound(1.0) + 0.001, "{low} to {}: {record}", bound(1.0));
+        assert!(low <= sum + 0.001 && sum <= high + 0.001, "{low} to {high}: {record}");
         assert_eq!(record["scale"], 3);
     }
     assert_eq!(total(&records, "getppid", "count"), 99_991);
@@ -62,4 +66,24 @@ fn records_agree_with_themselves_and_add_up() {
     let sleep = summaries.iter().find(|record| record["syscall"] == "nanosleep").unwrap();
     assert_eq!(sleep["class"], "wait");
     assert!(sleep["max_us"].as_f64().unwrap() >= 50_000.0, "{sleep}");
+}
+
+#[test]
+fn a_summary_is_the_distribution_of_its_events() {
+    let Some((calls, _alone)) = ready() else { return };
+    let tracer = trace(&["--summary", "--min", "0", "--syscall", "getppid", "--comm", comm(calls)]);
+    run(calls, &["count", PRIME]);
+    let records = tracer.finish();
+    let mut events = Histogram::new(3);
+    for event in of(&records, "syscall") {
+        events.record((event["duration_us"].as_f64().unwrap() * 1000.0).round() as u64);
+    }
+    let mut buckets = BTreeMap::new();
+    for summary in of(&records, "syscall_summary") {
+        for (index, count) in summary["buckets"].as_object().unwrap() {
+            *buckets.entry(index.parse().unwrap()).or_insert(0) += count.as_u64().unwrap();
+        }
+    }
+    assert_eq!((events.count(), lost(&records)), (7919, 0));
+    assert_eq!((total(&records, "getppid", "zero_count"), buckets), (events.zero_count(), events.sparse()));
 }

@@ -4,7 +4,7 @@ use super::layout::place;
 use super::{Activity, Devices, Event, Latency, Op};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
-use crate::bpf::figures::times;
+use crate::bpf::percentiles::{distribution, times};
 use crate::bpf::session::Interval;
 use crate::common::time::{Micros, Timestamp};
 use crate::record::{Io, IoEvent};
@@ -19,7 +19,9 @@ pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, h
     let waited = of(queue);
     let slowest = activity.slowest;
     let task = slowest.and_then(|slowest| slowest.task);
-    let sparse = |latency: &Latency, known: bool| (histogram && known).then(|| latency.histogram.sparse());
+    let known = histogram && split > 0;
+    let sparse = |latency: &Latency| known.then(|| latency.histogram.sparse());
+    let zeros = |latency: &Latency| known.then(|| latency.histogram.zero_count());
     Io {
         device: (activity.device != 0).then(|| devices.name(activity.device)),
         op: activity.op.name(),
@@ -50,10 +52,11 @@ pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, h
         queue_p99_us: waited.p99_us,
         queue_p999_us: waited.p999_us,
         queue_max_us: waited.max_us,
-        scale: (histogram && count > 0).then_some(total.histogram.scale() as i32),
-        buckets: sparse(total, count > 0),
-        device_buckets: sparse(on_device, split > 0),
-        queue_buckets: sparse(queue, split > 0),
+        distribution: (histogram && count > 0).then(|| distribution(&total.histogram)),
+        device_zero_count: zeros(on_device),
+        device_buckets: sparse(on_device),
+        queue_zero_count: zeros(queue),
+        queue_buckets: sparse(queue),
     }
 }
 

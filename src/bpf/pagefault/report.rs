@@ -4,7 +4,7 @@ use super::layout::{Event, INSTRUCTION, MAJOR, Process, USER, WRITE};
 use super::{Faults, mapping};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
-use crate::bpf::figures::times;
+use crate::bpf::percentiles::{distribution, times};
 use crate::bpf::session::Interval;
 use crate::bpf::task::comm;
 use crate::common::time::{Micros, Timestamp};
@@ -63,8 +63,7 @@ pub fn summary(faults: &Faults, interval: Interval, histogram: bool) -> Pagefaul
         times: times(&faults.histogram, faults.sum_ns, *max_ns),
         max_pid: known.then_some(*max_pid),
         max_comm: known.then(|| max_comm.clone()),
-        scale: histogram.then_some(faults.histogram.scale() as i32),
-        buckets: histogram.then(|| faults.histogram.sparse()),
+        distribution: histogram.then(|| distribution(&faults.histogram)),
     }
 }
 

@@ -4,7 +4,7 @@ use super::layout::{Event, Longest, Process};
 use super::table::Waits;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
-use crate::bpf::figures::times;
+use crate::bpf::percentiles::{distribution, times};
 use crate::bpf::session::Interval;
 use crate::bpf::task::comm;
 use crate::common::time::{Micros, Timestamp};
@@ -28,8 +28,7 @@ pub fn runq(waits: &Waits, interval: Interval, cgroups: &mut Cgroups, histogram:
         max_pid: longest.map(|longest| longest.pid),
         max_comm: longest.map(|longest| comm(&longest.comm).into_owned()),
         max_prev_comm: longest.map(|longest| comm(&longest.prev_comm).into_owned()),
-        scale: show.then_some(waits.histogram.scale() as i32),
-        buckets: show.then(|| waits.histogram.sparse()),
+        distribution: show.then(|| distribution(&waits.histogram)),
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::LazyLock;
 
 use super::class::Class;
 use super::errors::error;
-use super::layout::{Event, FD_TYPES, SCALE, Stuck};
+use super::layout::{Event, FD_TYPES, Stuck};
 use super::names::{Abi, NUMBERS, all};
 use super::shared;
 use super::table::Activity;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
+use crate::bpf::percentiles::distribution;
 use crate::bpf::session::Interval;
 use crate::collect::cgroup::container_id;
 use crate::common::time::{Micros, Timestamp};
@@ -159,8 +160,7 @@ pub fn summary(activity: &Activity, interval: Interval, with_histogram: bool) ->
         p95_us: p95,
         p99_us: p99,
         max_us: Some(Micros(max_ns)),
-        scale: with_histogram.then_some(SCALE as i32),
-        buckets: with_histogram.then(|| histogram.sparse()),
+        distribution: with_histogram.then(|| distribution(histogram)),
     }
 }
 
@@ -173,6 +173,7 @@ mod tests {
     use super::*;
     use crate::bpf::hist::Histogram;
     use crate::bpf::ring::read;
+    use crate::bpf::syscall::layout::SCALE;
     use crate::common::emit::write_line;
     use crate::record::Record;
 

@@ -54,8 +54,8 @@ pub struct Slot {
     pub attributes: Vec<u8>,
     /// For maps: the attribute that takes their keys, as the table has it.
     pub key: Option<&'static str>,
-    /// For a histogram: the fields of scale, sum and maximum.
-    pub companions: [String; 2],
+    /// For a histogram: the fields with its sum, maximum and zero count.
+    pub companions: [String; 3],
 }
 
 /// The start time of a point.
@@ -153,7 +153,7 @@ impl Slot {
             double: false,
             attributes,
             key: metric.key,
-            companions: [format!("{prefix}sum_us"), format!("{prefix}max_us")],
+            companions: ["sum_us", "max_us", "zero_count"].map(|name| format!("{prefix}{name}")),
         }
     }
 

@@ -97,8 +97,9 @@ impl<'a> Record<'_, 'a> {
     fn exponential<'v>(self, slot: &Slot, buckets: &'v Value<'a>) -> Option<Exponential<'v>> {
         let number = |name: &str| get(self.fields, name).and_then(Value::as_f64);
         let scale = i32::try_from(get(self.fields, "scale")?.as_i64()?).ok()?;
-        let [sum, max] = &slot.companions;
-        Exponential::new(buckets, scale, number(sum), number(max))
+        let [sum, max, zero] = &slot.companions;
+        let zero_count = get(self.fields, zero).and_then(Value::as_u64);
+        Exponential::new(buckets, scale, zero_count, number(sum), number(max))
     }
 
     /// Appends the attributes that say what the record is about, each as that field.

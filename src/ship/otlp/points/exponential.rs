@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use super::Span;
+use crate::record::ZERO_THRESHOLD;
 use crate::ship::line::{Fields, Value};
 use crate::ship::otlp::wire;
 
@@ -11,6 +12,7 @@ use crate::ship::otlp::wire;
 pub struct Exponential<'v> {
     buckets: Cow<'v, [(i32, u64)]>,
     scale: i32,
+    zero_count: Option<u64>,
     sum_us: Option<f64>,
     max_us: Option<f64>,
 }
@@ -23,17 +25,27 @@ const MAX_BUCKETS: i64 = 1 << 14;
 const SCALES: RangeInclusive<i32> = -10..=20;
 
 impl<'v> Exponential<'v> {
-    /// A histogram of these buckets, 2^scale of them per power of two, with its sum and its
-    /// largest value, in microseconds. `None` if there are no buckets, or they make no sense.
-    pub fn new(buckets: &'v Value<'_>, scale: i32, sum_us: Option<f64>, max_us: Option<f64>) -> Option<Self> {
+    /// A histogram with 2^scale buckets per power of two; sum and maximum are in microseconds.
+    /// `None` if nothing is counted, or the buckets make no sense.
+    pub fn new(
+        buckets: &'v Value<'_>,
+        scale: i32,
+        zero_count: Option<u64>,
+        sum_us: Option<f64>,
+        max_us: Option<f64>,
+    ) -> Option<Self> {
         let buckets = match buckets {
             Value::Counts(counts) => Cow::Borrowed(counts.as_slice()),
             Value::Map(fields) => Cow::Owned(ascending(fields)?),
             _ => return None,
         };
-        let ((low, _), (high, _)) = (buckets.first()?, buckets.last()?);
-        let len = i64::from(*high) - i64::from(*low) + 1;
-        (len <= MAX_BUCKETS && SCALES.contains(&scale)).then_some(Self { buckets, scale, sum_us, max_us })
+        let len = match (buckets.first(), buckets.last()) {
+            (Some((low, _)), Some((high, _))) => i64::from(*high) - i64::from(*low) + 1,
+            _ if zero_count.is_some_and(|count| count > 0) => 0,
+            _ => return None,
+        };
+        let valid = len <= MAX_BUCKETS && SCALES.contains(&scale);
+        valid.then_some(Self { buckets, scale, zero_count, sum_us, max_us })
     }
 
     /// The point; the attributes are complete fields 1.
@@ -41,7 +53,8 @@ impl<'v> Exponential<'v> {
         // OTLP wants the count to be the buckets' sum, which a record's own count,
         // read at another moment, need not be.
         let nanos = |micros: Option<f64>| micros.map(nanos).filter(|nanos| nanos.is_finite());
-        let count = self.buckets.iter().fold(0u64, |sum, (_, count)| sum.saturating_add(*count));
+        let counts = self.buckets.iter().map(|(_, count)| *count).chain(self.zero_count);
+        let count = counts.fold(0, u64::saturating_add);
         wire::message(out, 1, |out| {
             out.extend_from_slice(attributes);
             span.write(out);
@@ -50,20 +63,28 @@ impl<'v> Exponential<'v> {
                 wire::double(out, 5, sum);
             }
             wire::sint(out, 6, self.scale);
-            wire::message(out, 8, |out| {
-                let mut next = self.buckets[0].0;
-                wire::sint(out, 1, next);
-                wire::message(out, 2, |out| {
-                    for &(index, count) in &*self.buckets {
-                        // An empty bucket is a byte of zero.
-                        out.resize(out.len() + (index - next) as usize, 0);
-                        wire::varint(out, count);
-                        next = index.wrapping_add(1);
-                    }
+            if let Some(count) = self.zero_count {
+                wire::fixed64(out, 7, count);
+            }
+            if let Some(&(first, _)) = self.buckets.first() {
+                wire::message(out, 8, |out| {
+                    let mut next = first;
+                    wire::sint(out, 1, next);
+                    wire::message(out, 2, |out| {
+                        for &(index, count) in &*self.buckets {
+                            // An empty bucket is a byte of zero.
+                            out.resize(out.len() + (index - next) as usize, 0);
+                            wire::varint(out, count);
+                            next = index.wrapping_add(1);
+                        }
+                    });
                 });
-            });
+            }
             if let Some(max) = nanos(self.max_us) {
                 wire::double(out, 13, max);
+            }
+            if self.zero_count.is_some() {
+                wire::double(out, 14, ZERO_THRESHOLD.into());
             }
         });
     }

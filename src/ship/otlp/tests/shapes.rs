@@ -72,6 +72,24 @@ fn buckets_become_an_exponential_histogram() {
 }
 
 #[test]
+fn zero_counts_have_their_threshold() {
+    let fields = r#""count":12,"scale":5,"zero_count":3,"buckets":{"610":9},
+        "device_zero_count":4294967296,"device_buckets":{}"#;
+    let (items, request) = encode_as(&DELTA, Names::Semconv, &[line(fields)]);
+    let metrics = by_name(&request);
+    let point = |name: &str| {
+        let Some(Data::ExponentialHistogram(histogram)) = &metrics[name].data else { panic!() };
+        histogram.data_points[0].clone()
+    };
+    let (total, device) = (point("total"), point("device"));
+    assert_eq!(items, 2);
+    assert_eq!((total.count, total.zero_count, total.zero_threshold), (12, 3, 128.0));
+    assert_eq!(total.positive.unwrap().bucket_counts, [9]);
+    assert_eq!((device.count, device.zero_count, device.zero_threshold), (1 << 32, 1 << 32, 128.0));
+    assert_eq!((device.scale, device.positive), (5, None));
+}
+
+#[test]
 fn buckets_that_make_no_sense_are_rejected() {
     for fields in [
         r#""scale":5,"buckets":{"one":1}"#,
@@ -88,7 +106,9 @@ fn buckets_that_make_no_sense_are_rejected() {
         let mut encoder = Encoder::with_kinds(options(Names::Semconv), &[&DELTA]);
         assert_eq!(encoder.record(&DELTA, &line, 0).unwrap_err(), reason, "{fields}");
     }
-    for fields in [r#""scale":5,"buckets":{}"#, r#""buckets":null"#] {
+    for fields in
+        [r#""scale":5,"buckets":{}"#, r#""scale":5,"zero_count":0,"buckets":{}"#, r#""buckets":null"#]
+    {
         let (items, request) = encode_as(&DELTA, Names::Semconv, &[line(fields)]);
         assert_eq!((items, request.resource_metrics.len()), (0, 0), "{fields}");
     }

@@ -1,12 +1,12 @@
-//! The figures of one distribution, as records give them.
+//! From a histogram to the fields that latency records share.
 
 use super::hist::Histogram;
 use crate::common::time::Micros;
-use crate::record::Times;
+use crate::record::{Distribution, Times};
 
 const THOUSANDTHS: [u64; 5] = [500, 900, 950, 990, 999];
 
-/// Of what was counted, in nanoseconds. Where no longest is known, it is what the histogram says of it.
+/// Sum, mean, percentiles and maximum. A maximum below the highest bucket in use is raised to it.
 pub fn times(histogram: &Histogram, sum_ns: u64, max_ns: u64) -> Times {
     let count = histogram.count();
     let max_ns = max_ns.max(histogram.floor_of_max());
@@ -21,5 +21,14 @@ pub fn times(histogram: &Histogram, sum_ns: u64, max_ns: u64) -> Times {
         p99_us,
         p999_us,
         max_us: known(max_ns),
+    }
+}
+
+/// The histogram itself.
+pub fn distribution(histogram: &Histogram) -> Distribution {
+    Distribution {
+        scale: histogram.scale() as i32,
+        zero_count: histogram.zero_count(),
+        buckets: histogram.sparse(),
     }
 }
