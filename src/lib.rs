@@ -9,5 +9,7 @@
 pub mod bpf;
 pub mod collect;
 pub mod common;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod record;
 pub mod ship;

@@ -10,10 +10,10 @@ use std::future::Future;
 use std::time::Duration;
 
 pub mod destinations;
-#[cfg(feature = "http")]
-pub mod http;
 pub mod line;
 pub mod otlp;
+#[cfg(feature = "http")]
+pub mod otlp_http;
 pub mod pipeline;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -1,62 +1,85 @@
-//! Where OTLP/HTTP requests go and what they carry: the command line, then the
-//! environment of the OTLP exporter specification, then its defaults.
+//! Where OTLP/HTTP requests go and what they carry: from the command line, then from the variables of the OTLP
+//! exporter specification, then its defaults.
 //!
-//! `OTEL_EXPORTER_OTLP_METRICS_…`, `_LOGS_…` and `_TRACES_…` go before
-//! `OTEL_EXPORTER_OTLP_…`. An empty variable is an unset one. No value of a
-//! header is ever part of a message.
+//! `OTEL_EXPORTER_OTLP_METRICS_…`, `_LOGS_…` and `_TRACES_…` override `OTEL_EXPORTER_OTLP_…`. An empty variable
+//! counts as unset. Messages never contain the value of a header.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::ship::destinations::{Compression, Destinations};
+use crate::common::duration::duration;
+use crate::http::{Trust, public_name};
 use crate::ship::otlp::{Signal, percent_decode};
+
+/// The options of `--otlp`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OtlpArgs {
+    /// Send to an OpenTelemetry server over HTTP [default: OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318]
+    #[arg(long, value_name = "URL", num_args = 0..=1, help_heading = "Destinations")]
+    pub otlp: Option<Option<String>>,
+
+    /// Compress requests this way [default: OTEL_EXPORTER_OTLP_COMPRESSION, or gzip]
+    #[arg(long, requires = "otlp", value_name = "METHOD", help_heading = "OTLP")]
+    pub compression: Option<Compression>,
+
+    /// Send the headers in this file, one `Name: value` per line
+    #[arg(long, requires = "otlp", value_name = "FILE", help_heading = "OTLP")]
+    pub header_file: Option<PathBuf>,
+
+    /// Trust these certificates (PEM) too [default: OTEL_EXPORTER_OTLP_CERTIFICATE]
+    #[arg(long, requires = "otlp", value_name = "FILE", help_heading = "OTLP")]
+    pub ca_file: Option<PathBuf>,
+
+    /// Retry a request that takes longer [default: OTEL_EXPORTER_OTLP_TIMEOUT, or 10s]
+    #[arg(long, requires = "otlp", value_name = "TIME", value_parser = duration, help_heading = "OTLP")]
+    pub timeout: Option<Duration>,
+}
+
+/// How bodies are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Compression {
+    /// gzip
+    Gzip,
+    /// No compression
+    None,
+}
 
 /// Where the requests of one signal go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// With its path.
+    /// The URL with its path.
     pub url: Url,
-    /// Beside those that say what the body is.
+    /// Headers of every request, except those about the body.
     pub headers: HeaderMap,
     /// How bodies are compressed.
     pub compression: Compression,
-    /// How long a request may take.
+    /// The time limit of a request.
     pub timeout: Duration,
-    /// Whom to trust and who we are.
-    pub trust: Trust,
+    /// Certificates, for `https`.
+    trust: Trust,
 }
 
-/// The files of TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Certificates that are trusted beside the system's.
-    pub ca: Option<PathBuf>,
-    /// Our own certificate.
-    pub certificate: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
-}
-
-/// Looks an environment variable up.
+/// Looks up an environment variable.
 type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Target {
-    /// For one signal.
+    /// The target of one signal.
     ///
     /// # Errors
-    /// What is wrong with an option or a variable, and its name.
-    pub fn new(signal: Signal, options: &Destinations, env: Env<'_>) -> Result<Self> {
+    /// If an option or a variable is wrong; the message names it.
+    pub fn new(signal: Signal, options: &OtlpArgs, env: Env<'_>) -> Result<Self> {
         let setting = |name: &str| setting(signal, name, env);
         if let Some((variable, protocol)) = setting("PROTOCOL")
             && protocol != "http/protobuf"
         {
             bail!(
-                "{variable} is {protocol}, which this version does not offer: unset it or set it to \
-                 http/protobuf, which servers take on port 4318"
+                "{variable}={protocol} is not supported; unset it or set it to http/protobuf, which servers \
+                 accept on port 4318"
             );
         }
         let mut headers = HeaderMap::new();
@@ -84,13 +107,16 @@ impl Target {
 
     /// The server for messages: without user, password and query.
     pub fn server(&self) -> String {
-        let host = self.url.host_str().unwrap_or("");
-        let port = self.url.port().map_or_else(String::new, |port| format!(":{port}"));
-        format!("{}://{host}{port}{}", self.url.scheme(), self.url.path())
+        public_name(&self.url)
+    }
+
+    /// The certificates to use; `None` where the connection is not encrypted.
+    pub fn tls(&self) -> Option<&Trust> {
+        (self.url.scheme() == "https").then_some(&self.trust)
     }
 }
 
-/// The variable that is set, the signal's own before the general one, and its value.
+/// The variable that is set and its value; the variable of the signal overrides the general one.
 fn setting(signal: Signal, name: &str, env: Env<'_>) -> Option<(String, String)> {
     let own = format!("OTEL_EXPORTER_OTLP_{}_{name}", format!("{signal:?}").to_uppercase());
     let of = |variable: String| {
@@ -100,7 +126,7 @@ fn setting(signal: Signal, name: &str, env: Env<'_>) -> Option<(String, String)>
     of(own).or_else(|| of(format!("OTEL_EXPORTER_OTLP_{name}")))
 }
 
-/// A signal's own endpoint is used as it is; to the others, the signal's path is appended.
+/// The endpoint variable of a signal is used unchanged; the signal's path is appended to any other URL.
 fn url(signal: Signal, given: Option<&str>, env: Env<'_>) -> Result<Url> {
     if let Some(given) = given {
         if given.trim().is_empty() {
@@ -118,7 +144,7 @@ fn url(signal: Signal, given: Option<&str>, env: Env<'_>) -> Result<Url> {
 fn base(text: &str, signal: Signal) -> Result<Url> {
     let mut url = parse(text)?;
     if let Some(own) = Signal::ALL.iter().find(|own| url.path().trim_end_matches('/').ends_with(own.path())) {
-        bail!("the path of each signal is appended to it: leave /{} out", own.path());
+        bail!("the path of each signal is appended; leave out /{}", own.path());
     }
     if let Ok(mut path) = url.path_segments_mut() {
         path.pop_if_empty().extend(signal.path().split('/'));
@@ -131,18 +157,18 @@ fn parse(text: &str) -> Result<Url> {
     url.context("not a URL; write http://HOST:PORT or https://HOST:PORT")
 }
 
-/// A URL that may hold a password or a token, for a message.
+/// A URL, which may contain a password or a token, for a message.
 fn harmless(text: &str) -> &str {
     match text.split_once(['?', '#']) {
-        // A password with one of these or a query with an address: what is secret cannot be told.
+        // The part before it may be half a password, or the rest a query with an address.
         Some((_, rest)) if rest.contains('@') => "…",
         Some((start, _)) => harmless(start),
         None => text.rsplit_once('@').map_or(text, |(_, rest)| rest),
     }
 }
 
-/// Whether a URL on the command line, which every user of the host can read, holds a password.
-pub fn tells_password(given: &str) -> bool {
+/// Whether a URL contains a password. Every user of the host can read the command line.
+pub fn shows_password(given: &str) -> bool {
     Url::parse(given).is_ok_and(|url| url.password().is_some())
 }
 
@@ -150,7 +176,7 @@ fn compression(setting: Option<(String, String)>) -> Result<Compression> {
     match setting.as_ref().map(|(variable, value)| (variable, value.as_str())) {
         None | Some((_, "gzip")) => Ok(Compression::Gzip),
         Some((_, "none")) => Ok(Compression::None),
-        Some((variable, other)) => bail!("{variable} is {other}; it can be gzip or none"),
+        Some((variable, other)) => bail!("{variable} is {other}; use gzip or none"),
     }
 }
 
@@ -159,56 +185,48 @@ fn timeout(setting: Option<(String, String)>) -> Result<Duration> {
     match value.parse() {
         Ok(0) => Ok(Duration::MAX), // the specification: no limit
         Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
-        Err(_) => bail!("{variable} is {value}; it is a whole number of milliseconds"),
+        Err(_) => bail!("{variable} is {value}; use a whole number of milliseconds"),
     }
 }
 
 /// `name=value,name=value`, values percent-encoded.
 fn parse_list(list: &str, headers: &mut HeaderMap) -> Result<()> {
     for pair in list.split(',').filter(|pair| !pair.trim().is_empty()) {
-        let (name, value) = pair.split_once('=').context("an entry is not name=value")?;
+        let (name, value) = pair.split_once('=').context("expected name=value")?;
         insert(headers, name, &percent_decode(value.trim()).ok().context("a value is not percent-encoded")?)?;
     }
     Ok(())
 }
 
-/// `Name: value` per line; empty lines and those that begin with `#` do not count.
+/// One `Name: value` per line; empty lines and lines that begin with `#` are skipped.
 fn parse_lines(text: &str, headers: &mut HeaderMap) -> Result<()> {
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (name, value) = line.split_once(':').context("a line is not `Name: value`")?;
+        let (name, value) = line.split_once(':').context("expected `Name: value`")?;
         insert(headers, name, value.trim())?;
     }
     Ok(())
 }
 
 fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
-    let name: HeaderName = name.trim().parse().context("not a name of a header")?;
+    let name: HeaderName = name.trim().parse().context("not a valid header name")?;
     let value = HeaderValue::from_str(value).ok();
-    let mut value = value.with_context(|| format!("the value of {name} cannot be one of a header"))?;
+    let mut value = value.with_context(|| format!("the value of {name} is not valid in a header"))?;
     value.set_sensitive(true);
     headers.insert(name, value);
     Ok(())
-}
-
-/// Reads a file that TLS needs.
-///
-/// # Errors
-/// If it cannot be read; the message names it.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn target(options: &Destinations, variables: &[(&str, &str)], signal: Signal) -> Result<Target> {
+    fn target(options: &OtlpArgs, variables: &[(&str, &str)], signal: Signal) -> Result<Target> {
         let named = |name: &str| variables.iter().find(|(known, _)| *known == name);
         Target::new(signal, options, &|name| named(name).map(|(_, value)| (*value).to_owned()))
     }
 
     fn urls(given: Option<&str>, variables: &[(&str, &str)]) -> [String; 3] {
-        let options = Destinations { otlp: Some(given.map(str::to_owned)), ..Destinations::default() };
+        let options = OtlpArgs { otlp: Some(given.map(str::to_owned)), ..OtlpArgs::default() };
         Signal::ALL.map(|signal| target(&options, variables, signal).unwrap().url.to_string())
     }
 
@@ -231,7 +249,7 @@ mod tests {
     fn headers_are_merged_and_kept_secret() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "# comment\n\nX-Two: from file\r\nX-Three: a:b\n").unwrap();
-        let options = Destinations { header_file: Some(file.path().into()), ..Destinations::default() };
+        let options = OtlpArgs { header_file: Some(file.path().into()), ..OtlpArgs::default() };
         let variables = [("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20s3cret%3D, x-two = 2 ,")];
         let headers = target(&options, &variables, Signal::Metrics).unwrap().headers;
         let get = |name: &str| headers.get(name).unwrap().to_str().unwrap();
@@ -241,8 +259,7 @@ mod tests {
         );
         assert!(!format!("{headers:?}").contains("s3cret"));
         for bad in ["s3cret", "a=%zzs3cret", "a b=s3cret", "a=s3cret%0A"] {
-            let error =
-                target(&Destinations::default(), &[("OTEL_EXPORTER_OTLP_HEADERS", bad)], Signal::Logs);
+            let error = target(&OtlpArgs::default(), &[("OTEL_EXPORTER_OTLP_HEADERS", bad)], Signal::Logs);
             let error = format!("{:#}", error.unwrap_err());
             assert!(error.contains("OTEL_EXPORTER_OTLP_HEADERS") && !error.contains("s3cret"), "{error}");
         }
@@ -250,7 +267,7 @@ mod tests {
 
     #[test]
     fn settings_and_their_mistakes() {
-        let of = |name, value| target(&Destinations::default(), &[(name, value)], Signal::Metrics);
+        let of = |name, value| target(&OtlpArgs::default(), &[(name, value)], Signal::Metrics);
         assert_eq!(of("A", "b").unwrap().compression, Compression::Gzip);
         assert_eq!(of("OTEL_EXPORTER_OTLP_COMPRESSION", "none").unwrap().compression, Compression::None);
         assert_eq!(of("A", "b").unwrap().timeout, Duration::from_secs(10));
@@ -271,9 +288,9 @@ mod tests {
 
     #[test]
     fn passwords_in_urls_stay_out_of_messages() {
-        let options = Destinations {
+        let options = OtlpArgs {
             otlp: Some(Some("https://me:s3cret@h:1/p?token=s3cret".into())),
-            ..Destinations::default()
+            ..OtlpArgs::default()
         };
         let target = target(&options, &[], Signal::Logs).unwrap();
         assert_eq!(target.server(), "https://h:1/p/v1/logs");
@@ -281,6 +298,6 @@ mod tests {
             let error = url(Signal::Logs, Some(given), &|_| None).unwrap_err();
             assert!(!format!("{error:#}").contains("s3"), "{error:#}");
         }
-        assert!(tells_password("https://me:s3cret@h") && !tells_password("https://me@h:1/p?a:b@c"));
+        assert!(shows_password("https://me:s3cret@h") && !shows_password("https://me@h:1/p?a:b@c"));
     }
 }
