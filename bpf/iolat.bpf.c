@@ -53,7 +53,7 @@ static __always_inline int complete(struct request *rq, int error, __u32 bytes, 
 	index = slot_of(device, op);
 	if (index < 0)
 		return 0;
-	half = bank & 1;
+	half = active_half & 1;
 	cpu = bpf_get_smp_processor_id();
 	at = ((half * (shard_mask + 1) + (cpu & shard_mask)) << slot_bits) + index;
 	slot = bpf_map_lookup_elem(&slots, &at);

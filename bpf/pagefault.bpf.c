@@ -76,11 +76,11 @@ int thread_exit(__u64 *ctx)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	struct mapped *mapped = begun_in_map(tid);
-	struct begun *place = place_of(tid);
+	struct begun *task_slot = task_slot_of(tid);
 
 	(void)ctx;
-	if (place && place_is_of(&place->place, tid))
-		place_leave(&place->place, tid, 0);
+	if (task_slot && task_slot_owned_by(&task_slot->task_slot, tid))
+		task_slot_release(&task_slot->task_slot, tid, 0);
 	if (!mapped)
 		return 0;
 	if (mapped->calls && mapped->begun.ns)

@@ -3,7 +3,7 @@
  * System calls: those that took long, all of them counted, and those that do not return.
  *
  * Two hooks, at the entry and the exit of every call. The entry leaves the time in the
- * task's own place; the exit takes it out again, so that a time is never paired with
+ * task's own slot; the exit takes it out again, so that a time is never paired with
  * another call: an exit without an entry (a child that returns from clone, a call that
  * began before we did) counts nothing, and a task that ends inside a call takes its time
  * with it. exec by any thread of a process is one call of one task. An iterator over all
@@ -38,14 +38,14 @@ static __always_inline int entered(__u64 *ctx, bool direct)
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
 	bool compat = is_compat(task, TYPED);
 	__u8 kind = follow(task, ctx[1], compat, TYPED);
-	struct call *place;
+	struct call *task_slot;
 
 	if (!(kind & CHOSEN))
 		return 0;
-	/* exec gives the thread the number of its process: it has returned when its place is another's. */
-	place = kind & EXEC ? NULL : place_of(tid);
-	if (place && (place_is_of(&place->place, tid) || place_take(&place->place, tid)))
-		begin(place, ctx[1], compat);
+	/* exec gives the thread the number of its process: it has returned when its slot is another's. */
+	task_slot = kind & EXEC ? NULL : task_slot_of(tid);
+	if (task_slot && (task_slot_owned_by(&task_slot->task_slot, tid) || task_slot_claim(&task_slot->task_slot, tid)))
+		begin(task_slot, ctx[1], compat);
 	else
 		begin_in_map(task, kind, (struct pt_regs *)ctx[0], ctx[1], compat, direct);
 	return 0;
@@ -57,7 +57,7 @@ static __always_inline int left(__u64 *ctx, bool direct)
 	struct call *call = call_of(task, (__u32)bpf_get_current_pid_tgid());
 
 	end(call, task, (struct pt_regs *)ctx[0], (long)ctx[1], direct);
-	if (call && !call->place.owner && choice[index_of(call->nr, call->compat)] & EXEC)
+	if (call && !call->task_slot.owner && choice[index_of(call->nr, call->compat)] & EXEC)
 		forget_in_map(task);
 	return 0;
 }
@@ -67,12 +67,12 @@ SEC("raw_tp/sched_process_exit")
 int forget(__u64 *ctx)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct call *place = place_of(tid);
+	struct call *task_slot = task_slot_of(tid);
 
 	(void)ctx;
-	if (place && place_is_of(&place->place, tid)) {
-		*(volatile __u64 *)&place->begin_ns = 0;
-		place_leave(&place->place, tid, 0);
+	if (task_slot && task_slot_owned_by(&task_slot->task_slot, tid)) {
+		*(volatile __u64 *)&task_slot->begin_ns = 0;
+		task_slot_release(&task_slot->task_slot, tid, 0);
 	}
 	forget_in_map(current_task());
 	return 0;

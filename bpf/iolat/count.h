@@ -3,7 +3,7 @@
 #ifndef TELEPIPE_IOLAT_COUNT_H
 #define TELEPIPE_IOLAT_COUNT_H
 
-#include "../bank.h"
+#include "../map.h"
 #include "../hist.h"
 #include "slot.h"
 #include "times.h"
@@ -44,7 +44,7 @@ struct peak {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* banks x shards x slots */
+	__uint(max_entries, 1); /* halves x shards x slots */
 	__type(key, __u32);
 	__type(value, struct slot);
 } slots SEC(".maps");
@@ -52,7 +52,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* banks x CPUs x slots */
+	__uint(max_entries, 1); /* halves x CPUs x slots */
 	__type(key, __u32);
 	__type(value, struct peak);
 } peaks SEC(".maps");

@@ -3,7 +3,7 @@
 #ifndef TELEPIPE_IOLAT_EVENT_H
 #define TELEPIPE_IOLAT_EVENT_H
 
-#include "../ring.h"
+#include "../map.h"
 #include "times.h"
 
 /* As src/bpf/iolat/layout.rs reads it. */

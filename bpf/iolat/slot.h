@@ -4,7 +4,7 @@
 #define TELEPIPE_IOLAT_SLOT_H
 
 #include "../kernel.h"
-#include "../table.h"
+#include "../map.h"
 
 #define MAX_SLOTS 1024
 #define MAX_DEVICES 16

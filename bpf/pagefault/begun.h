@@ -4,11 +4,11 @@
 #define TELEPIPE_PAGEFAULT_BEGUN_H
 
 #include "../kernel.h"
-#include "../place.h"
+#include "../task_slot.h"
 #include "../task.h"
 
 /* Set before loading. */
-const volatile bool only_map; /* threads have no places: for kprobes, and a test of the map alone */
+const volatile bool only_map; /* threads have no slots: for kprobes, and a test of the map alone */
 
 /* Shared with user space while running. */
 __u64 elsewhere;   /* threads that are in the hash map */
@@ -16,16 +16,16 @@ __u64 lost_begins; /* faults for which there was no room to note when they began
 
 #define PF_EXITING 4 /* include/linux/sched.h */
 
-/* A fault that has begun, of the thread that has this place. */
+/* A fault that has begun, of the thread that has this slot. */
 struct begun {
-	struct place place; /* of nobody in the hash map */
+	struct task_slot task_slot; /* of nobody in the hash map */
 	__u64 ns;           /* 0: none */
 	__u64 address;
 	__u64 ip;
 	__u64 flags; /* WRITE … */
 };
 
-/* The same in the hash map, with what only kprobes need: they use no places. */
+/* The same in the hash map, with what only kprobes need: they use no slots. */
 struct mapped {
 	struct begun begun;
 	__u64 stack; /* where the call was */
@@ -42,12 +42,12 @@ struct mapped {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE); /* for it begins with a page, then */
-	__uint(max_entries, PLACES);
+	__uint(max_entries, TASK_SLOTS);
 	__type(key, __u32);
 	__type(value, struct begun);
-} places SEC(".maps");
+} task_slots SEC(".maps");
 
-/* By thread, of those whose place another has. */
+/* By thread, of those whose slot another has. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -55,11 +55,11 @@ struct {
 	__type(value, struct mapped);
 } begun_by_tid SEC(".maps");
 
-static __always_inline struct begun *place_of(__u32 tid)
+static __always_inline struct begun *task_slot_of(__u32 tid)
 {
-	__u32 at = place_at(tid, 1);
+	__u32 at = task_slot_at(tid, 1);
 
-	return only_map ? NULL : bpf_map_lookup_elem(&places, &at);
+	return only_map ? NULL : bpf_map_lookup_elem(&task_slots, &at);
 }
 
 static __always_inline struct mapped *begun_in_map(__u32 tid)
@@ -71,10 +71,10 @@ static __always_inline struct mapped *begun_in_map(__u32 tid)
 static __always_inline struct begun *begun_here(void)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct begun *place = place_of(tid);
+	struct begun *task_slot = task_slot_of(tid);
 
-	if (place && place_is_of(&place->place, tid))
-		return place;
+	if (task_slot && task_slot_owned_by(&task_slot->task_slot, tid))
+		return task_slot;
 	return (struct begun *)begun_in_map(tid);
 }
 
@@ -86,7 +86,7 @@ static __always_inline void forget_mapped(__u32 tid)
 
 static __always_inline void forget(struct begun *begun)
 {
-	if (begun->place.owner) {
+	if (begun->task_slot.owner) {
 		begun->ns = 0;
 		begun->flags = 0;
 	} else {
@@ -94,25 +94,25 @@ static __always_inline void forget(struct begun *begun)
 	}
 }
 
-/* Who ends has left its place for good, and may still fault: then it takes none. */
-static __always_inline bool take(struct begun *place, __u32 tid)
+/* Who ends has left its slot for good, and may still fault: then it takes none. */
+static __always_inline bool take(struct begun *task_slot, __u32 tid)
 {
-	if (!place || place_is_of(&place->place, tid))
-		return place;
-	return !(READ(TYPED, current_task(), flags) & PF_EXITING) && place_take(&place->place, tid);
+	if (!task_slot || task_slot_owned_by(&task_slot->task_slot, tid))
+		return task_slot;
+	return !(READ(TYPED, current_task(), flags) & PF_EXITING) && task_slot_claim(&task_slot->task_slot, tid);
 }
 
 /* What begins now; what is `no_fault` has no time. */
 static __always_inline void note(bool no_fault, __u64 address, __u64 ip, __u32 flags)
 {
 	__u32 tid = (__u32)bpf_get_current_pid_tgid();
-	struct begun *place = place_of(tid);
+	struct begun *task_slot = task_slot_of(tid);
 
-	if (take(place, tid)) {
-		place->address = address;
-		place->ip = ip;
-		place->flags = flags;
-		place->ns = bpf_ktime_get_ns();
+	if (take(task_slot, tid)) {
+		task_slot->address = address;
+		task_slot->ip = ip;
+		task_slot->flags = flags;
+		task_slot->ns = bpf_ktime_get_ns();
 	} else {
 		struct mapped now = { .begun = { .address = address, .ip = ip, .flags = flags } };
 		bool is_new = !begun_in_map(tid);

@@ -4,9 +4,8 @@
 #define TELEPIPE_PAGEFAULT_COUNT_H
 
 #include "begun.h"
-#include "../bank.h"
+#include "../map.h"
 #include "../hist.h"
-#include "../table.h"
 #include "../task.h"
 
 #define KINDS 8 /* minor or major, read or write, kernel or user */
@@ -61,7 +60,7 @@ struct {
 static __always_inline void count(__u64 ns, __u32 flags)
 {
 	__u32 kind = (flags & MAJOR ? 4 : 0) | (flags & WRITE ? 2 : 0) | (flags & USER ? 1 : 0);
-	__u32 at = here() * KINDS + kind;
+	__u32 at = cpu_index() * KINDS + kind;
 	struct slot *slot = bpf_map_lookup_elem(&slots, &at);
 
 	if (!slot)
@@ -79,7 +78,7 @@ static __always_inline void count_process(__u64 ns, bool major)
 {
 	__u32 pid = bpf_get_current_pid_tgid() >> 32, home = home_of_process(pid);
 	struct process *process =
-		FIND_SLOT(struct process, &table, here() << process_bits, process_bits, home, pid, pid);
+		FIND_SLOT(struct process, &table, cpu_index() << process_bits, process_bits, home, pid, pid);
 
 	if (!process) {
 		COUNT(&lost_processes, 1);

@@ -4,7 +4,7 @@
 #define TELEPIPE_PAGEFAULT_EVENT_H
 
 #include "begun.h"
-#include "../ring.h"
+#include "../map.h"
 #include "../task.h"
 
 /* Set before loading. */

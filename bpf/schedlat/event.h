@@ -4,7 +4,7 @@
 #define TELEPIPE_SCHEDLAT_EVENT_H
 
 #include "../kernel.h"
-#include "../ring.h"
+#include "../map.h"
 #include "../task.h"
 
 /* As src/bpf/schedlat/layout.rs reads it. */

@@ -4,8 +4,7 @@
 #define TELEPIPE_SCHEDLAT_PROCESS_H
 
 #include "../kernel.h"
-#include "../bank.h"
-#include "../table.h"
+#include "../map.h"
 #include "../task.h"
 
 /* Set before loading; what is off is removed by the verifier. */
@@ -55,7 +54,7 @@ static __always_inline struct process *process_of(struct task_struct *task, bool
 {
 	__u32 pid = READ(direct, task, tgid), home = home_of_process(pid);
 	struct process *process =
-		FIND_SLOT(struct process, &table, here() << process_bits, process_bits, home, pid, pid);
+		FIND_SLOT(struct process, &table, cpu_index() << process_bits, process_bits, home, pid, pid);
 
 	if (!process) {
 		COUNT(&lost_processes, 1);

@@ -4,9 +4,8 @@
 #define TELEPIPE_SCHEDLAT_RUNQ_H
 
 #include "../kernel.h"
-#include "../bank.h"
+#include "../map.h"
 #include "../hist.h"
-#include "../table.h"
 #include "../task.h"
 
 #define GROUP_SCALE 3
@@ -60,7 +59,7 @@ struct {
 
 static __always_inline struct group *group_slot(__u64 id)
 {
-	struct group *group = FIND_SLOT(struct group, &groups, here() << group_bits, group_bits, home_of(id), id, id);
+	struct group *group = FIND_SLOT(struct group, &groups, cpu_index() << group_bits, group_bits, home_of(id), id, id);
 
 	if (group)
 		group->id = id;
@@ -83,7 +82,7 @@ static __always_inline void keep_longest(struct longest *longest, __u64 ns, stru
 /* Counts a wait of next, which took the CPU from prev. */
 static __always_inline void count_wait(__u64 ns, struct task_struct *prev, struct task_struct *next, bool direct)
 {
-	__u32 index = hist_index(ns), at = here();
+	__u32 index = hist_index(ns), at = cpu_index();
 
 	if (by_cgroup) {
 		struct group *group = group_slot(cgroup_id_of(cgroup_of(next, direct), direct));

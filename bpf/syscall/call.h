@@ -4,12 +4,12 @@
 #define TELEPIPE_SYSCALL_CALL_H
 
 #include "../kernel.h"
-#include "../place.h"
+#include "../task_slot.h"
 #include "../regs.h"
 #include "choice.h"
 
 /* Set before loading. */
-const volatile bool only_map; /* tasks have no places: for a test of the map alone */
+const volatile bool only_map; /* tasks have no slots: for a test of the map alone */
 
 /* Shared with user space while running. */
 __u64 elsewhere;  /* tasks that are in the hash map */
@@ -17,14 +17,14 @@ __u64 lost_calls; /* entries that found no room */
 
 /* What is kept of a task between entry and exit. */
 struct call {
-	struct place place; /* of nobody in the hash map */
+	struct task_slot task_slot; /* of nobody in the hash map */
 	__u64 begin_ns;     /* 0: in no call that is followed */
 	__s32 nr;
 	__u32 compat;
 	__u64 pad; /* as long as half a line of the cache */
 };
 
-/* The same in the hash map: with the arguments of an exec, which leaves none in the registers, and uses no place. */
+/* The same in the hash map: with the arguments of an exec, which leaves none in the registers, and uses no slot. */
 struct mapped {
 	struct call call;
 	__u64 args[CALL_ARGS];
@@ -33,12 +33,12 @@ struct mapped {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE); /* for it begins with a page, then */
-	__uint(max_entries, PLACES);
+	__uint(max_entries, TASK_SLOTS);
 	__type(key, __u32);
 	__type(value, struct call);
-} places SEC(".maps");
+} task_slots SEC(".maps");
 
-/* Of those whose place another has: by the task's address, which unlike its number does not change in exec. */
+/* Of those whose slot another has: by the task's address, which unlike its number does not change in exec. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -60,12 +60,12 @@ static __always_inline void begin(struct call *call, long nr, bool compat)
 	call->begin_ns = bpf_ktime_get_ns();
 }
 
-/* The place that a thread has, or may have. */
-static __always_inline struct call *place_of(__u32 tid)
+/* The slot that a thread has, or may have. */
+static __always_inline struct call *task_slot_of(__u32 tid)
 {
-	__u32 at = place_at(tid, 1);
+	__u32 at = task_slot_at(tid, 1);
 
-	return only_map ? NULL : bpf_map_lookup_elem(&places, &at);
+	return only_map ? NULL : bpf_map_lookup_elem(&task_slots, &at);
 }
 
 static __always_inline struct mapped *call_in_map(struct task_struct *task)
@@ -78,14 +78,14 @@ static __always_inline struct mapped *call_in_map(struct task_struct *task)
 /* The call that a task is in, or was in last; NULL if none was seen. */
 static __always_inline struct call *call_of(struct task_struct *task, __u32 tid)
 {
-	struct call *place = place_of(tid), *mapped;
+	struct call *task_slot = task_slot_of(tid), *mapped;
 
-	if (place && !place_is_of(&place->place, tid))
-		place = NULL;
-	if (place && place->begin_ns)
-		return place;
+	if (task_slot && !task_slot_owned_by(&task_slot->task_slot, tid))
+		task_slot = NULL;
+	if (task_slot && task_slot->begin_ns)
+		return task_slot;
 	mapped = (struct call *)call_in_map(task);
-	return mapped ?: place;
+	return mapped ?: task_slot;
 }
 
 /* Keeps in the hash map the call that a task begins. */

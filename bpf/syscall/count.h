@@ -3,7 +3,7 @@
 #ifndef TELEPIPE_SYSCALL_COUNT_H
 #define TELEPIPE_SYSCALL_COUNT_H
 
-#include "../bank.h"
+#include "../map.h"
 #include "../hist.h"
 #include "call.h"
 
@@ -39,7 +39,7 @@ struct {
 
 static __always_inline void count(struct call *call, __u64 ns, long ret)
 {
-	__u32 index = index_of(call->nr, call->compat), half = bank & 1, at;
+	__u32 index = index_of(call->nr, call->compat), half = active_half & 1, at;
 	__u32 cpu = bpf_get_smp_processor_id(), bucket = HIST_COARSEN(hist_index(ns), SCALE);
 	struct slot *slot;
 	__u64 *peak;

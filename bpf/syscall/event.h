@@ -4,7 +4,7 @@
 #define TELEPIPE_SYSCALL_EVENT_H
 
 #include "../files.h"
-#include "../ring.h"
+#include "../map.h"
 #include "../task.h"
 #include "call.h"
 

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Parser;
 use clap::builder::ArgPredicate;
 
-use telepipe::bpf::written::Written;
+use telepipe::bpf::args::EventArgs;
 use telepipe::common::options::Common;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
@@ -31,7 +31,7 @@ struct Iolat {
     common: Common,
 
     #[command(flatten)]
-    written: Written,
+    event_args: EventArgs,
 
     /// Only this device, such as vda or nvme0n1p2; may be given more than once
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
@@ -85,8 +85,8 @@ impl Program for Iolat {
         use telepipe::bpf::iolat::{Options, Settings, run};
 
         self.common.refuse_foreign("I/O is measured")?;
-        let events = self.written.events(self.written.has_min());
-        let summary = self.written.summary(true);
+        let events = self.event_args.events(self.event_args.has_min());
+        let summary = self.event_args.summary(true);
         if !summary && events.is_none() {
             let text = "--no-summary: that leaves nothing to write; add --events";
             return Err(telepipe::common::program::Usage(text.into()).into());
@@ -106,7 +106,7 @@ impl Program for Iolat {
             devices: self.device,
             settings,
             summary,
-            histogram: self.written.histogram(),
+            histogram: self.event_args.histogram(),
         })
     }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use telepipe::bpf::written::Written;
+use telepipe::bpf::args::EventArgs;
 use telepipe::common::options::Common;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
@@ -28,7 +28,7 @@ struct PagefaultTrace {
     common: Common,
 
     #[command(flatten)]
-    written: Written,
+    event_args: EventArgs,
 
     /// Name the file that is mapped at the address (keeps CAP_SYS_PTRACE)
     #[arg(long)]
@@ -57,7 +57,7 @@ struct PagefaultTrace {
 
     /// Keep what has begun in the map of those whose place another thread has
     #[arg(long, hide = true)]
-    no_places: bool,
+    no_task_slots: bool,
 }
 
 impl Program for PagefaultTrace {
@@ -89,13 +89,13 @@ impl Program for PagefaultTrace {
         use telepipe::bpf::pagefault::{Options, Settings, run};
 
         self.common.refuse_foreign("page faults are measured")?;
-        let events = self.written.events(true);
+        let events = self.event_args.events(true);
         let settings = Settings {
             attach: self.attach,
-            no_places: self.no_places,
+            no_task_slots: self.no_task_slots,
             tasks: self.tasks,
             types: self.types,
-            summary: self.written.summary(true),
+            summary: self.event_args.summary(true),
             processes: self.per_process,
             events,
             at_once: self.resolve,
@@ -104,7 +104,7 @@ impl Program for PagefaultTrace {
             let text = "--no-events, --no-summary: nothing is left to write without --per-process";
             return Err(telepipe::common::program::Usage(text.into()).into());
         }
-        let (common, histogram, top) = (self.common, self.written.histogram(), self.top);
+        let (common, histogram, top) = (self.common, self.event_args.histogram(), self.top);
         run(Options { common, settings, histogram, top, resolve: self.resolve && events.is_some() })
     }
 

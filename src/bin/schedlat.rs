@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use telepipe::bpf::written::Written;
+use telepipe::bpf::args::EventArgs;
 use telepipe::common::options::Common;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
@@ -29,7 +29,7 @@ struct Schedlat {
     common: Common,
 
     #[command(flatten)]
-    written: Written,
+    event_args: EventArgs,
 
     /// A runq record for each CPU
     #[arg(long)]
@@ -70,7 +70,7 @@ struct Schedlat {
 
     /// Keep waits in the map of those whose place another thread has
     #[arg(long, hide = true)]
-    no_places: bool,
+    no_task_slots: bool,
 }
 
 impl Program for Schedlat {
@@ -95,7 +95,7 @@ impl Program for Schedlat {
         use telepipe::bpf::schedlat::{Options, Settings, run};
 
         self.common.refuse_foreign("scheduling is measured")?;
-        let (events, summary) = (self.written.events(true), self.written.summary(true));
+        let (events, summary) = (self.event_args.events(true), self.event_args.summary(true));
         let processes = self.processes || !self.no_processes;
         if events.is_none() && !summary && !processes {
             let text = "--no-events, --no-summary, --no-processes: nothing is left to write";
@@ -103,7 +103,7 @@ impl Program for Schedlat {
         }
         let settings = Settings {
             attach: self.attach,
-            no_places: self.no_places,
+            no_task_slots: self.no_task_slots,
             tasks: self.tasks,
             types: self.types,
             by_cgroup: self.per_cgroup,
@@ -115,7 +115,7 @@ impl Program for Schedlat {
             settings,
             summary,
             per_cpu: self.per_cpu,
-            histogram: self.written.histogram(),
+            histogram: self.event_args.histogram(),
             top: if self.all { None } else { usize::try_from(self.top).ok() },
         })
     }

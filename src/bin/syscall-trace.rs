@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 
-use telepipe::bpf::written::Written;
+use telepipe::bpf::args::EventArgs;
 use telepipe::common::options::Common;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
@@ -29,7 +29,7 @@ struct SyscallTrace {
     common: Common,
 
     #[command(flatten)]
-    written: Written,
+    event_args: EventArgs,
 
     /// Tell calls that wait by design too
     #[arg(long)]
@@ -58,7 +58,7 @@ struct SyscallTrace {
 
     /// Keep calls in the map of those whose place another thread has
     #[arg(long, hide = true)]
-    no_places: bool,
+    no_task_slots: bool,
 }
 
 impl Program for SyscallTrace {
@@ -88,7 +88,7 @@ impl Program for SyscallTrace {
         use telepipe::bpf::syscall::{Options, Settings, run};
 
         self.common.refuse_foreign("calls are traced")?;
-        let (events, summary) = (self.written.events(true), self.written.summary(false));
+        let (events, summary) = (self.event_args.events(true), self.event_args.summary(false));
         if events.is_none() && !summary && self.stuck.is_none() {
             return Err(telepipe::common::program::Usage(
                 "--no-events: nothing is left; add --summary or --stuck".into(),
@@ -97,7 +97,7 @@ impl Program for SyscallTrace {
         }
         let settings = Settings {
             attach: self.attach,
-            no_places: self.no_places,
+            no_task_slots: self.no_task_slots,
             choice: Box::new(self.calls.choice()?),
             // Who asks for a wait by its name wants to see it.
             waits: self.waits || self.calls.names_waits(),
@@ -107,7 +107,7 @@ impl Program for SyscallTrace {
             summary,
             stuck: self.stuck,
         };
-        run(Options { common: self.common, settings, histogram: self.written.histogram() })
+        run(Options { common: self.common, settings, histogram: self.event_args.histogram() })
     }
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]

@@ -1,13 +1,11 @@
 //! What the eBPF tracers share: loading, attaching, intervals, histograms, clocks,
 //! privileges. A tracer's own side of its arrays is a folder here.
 
+pub mod args;
 pub mod hist;
-pub mod written;
 
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod attach;
-#[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod bank;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod cgroup;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
@@ -21,17 +19,15 @@ pub mod load;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod map;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod named;
-#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod own;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod pagefault;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod percentiles;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod privilege;
+pub mod pid_watch;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod ring;
+pub mod privilege;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod schedlat;
 #[cfg(all(target_os = "linux", feature = "bpf"))]

@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::cgroup::Cgroups;
 use super::clock::KernelClock;
 use super::load::nanos;
-use super::named::Named;
 use super::own::LeftOut;
+use super::pid_watch::PidWatch;
 use crate::common::diag::log;
 use crate::common::emit::Emitter;
 use crate::common::options::Common;
@@ -95,7 +95,7 @@ impl Output {
 pub fn run(
     mut tracer: impl Tracer,
     common: &Common,
-    mut named: Named,
+    mut pids: PidWatch,
     mut output: Output,
     mut began_ns: u64,
 ) -> Result<()> {
@@ -106,8 +106,8 @@ pub fn run(
     let mut start = output.clock.wall(began_ns);
     let mut told_left_out = false;
     while let Some(deadline) = ticker.deadline() {
-        while !stop.asked() && !named.ended() && Instant::now() < deadline {
-            wait(&stop, tracer.ring_fd(), &named, deadline)?;
+        while !stop.asked() && !pids.ended() && Instant::now() < deadline {
+            wait(&stop, tracer.ring_fd(), &pids, deadline)?;
             tracer.events(&mut output)?;
             output.emitter.flush()?;
         }
@@ -115,7 +115,7 @@ pub fn run(
             break;
         }
         // Who asks while the report is written has a last interval still to come.
-        let ended = named.ended();
+        let ended = pids.ended();
         let last = stop.asked() || ended;
         ticker.tick();
         let end_ns = tracer.end_interval();
@@ -141,14 +141,14 @@ pub fn run(
 }
 
 /// Sleeps until `deadline`, a stop, the end of a process, or, with a ring buffer, until events may be waiting.
-fn wait(stop: &Stop, ring: Option<BorrowedFd<'_>>, named: &Named, deadline: Instant) -> Result<()> {
+fn wait(stop: &Stop, ring: Option<BorrowedFd<'_>>, pids: &PidWatch, deadline: Instant) -> Result<()> {
     let mut left = deadline.saturating_duration_since(Instant::now());
     let mut fds = vec![PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN)];
     if let Some(ring) = ring {
         left = left.min(EVENTS_EVERY);
         fds.push(PollFd::from_borrowed_fd(ring, PollFlags::IN));
     }
-    fds.extend(named.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+    fds.extend(pids.fds().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
     let timeout = Timespec::try_from(left).context("an interval too long to wait for")?;
     match poll(&mut fds, Some(&timeout)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),

@@ -10,7 +10,6 @@ use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
 use nix::unistd::User;
 
-use super::named::Named;
 use crate::collect::cgroup::folder;
 use crate::common::program::Usage;
 
@@ -112,11 +111,10 @@ impl TaskFilter {
     /// Finds what could match nothing, or the wrong tasks, before anything is loaded.
     ///
     /// # Errors
-    /// [`Usage`] as of [`Self::pids`] and [`Self::cgroup_id`]; those of [`Named::find`].
-    pub fn check(&self) -> Result<Named> {
+    /// [`Usage`], as from [`Self::pids`] and [`Self::cgroup_id`].
+    pub fn check(&self) -> Result<()> {
         self.pids()?;
-        self.cgroup_id()?;
-        Named::find(self)
+        self.cgroup_id().map(drop)
     }
 
     /// Whether any filter is on, but for that of our own.

@@ -7,9 +7,9 @@ use crate::work::{Work, cold_file, count, trace};
 
 pub const WAYS: [&[&str]; 4] = [
     &["--attach", "tp_btf"],
-    &["--attach", "tp_btf", "--no-places"],
+    &["--attach", "tp_btf", "--no-task-slots"],
     &["--attach", "raw_tp"],
-    &["--attach", "raw_tp", "--no-places"],
+    &["--attach", "raw_tp", "--no-task-slots"],
 ];
 
 /// Minor faults: so many events and so much in the summary as getrusage of the process says, all of the kind.

@@ -71,7 +71,7 @@ fn dead_threads_leave_nothing_behind() {
     let Some(_alone) = ready(&["cc"]) else { return };
     let first = Work::held("killed", 500);
     let comm = std::fs::read_to_string(format!("/proc/{}/comm", first.pid())).unwrap();
-    let tracer = trace(&["--no-places", "--comm", comm.trim_end(), "--min", "0"]);
+    let tracer = trace(&["--no-task-slots", "--comm", comm.trim_end(), "--min", "0"]);
     first.go();
     // More than the map has room for (8,192).
     for _ in 0..34 {

@@ -17,7 +17,7 @@ fn only_the_tasks_asked_for() {
         (&["--uid", "4242"], false),
         (&["--pid", "1,1"], false),
     ] {
-        for storage in [&[][..], &["--no-places"]] {
+        for storage in [&[][..], &["--no-task-slots"]] {
             let work = Work::start("write", 500, Path::new("/proc/self/exe"));
             let tracer = trace(&[filter, storage].concat());
             work.go();

@@ -61,7 +61,7 @@ fn waits_kept_with_the_tasks() {
 
 #[test]
 fn waits_kept_in_a_map() {
-    equal_to_the_kernel(&["--no-places"]);
+    equal_to_the_kernel(&["--no-task-slots"]);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::support::tracer::{Tracer, of};
 use crate::support::{program, require_root};
 
 /// Every way to hook into this kernel, and to keep what is in a call.
-pub const WAYS: [&str; 3] = ["--attach=tp_btf", "--attach=raw_tp", "--no-places"];
+pub const WAYS: [&str; 3] = ["--attach=tp_btf", "--attach=raw_tp", "--no-task-slots"];
 
 /// Tests one after the other: those that count know the workload by its name.
 static ALONE: Mutex<()> = Mutex::new(());

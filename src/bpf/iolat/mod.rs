@@ -22,12 +22,10 @@ pub use session::{Options, run};
 pub use table::{Activity, Latency, Slowest, Table};
 
 use super::attach::Attach;
-use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
-use super::map::{MappedArray, load, memory, store};
+use super::map::{DoubleBuffer, MappedArray, Ring, load, memory, store};
 use super::own::LeftOut;
-use super::ring::Ring;
 use open::skeleton::{IolatSkel, types};
 
 /// What is done to a device. The numbers are those of `enum op`.
@@ -84,7 +82,7 @@ pub struct Tracer {
     shared: *mut types::bss,
     geometry: Geometry,
     table: Table,
-    banks: Banks,
+    double_buffer: DoubleBuffer,
     links: Vec<Link>,
     submission_attached: bool,
     issue_attached: bool,
@@ -105,14 +103,14 @@ impl Tracer {
         let slots = MappedArray::new(&skel.maps.slots)?;
         let peaks = MappedArray::new(&skel.maps.peaks)?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
+        let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
         let mut tracer = Self {
             attach,
             skel,
             shared,
             geometry,
             table: Table::new(geometry, slots, peaks),
-            banks,
+            double_buffer,
             links: Vec::new(),
             submission_attached: false,
             issue_attached: false,
@@ -219,7 +217,7 @@ impl Tracer {
     /// Ends the interval: what each device and operation did in it, in no order, and what
     /// `at_switch` gave at its very end.
     pub fn take<T>(&mut self, at_switch: impl FnOnce() -> T) -> (Vec<Activity>, T) {
-        let (half, seen) = self.banks.switch(at_switch);
+        let (half, seen) = self.double_buffer.switch(at_switch);
         let active = (0..self.geometry.slots()).filter_map(|slot| {
             // SAFETY: valid as `shared` is.
             let key = unsafe { load(&raw const (*self.shared).keys[slot]) };

@@ -132,7 +132,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::bpf::ring::read;
+    use crate::bpf::map::read;
 
     const RECORDED: &str = include_str!("../../../tests/fixtures/iolat-events.hex");
 

@@ -9,6 +9,7 @@ use super::report;
 use super::{Activity, Devices, Found, Losses, Settings, Tracer};
 use crate::bpf::clock::kernel_now;
 use crate::bpf::own::LeftOut;
+use crate::bpf::pid_watch::PidWatch;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::emit::Emitter;
@@ -48,7 +49,7 @@ pub fn run(mut options: Options) -> Result<()> {
     let devices = Devices::new(Path::new("/sys"));
     let wanted = Wanted::resolve(&options, &devices)?;
     options.settings.by_partition |= wanted.partitions;
-    let named = options.settings.tasks.check()?;
+    let pids = PidWatch::find(&options.settings.tasks)?;
     privilege::check(crate::common::diag::program_name())?;
     load::listen();
     let survey = devices.survey();
@@ -79,7 +80,7 @@ pub fn run(mut options: Options) -> Result<()> {
     session::run(
         Session { options, tracer, devices, wanted, active: Vec::new(), untimed_told: false },
         &common,
-        named,
+        pids,
         Output::new(out, events),
         began_ns,
     )

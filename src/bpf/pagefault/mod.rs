@@ -18,13 +18,11 @@ pub use layout::{Event, Process};
 pub use open::{Settings, Way};
 pub use session::{Options, run};
 
-use super::bank::Banks;
 use super::clock::kernel_now;
 use super::hist::{FINE, Histogram};
 use super::load::recursion_misses;
-use super::map::{MappedArray, load, memory};
+use super::map::{DoubleBuffer, MappedArray, Ring, load, memory};
 use super::own::LeftOut;
-use super::ring::Ring;
 use layout::{KINDS, Slot};
 use open::Loaded;
 use open::skeleton::types;
@@ -63,7 +61,7 @@ pub struct Tracer {
     shared: *mut types::bss,
     slots: MappedArray<Slot>,
     processes: Option<MappedArray<Process>>,
-    banks: Banks,
+    double_buffer: DoubleBuffer,
     began_ns: u64,
     counted: [u64; 5],
     ring: Option<Ring<Event>>,
@@ -85,8 +83,8 @@ impl Tracer {
         let processes = settings.processes.then(|| MappedArray::new(&maps.table)).transpose()?;
         let ring = settings.events.map(|_| Ring::open(&maps.ring)).transpose()?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
-        Ok(Self { loaded, shared, slots, processes, banks, began_ns, counted: [0; 5], ring })
+        let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
+        Ok(Self { loaded, shared, slots, processes, double_buffer, began_ns, counted: [0; 5], ring })
     }
 
     /// When counting began, by the kernel's clock.
@@ -115,7 +113,7 @@ impl Tracer {
 
     /// Ends the interval: its faults by kind, by process, and when it ended.
     pub fn take(&mut self) -> (Vec<Faults>, Vec<Process>, u64) {
-        let (half, end_ns) = self.banks.switch(kernel_now);
+        let (half, end_ns) = self.double_buffer.switch(kernel_now);
         let faults = (0..KINDS).map(|kind| self.take_kind(half, kind));
         (faults.filter(|faults| faults.histogram.count() > 0).collect(), self.take_processes(half), end_ns)
     }
@@ -196,8 +194,8 @@ impl Tracer {
     /// One line: how it is attached and what memory it takes in the kernel.
     pub fn describe(&self) -> String {
         let maps = &self.loaded.skel.maps;
-        let all =
-            [&maps.slots, &maps.table, &maps.places, &maps.begun_by_tid, &maps.ring].map(|map| map.as_fd());
+        let all = [&maps.slots, &maps.table, &maps.task_slots, &maps.begun_by_tid, &maps.ring]
+            .map(|map| map.as_fd());
         let data = [maps.bss.as_fd(), maps.rodata.as_fd()];
         let bytes: usize = all.into_iter().chain(data).filter_map(memory).sum();
         let Loaded { way, links, .. } = &self.loaded;

@@ -76,7 +76,7 @@ pub struct Settings {
     /// How to attach; `None` for the best that works.
     pub attach: Option<Way>,
     /// Keep all that has begun in the map of those whose place another thread has.
-    pub no_places: bool,
+    pub no_task_slots: bool,
     /// Only such tasks.
     pub tasks: TaskFilter,
     /// What the kernel is made of, if it does not tell.
@@ -118,7 +118,7 @@ fn load_as(settings: &Settings, kernel: &Kernel, way: Way, cpus: usize) -> Resul
     let mut open = kernel.open::<PagefaultSkelBuilder>()?;
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.cpus = u32::try_from(cpus)?;
-    data.only_map = settings.no_places || way == Way::Kprobe;
+    data.only_map = settings.no_task_slots || way == Way::Kprobe;
     data.summary = settings.summary;
     data.processes = settings.processes;
     data.process_bits = process_bits(cpus);

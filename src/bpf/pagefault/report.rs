@@ -90,7 +90,7 @@ pub fn process(process: &Process, interval: Interval, cgroups: &mut Cgroups) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::ring::read;
+    use crate::bpf::map::read;
 
     /// An event as a ring buffer of Linux 6.18 on x86-64 held it.
     const RECORDED: [u8; 80] = *b"\x89\x61\xae\xd2\xbc\x06\x00\x00\x41\xd1\x00\x00\x00\x00\x00\x00\

@@ -9,6 +9,7 @@ use rustix::thread::CapabilitySet;
 
 use super::{Faults, Losses, Process, Settings, Tracer, report};
 use crate::bpf::own::LeftOut;
+use crate::bpf::pid_watch::PidWatch;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::options::Common;
@@ -38,7 +39,7 @@ pub struct Options {
 /// If the kernel refuses, or stdout fails.
 pub fn run(options: Options) -> Result<()> {
     let mut out = options.common.emitter()?;
-    let named = options.settings.tasks.check()?;
+    let pids = PidWatch::find(&options.settings.tasks)?;
     privilege::check(crate::common::diag::program_name())?;
     load::listen();
     let tracer = Tracer::start(&options.settings)?;
@@ -57,7 +58,7 @@ pub fn run(options: Options) -> Result<()> {
     }
     let (common, events, began_ns) = (options.common.clone(), options.settings.events, tracer.began_ns());
     let session = Session { options, tracer, faults: Vec::new(), processes: Vec::new() };
-    session::run(session, &common, named, Output::new(out, events), began_ns)
+    session::run(session, &common, pids, Output::new(out, events), began_ns)
 }
 
 struct Session {

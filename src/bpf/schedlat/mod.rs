@@ -20,12 +20,10 @@ pub use session::{Options, run};
 pub use table::{Processes, Waits};
 
 use super::attach::Attach;
-use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
-use super::map::{MappedArray, load, memory};
+use super::map::{DoubleBuffer, MappedArray, Ring, load, memory};
 use super::own::{LeftOut, know_self};
-use super::ring::Ring;
 use open::Loaded;
 use open::skeleton::{SchedlatSkel, types};
 use table::Table;
@@ -56,7 +54,7 @@ pub struct Tracer {
     skel: SchedlatSkel<'static>,
     shared: *mut types::bss,
     table: Table,
-    banks: Banks,
+    double_buffer: DoubleBuffer,
     links: Vec<Link>,
     began_ns: u64,
     counted: [u64; 7],
@@ -83,14 +81,14 @@ impl Tracer {
         );
         let ring = settings.events.map(|_| Ring::open(&maps.ring)).transpose()?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
+        let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
         let mut tracer = Self {
             attach,
             by_cgroup: settings.by_cgroup,
             skel,
             shared,
             table,
-            banks,
+            double_buffer,
             links: Vec::new(),
             began_ns: 0,
             counted: [0; 7],
@@ -157,7 +155,7 @@ impl Tracer {
     /// Ends the interval that began at `begin_ns`: its waits, all together, by CPU, by cgroup or
     /// both, what the processes did, and when it ended.
     pub fn take(&mut self, begin_ns: u64, per_cpu: bool) -> (Vec<Waits>, Processes, u64) {
-        let (half, (end_ns, at_end)) = self.banks.switch(|| (kernel_now(), self.table.stints()));
+        let (half, (end_ns, at_end)) = self.double_buffer.switch(|| (kernel_now(), self.table.stints()));
         let waits = if self.by_cgroup {
             self.table.take_groups(half, per_cpu)
         } else {

@@ -36,7 +36,7 @@ pub struct Settings {
     /// How to attach; `None` for the best that works.
     pub attach: Option<Attach>,
     /// Keep all waits in the map of those whose place another thread has.
-    pub no_places: bool,
+    pub no_task_slots: bool,
     /// Only such tasks.
     pub tasks: TaskFilter,
     /// What the kernel is made of, if it does not tell.
@@ -111,7 +111,7 @@ fn choose_programs(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, way: Wa
 fn set_switches(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.cpus = u32::try_from(geometry.cpus)?;
-    data.only_map = settings.no_places;
+    data.only_map = settings.no_task_slots;
     data.by_cgroup = settings.by_cgroup;
     data.group_bits = geometry.group_bits.unwrap_or(0);
     data.processes = settings.processes;

@@ -101,7 +101,7 @@ fn from_proc(pid: u32) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::ring::read;
+    use crate::bpf::map::read;
 
     /// An event as a ring buffer of Linux 6.18 on x86-64 held it.
     const RECORDED: [u8; 80] = *b"\x40\x5e\x00\x9a\xd4\x02\x00\x00\x8e\x19\xb7\x00\x00\x00\x00\x00\

@@ -8,6 +8,7 @@ use anyhow::Result;
 use super::layout::Process;
 use super::{Losses, Processes, Settings, Tracer, Waits, report};
 use crate::bpf::own::LeftOut;
+use crate::bpf::pid_watch::PidWatch;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::emit::Emitter;
@@ -40,7 +41,7 @@ pub struct Options {
 /// If the kernel refuses, or stdout fails.
 pub fn run(options: Options) -> Result<()> {
     let mut out = options.common.emitter()?;
-    let named = options.settings.tasks.check()?;
+    let pids = PidWatch::find(&options.settings.tasks)?;
     privilege::check(crate::common::diag::program_name())?;
     load::listen();
     let tracer = Tracer::start(&options.settings)?;
@@ -63,7 +64,7 @@ pub fn run(options: Options) -> Result<()> {
         processes: Processes::new(),
         known: HashMap::new(),
     };
-    session::run(session, &common, named, Output::new(out, events), began_ns)
+    session::run(session, &common, pids, Output::new(out, events), began_ns)
 }
 
 struct Session {

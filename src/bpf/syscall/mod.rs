@@ -29,12 +29,10 @@ pub use session::{Options, run};
 pub use table::{Activity, Table};
 
 use super::attach::Attach;
-use super::bank::Banks;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
-use super::map::{MappedArray, load, memory, store};
+use super::map::{DoubleBuffer, MappedArray, Ring, load, memory, read, store};
 use super::own::LeftOut;
-use super::ring::{Ring, read};
 use open::skeleton::{SyscallSkel, types};
 
 /// What the kernel program could not tell or count, since it was last asked.
@@ -54,7 +52,7 @@ pub struct Tracer {
     skel: SyscallSkel<'static>,
     shared: *mut types::bss,
     table: Option<Table>,
-    banks: Banks,
+    double_buffer: DoubleBuffer,
     links: Vec<Link>,
     iterator: Option<Link>,
     began_ns: u64,
@@ -79,10 +77,10 @@ impl Tracer {
         };
         let ring = settings.events.map(|_| Ring::open(&skel.maps.ring)).transpose()?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let banks = unsafe { Banks::new(&raw mut (*shared).bank) };
+        let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
         let (links, iterator, began_ns, counted) = (Vec::new(), None, 0, [0; 3]);
         let mut tracer =
-            Self { attach, skel, shared, table, banks, links, iterator, began_ns, counted, ring };
+            Self { attach, skel, shared, table, double_buffer, links, iterator, began_ns, counted, ring };
         tracer.attach()?;
         Ok(tracer)
     }
@@ -150,7 +148,7 @@ impl Tracer {
     /// Ends the interval: the calls that returned in it, and when it ended.
     pub fn take(&mut self) -> (Vec<Activity>, u64) {
         let Some(table) = &mut self.table else { return (Vec::new(), kernel_now()) };
-        let (half, end_ns) = self.banks.switch(kernel_now);
+        let (half, end_ns) = self.double_buffer.switch(kernel_now);
         (table.take(half), end_ns)
     }
 
@@ -186,7 +184,7 @@ impl Tracer {
     /// One line: how it is attached and what memory it takes in the kernel.
     pub fn describe(&self) -> String {
         let maps = &self.skel.maps;
-        let all = [&maps.slots, &maps.peaks, &maps.ring, &maps.calls_by_task, &maps.places];
+        let all = [&maps.slots, &maps.peaks, &maps.ring, &maps.calls_by_task, &maps.task_slots];
         let bytes: usize = all.into_iter().filter_map(|map| memory(map.as_fd())).sum();
         format!("sys_enter and sys_exit by {}; {} KiB of maps", self.attach, bytes / 1024)
     }

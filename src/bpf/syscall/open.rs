@@ -39,7 +39,7 @@ pub struct Settings {
     /// How to attach; `None` for the best that works.
     pub attach: Option<Attach>,
     /// Keep all calls in the map of those whose place another thread has.
-    pub no_places: bool,
+    pub no_task_slots: bool,
     /// Only calls of such tasks.
     pub tasks: TaskFilter,
     /// What the kernel is made of, if it does not tell.
@@ -102,7 +102,7 @@ fn load_as(
 fn set_switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {
     let data = open.maps.rodata_data.as_deref_mut().context("the programs have no switches")?;
     data.choice = *settings.choice;
-    data.only_map = settings.no_places;
+    data.only_map = settings.no_task_slots;
     data.waits = settings.waits;
     data.summary = settings.summary;
     data.waiting_calls = WAITING_CALLS;

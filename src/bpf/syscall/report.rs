@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
     use crate::bpf::hist::Histogram;
-    use crate::bpf::ring::read;
+    use crate::bpf::map::read;
     use crate::bpf::syscall::layout::SCALE;
     use crate::common::emit::write_line;
     use crate::record::Record;

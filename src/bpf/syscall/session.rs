@@ -9,6 +9,7 @@ use super::report;
 use super::{Activity, Event, Losses, Settings, Tracer};
 use crate::bpf::clock::kernel_now;
 use crate::bpf::own::LeftOut;
+use crate::bpf::pid_watch::PidWatch;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::diag::log;
@@ -38,7 +39,7 @@ pub struct Options {
 pub fn run(options: Options) -> Result<()> {
     let Options { common, settings, histogram } = options;
     let mut out = common.emitter()?;
-    let named = settings.tasks.check()?;
+    let pids = PidWatch::find(&settings.tasks)?;
     privilege::check(crate::common::diag::program_name())?;
     load::listen();
     report::prepare();
@@ -53,7 +54,7 @@ pub fn run(options: Options) -> Result<()> {
     out.status(Timestamp::now(), SOURCE, Reason::Active, &tracer.describe())?;
     let (began_ns, events) = (tracer.began_ns(), settings.events);
     let session = Session { tracer, histogram, active: Vec::new() };
-    session::run(session, &common, named, Output::new(out, events), began_ns)
+    session::run(session, &common, pids, Output::new(out, events), began_ns)
 }
 
 struct Session {

@@ -17,18 +17,19 @@ use crate::common::program::Usage;
 const OUTERMOST: &str = "pid:[4026531836]";
 
 /// Those that have not ended.
-pub struct Named {
+pub struct PidWatch {
     left: Vec<OwnedFd>,
     /// There were some, and we know when they end.
     watched: bool,
 }
 
-impl Named {
+impl PidWatch {
     /// Says on stderr which of them are left out because they are in our own group.
     ///
     /// # Errors
     /// [`Usage`] for what is no process; in a PID namespace, where the kernel's numbers are not ours.
     pub fn find(filter: &TaskFilter) -> Result<Self> {
+        filter.check()?;
         let namespace = std::fs::read_link("/proc/self/ns/pid");
         if !filter.pid.is_empty() && namespace.is_ok_and(|found| found != Path::new(OUTERMOST)) {
             bail!(

@@ -7,7 +7,7 @@ use clap::Args;
 /// Whether there are events and summaries, and what makes an event. The program says what is done where an option is
 /// not given: by `mut_arg` in the help, and here in the calls.
 #[derive(Args, Clone, Debug)]
-pub struct Written {
+pub struct EventArgs {
     /// The shortest time that makes an event, such as 5ms (a bare number is seconds); 0 for all
     #[arg(long, value_name = "TIME", value_parser = crate::common::duration::duration_or_none, allow_hyphen_values = true)]
     min: Option<Duration>,
@@ -33,7 +33,7 @@ pub struct Written {
     no_histogram: bool,
 }
 
-impl Written {
+impl EventArgs {
     /// What makes an event; `None` if there are none.
     pub fn events(&self, unless_said: bool) -> Option<Duration> {
         self.min.filter(|_| self.events || (unless_said && !self.no_events))
@@ -65,11 +65,11 @@ mod tests {
     #[command(mut_arg("min", |arg| arg.default_value("10ms")))]
     struct Program {
         #[command(flatten)]
-        written: Written,
+        events: EventArgs,
     }
 
-    fn written(args: &str) -> Written {
-        Program::parse_from(std::iter::once("program").chain(args.split_whitespace())).written
+    fn event_args(args: &str) -> EventArgs {
+        Program::parse_from(std::iter::once("program").chain(args.split_whitespace())).events
     }
 
     #[test]
@@ -83,12 +83,16 @@ mod tests {
             ("--events --no-events", None, None),
             ("--min 0", Some(Duration::ZERO), None),
         ] {
-            assert_eq!((written(args).events(true), written(args).events(false)), (on, off), "{args}");
+            assert_eq!((event_args(args).events(true), event_args(args).events(false)), (on, off), "{args}");
         }
         for (args, on, off) in
             [("", true, false), ("--summary", true, true), ("--summary --no-summary", false, false)]
         {
-            assert_eq!((written(args).summary(true), written(args).summary(false)), (on, off), "{args}");
+            assert_eq!(
+                (event_args(args).summary(true), event_args(args).summary(false)),
+                (on, off),
+                "{args}"
+            );
         }
     }
 }
