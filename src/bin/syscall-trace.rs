@@ -36,7 +36,7 @@ struct SyscallTrace {
     waits: bool,
 
     /// Every interval, tell the calls that have not returned for this long (a bare number is seconds)
-    #[arg(long, value_name = "TIME", value_parser = telepipe::common::duration::duration, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = telepipe::common::units::duration, allow_hyphen_values = true)]
     stuck: Option<Duration>,
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]

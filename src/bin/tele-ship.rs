@@ -7,15 +7,15 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use telepipe::common::diag::log;
-use telepipe::common::duration::duration;
 use telepipe::common::options::GenerateArg;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::common::stop::Stop;
+use telepipe::common::units::{duration, size};
 use telepipe::record::{Kind, SHIP_STATS};
+use telepipe::ship::Limits;
 use telepipe::ship::destinations::Destinations;
 use telepipe::ship::pipeline::{Pipeline, Settings};
-use telepipe::ship::{Limits, size};
 
 /// Deliver JSON lines from stdin to an OpenTelemetry server, a SQLite database or stdout
 #[derive(Parser)]

@@ -13,13 +13,14 @@ use clap::Parser;
 use telepipe::collect::vm_stat::{self, Taken};
 use telepipe::common::diag::{excerpt, log};
 use telepipe::common::emit::Emitter;
-use telepipe::common::input::{Input, Lines};
+use telepipe::common::input::Input;
+use telepipe::common::lines::{Line, Splitter};
 use telepipe::common::options::Common;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::common::stop::Stop;
 use telepipe::common::time::Timestamp;
-use telepipe::record::{Kind, LOST, STATUS, SWAP, VMSTAT, Vmstat, ZRAM};
+use telepipe::record::{Kind, LOST, MAX_LINE, STATUS, SWAP, VMSTAT, Vmstat, ZRAM};
 
 /// How often to sample, if nobody says.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -86,16 +87,22 @@ impl VmstatJson {
     fn recorded(&self, mut input: Input) -> Result<()> {
         let mut out = self.common.emitter_of_recording()?;
         let mut reader = Reader::new(self);
-        let mut lines = Lines::default();
+        let mut lines = Splitter::new(MAX_LINE);
         while !reader.done()
             && let Some(piece) = input.piece().context("cannot read the input")?
         {
-            lines.push(piece, |line| reader.take(line, &mut out))?;
+            lines.feed(piece, |line| match line {
+                Line::Whole(line) => reader.take(line, &mut out),
+                Line::Part { last, .. } => {
+                    reader.unknown += u64::from(last);
+                    Ok(())
+                }
+            })?;
             if !input.ready() {
                 out.flush()?;
             }
         }
-        reader.end(lines.rest(), &mut out)?;
+        reader.end(lines.partial(), &mut out)?;
         out.finish(self.common.verbose)
     }
 

@@ -9,7 +9,7 @@ use clap::Args;
 #[derive(Args, Clone, Debug)]
 pub struct EventArgs {
     /// The shortest time that makes an event, such as 5ms (a bare number is seconds); 0 for all
-    #[arg(long, value_name = "TIME", value_parser = crate::common::duration::duration_or_none, allow_hyphen_values = true)]
+    #[arg(long, value_name = "TIME", value_parser = crate::common::units::duration_or_zero, allow_hyphen_values = true)]
     min: Option<Duration>,
 
     /// Write a record for each that took as long as --min [the default]

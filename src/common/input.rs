@@ -13,9 +13,6 @@ use crate::common::stop::Stop;
 /// How much is read at once.
 const PIECE: usize = 64 * 1024;
 
-/// Above this a line is cut: nothing that we read has longer ones, and memory is finite.
-const LONGEST: usize = 1 << 20;
-
 /// A file, a pipe, or the output of a child.
 pub struct Input {
     fd: OwnedFd,
@@ -69,82 +66,6 @@ impl Input {
             Ok(0) => Ok(None),
             Ok(length) => Ok(Some(&self.buffer[..length])),
             Err(error) => Err(error.into()),
-        }
-    }
-}
-
-/// Cuts pieces into lines.
-#[derive(Default)]
-pub struct Lines {
-    rest: Vec<u8>,
-}
-
-impl Lines {
-    /// Hands each line that is complete, without its newline, to `each`.
-    ///
-    /// # Errors
-    /// The first error of `each`.
-    pub fn push<E>(&mut self, piece: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        self.push_all(piece, |lines| {
-            let lines = lines.strip_suffix(b"\n").unwrap_or(lines);
-            let mut from = 0;
-            for end in memchr::memchr_iter(b'\n', lines).chain([lines.len()]) {
-                each(&lines[from..end])?;
-                from = end + 1;
-            }
-            Ok(())
-        })
-    }
-
-    /// Hands the lines that are complete to `take`, with their newlines and as many at once as there are.
-    ///
-    /// # Errors
-    /// The first error of `take`.
-    pub fn push_all<E>(
-        &mut self,
-        piece: &[u8],
-        mut take: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut piece = piece;
-        if !self.rest.is_empty()
-            && let Some(end) = memchr::memchr(b'\n', piece)
-        {
-            self.rest.extend_from_slice(&piece[..=end]);
-            take(&std::mem::take(&mut self.rest))?;
-            piece = &piece[end + 1..];
-        }
-        if let Some(end) = memchr::memrchr(b'\n', piece) {
-            take(&piece[..=end])?;
-            piece = &piece[end + 1..];
-        }
-        self.rest.extend_from_slice(piece);
-        if self.rest.len() > LONGEST {
-            take(&std::mem::take(&mut self.rest))?;
-        }
-        Ok(())
-    }
-
-    /// What came after the last newline, which may be a line that was cut off.
-    pub fn rest(&self) -> Option<&[u8]> {
-        (!self.rest.is_empty()).then_some(&self.rest)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn pieces_of_any_size_give_the_same_lines(text in "[ab\n]{0,40}", size in 1usize..9) {
-            let (mut lines, mut seen) = (Lines::default(), Vec::new());
-            for piece in text.as_bytes().chunks(size) {
-                lines.push(piece, |line| { seen.push(line.to_vec()); Ok::<_, ()>(()) }).unwrap();
-            }
-            seen.push(lines.rest().unwrap_or_default().to_vec());
-            let expected: Vec<_> = text.split('\n').map(|line| line.as_bytes().to_vec()).collect();
-            prop_assert_eq!(seen, expected);
         }
     }
 }

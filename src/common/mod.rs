@@ -3,9 +3,10 @@
 //! A file imports only from those above it in this list.
 
 pub mod diag;
-pub mod duration;
+pub mod lines;
 pub mod stdio_check;
 pub mod time;
+pub mod units;
 
 pub mod stop;
 

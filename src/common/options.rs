@@ -6,13 +6,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::common::duration::duration;
 use crate::common::emit::Emitter;
 use crate::common::filter::Filter;
 use crate::common::program::{Generate, Usage};
 use crate::common::schedule::Schedule;
 use crate::common::stdio_check;
 use crate::common::stop::{GRACE, Stop};
+use crate::common::units::duration;
 
 /// Options of every producer.
 #[derive(Args, Clone, Debug)]

@@ -102,38 +102,3 @@ pub trait Sink {
     /// Tries once.
     fn send(&mut self, body: &Self::Body) -> impl Future<Output = Verdict>;
 }
-
-/// Reads `4096`, `64k`, `1MiB`, `2G`; the factors are powers of 1024.
-///
-/// # Errors
-/// What is wrong with it, for clap to print.
-pub fn size(text: &str) -> Result<usize, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => Some(1),
-        "k" | "kb" | "kib" => Some(1 << 10),
-        "m" | "mb" | "mib" => Some(1 << 20),
-        "g" | "gb" | "gib" => Some(1 << 30),
-        _ => None,
-    };
-    match digits.parse::<usize>().ok().zip(factor).and_then(|(count, factor)| count.checked_mul(factor)) {
-        Some(0) => Err("must be more than nothing".into()),
-        Some(bytes) => Ok(bytes),
-        None => Err("not a size; write 4096, 64KiB, 1MiB or 2GiB".into()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes() {
-        for (text, bytes) in [("4096", 4096), ("64k", 65_536), ("1MiB", 1 << 20), ("2G", 2 << 30)] {
-            assert_eq!(size(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "MiB", "0", "-1", "1.5M", "1T", "99999999999999999999", "9999999999999G"] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
-}

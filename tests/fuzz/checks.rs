@@ -5,7 +5,7 @@
 use serde_json::Value;
 use telepipe::collect::powermetrics::{self, Told};
 use telepipe::collect::vm_stat::{self, Taken};
-use telepipe::common::input::Lines;
+use telepipe::common::lines::{Block, Splitter};
 use telepipe::record::Vmstat;
 
 /// It comes to an end, says the same however the bytes come, gives numbers that JSON can hold, and no more samples
@@ -49,15 +49,17 @@ fn has_null(value: &Value) -> bool {
 
 /// What the parser tells of bytes that come in pieces of that length.
 pub fn told(bytes: &[u8], piece: usize) -> Vec<Told> {
-    let (mut parser, mut lines, mut all) = (powermetrics::Parser::default(), Lines::default(), Vec::new());
+    let (mut parser, mut lines, mut all) =
+        (powermetrics::Parser::default(), Splitter::new(1 << 20), Vec::new());
     for piece in bytes.chunks(piece.max(1)) {
-        let done: Result<(), ()> = lines.push_all(piece, |lines| {
-            parser.lines(lines, &mut |it| all.push(it));
+        let done: Result<(), ()> = lines.feed_blocks(piece, |block| {
+            let (Block::Lines(bytes) | Block::Part { bytes, .. }) = block;
+            parser.lines(bytes, &mut |it| all.push(it));
             Ok(())
         });
         done.unwrap();
     }
-    if let Some(rest) = lines.rest() {
+    if let Some(rest) = lines.partial() {
         parser.rest(rest, &mut |it| all.push(it));
     }
     parser.finish(&mut |it| all.push(it));

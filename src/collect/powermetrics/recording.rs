@@ -6,8 +6,10 @@ use super::records::Records;
 use super::{Parser, Told};
 use crate::common::diag::log;
 use crate::common::emit::Emitter;
-use crate::common::input::{Input, Lines};
+use crate::common::input::Input;
+use crate::common::lines::{Block, Splitter};
 use crate::common::time::Timestamp;
+use crate::record::MAX_LINE;
 
 /// Makes records of what `powermetrics` printed.
 pub struct Recording {
@@ -30,16 +32,19 @@ impl Recording {
     /// # Errors
     /// If it cannot be read, or stdout fails.
     pub fn tell(mut self, mut input: Input, out: &mut Emitter) -> Result<()> {
-        let mut lines = Lines::default();
+        let mut lines = Splitter::new(MAX_LINE);
         while !self.done()
             && let Some(piece) = input.piece().context("cannot read the input")?
         {
-            lines.push_all(piece, |lines| self.take(out, |parser, tell| parser.lines(lines, tell)))?;
+            lines.feed_blocks(piece, |block| {
+                let (Block::Lines(bytes) | Block::Part { bytes, .. }) = block;
+                self.take(out, |parser, tell| parser.lines(bytes, tell))
+            })?;
             if !input.ready() {
                 out.flush()?;
             }
         }
-        if let Some(rest) = lines.rest() {
+        if let Some(rest) = lines.partial() {
             self.take(out, |parser, tell| parser.rest(rest, tell))?;
         }
         self.take(out, Parser::finish)?;

@@ -3,6 +3,8 @@
 mod damaged;
 
 use super::*;
+use crate::common::lines::{Block, Splitter};
+use crate::record::MAX_LINE;
 
 const FILES: [&[u8]; 6] = [
     include_bytes!("../../../tests/fixtures/powermetrics/apple.txt"),
@@ -20,13 +22,14 @@ fn parse(bytes: &[u8]) -> (Vec<Sample>, Vec<String>) {
         Told::Sample(sample) => samples.push(*sample),
         Told::Unknown(what) => unknown.push(what),
     };
-    let (mut parser, mut lines) = (Parser::default(), crate::common::input::Lines::default());
-    let fed: Result<(), ()> = lines.push_all(bytes, |lines| {
-        parser.lines(lines, &mut tell);
+    let (mut parser, mut lines) = (Parser::default(), Splitter::new(MAX_LINE));
+    let fed: Result<(), ()> = lines.feed_blocks(bytes, |block| {
+        let (Block::Lines(bytes) | Block::Part { bytes, .. }) = block;
+        parser.lines(bytes, &mut tell);
         Ok(())
     });
     fed.unwrap();
-    if let Some(rest) = lines.rest() {
+    if let Some(rest) = lines.partial() {
         parser.rest(rest, &mut tell);
     }
     parser.finish(&mut tell);

@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::common::duration::duration;
+use crate::common::units::duration;
 use crate::http::{Trust, public_name};
 use crate::ship::otlp::{Signal, percent_decode};
 
