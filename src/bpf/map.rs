@@ -58,6 +58,18 @@ impl<T: Plain> MappedArray<T> {
         Ok(Self { base, len, _values: PhantomData })
     }
 
+    /// An array of zeros that no map backs, to test what reads one.
+    #[cfg(test)]
+    pub fn in_memory(len: usize) -> Result<Self> {
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), len * size_of::<T>(), access, Mapping::PRIVATE)
+        };
+        let base = NonNull::new(base?.cast()).context("no memory")?;
+        Ok(Self { base, len, _values: PhantomData })
+    }
+
     /// The address of a value, for [`load`] and [`store`] of its fields.
     ///
     /// # Panics

@@ -3,7 +3,6 @@
 //! Reads the arrays that the kernel programs count in, and gives how long faults took in an
 //! interval, whose they were, and single faults.
 
-use std::collections::HashMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
@@ -13,32 +12,20 @@ mod mapping;
 mod open;
 mod report;
 mod session;
+mod table;
 
 pub use layout::{Event, Process};
 pub use open::{Settings, Way};
 pub use session::{Options, run};
+pub use table::Faults;
 
 use super::clock::kernel_now;
-use super::hist::{FINE, Histogram};
 use super::load::recursion_misses;
 use super::map::{DoubleBuffer, MappedArray, Ring, load, memory};
 use super::own::LeftOut;
-use layout::{KINDS, Slot};
 use open::Loaded;
 use open::skeleton::types;
-
-/// The faults of one kind in an interval.
-#[derive(Clone, Debug)]
-pub struct Faults {
-    /// The kind, as the kernel programs number it.
-    pub kind: usize,
-    /// How many took how long.
-    pub histogram: Histogram,
-    /// The sum of their times.
-    pub sum_ns: u64,
-    /// The longest, and whose it was.
-    pub longest: (u64, u32, String),
-}
+use table::Table;
 
 /// What the kernel programs could not count, since they were last asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +46,7 @@ pub struct Losses {
 pub struct Tracer {
     loaded: Loaded,
     shared: *mut types::bss,
-    slots: MappedArray<Slot>,
-    processes: Option<MappedArray<Process>>,
+    table: Table,
     double_buffer: DoubleBuffer,
     began_ns: u64,
     counted: [u64; 5],
@@ -84,7 +70,8 @@ impl Tracer {
         let ring = settings.events.map(|_| Ring::open(&maps.ring)).transpose()?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
         let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
-        Ok(Self { loaded, shared, slots, processes, double_buffer, began_ns, counted: [0; 5], ring })
+        let table = Table::new(loaded.cpus, slots, processes);
+        Ok(Self { loaded, shared, table, double_buffer, began_ns, counted: [0; 5], ring })
     }
 
     /// When counting began, by the kernel's clock.
@@ -114,47 +101,7 @@ impl Tracer {
     /// Ends the interval: its faults by kind, by process, and when it ended.
     pub fn take(&mut self) -> (Vec<Faults>, Vec<Process>, u64) {
         let (half, end_ns) = self.double_buffer.switch(kernel_now);
-        let faults = (0..KINDS).map(|kind| self.take_kind(half, kind));
-        (faults.filter(|faults| faults.histogram.count() > 0).collect(), self.take_processes(half), end_ns)
-    }
-
-    fn take_kind(&self, half: usize, kind: usize) -> Faults {
-        let mut faults =
-            Faults { kind, histogram: Histogram::new(FINE), sum_ns: 0, longest: (0, 0, String::new()) };
-        for cpu in 0..self.loaded.cpus {
-            let slot = self.slots.take((half * self.loaded.cpus + cpu) * KINDS + kind);
-            for (index, count) in slot.buckets.iter().enumerate() {
-                faults.histogram.add(index, u64::from(*count));
-            }
-            faults.sum_ns += slot.sum_ns;
-            if slot.max_ns > faults.longest.0 {
-                let comm = super::task::comm(&slot.max_comm).into_owned();
-                faults.longest = (slot.max_ns, slot.max_pid, comm);
-            }
-        }
-        faults
-    }
-
-    fn take_processes(&self, half: usize) -> Vec<Process> {
-        let Some(table) = &self.processes else { return Vec::new() };
-        let mut found: HashMap<u32, Process> = HashMap::new();
-        for index in half * table.len() / 2..(half + 1) * table.len() / 2 {
-            // SAFETY: inside the mapped array.
-            if unsafe { load(&raw const (*table.at(index)).pid) } == 0 {
-                continue;
-            }
-            let part = table.take(index);
-            let sum =
-                found.entry(part.pid).or_insert(Process { max_ns: 0, counts: [0; 2], sums: [0; 2], ..part });
-            for i in 0..2 {
-                sum.counts[i] += part.counts[i];
-                sum.sums[i] += part.sums[i];
-            }
-            if part.max_ns > sum.max_ns {
-                (sum.max_ns, sum.comm) = (part.max_ns, part.comm);
-            }
-        }
-        found.into_values().collect()
+        (self.table.kinds(half), self.table.processes(half), end_ns)
     }
 
     /// What was not counted since the last call.
