@@ -1,6 +1,7 @@
-//! `pmstat`: power, energy, frequency, residency, temperature of processors, and batteries.
+//! `pmstat`: power, energy, frequency, residency and temperature of CPUs and GPUs, and batteries.
 //!
-//! Runs one `powermetrics` on macOS, and anywhere reads what it printed; on Linux reads perf, /sys and NVML.
+//! Reads perf, /sys and NVML on Linux, runs `powermetrics` on macOS, and on any system reads recorded output of
+//! `powermetrics`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,65 +22,72 @@ use telepipe::record::{
     THERMAL_PRESSURE, VOLTAGE,
 };
 
-const CAVEATS: &str = "Sum up the power records whose counted is true, and nothing is counted twice.\n\n\
-    What powermetrics says of network, disks and interrupts is understood and left out: scrape measures it. Its \
-    summary at the end is left out where the samples were told one by one. It tells the end of a sample to the \
-    second; later samples have the first one's time and the sum of the lengths since, and what has no time of its own, \
-    as a part of a recording, that at which it was read. Numbers that cannot be are counted as lost, and not told.\n\n\
-    Text gives power in whole milliwatts, so energy is that exact at best; property lists are finer.\n\n\
-    Linux: energy of processors is read from the power PMU of perf, which needs CAP_PERFMON or a \
-    kernel.perf_event_paranoid below 1; else from powercap, whose counters only root can read; else from hwmon. \
-    A counter of powercap wraps, after a quarter of an hour on a large server; with an interval longer than that, \
-    wraps are missed, and those before the program began are not known. Where the machine was suspended, \
-    suspended_s says for how long, energy_joules goes on, and power_watts is left out. psys is the whole machine \
-    where the board has connected it; dram is not a part of its package, although it is listed in it. Dies whose \
-    counters agree to half a joule are taken for one until they differ, once both have counted five. On AMD, core is the first \
-    core of its package alone.\n\n\
-    A graphics processor that sleeps is not asked anything. Each question keeps one awake for a while that may \
-    sleep: one that idles is therefore asked only every 15 seconds or so (three times its autosuspend delay), and \
-    in between only its runtime_status is told. On other drivers than amdgpu, i915, xe and nvidia only sensors \
-    are read. NVML is loaded while the program runs (libnvidia-ml.so.1, or --nvml), only where there is a device \
-    of that driver, and never for another --sys-root unless --nvml names it.\n\n\
-    Residencies of Linux by frequency include idle time and sum to 1. Idle times are counted when a CPU wakes, so a \
-    CPU that sleeps for longer than the interval seems awake meanwhile.\n\n\
-    --per-process splits by CPU time, although a second of one program can take several times the energy of \
-    another's: good for what changes, not for what it costs. It counts clock ticks, of 10 ms.\n\n\
-    The records of a text sample appear when the next one begins, or at the end.";
+const CAVEATS: &str = "\
+Add up the power records with counted true, and nothing is counted twice.
 
-const OVERHEAD: &str = "Linux: a sample opens, reads and closes a few small files for each CPU, zone and sensor, so that no device \
-    is held open: 0.4 ms of CPU time on a virtual machine that has only idle states, 2.6 ms for 19 sensors, a battery \
-    and four CPUs; --per-process opens a file of every process.\n\n\
-    Recordings: a second of CPU time reads 270 to 350 MB of property lists, and 94 to 117 MB of text, which says the same \
-    in fewer bytes (two virtual CPUs of an AMD EPYC, Linux 6.18, with little else to do).\n\n\
-    macOS: reading costs next to nothing; powermetrics itself takes up to a quarter of a core while it \
-    samples tasks, which is why one process is kept, and tasks are sampled only with --tasks.";
+powermetrics: its figures of network, disks and interrupts are left out, because scrape measures them. The summary at \
+the end is left out if the samples before it were reported. Sample times have a resolution of one second; later samples \
+get the time of the first plus the lengths since, and a recording without times gets the time of reading. Impossible \
+numbers are counted as lost. Text has power in whole milliwatts, which limits the precision of energy; property lists are \
+finer.
 
-/// Power, frequency, residency and temperature of processors, as JSON lines
+Linux energy comes from the power PMU of perf, which needs CAP_PERFMON or kernel.perf_event_paranoid below 1; otherwise \
+from powercap, which only root can read; otherwise from hwmon. A powercap counter wraps, on a large server after a \
+quarter of an hour: with a longer interval wraps are missed, and those before the program started are unknown. After a \
+suspend, suspended_s is its length, energy_joules continues, and power_watts is left out. psys is the whole machine, if \
+the board connects it. dram is not part of its package, although it is listed in it. Dies with counters that agree to half \
+a joule, once both are above five, count as one until they differ. On AMD, core is the first core of its package only.
+
+A GPU that sleeps is not read. Reading keeps a GPU awake for a while, so one that is idle and may sleep is read only every \
+15 seconds or so (three times its autosuspend delay); in between, only its runtime_status is reported. Drivers other than \
+amdgpu, i915, xe and nvidia have sensors only. NVML (libnvidia-ml.so.1, or --nvml) is loaded at run time, only if there is \
+a device of that driver, and with another --sys-root only if --nvml names it.
+
+Residencies by frequency include idle time on Linux and add up to 1. The kernel counts idle time when a CPU wakes, so a CPU \
+that sleeps longer than the interval seems active meanwhile.
+
+--per-process splits energy by CPU time, although a second of one program can take several times the energy of another's: \
+it shows what changes, not what a program costs. CPU time is in clock ticks of 10 ms.
+
+The records of a text sample appear when the next sample begins, or at the end.";
+
+const OVERHEAD: &str = "\
+Linux: a sample opens, reads and closes a few small files per CPU, zone and sensor, so that no device is held open. It takes \
+0.4 ms of CPU time on a virtual machine with idle states only, and 2.6 ms with 19 sensors, a battery and four CPUs. \
+--per-process opens a file per process.
+
+Recordings: 270 to 350 MB of property lists, or 94 to 117 MB of text, per second of CPU time (two virtual CPUs of an AMD \
+EPYC, Linux 6.18, otherwise idle). Text has the same information in fewer bytes.
+
+macOS: reading costs next to nothing. powermetrics itself takes up to a quarter of a core while it samples tasks, so only one \
+process of it runs, and tasks are sampled only with --tasks.";
+
+/// Print power, frequency, residency and temperature of CPUs and GPUs as JSON lines
 #[derive(clap::Parser)]
 #[command(name = "pmstat")]
 struct Pmstat {
     #[command(flatten)]
     common: Common,
 
-    /// Read what powermetrics printed, text or plist, from this file, or from stdin if it is -; of which host it is, --host says
-    #[arg(long, value_name = "FILE", conflicts_with = "duration")]
+    /// Read recorded output of powermetrics, text or plist, from FILE, or from stdin if FILE is -
+    #[arg(long, help_heading = "Input", value_name = "FILE", conflicts_with = "duration")]
     input: Option<PathBuf>,
 
-    /// A record for each task that powermetrics tells of
-    #[arg(long)]
+    /// Print a record for each task in the output of powermetrics
+    #[arg(long, help_heading = "Output")]
     tasks: bool,
 
-    /// What powermetrics is to sample, such as cpu_power,gpu_power,smc (macOS) [default: processors, thermal, battery;
-    /// smc too on Intel]
-    #[arg(long, value_name = "LIST", conflicts_with = "input")]
+    /// Set the samplers of powermetrics, such as cpu_power,gpu_power,smc (macOS) [default: processors, thermal, battery,
+    /// and smc on Intel]
+    #[arg(long, help_heading = "Input", value_name = "LIST", conflicts_with = "input")]
     samplers: Option<String>,
 
-    /// Split the packages' energy by process, in proportion to CPU time (Linux)
-    #[arg(long, conflicts_with_all = ["input", "tasks"])]
+    /// Split the packages' energy among processes in proportion to CPU time (Linux)
+    #[arg(long, help_heading = "Output", conflicts_with_all = ["input", "tasks"])]
     per_process: bool,
 
-    /// NVIDIA's management library [default: libnvidia-ml.so.1 of this machine]
-    #[arg(long, value_name = "FILE", conflicts_with = "input")]
+    /// Set the path of NVIDIA's management library [default: libnvidia-ml.so.1 of this machine]
+    #[arg(long, help_heading = "Input", value_name = "FILE", conflicts_with = "input")]
     nvml: Option<PathBuf>,
 }
 
@@ -100,13 +108,13 @@ impl Program for Pmstat {
     ];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         (
-            "What a Mac uses",
+            "Power of a Mac, over ssh",
             "ssh mac sudo powermetrics -f plist | pmstat --input - --host mac -f 'select(.counted)'",
         ),
         ("Power of this machine, every second", "sudo pmstat -f 'select(.kind == \"power\" and .counted)'"),
-        ("Which process uses how much", "sudo pmstat --once -i 1s --per-process"),
+        ("Energy by process", "sudo pmstat --once -i 1s --per-process"),
         (
-            "How busy each CPU of a recording was",
+            "Activity of each CPU in a recording",
             "pmstat --input powermetrics.txt --host mac -f 'select(.component == \"cpu\")'",
         ),
     ];
@@ -131,12 +139,12 @@ impl Program for Pmstat {
 }
 
 impl Pmstat {
-    /// Everything that an input holds.
+    /// Reads recorded output to its end.
     fn recorded(&self, input: Input, out: &mut Emitter) -> Result<()> {
         Recording::new(self.tasks, self.common.verbose, self.wanted()).tell(input, out)
     }
 
-    /// One `powermetrics` for as long as we run.
+    /// Runs one `powermetrics` until the end.
     #[cfg(target_os = "macos")]
     fn live(&self, stop: &Stop) -> Result<()> {
         use anyhow::Context as _;
@@ -147,7 +155,7 @@ impl Pmstat {
         let interval = self.common.interval.unwrap_or(INTERVAL).as_millis().max(1).to_string();
         let samplers = self.samplers.clone().unwrap_or_else(|| {
             let chosen = if self.tasks { "default,thermal" } else { "cpu_power,gpu_power,thermal,battery" };
-            // Temperatures and fans of Intel; powermetrics of Apple's processors does not know it, and would end.
+            // Temperatures and fans; powermetrics on Apple Silicon does not know this sampler and would fail.
             let sensors = if cfg!(target_arch = "x86_64") { ",smc" } else { "" };
             format!("{chosen}{sensors}")
         });
@@ -166,20 +174,20 @@ impl Pmstat {
                 return out.finish(self.common.verbose);
             }
         };
-        let stdout = child.stdout.take().context("no output of powermetrics")?;
+        let stdout = child.stdout.take().context("cannot read the output of powermetrics")?;
         let result = self.recorded(Input::new(stdout.into(), stop), &mut out);
-        // It may have ended by itself.
+        // It may have ended already.
         let _ = child.kill();
         let ended = child.wait()?;
         if !ended.success() && ended.code().is_some() {
-            let detail = format!("powermetrics ended with {ended}; it has to be run as root");
+            let detail = format!("powermetrics ended with {ended}; run as root");
             out.status(Timestamp::now(), "powermetrics", Reason::Denied, &detail)?;
         }
         result?;
         out.finish(self.common.verbose)
     }
 
-    /// Asks every source at every tick.
+    /// Reads every source at every tick.
     #[cfg(target_os = "linux")]
     fn live(&self, stop: &Stop) -> Result<()> {
         use telepipe::collect::power::{PowerSettings, collectors};
@@ -189,15 +197,14 @@ impl Pmstat {
 
         if self.tasks {
             return Err(telepipe::common::program::Usage(
-                "--tasks: powermetrics of macOS tells of them; here, --per-process".into(),
+                "--tasks needs powermetrics of macOS; use --per-process on Linux".into(),
             )
             .into());
         }
         if self.samplers.is_some() {
-            return Err(telepipe::common::program::Usage(
-                "--samplers: those of powermetrics of macOS".into(),
-            )
-            .into());
+            return Err(
+                telepipe::common::program::Usage("--samplers needs powermetrics of macOS".into()).into()
+            );
         }
         let Common { proc_root, sys_root, verbose, .. } = &self.common;
         let roots = Roots::new(proc_root, sys_root).map_err(telepipe::common::program::Usage)?;
@@ -217,7 +224,7 @@ impl Pmstat {
             }
             out.flush()?;
             if *verbose && inventory {
-                sources.iter().for_each(|source| log(format_args!("reads {}", source.method())));
+                sources.iter().for_each(|source| log(format_args!("reading {}", source.method())));
             }
         }
         out.finish(*verbose)
@@ -225,7 +232,7 @@ impl Pmstat {
 
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     fn live(&self, _: &Stop) -> Result<()> {
-        let message = "this system cannot be measured; --input reads what powermetrics printed";
+        let message = "this system is not supported; use --input with recorded output of powermetrics";
         Err(telepipe::common::program::Usage(message.into()).into())
     }
 
@@ -238,7 +245,7 @@ impl Pmstat {
     }
 }
 
-/// How often to sample, if nobody says.
+/// The default interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {

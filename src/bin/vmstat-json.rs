@@ -1,7 +1,7 @@
-//! `vmstat-json`: what the system says about its virtual memory.
+//! `vmstat-json`: virtual memory statistics.
 //!
-//! Reads /proc/vmstat, /proc/meminfo, /proc/swaps and zram on Linux, runs `vm_stat` on macOS, and anywhere reads
-//! what `vm_stat` printed.
+//! Reads /proc/vmstat, /proc/meminfo, /proc/swaps and zram on Linux, runs `vm_stat` on macOS, and on any system reads
+//! recorded output of `vm_stat`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
-use telepipe::collect::vm_stat::{self, Taken};
+use telepipe::collect::vm_stat::{self, Parsed};
 use telepipe::common::diag::{excerpt, log};
 use telepipe::common::emit::Emitter;
 use telepipe::common::input::Input;
@@ -22,47 +22,55 @@ use telepipe::common::stop::Stop;
 use telepipe::common::time::Timestamp;
 use telepipe::record::{Kind, LOST, MAX_LINE, STATUS, SWAP, VMSTAT, Vmstat, ZRAM};
 
-/// How often to sample, if nobody says.
+/// The default interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-const CAVEATS: &str = "The 22 counts have the meaning that macOS gives them. Linux has no speculative, throttled or \
-    purgeable pages, and does not count copies on write and zero fills; what is nearest to the others is told in \
-    FIELDS. A cgroup has no counts of what is read and written.\n\n\
-    Recorded output of vm_stat does not say when it was made: ts is when it was read, start_ts is absent, and rates \
-    appear only if --interval says how far apart its samples are. Rows of the interval form that hold what was added \
-    are summed up, so that totals are totals in every record; a row that is missing in the middle cannot be noticed.\n\n\
-    In a container, /proc/vmstat is that of the whole machine.\n\n\
-    Free memory, faults and what is read from swap have the metrics that scrape's memory and paging have, being the \
-    same numbers; the swap devices are parts of a system.paging.usage of which scrape tells the whole. Of one host, \
-    send one or the other where sums are taken over all attributes: scrape --except memory,paging beside this.";
+const CAVEATS: &str = "\
+The 22 counts have the meaning that macOS gives them. Linux has no speculative, throttled or purgeable pages, and does \
+not count copy-on-write and zero-fill faults; FIELDS describes the closest equivalent of the others. A cgroup does not \
+count page-ins and page-outs.
 
-const OVERHEAD: &str = "One sample reads /proc/vmstat, /proc/meminfo and /proc/swaps, which stay open, and writes 7 kB: 40 us of CPU \
-    time one after another, 116 us every 10 ms, of which a C program that only wakes and reads them needs 81 us \
-    (two virtual CPUs of an AMD EPYC, Linux 6.18, with little else to do; 162 us and 109 us at load 9).\n\n\
-    Recorded output of vm_stat: 1,050,000 rows of the interval form a second of CPU time.";
+On Linux, what memory is used for comes from /proc/meminfo and totals from /proc/vmstat. If the two disagree on free \
+memory by more than a tenth of all memory, one of them is replaced, as lxcfs does in a container: free_bytes follows \
+meminfo, and a status record reports both. In a container, /proc/vmstat covers the whole machine.
 
-/// Virtual memory of this machine, or what vm_stat of macOS printed, as JSON lines
+Recorded output of vm_stat has no time of its own: ts is the time of reading, start_ts is absent, and rates need \
+--interval, the time between two samples of the recording. The interval form prints increases of totals; they are added \
+up, so that totals are totals in every record. A row that is missing in the middle goes unnoticed.
+
+Free memory, faults and swap reads have the same metrics as the memory and paging records of scrape, because they are \
+the same numbers, and swap devices are parts of a system.paging.usage that scrape has as a whole. If sums are taken over \
+all attributes of one host, send only one of the two: scrape --except memory,paging.";
+
+const OVERHEAD: &str = "\
+A sample reads /proc/vmstat, /proc/meminfo and /proc/swaps, which stay open, and writes 7 kB. It takes 40 us of CPU time \
+back to back and 116 us every 10 ms, where a C program that wakes and reads the same files takes 81 us (two virtual CPUs of \
+an AMD EPYC, Linux 6.18, otherwise idle; 162 us and 109 us at a load of 9).
+
+Recorded output of vm_stat: 1,050,000 rows of the interval form per second of CPU time.";
+
+/// Print virtual memory statistics of Linux, or of macOS's vm_stat, as JSON lines
 #[derive(Parser)]
 #[command(name = "vmstat-json")]
 struct VmstatJson {
     #[command(flatten)]
     common: Common,
 
-    /// Read what vm_stat printed from this file, or from stdin if it is -; of which host it is, --host says
-    #[arg(long, value_name = "FILE", conflicts_with = "duration")]
+    /// Read recorded output of vm_stat from FILE, or from stdin if FILE is -
+    #[arg(long, help_heading = "Input", value_name = "FILE", conflicts_with = "duration")]
     input: Option<PathBuf>,
 
-    /// Read a cgroup (version 2): its folder, or its path such as /system.slice
-    #[arg(long, value_name = "PATH", conflicts_with = "input")]
+    /// Report a cgroup (version 2), by its folder or its path such as /system.slice
+    #[arg(long, help_heading = "Input", value_name = "PATH", conflicts_with = "input")]
     cgroup: Option<String>,
 }
 
 impl Program for VmstatJson {
     const KINDS: &'static [&'static Kind] = &[&VMSTAT, &SWAP, &ZRAM, &STATUS, &LOST];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("Page faults a second, and what is free", "vmstat-json | jq -c '[.faults_per_s, .free_bytes]'"),
-        ("Now, with rates over one second", "vmstat-json --once -i 1s"),
-        ("What a Mac says", "ssh mac vm_stat 1 | vmstat-json --input - --host mac -i 1s"),
+        ("Page faults per second and free memory", "vmstat-json | jq -c '[.faults_per_s, .free_bytes]'"),
+        ("One record, with rates over one second", "vmstat-json --once -i 1s"),
+        ("Statistics of a Mac, over ssh", "ssh mac vm_stat 1 | vmstat-json --input - --host mac -i 1s"),
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
@@ -83,7 +91,7 @@ impl Program for VmstatJson {
 }
 
 impl VmstatJson {
-    /// Everything that an input holds.
+    /// Reads recorded output to its end.
     fn recorded(&self, mut input: Input) -> Result<()> {
         let mut out = self.common.emitter_of_recording()?;
         let mut reader = Reader::new(self);
@@ -136,13 +144,13 @@ impl VmstatJson {
             source.collect(&sample, &mut out)?;
             out.flush()?;
             if self.common.verbose && tick.index == 0 {
-                log(format_args!("reads {}", source.method()));
+                log(format_args!("reading {}", source.method()));
             }
         }
         out.finish(self.common.verbose)
     }
 
-    /// Runs `vm_stat` for each sample: its own interval form leaves digits out.
+    /// Runs `vm_stat` for each sample, because its interval form rounds large numbers.
     #[cfg(target_os = "macos")]
     fn live(&self, stop: &Stop) -> Result<()> {
         use telepipe::collect::{Roots, boot_time};
@@ -151,7 +159,7 @@ impl VmstatJson {
         use telepipe::record::Reason;
 
         if self.cgroup.is_some() {
-            return Err(Usage("--cgroup: there are none on macOS".into()).into());
+            return Err(Usage("--cgroup: macOS has no cgroups".into()).into());
         }
         let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
         let mut out = self.common.emitter()?;
@@ -184,20 +192,20 @@ impl VmstatJson {
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     fn live(&self, _: &Stop) -> Result<()> {
         Err(telepipe::common::program::Usage(
-            "this system cannot be measured; --input reads what vm_stat printed".into(),
+            "this system is not supported; use --input with recorded output of vm_stat".into(),
         )
         .into())
     }
 }
 
-/// Makes records of lines of `vm_stat`.
+/// Turns lines of `vm_stat` into records.
 struct Reader {
     parser: vm_stat::Parser,
     start: Option<Timestamp>,
     interval: Option<Duration>,
     write: bool,
     verbose: bool,
-    /// How many samples are still wanted.
+    /// How many samples are left to write.
     left: Option<u64>,
     unknown: u64,
 }
@@ -223,33 +231,33 @@ impl Reader {
         if self.done() {
             return Ok(());
         }
-        let taken = self.parser.line(line);
-        self.taken(taken, line, out)
+        let parsed = self.parser.line(line);
+        self.parsed(parsed, line, out)
     }
 
     fn end(&mut self, rest: Option<&[u8]>, out: &mut Emitter) -> Result<()> {
         if let Some(rest) = rest
             && !self.done()
         {
-            let taken = self.parser.rest(rest);
-            self.taken(taken, rest, out)?;
+            let parsed = self.parser.rest(rest);
+            self.parsed(parsed, rest, out)?;
         }
         if !self.done() {
-            let taken = self.parser.finish();
-            self.taken(taken, b"", out)?;
+            let parsed = self.parser.finish();
+            self.parsed(parsed, b"", out)?;
         }
         let unknown = std::mem::take(&mut self.unknown);
         out.lost(Timestamp::now(), "vm_stat line", unknown)
     }
 
-    fn taken(&mut self, taken: Taken, line: &[u8], out: &mut Emitter) -> Result<()> {
-        match taken {
-            Taken::Yes => Ok(()),
-            Taken::Sample(sample) => self.sample(&sample, out),
-            Taken::No => {
+    fn parsed(&mut self, parsed: Parsed, line: &[u8], out: &mut Emitter) -> Result<()> {
+        match parsed {
+            Parsed::Yes => Ok(()),
+            Parsed::Sample(sample) => self.sample(&sample, out),
+            Parsed::No => {
                 self.unknown += 1;
                 if self.verbose {
-                    log(format_args!("not understood: {}", excerpt(line)));
+                    log(format_args!("line not understood: {}", excerpt(line)));
                 }
                 Ok(())
             }

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 use telepipe::collect::powermetrics::{self, Told};
-use telepipe::collect::vm_stat::{self, Taken};
+use telepipe::collect::vm_stat::{self, Parsed};
 use telepipe::common::lines::{Block, Splitter};
 use telepipe::record::Vmstat;
 
@@ -71,7 +71,7 @@ pub fn vm_stat(bytes: &[u8]) -> Vec<vm_stat::Sample> {
     let lines = bytes.split(|&byte| byte == b'\n').count();
     let (mut parser, mut samples) = (vm_stat::Parser::default(), Vec::new());
     let mut take = |taken| {
-        let Taken::Sample(sample) = taken else { return };
+        let Parsed::Sample(sample) = taken else { return };
         let mut record = Vmstat::default();
         sample.counts.fill(&mut record, sample.page_size);
         let _ = sample.counts.consistent();

@@ -1,4 +1,4 @@
-//! Energy: which zones make up the sum, wraps, zones that cannot be read, and its parts by process.
+//! Energy: which zones are in the sum, wraps, zones that cannot be read, and shares of processes.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,7 +14,7 @@ use super::tree::{Tree, ended};
 const SOCKET: &str = "class/powercap/intel-rapl:0/energy_uj";
 const MEMORY: &str = "class/powercap/intel-rapl:0:0/energy_uj";
 
-/// The zones that are in the sum.
+/// The zones in the sum.
 fn counted(records: &[Value]) -> Vec<&str> {
     let power = of(records, "power").into_iter().filter(|record| record["counted"] == true);
     power.map(|record| record["zone"].as_str().unwrap()).collect()
@@ -36,7 +36,7 @@ fn the_sum_has_every_joule_once() {
     assert_eq!(parent("0000:03:00.0"), Some("psys"));
     assert_eq!(zone(&records, "package-0/uncore")["domain"], "uncore");
 
-    // A board that has not connected it.
+    // A board that has not connected `psys`.
     tree.set("class/powercap/intel-rapl:1/energy_uj", "0\n");
     assert_eq!(counted(&tree.once()), ["package-0", "0000:03:00.0"]);
 
@@ -65,7 +65,7 @@ fn each_zone_wraps_at_its_own_range() {
         assert!((number(after, "power_watts") * number(after, "interval_s") - used).abs() < 1e-3, "{after}");
         used
     };
-    // The package by 262143.328850 - 262143 + 49.671150, the memory by 65712.999613 - 65712 + 11.000387.
+    // The package: 262143.328850 - 262143 + 49.671150, the memory by 65712.999613 - 65712 + 11.000387.
     assert!((used("package-0-die-0") - 50.0).abs() < 1e-6);
     assert!((used("package-0-die-0/dram") - 12.0).abs() < 1e-6);
     assert!((used("package-1") - 200.0).abs() < 1e-6);
@@ -84,12 +84,12 @@ fn memory_alone_can_wrap() {
 }
 
 #[test]
-fn a_zone_that_vanishes_is_told_and_the_others_go_on() {
+fn a_zone_that_disappears_is_reported_and_the_others_go_on() {
     let tree = Tree::of("server.tree");
     let [_, second] =
         tree.twice(&[], || fs::remove_dir_all(tree.sys("class/powercap/intel-rapl:2")).unwrap());
     let gone: Vec<_> = of(&second, "status").into_iter().filter(|it| it["reason"] == "absent").collect();
-    assert!(gone[0]["detail"].as_str().unwrap().contains("intel-rapl:2 went away"), "{gone:?}");
+    assert!(gone[0]["source"].as_str().unwrap().contains("intel-rapl:2"), "{gone:?}");
     assert_eq!(of(&second, "power").iter().filter(|it| it["zone"] == "package-1").count(), 0);
     assert_eq!(number(zone(&second, "package-0-die-0"), "power_watts"), 0.0);
 }
@@ -124,8 +124,8 @@ fn a_reading_that_fails_loses_nothing() {
         .collect();
     for (sample, reason) in [(2, "invalid"), (3, "absent")] {
         assert!(memory[sample].is_none());
-        let told = named(&samples[sample], "status", "source", tree.sys(MEMORY).to_str().unwrap());
-        assert_eq!(told["reason"], reason);
+        let found = named(&samples[sample], "status", "source", tree.sys(MEMORY).to_str().unwrap());
+        assert_eq!(found["reason"], reason);
     }
     let [first, second, last] = [0, 1, 4].map(|sample| memory[sample].unwrap());
     // It wrapped at 65712.999613.
@@ -134,7 +134,7 @@ fn a_reading_that_fails_loses_nothing() {
     for record in [first, second, last] {
         assert_eq!(record["start_ts"], "2023-11-14T22:13:20.000000000Z");
     }
-    // The power is that of all the time since the last reading.
+    // The power is the mean since the last successful reading.
     assert!((number(last, "power_watts") * number(last, "interval_s") - 5.0).abs() < 1e-3, "{last}");
     assert!(number(last, "interval_s") > 2.5, "{last}");
 }
@@ -144,7 +144,7 @@ fn a_counter_that_may_not_be_read_is_denied() {
     let tree = Tree::of("server.tree");
     let file = tree.sys(SOCKET);
     fs::set_permissions(&file, fs::Permissions::from_mode(0o000)).unwrap();
-    // Root reads everything, unless it has given that away.
+    // Root can read everything, unless it drops its capabilities.
     let mut command = Command::new("setpriv");
     if rustix::process::geteuid().is_root() {
         command.args(["--bounding-set", "-dac_override,-dac_read_search"]);
@@ -152,27 +152,27 @@ fn a_counter_that_may_not_be_read_is_denied() {
     let (sys, proc) = (tree.sys(""), tree.path().join("proc"));
     command.arg(program!("pmstat")).arg("--once").arg("--sys-root").arg(sys).arg("--proc-root").arg(proc);
     let records = ended(&mut command);
-    let told = named(&records, "status", "source", file.to_str().unwrap());
-    assert_eq!(told["reason"], "denied");
-    assert!(told["detail"].as_str().unwrap().contains("root"), "{told}");
-    // The second die is then the only one that says it.
+    let found = named(&records, "status", "source", file.to_str().unwrap());
+    assert_eq!(found["reason"], "denied");
+    assert!(found["detail"].as_str().unwrap().contains("root"), "{found}");
+    // Only the second die is left to report it.
     assert_eq!(counted(&records), ["package-0-die-0/dram", "package-0-die-1", "package-1", "package-1/dram"]);
 }
 
 #[test]
-fn a_counter_that_answers_with_an_error_or_nonsense_is_told() {
+fn a_counter_with_an_error_or_nonsense_is_reported() {
     let tree = Tree::of("server.tree");
     tree.set(MEMORY, "full\n");
-    // The speed of an interface that has none: whoever reads it gets EINVAL.
+    // Reading the speed of an interface without one gives EINVAL.
     let invalid = "/sys/class/net/lo/speed";
     assert_eq!(fs::read(invalid).unwrap_err().raw_os_error(), Some(22));
     fs::remove_file(tree.sys(SOCKET)).unwrap();
     symlink(invalid, tree.sys(SOCKET)).unwrap();
     let records = tree.once();
-    let told = named(&records, "status", "source", tree.sys(SOCKET).to_str().unwrap());
-    assert!(told["detail"].as_str().unwrap().contains("os error 22"), "{told}");
-    let told = named(&records, "status", "source", tree.sys(MEMORY).to_str().unwrap());
-    assert_eq!(told["reason"], "invalid");
+    let found = named(&records, "status", "source", tree.sys(SOCKET).to_str().unwrap());
+    assert!(found["detail"].as_str().unwrap().contains("os error 22"), "{found}");
+    let found = named(&records, "status", "source", tree.sys(MEMORY).to_str().unwrap());
+    assert_eq!(found["reason"], "invalid");
     assert!(of(&records, "power").iter().all(|it| it["zone"] != "package-0-die-0/dram"));
     assert_eq!(number(zone(&records, "package-1"), "energy_joules"), 1000.0);
 }
@@ -195,12 +195,12 @@ fn chips_that_count_energy_are_the_last_resort() {
     assert_eq!(counted(&records), ["package-0"]);
     let socket = zone(&records, "package-0");
     assert_eq!((number(socket, "energy_joules"), &socket["source"]), (123.456_789, &"hwmon".into()));
-    // Of one core, and not of all.
+    // One core, not all of them.
     assert_eq!(named(&records, "power", "domain", "core")["counted"], false);
 }
 
 #[test]
-fn a_counter_of_one_core_is_not_told_as_that_of_the_processor() {
+fn a_counter_of_one_core_is_not_the_processors() {
     let tree = Tree::of("laptop.tree");
     for (vendor, domain) in [("AuthenticAMD", "core"), ("HygonGenuine", "core"), ("GenuineIntel", "cpu")] {
         tree.set("../proc/cpuinfo", &format!("processor\t: 0\nvendor_id\t: {vendor}\nmodel\t\t: 33\n"));
@@ -231,21 +231,21 @@ fn processes_share_the_energy_of_packages() {
     });
     assert_eq!(of(&first, "process_power").len(), 0);
     let parts = of(&second, "process_power");
-    let told: Vec<_> =
+    let found: Vec<_> =
         parts.iter().map(|it| (it["comm"].as_str().unwrap(), number(it, "energy_joules"))).collect();
     let expected = [("a b) c", 60.0), ("new", 45.0), ("others", 45.0), ("idle", 150.0)];
-    assert_eq!(told.len(), expected.len(), "{told:?}");
-    for ((name, joules), (expected, parts)) in told.iter().zip(expected) {
-        assert!(*name == expected && (joules - parts).abs() < 1e-6, "{told:?}");
+    assert_eq!(found.len(), expected.len(), "{found:?}");
+    for ((name, joules), (expected, parts)) in found.iter().zip(expected) {
+        assert!(*name == expected && (joules - parts).abs() < 1e-6, "{found:?}");
     }
-    let sum: f64 = told.iter().map(|it| it.1).sum();
+    let sum: f64 = found.iter().map(|it| it.1).sum();
     assert!((sum - 300.0).abs() < 1e-6);
     assert!(parts.iter().all(|it| it["method"] == "cpu_time"));
     assert_eq!((parts[0]["pid"].as_u64(), parts[3]["pid"].as_u64()), (Some(10), None));
 }
 
 #[test]
-fn energy_of_a_longer_time_than_that_of_the_processes_is_not_split() {
+fn energy_of_a_longer_time_than_the_cpu_times_is_not_split() {
     let tree = Tree::of("laptop.tree");
     let ran = |ticks: u64| {
         tree.set("../proc/stat", &format!("cpu {ticks} 0 0 {ticks} 0 0 0 0 0 0\nbtime 1700000000\n"));
@@ -255,13 +255,13 @@ fn energy_of_a_longer_time_than_that_of_the_processes_is_not_split() {
         );
     };
     ran(1000);
-    // Which says the same.
+    // The same counter.
     fs::remove_dir_all(tree.sys("class/powercap/intel-rapl-mmio:0")).unwrap();
     let samples = tree.times(5, &["--per-process"], |sample| {
         ran(1100 + 100 * sample as u64);
         match sample {
             1 => tree.set(SOCKET, "x\n"),
-            // Of two seconds, of which a package's power is the mean; then of one.
+            // A reading over two seconds, then one over one second.
             2 => tree.set(SOCKET, "70020500000\n"),
             3 => tree.set(SOCKET, "70026500000\n"),
             _ => {}
@@ -277,6 +277,6 @@ fn energy_of_a_longer_time_than_that_of_the_processes_is_not_split() {
         (number(of_both, "power_watts") * number(of_both, "interval_s") - 20.0).abs() < 1e-3,
         "{of_both}"
     );
-    let told = joules(&samples[4]);
-    assert!(told.len() == 2 && told.iter().all(|joules| (joules - 3.0).abs() < 1e-6), "{told:?}");
+    let found = joules(&samples[4]);
+    assert!(found.len() == 2 && found.iter().all(|joules| (joules - 3.0).abs() < 1e-6), "{found:?}");
 }

@@ -1,4 +1,4 @@
-//! A /sys tree of a fixture, unpacked, which a test can change while `pmstat` reads it.
+//! A /sys tree unpacked from a fixture, which a test can change while `pmstat` reads it.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -11,13 +11,13 @@ use serde_json::Value;
 use super::support::program;
 use super::support::records::parse;
 
-/// The tree, with a /proc beside it.
+/// A /sys and a /proc.
 pub struct Tree {
     dir: tempfile::TempDir,
 }
 
 impl Tree {
-    /// With nothing in it.
+    /// Makes an empty tree.
     pub fn empty() -> Self {
         let dir = tempfile::tempdir().unwrap();
         for name in ["sys", "proc"] {
@@ -26,7 +26,7 @@ impl Tree {
         Self { dir }
     }
 
-    /// Of a file in `tests/fixtures/power`.
+    /// Unpacks a file of `tests/fixtures/power`.
     pub fn of(name: &str) -> Self {
         let tree = Self::empty();
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/power").join(name);
@@ -43,17 +43,17 @@ impl Tree {
         tree
     }
 
-    /// Where it is.
+    /// The folder with both.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// A file of /sys.
+    /// The path of a file in /sys.
     pub fn sys(&self, path: &str) -> PathBuf {
         self.dir.path().join("sys").join(path)
     }
 
-    /// The same, in a folder that exists.
+    /// The same, after creating its folder.
     fn parent(&self, path: &str) -> PathBuf {
         let path = self.sys(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -65,15 +65,15 @@ impl Tree {
         fs::write(self.parent(path), content).unwrap();
     }
 
-    /// A file that whoever opens it waits for, forever.
+    /// Makes a file that blocks whoever opens it.
     pub fn trap(&self, path: &str) {
         let made = Command::new("mkfifo").arg(self.parent(path)).status().unwrap();
         assert!(made.success());
     }
 
-    /// `pmstat` over it.
+    /// `pmstat` with this tree.
     pub fn command(&self, args: &[&str]) -> Command {
-        // Ended where it hangs, as in a trap.
+        // In case it hangs, as in a trap.
         let mut command = Command::new("timeout");
         command.args(["--kill-after=1", "20"]).arg(program!("pmstat"));
         command
@@ -90,12 +90,12 @@ impl Tree {
         self.records(&["--once"])
     }
 
-    /// The records of a run that must succeed.
+    /// The records of a successful run.
     pub fn records(&self, args: &[&str]) -> Vec<Value> {
         ended(&mut self.command(args))
     }
 
-    /// Two samples, between which the tree changes: the records of each.
+    /// The records of two samples with a change of the tree in between.
     pub fn twice(&self, args: &[&str], change: impl FnOnce()) -> [Vec<Value>; 2] {
         let mut change = Some(change);
         let samples = self.times(2, args, |_| {
@@ -106,7 +106,7 @@ impl Tree {
         samples.try_into().unwrap()
     }
 
-    /// The records of so many samples; after each, the tree can change. A sample is written when all of it is read.
+    /// The records of `count` samples; `change` is called after each. A sample is written after all of it was read.
     pub fn times(&self, count: usize, args: &[&str], mut change: impl FnMut(usize)) -> Vec<Vec<Value>> {
         let mut command = self.command(args);
         command.args(["-i", "1s", "-n", &count.to_string()]).stdout(Stdio::piped());
@@ -128,7 +128,7 @@ impl Tree {
     }
 }
 
-/// The records of a command that must succeed.
+/// The records of a successful command.
 pub fn ended(command: &mut Command) -> Vec<Value> {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{:?}: {}", output.status, String::from_utf8_lossy(&output.stderr));

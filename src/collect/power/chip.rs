@@ -1,25 +1,25 @@
-//! The chips of /sys/class/hwmon: where each is, what it measures, and how its inputs are called.
+//! The chips of /sys/class/hwmon: their devices, what they measure, and the names of their inputs.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::sysfs::{asleep, folders, number, word};
 
-/// One chip.
+/// One hwmon chip.
 pub struct Chip {
-    /// Its device and its name, which together are its own and stay the same: `coretemp.0/coretemp`.
+    /// Its device and its name, unique and stable: `coretemp.0/coretemp`.
     pub id: String,
-    /// What its driver calls it.
+    /// The driver's name for it.
     pub name: String,
     /// What it measures: `cpu`, `gpu`, `disk`, `memory`, `network`, `battery` or `other`.
     pub component: &'static str,
     /// Its files.
     pub folder: PathBuf,
-    /// The device it belongs to.
+    /// The device that it belongs to.
     device: Option<PathBuf>,
 }
 
-/// Chips by what they measure; a name that ends in `*` is the beginning of one.
+/// Names of chips by what they measure; `*` at the end stands for any characters.
 const COMPONENTS: &[(&str, &[&str])] = &[
     (
         "cpu",
@@ -32,7 +32,7 @@ const COMPONENTS: &[(&str, &[&str])] = &[
     ("battery", &["BAT*", "AC*", "ucsi*"]),
 ];
 
-/// Every chip, in order.
+/// Lists all chips in order.
 ///
 /// # Errors
 /// If /sys/class/hwmon cannot be listed.
@@ -42,11 +42,11 @@ pub fn chips(sys: &Path) -> io::Result<Vec<Chip>> {
 }
 
 impl Chip {
-    /// The chip of that folder, which the class calls `own`.
+    /// Reads the chip in `folder`, which the class lists as `own`.
     pub fn new(own: &str, folder: PathBuf) -> Self {
         let real = folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let above = device(&real);
-        // What it is called follows from where it lies; whether it sleeps, from what it points to.
+        // Its id comes from the path; whether it sleeps is in the device that it links to.
         let device = super::sysfs::folder(&folder.join("device")).or_else(|| above.clone());
         let name = word(folder.join("name")).unwrap_or_else(|| own.to_owned());
         let of = above.as_deref().and_then(Path::file_name).map(|name| name.to_string_lossy());
@@ -58,7 +58,7 @@ impl Chip {
         Self { id, component: component(&name), name, folder, device }
     }
 
-    /// The inputs of one kind, such as `temp1`, in order.
+    /// The inputs with this prefix, such as `temp1` for `temp`, in order.
     pub fn inputs(&self, kind: &str) -> Vec<String> {
         let mut numbers: Vec<u32> = std::fs::read_dir(&self.folder)
             .into_iter()
@@ -75,35 +75,35 @@ impl Chip {
         numbers.into_iter().map(|number| format!("{kind}{number}")).collect()
     }
 
-    /// Where its value is: of power, some chips have the mean and some that of the moment.
+    /// The file of an input's value. For power, some chips have a mean and some the present value.
     pub fn file(&self, input: &str) -> PathBuf {
         let average = self.folder.join(format!("{input}_average"));
         if average.exists() { average } else { self.folder.join(format!("{input}_input")) }
     }
 
-    /// What the board or the driver calls an input.
+    /// The board's or the driver's label of an input.
     pub fn label(&self, input: &str) -> Option<String> {
         word(self.folder.join(format!("{input}_label")))
     }
 
-    /// True if the driver says that an input's sensor is not to be believed.
+    /// True if the driver reports a fault of an input's sensor.
     pub fn is_faulty(&self, input: &str) -> bool {
         number(self.folder.join(format!("{input}_fault"))).is_some_and(|fault| fault > 0)
     }
 
-    /// How its device sleeps, if it does: to read an input would wake it.
+    /// The power state of its device, if that sleeps: reading an input would wake it.
     pub fn asleep(&self) -> Option<String> {
         asleep(self.device.as_deref()?)
     }
 
-    /// True if it belongs to a graphics processor that is a card.
+    /// True if it belongs to a GPU that is a DRM card.
     pub fn is_card(&self) -> bool {
         self.component == "gpu" && self.device.as_deref().is_some_and(|device| device.join("drm").is_dir())
     }
 
-    /// True for a graphics processor with a supply of its own: one inside a processor has the limit of that.
+    /// True for a GPU with its own power supply. One inside a processor shares the processor's limit.
     pub fn is_discrete(&self) -> bool {
-        // Those of Intel have sensors only if they are cards.
+        // Only Intel's discrete GPUs have sensors.
         ["i915", "xe"].contains(&self.name.as_str()) || self.folder.join("power1_cap").exists()
     }
 
@@ -113,8 +113,7 @@ impl Chip {
     }
 }
 
-/// The device that a chip's folder lies in: `…/coretemp.0/hwmon/hwmon0`, `…/nvme0/hwmon3`; none for those that
-/// no device stands behind.
+/// The device folder above a chip: `…/coretemp.0` of `…/coretemp.0/hwmon/hwmon0`; `None` for a virtual chip.
 fn device(real: &Path) -> Option<PathBuf> {
     let above = real.parent()?;
     let above = if above.file_name()? == "hwmon" { above.parent()? } else { above };
@@ -136,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_a_chip_belongs() {
+    fn devices_and_components_of_chips() {
         let device = |path: &str| device(Path::new(path)).map(|path| path.to_string_lossy().into_owned());
         assert_eq!(
             device("/sys/devices/platform/coretemp.0/hwmon/hwmon0").unwrap(),

@@ -1,12 +1,11 @@
-//! cpufreq and cpuidle → `cpu_power`, for each CPU that is online, and for each group of CPUs that share a clock.
+//! cpufreq and cpuidle → `cpu_power`, for each online CPU and for each group of CPUs that share a clock.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::ran::Ran;
-use super::residency::{Idle, Residency, States};
+use super::residency::{BusyCpus, Idle, Residency, States};
 use super::sysfs::{folder, list, number, numbered, read, word};
 use crate::collect::{Collector, Roots, Sample, micro, unreadable};
 use crate::common::emit::Emitter;
@@ -15,39 +14,39 @@ use crate::record::{CPU_POWER, CpuPower, Kind, Reason};
 /// Reads the folder of each CPU (kernel `drivers/cpufreq/cpufreq.c`, `cpufreq_stats.c`, `drivers/cpuidle/sysfs.c`).
 pub struct CpuCollector {
     folder: PathBuf,
-    /// The kinds of CPUs of a hybrid processor: their letters, and where their numbers stand.
+    /// The core types of a hybrid processor: their letters, and the files that list their CPUs.
     kinds: [(&'static str, PathBuf); 2],
-    /// By CPU: what its idle states have counted.
+    /// By CPU: the counts of its idle states.
     idle: BTreeMap<u32, Idle>,
-    ran: Ran,
-    /// By policy: what its frequencies have counted.
+    busy: BusyCpus,
+    /// By policy: the counts of its frequencies.
     frequencies: BTreeMap<PathBuf, Residency<u64>>,
 }
 
 /// CPUs that share a clock.
 struct Policy {
     record: CpuPower,
-    /// Of its CPUs that are online.
+    /// The active ratios of its online CPUs.
     actives: Vec<Option<f64>>,
     cpus: usize,
 }
 
 impl CpuCollector {
-    /// Of that tree.
+    /// Reads below these roots.
     pub fn new(roots: &Roots) -> Self {
         let kind = |letter, name: &str| (letter, roots.sys.join("devices").join(name).join("cpus"));
         Self {
             folder: roots.sys.join("devices/system/cpu"),
             kinds: [kind("P", "cpu_core"), kind("E", "cpu_atom")],
             idle: BTreeMap::new(),
-            ran: Ran::new(roots),
+            busy: BusyCpus::new(roots),
             frequencies: BTreeMap::new(),
         }
     }
 
-    /// What cpufreq says of a policy: the same for all its CPUs.
+    /// The record of a cpufreq policy, which is the same for all its CPUs.
     fn policy(&mut self, folder: &Path, sample: &Sample<'_>) -> Policy {
-        // The kernel counts in kilohertz.
+        // The files are in kilohertz.
         let hertz =
             |file: &str| number(folder.join(file)).and_then(|khz| khz.checked_mul(1000)).filter(|&hz| hz > 0);
         let now = || {
@@ -83,7 +82,7 @@ impl CpuCollector {
         self.kinds.iter().find(|(_, path)| has(path)).map(|(letter, _)| (*letter).to_owned())
     }
 
-    /// One CPU; `None` if neither cpufreq nor cpuidle knows it.
+    /// The record of one CPU; `None` if neither cpufreq nor cpuidle knows it.
     fn cpu(
         &mut self,
         cpu: u32,
@@ -105,9 +104,9 @@ impl CpuCollector {
         record.cluster = shared.and_then(|policy| policy.record.cluster.clone());
         let ratios =
             states.and_then(|states| self.idle.entry(cpu).or_default().ratios(states, sample.interval));
-        // Where nothing was counted, it may have slept on and on.
+        // A CPU without any count may have slept through the interval.
         let known = |ratios: &BTreeMap<_, f64>| {
-            ratios.values().any(|&ratio| ratio > 0.0) || self.ran.all_the_time(cpu)
+            ratios.values().any(|&ratio| ratio > 0.0) || self.busy.ran_throughout(cpu)
         };
         if let Some(ratios) = ratios.filter(known) {
             let idle = ratios.values().sum::<f64>().min(1.0);
@@ -130,34 +129,34 @@ impl Collector for CpuCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let place = self.folder.to_string_lossy().into_owned();
+        let folder_name = self.folder.to_string_lossy().into_owned();
         let cpus = match numbered(&self.folder, "cpu") {
             Ok(cpus) => cpus,
-            Err(error) => return unreadable(out, sample.ts, &place, &error),
+            Err(error) => return unreadable(out, sample.ts, &folder_name, &error),
         };
         let mut policies: BTreeMap<PathBuf, Policy> = BTreeMap::new();
-        let (mut told, mut clocked) = (false, false);
-        self.ran.read();
+        let (mut found, mut clocked) = (false, false);
+        self.busy.read();
         for (cpu, path) in cpus {
             if word(path.join("online")).is_some_and(|online| online == "0") {
                 self.idle.remove(&cpu);
                 continue;
             }
-            let of = folder(&path.join("cpufreq")).map(|it| it.canonicalize().unwrap_or(it));
-            if let Some(of) = &of
-                && !policies.contains_key(of)
+            let policy_folder = folder(&path.join("cpufreq")).map(|it| it.canonicalize().unwrap_or(it));
+            if let Some(policy_folder) = &policy_folder
+                && !policies.contains_key(policy_folder)
             {
-                let policy = self.policy(of, sample);
-                policies.insert(of.clone(), policy);
+                let policy = self.policy(policy_folder, sample);
+                policies.insert(policy_folder.clone(), policy);
             }
-            clocked |= of.is_some();
-            let policy = of.as_ref().and_then(|of| policies.get(of));
+            clocked |= policy_folder.is_some();
+            let policy = policy_folder.as_ref().and_then(|path| policies.get(path));
             let Some(record) = self.cpu(cpu, &path, policy, sample) else { continue };
-            told = true;
-            if let Some(policy) = of.and_then(|of| policies.get_mut(&of)) {
+            found = true;
+            if let Some(policy) = policy_folder.and_then(|path| policies.get_mut(&path)) {
                 policy.actives.push(record.active_ratio);
             }
-            // In the first sample, idle states have nothing to say.
+            // The first sample has no ratios of idle states.
             let measured =
                 record.frequency_hz.is_some() || record.governor.is_some() || record.c_state.is_some();
             if measured && sample.wants(&CPU_POWER) {
@@ -173,15 +172,15 @@ impl Collector for CpuCollector {
                 out.emit(sample.ts, &record)?;
             }
         }
-        match (told, clocked) {
+        match (found, clocked) {
             (true, true) => Ok(()),
             (true, false) => {
-                let detail = "no cpufreq here; virtual machines have none, and frequencies are not told";
-                out.status(sample.ts, &format!("{place}/cpufreq"), Reason::Absent, detail)
+                let detail = "no cpufreq, so frequencies are not reported; virtual machines have none";
+                out.status(sample.ts, &format!("{folder_name}/cpufreq"), Reason::Absent, detail)
             }
             (false, _) => {
-                let detail = "neither cpufreq nor cpuidle here; virtual machines often have none";
-                out.status(sample.ts, &place, Reason::Absent, detail)
+                let detail = "neither cpufreq nor cpuidle; virtual machines often have none";
+                out.status(sample.ts, &folder_name, Reason::Absent, detail)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! /sys/class/hwmon → `temperature`, `fan`, `voltage`, and `power` of what measures it
+//! /sys/class/hwmon → `temperature`, `fan`, `voltage` and `power`
 //! (kernel `Documentation/hwmon/sysfs-interface.rst`).
 
 use std::io;
@@ -8,27 +8,27 @@ use anyhow::Result;
 
 use super::chip::{Chip, chips};
 use super::sysfs::scaled;
-use super::zone::slug;
+use super::zones::slug;
 use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{FAN, Fan, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE, Voltage};
 
-/// Whether anything can be so warm: drivers tell by other numbers what is not connected or not set, as by all bits of
-/// a limit that a disk does not have.
+/// Whether a sensor can measure this temperature. Drivers report sensors that are not connected as -128, 255 or as all
+/// bits of a register (kernel `drivers/hwmon/lm90.c`, `drivers/nvme/host/hwmon.c`).
 pub fn is_temperature(celsius: f64) -> bool {
-    celsius > -273.15 && celsius < 1000.0
+    celsius > -100.0 && celsius < 200.0
 }
 
-/// What some controllers tell of a fan that they do not know the speed of (kernel `thinkpad_acpi.c`).
+/// The speed that some controllers report for a fan that they cannot measure (kernel `thinkpad_acpi.c`).
 const NO_SPEED: f64 = 65535.0;
 
-/// Lists and reads the chips anew each time, as they come and go with their devices.
+/// Lists the chips for each sample, because they come and go with their devices.
 pub struct HwmonCollector {
     sys: PathBuf,
 }
 
 impl HwmonCollector {
-    /// Of that tree.
+    /// Reads below these roots.
     pub fn new(roots: &Roots) -> Self {
         Self { sys: roots.sys.clone() }
     }
@@ -44,40 +44,43 @@ impl Collector for HwmonCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let place = self.sys.join("class/hwmon");
+        let folder = self.sys.join("class/hwmon");
         match chips(&self.sys) {
             Ok(chips) if chips.is_empty() => {
-                out.status(sample.ts, &place.to_string_lossy(), Reason::Absent, "no sensor here")
+                out.status(sample.ts, &folder.to_string_lossy(), Reason::Absent, "no sensors")
             }
             Ok(chips) => {
-                // Thermal zones and graphics processors are read where the others of their kind are.
+                // The collectors of thermal zones and GPUs read their chips.
                 let read = |chip: &&Chip| !chip.is_thermal_zone() && !chip.is_card();
                 chips.iter().filter(read).try_for_each(|chip| {
                     if let Some(status) = chip.asleep() {
-                        return tell_asleep(chip, &status, sample, out);
+                        return report_asleep(chip, &status, sample, out);
                     }
-                    tell(chip, sample, out)?;
-                    // A battery's power is told with it.
+                    report(chip, sample, out)?;
+                    // The power of a battery is in its battery record.
                     if chip.component == "battery" { Ok(()) } else { powers(chip, sample, out) }
                 })
             }
-            Err(error) => unreadable(out, sample.ts, &place.to_string_lossy(), &error),
+            Err(error) => unreadable(out, sample.ts, &folder.to_string_lossy(), &error),
         }
     }
 }
 
-fn tell_asleep(chip: &Chip, status: &str, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-    let detail = format!("{}: {status}; it is not read, as that would wake it", chip.id);
+fn report_asleep(chip: &Chip, status: &str, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let detail = format!("{} is {status}; reading it would wake it", chip.id);
     out.status(sample.ts, &chip.folder.to_string_lossy(), Reason::Unsupported, &detail)
 }
 
-/// All that a chip measures but power. Its device must be awake.
+/// Writes everything but power that a chip measures. Its device must be awake.
 ///
 /// # Errors
 /// If stdout fails.
-pub fn tell(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+pub fn report(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     let limit = |input: &str, file: &str| {
-        scaled(chip.folder.join(format!("{input}_{file}")), 1e3).ok().filter(|limit| is_temperature(*limit))
+        // A limit of 0 is one that was never set.
+        scaled(chip.folder.join(format!("{input}_{file}")), 1e3)
+            .ok()
+            .filter(|&limit| limit > 0.0 && is_temperature(limit))
     };
     let source = || chip.name.clone();
     let id = |input: &str| format!("{}/{input}", chip.id);
@@ -93,7 +96,7 @@ pub fn tell(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         })
     })?;
     each(chip, sample, out, ("fan", &FAN, 1.0), |input, value| {
-        (value < NO_SPEED).then(|| Fan {
+        (0.0..NO_SPEED).contains(&value).then(|| Fan {
             sensor_id: id(input),
             label: chip.label(input),
             source: source(),
@@ -110,7 +113,7 @@ pub fn tell(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     })
 }
 
-/// What a chip says of power; a card's is told with the card.
+/// Writes the power that a chip measures. The GPU collector does it for GPUs.
 fn powers(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     let gpu = chip.component == "gpu";
     each(chip, sample, out, ("power", &POWER, 1e6), |input, value| {
@@ -125,16 +128,16 @@ fn powers(chip: &Chip, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     })
 }
 
-/// Says once that a value cannot be one.
+/// Reports once that a value is impossible.
 ///
 /// # Errors
 /// If stdout fails.
-pub fn tell_impossible(path: &Path, value: f64, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-    let detail = format!("{value} is none that can be; not connected?");
+pub fn report_impossible(path: &Path, value: f64, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let detail = format!("{value} is impossible; the sensor may not be connected");
     out.status(sample.ts, &path.to_string_lossy(), Reason::Invalid, &detail)
 }
 
-/// Every input of one kind, as a record; once a status record of what cannot be read.
+/// Writes a record for each input with this prefix, and a status record once for what cannot be read.
 fn each<R: crate::record::Record>(
     chip: &Chip,
     sample: &Sample<'_>,
@@ -148,16 +151,16 @@ fn each<R: crate::record::Record>(
     for input in chip.inputs(prefix) {
         let path = chip.file(&input);
         if chip.is_faulty(&input) {
-            let detail = "its driver says that the sensor has a fault; not connected?";
+            let detail = "the driver reports a fault; the sensor may not be connected";
             out.status(sample.ts, &path.to_string_lossy(), Reason::Invalid, detail)?;
             continue;
         }
         match scaled(&path, divisor) {
             Ok(value) => match record(&input, value) {
                 Some(record) => out.emit(sample.ts, &record)?,
-                None => tell_impossible(&path, value, sample, out)?,
+                None => report_impossible(&path, value, sample, out)?,
             },
-            // The driver says that nothing is connected there.
+            // The driver has no sensor there.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => unreadable(out, sample.ts, &path.to_string_lossy(), &error)?,
         }

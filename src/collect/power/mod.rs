@@ -1,58 +1,40 @@
-//! Power, energy, frequencies, temperatures, batteries and graphics processors of Linux.
+//! Power, energy, frequencies, temperatures, batteries and GPUs on Linux.
 
 mod chip;
 mod cpu;
-mod energy_chips;
+mod dedup;
+mod energy_counter;
+mod energy_sources;
 mod gpu;
 mod hwmon;
-mod meter;
 mod perf;
-mod places;
-mod powercap;
-mod ran;
 mod rapl;
 mod residency;
 mod share;
 mod supply;
 mod sysfs;
 mod thermal;
-mod zone;
+mod zones;
 
-use std::cell::Cell;
 use std::path::PathBuf;
-use std::rc::Rc;
 
 use super::{Collector, Roots};
 
-/// What the command line says to these collectors.
+/// The settings of these collectors.
 #[derive(Clone, Debug)]
 pub struct PowerSettings {
-    /// Where to read.
+    /// The roots of /proc and /sys.
     pub roots: Roots,
-    /// Split the packages' energy over processes.
+    /// Split the packages' energy among processes.
     pub per_process: bool,
-    /// Where NVML is; by default the system's, for this machine.
+    /// NVIDIA's management library; by default the system's, and only for this machine's /sys.
     pub nvml: Option<PathBuf>,
 }
 
-/// Whether there is a counter of the whole machine, which contains what others count.
-#[derive(Clone, Default)]
-struct Platform(Rc<Cell<bool>>);
-
-impl Platform {
-    fn contains_all(&self) -> bool {
-        self.0.get()
-    }
-
-    fn set(&self, contains_all: bool) {
-        self.0.set(contains_all);
-    }
-}
-
-/// Every collector, in the order in which their records are written.
+/// All collectors, in the order in which their records are written.
 pub fn collectors(settings: &PowerSettings) -> Vec<Box<dyn Collector>> {
     let PowerSettings { roots, per_process, nvml } = settings;
-    let platform = Platform::default();
+    let platform = zones::Platform::default();
     vec![
         Box::new(rapl::RaplCollector::new(roots, *per_process, platform.clone())),
         Box::new(cpu::CpuCollector::new(roots)),

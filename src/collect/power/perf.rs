@@ -1,5 +1,5 @@
-//! The `power` PMU of perf (kernel `arch/x86/events/rapl.c`): the kernel itself follows the counters, so that
-//! they never wrap.
+//! The `power` PMU of perf (kernel `arch/x86/events/rapl.c`). The kernel extends the counters to 64 bits, so they never
+//! wrap here.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -9,25 +9,25 @@ use std::path::{Path, PathBuf};
 use perf_event_open_sys as sys;
 
 use super::sysfs::{list, number, word};
-use super::zone::Zone;
+use super::zones::{EnergySource, Zone};
 use crate::collect::text;
 
-/// One open event for each zone.
+/// One open event per zone.
 pub struct Perf {
     folder: PathBuf,
     events: Vec<(Zone, File)>,
 }
 
-/// An event that the PMU has.
+/// An event of the PMU.
 #[derive(Debug, PartialEq)]
 struct Event {
-    /// As zones are called.
+    /// The name of its zone.
     name: &'static str,
     config: u64,
     per_joule: f64,
 }
 
-/// The names of events, and of the zones that powercap has for the same.
+/// Event names, and the names of the powercap zones that count the same.
 const EVENTS: &[(&str, &str)] = &[
     ("energy-pkg", "package"),
     ("energy-psys", "psys"),
@@ -37,10 +37,10 @@ const EVENTS: &[(&str, &str)] = &[
 ];
 
 impl Perf {
-    /// Opens what there is below this /sys, which must be this machine's.
+    /// Opens the events below this /sys, which must be this machine's.
     ///
     /// # Errors
-    /// [`io::ErrorKind::NotFound`] if there is no such PMU; what the system says of opening an event.
+    /// [`io::ErrorKind::NotFound`] without such a PMU; otherwise the error of opening an event.
     pub fn open(sys: &Path) -> io::Result<Self> {
         let folder = sys.join("bus/event_source/devices/power");
         let mask = std::fs::read_to_string(folder.join("cpumask"))?;
@@ -58,7 +58,7 @@ impl Perf {
     }
 }
 
-/// The events of a PMU's folder that we know.
+/// The known events in a PMU's folder.
 fn events_of(folder: &Path) -> Vec<Event> {
     let event = |(file, name): &(&str, &'static str)| {
         let path = folder.join("events").join(file);
@@ -71,7 +71,8 @@ fn events_of(folder: &Path) -> Vec<Event> {
     EVENTS.iter().filter_map(event).collect()
 }
 
-/// A zone for each event and each CPU of the mask, which names one for each package or die; with what to open.
+/// Makes a zone for each event and each CPU of the mask, which lists one CPU per package or die. Returns the zone, the
+/// CPU and the event's config.
 fn zones(events: &[Event], cpus: &[u32], folder: &Path) -> Vec<(Zone, u32, u64)> {
     let topology = |cpu: u32, file: &str| number(folder.join(format!("cpu{cpu}/topology/{file}")));
     let package = |cpu| topology(cpu, "physical_package_id").unwrap_or(0);
@@ -108,21 +109,21 @@ fn open(kind: u32, config: u64, cpu: u32) -> io::Result<File> {
     };
     let cpu = i32::try_from(cpu).map_err(|_| io::ErrorKind::InvalidData)?;
     let flags = sys::bindings::PERF_FLAG_FD_CLOEXEC.into();
-    // SAFETY: `attributes` is a whole structure that says its size, and lives until the call returns.
+    // SAFETY: `attributes` is a complete structure with its size set, and lives until the call returns.
     let fd = unsafe { sys::perf_event_open(&mut attributes, -1, cpu, -1, flags) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just given this descriptor, and nobody else has it.
+    // SAFETY: the kernel has just returned this descriptor, and nothing else owns it.
     Ok(unsafe { File::from_raw_fd(fd) })
 }
 
-impl super::rapl::Counters for Perf {
+impl EnergySource for Perf {
     fn name(&self) -> &'static str {
         "perf"
     }
 
-    fn place(&self) -> String {
+    fn folder(&self) -> String {
         self.folder.to_string_lossy().into_owned()
     }
 
@@ -130,7 +131,7 @@ impl super::rapl::Counters for Perf {
         Ok(self.events.iter().map(|(zone, _)| zone.clone()).collect())
     }
 
-    fn source(&self, zone: &Zone) -> String {
+    fn counter(&self, zone: &Zone) -> String {
         format!("{} {}", self.folder.display(), zone.id)
     }
 
@@ -141,7 +142,7 @@ impl super::rapl::Counters for Perf {
         Ok(u64::from_ne_bytes(count))
     }
 
-    fn counts_from_now(&self) -> bool {
+    fn counts_from_open(&self) -> bool {
         true
     }
 }
@@ -149,8 +150,8 @@ impl super::rapl::Counters for Perf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::power::places::{Counted, Known, places};
-    use crate::collect::power::zone::path;
+    use crate::collect::power::dedup::{History, ZoneReading, account};
+    use crate::collect::power::zones::path;
 
     #[test]
     fn events_become_zones() {
@@ -174,7 +175,7 @@ mod tests {
         assert_eq!(events[0], Event { name: "package", config: 2, per_joule: 4_294_967_296.0 });
         let found = zones(&events, &[0, 16, 24], dir.path());
         let only: Vec<_> = found.iter().map(|it| it.0.clone()).collect();
-        let told: Vec<_> = found.iter().map(|it| (path(&only, &it.0), it.1, it.2)).collect();
+        let opened: Vec<_> = found.iter().map(|it| (path(&only, &it.0), it.1, it.2)).collect();
         let expected = [
             ("package-0", 0, 2),
             ("psys@power:psys:cpu0", 0, 5),
@@ -186,29 +187,28 @@ mod tests {
             ("psys@power:psys:cpu24", 24, 5),
             ("package-1-die-1/dram", 24, 3),
         ];
-        assert_eq!(told, expected.map(|(path, cpu, config)| (path.to_owned(), cpu, config)));
+        assert_eq!(opened, expected.map(|(path, cpu, config)| (path.to_owned(), cpu, config)));
     }
 
-    /// The paths of what is in the sum, when these zones have counted so many joules, and used so
-    /// many since the time before.
-    fn counted(zones: &[Zone], joules: &[f64], used: Option<&[f64]>, known: &mut Known) -> Vec<String> {
+    /// The paths of the counted zones, for these totals in joules and these increases since the previous sample.
+    fn counted(zones: &[Zone], joules: &[f64], used: Option<&[f64]>, history: &mut History) -> Vec<String> {
         let count = |at: usize, zone: &Zone| (joules[at] * zone.per_joule) as u64;
         let all: Vec<_> = zones
             .iter()
             .enumerate()
-            .map(|(at, zone)| Counted {
+            .map(|(at, zone)| ZoneReading {
                 zone,
                 raw: count(at, zone),
                 used: used.map(|used| used[at]),
-                from_now: true,
+                from_open: true,
             })
             .collect();
-        let places = places(&all, known);
-        let counted = zones.iter().zip(&places).filter(|(_, place)| place.counted);
+        let accounts = account(&all, history);
+        let counted = zones.iter().zip(&accounts).filter(|(_, account)| account.counted);
         counted.map(|(zone, _)| path(zones, zone)).collect()
     }
 
-    /// The zones of some events on these CPUs of one package; odd ones are of its second die.
+    /// The zones of these events on these CPUs of one package; odd CPUs are on its second die.
     fn zones_of(names: &[&'static str], cpus: &[u32]) -> Vec<Zone> {
         let dir = tempfile::tempdir().unwrap();
         for cpu in cpus {
@@ -225,24 +225,24 @@ mod tests {
     #[test]
     fn a_platform_that_was_zero_when_opened_is_counted_unless_it_stands_still() {
         let zones = zones_of(&["package", "psys"], &[0]);
-        let mut known = Known::default();
-        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut known), ["psys"]);
-        assert_eq!(counted(&zones, &[20.0, 0.0], Some(&[9.0, 0.0]), &mut known), ["psys"]);
-        assert_eq!(counted(&zones, &[40.0, 70.0], Some(&[20.0, 70.0]), &mut known), ["psys"]);
-        let mut known = Known::default();
-        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut known), ["psys"]);
-        assert_eq!(counted(&zones, &[20.0, 0.0], Some(&[20.0, 0.0]), &mut known), ["package-0"]);
+        let mut history = History::default();
+        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut history), ["psys"]);
+        assert_eq!(counted(&zones, &[20.0, 0.0], Some(&[9.0, 0.0]), &mut history), ["psys"]);
+        assert_eq!(counted(&zones, &[40.0, 70.0], Some(&[20.0, 70.0]), &mut history), ["psys"]);
+        let mut history = History::default();
+        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut history), ["psys"]);
+        assert_eq!(counted(&zones, &[20.0, 0.0], Some(&[20.0, 0.0]), &mut history), ["package-0"]);
     }
 
     #[test]
     fn dies_that_were_zero_when_opened_are_compared_by_what_they_count() {
         let zones = zones_of(&["package"], &[0, 1]);
         let both = ["package-0-die-0", "package-0-die-1"];
-        let mut known = Known::default();
-        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut known), both);
-        assert_eq!(counted(&zones, &[30.0, 20.0], Some(&[30.0, 20.0]), &mut known), both);
-        assert_eq!(counted(&zones, &[40.0, 40.0], Some(&[10.0, 20.0]), &mut known), both);
-        let mut known = Known::default();
-        assert_eq!(counted(&zones, &[30.0, 30.01], Some(&[30.0, 30.01]), &mut known), both[..1]);
+        let mut history = History::default();
+        assert_eq!(counted(&zones, &[0.0, 0.0], None, &mut history), both);
+        assert_eq!(counted(&zones, &[30.0, 20.0], Some(&[30.0, 20.0]), &mut history), both);
+        assert_eq!(counted(&zones, &[40.0, 40.0], Some(&[10.0, 20.0]), &mut history), both);
+        let mut history = History::default();
+        assert_eq!(counted(&zones, &[30.0, 30.01], Some(&[30.0, 30.01]), &mut history), both[..1]);
     }
 }

@@ -1,89 +1,58 @@
 //! Energy of processors → `power`, and with `--per-process` → `process_power`.
 //!
-//! From perf's `power` PMU; else from powercap; else from hwmon chips that count energy.
+//! Uses the first source that works: perf's `power` PMU, powercap, hwmon chips that count energy.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use anyhow::Result;
 
-use super::Platform;
-use super::energy_chips::EnergyChips;
-use super::meter::{Meter, Moment, Reading};
+use super::dedup::{Accounting, History, ZoneReading, account};
+use super::energy_counter::{EnergyCounter, Moment, Reading};
+use super::energy_sources::{EnergyChips, Powercap};
 use super::perf::Perf;
-use super::places::{Counted, Known, Place, places};
-use super::powercap::Powercap;
 use super::share::Share;
-use super::zone::{Zone, path};
+use super::zones::{EnergySource, Platform, Zone, path};
 use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, POWER, PROCESS_POWER, Power, Reason};
 
-/// Where the counters of zones are.
-pub trait Counters {
-    /// The value of the field `source`.
-    fn name(&self) -> &'static str;
-
-    /// The folder of all of them.
-    fn place(&self) -> String;
-
-    /// The zones there are now.
-    ///
-    /// # Errors
-    /// If they cannot be listed.
-    fn zones(&mut self) -> io::Result<Vec<Zone>>;
-
-    /// What `status` records call the counter of a zone.
-    fn source(&self, zone: &Zone) -> String;
-
-    /// The counter of a zone.
-    ///
-    /// # Errors
-    /// What the system says.
-    fn read(&mut self, zone: &Zone) -> io::Result<u64>;
-
-    /// True if a counter was 0 when it was opened, and not at boot.
-    fn counts_from_now(&self) -> bool {
-        false
-    }
-}
-
-/// Reads the best source there is.
+/// Reads every zone of the best source.
 pub struct RaplCollector {
     roots: Roots,
-    source: Option<Box<dyn Counters>>,
-    meters: BTreeMap<String, Meter>,
-    known: Known,
+    source: Option<Box<dyn EnergySource>>,
+    counters: BTreeMap<String, EnergyCounter>,
+    history: History,
     share: Option<Share>,
     platform: Platform,
 }
 
 /// A zone that could be read.
-struct Read {
+struct Measured {
     zone: Zone,
     raw: u64,
     reading: Reading,
-    from_now: bool,
+    from_open: bool,
 }
 
-impl Read {
-    fn counted(&self) -> Counted<'_> {
-        let Self { zone, raw, reading, from_now } = self;
-        Counted { zone, raw: *raw, used: reading.used_joules, from_now: *from_now }
+impl Measured {
+    fn zone_reading(&self) -> ZoneReading<'_> {
+        let Self { zone, raw, reading, from_open } = self;
+        ZoneReading { zone, raw: *raw, used: reading.used_joules, from_open: *from_open }
     }
 }
 
 impl RaplCollector {
-    /// Of these trees; `per_process` splits the packages' energy.
+    /// Reads below these roots; `per_process` splits the packages' energy.
     pub fn new(roots: &Roots, per_process: bool, platform: Platform) -> Self {
         let share = per_process.then(|| Share::new(roots));
-        let (meters, known) = (BTreeMap::new(), Known::default());
-        Self { roots: roots.clone(), source: None, meters, known, share, platform }
+        let (counters, history) = (BTreeMap::new(), History::default());
+        Self { roots: roots.clone(), source: None, counters, history, share, platform }
     }
 
-    /// The first source that has a zone which can be read; if none has, the one that says best why.
-    fn choose(&self) -> Box<dyn Counters> {
-        // What perf counts is always of this machine.
+    /// Chooses the first source with a readable zone; without any, powercap, whose errors explain most.
+    fn choose(&self) -> Box<dyn EnergySource> {
+        // perf always counts on this machine.
         if !self.roots.foreign
             && let Ok(perf) = Perf::open(&self.roots.sys)
         {
@@ -99,89 +68,68 @@ impl RaplCollector {
         Box::new(powercap)
     }
 
-    /// Reads every zone; says once of each that cannot be read.
-    fn read(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<(Vec<Zone>, Vec<Read>)> {
+    /// Reads every zone; reports each that cannot be read once.
+    fn read(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<(Vec<Zone>, Vec<Measured>)> {
         let mut source = self.source.take().unwrap_or_else(|| self.choose());
         let zones = match source.zones() {
             Ok(zones) if zones.is_empty() => {
-                let detail = "no zone of energy here; virtual machines have none, and some processors";
-                out.status(sample.ts, &source.place(), Reason::Absent, detail)?;
+                let detail = "no energy zones; virtual machines and some processors have none";
+                out.status(sample.ts, &source.folder(), Reason::Absent, detail)?;
                 zones
             }
             Ok(zones) => zones,
             Err(error) if error.kind() == io::ErrorKind::NotFound && !self.roots.foreign => {
-                let detail =
-                    "no counters of energy here; a virtual machine has none, elsewhere load intel_rapl_msr";
-                out.status(sample.ts, &source.place(), Reason::Absent, detail)?;
+                let detail = "no energy counters; virtual machines have none, on other machines load the module intel_rapl_msr";
+                out.status(sample.ts, &source.folder(), Reason::Absent, detail)?;
                 Vec::new()
             }
             Err(error) => {
-                unreadable(out, sample.ts, &source.place(), &error)?;
+                unreadable(out, sample.ts, &source.folder(), &error)?;
                 if error.kind() != io::ErrorKind::NotFound {
-                    // The zones are there as before.
+                    // The zones are still there.
                     self.source = Some(source);
                     return Ok((Vec::new(), Vec::new()));
                 }
                 Vec::new()
             }
         };
-        let from_now = source.counts_from_now();
-        let mut before = std::mem::take(&mut self.meters);
+        let from_open = source.counts_from_open();
+        let mut before = std::mem::take(&mut self.counters);
         let mut found = Vec::new();
         for zone in &zones {
             let old = before.remove(&zone.id);
             match source.read(zone) {
                 Ok(raw) => {
-                    let at = Moment::now();
-                    let (meter, reading) = self.meter(old, zone, raw, at, sample, from_now);
-                    self.meters.insert(zone.id.clone(), meter);
-                    found.push(Read { zone: zone.clone(), raw, reading, from_now });
+                    let (counter, reading) = advance(old, zone, raw, sample, from_open);
+                    self.counters.insert(zone.id.clone(), counter);
+                    found.push(Measured { zone: zone.clone(), raw, reading, from_open });
                 }
                 Err(error) => {
-                    unreadable(out, sample.ts, &source.source(zone), &error)?;
-                    // What it counts meanwhile is in the next reading.
-                    self.meters.extend(old.map(|old| (zone.id.clone(), old)));
+                    unreadable(out, sample.ts, &source.counter(zone), &error)?;
+                    // The next reading includes what it counts until then.
+                    self.counters.extend(old.map(|old| (zone.id.clone(), old)));
                 }
             }
         }
         for id in before.into_keys() {
-            let detail = format!("the zone {id} went away; what it counted until then was told");
-            out.status(sample.ts, &format!("{} {id}", source.place()), Reason::Absent, &detail)?;
+            let detail = format!("the zone {id} disappeared; everything until its last reading was reported");
+            out.status(sample.ts, &format!("{} {id}", source.folder()), Reason::Absent, &detail)?;
         }
         self.source = Some(source);
         Ok((zones, found))
     }
 
-    fn meter(
-        &self,
-        old: Option<Meter>,
-        zone: &Zone,
-        raw: u64,
-        at: Moment,
-        sample: &Sample<'_>,
-        from_now: bool,
-    ) -> (Meter, Reading) {
-        if let Some(mut meter) = old {
-            let reading = meter.advance(raw, at);
-            return (meter, reading);
-        }
-        let start = if from_now { Some(at.ts) } else { sample.boot };
-        let meter = Meter::new(raw, zone.range, zone.per_joule, start, at);
-        let reading = meter.first();
-        (meter, reading)
-    }
-
-    fn tell(
+    fn report(
         &self,
         zones: &[Zone],
-        found: &[Read],
-        places: &[Place],
+        found: &[Measured],
+        accounts: &[Accounting],
         sample: &Sample<'_>,
         out: &mut Emitter,
     ) -> Result<()> {
         let source = self.source.as_ref().map_or("", |source| source.name());
-        for (it, place) in found.iter().zip(places) {
-            let parent = place.parent.as_ref().and_then(|id| zones.iter().find(|zone| zone.id == *id));
+        for (it, account) in found.iter().zip(accounts) {
+            let parent = account.parent.as_ref().and_then(|id| zones.iter().find(|zone| zone.id == *id));
             let reading = &it.reading;
             let record = Power {
                 start_ts: reading.start_ts,
@@ -189,7 +137,7 @@ impl RaplCollector {
                 zone: Some(path(zones, &it.zone)),
                 parent: parent.map(|zone| path(zones, zone)),
                 source: source.into(),
-                counted: place.counted,
+                counted: account.counted,
                 energy_joules: Some(reading.energy_joules),
                 power_watts: reading.power_watts,
                 interval_s: reading.interval_s,
@@ -201,16 +149,39 @@ impl RaplCollector {
     }
 }
 
-/// What all packages have used since the sample before, each once, and in which time; `None` also where a reading
-/// had failed, so that this one is of a longer time.
-fn of_packages(found: &[Read], places: &[Place], interval_s: Option<f64>) -> Option<(f64, f64)> {
-    let package = |it: &&(&Read, &Place)| it.0.zone.domain() == "package";
-    let whole = |it: &&(&Read, &Place)| {
-        // One that repeats another has that as its parent, without lying in it.
+/// Continues a zone's counter, or starts it.
+fn advance(
+    old: Option<EnergyCounter>,
+    zone: &Zone,
+    raw: u64,
+    sample: &Sample<'_>,
+    from_open: bool,
+) -> (EnergyCounter, Reading) {
+    let at = Moment::now();
+    if let Some(mut counter) = old {
+        let reading = counter.advance(raw, at);
+        return (counter, reading);
+    }
+    let start = if from_open { Some(at.ts) } else { sample.boot };
+    let counter = EnergyCounter::new(raw, zone.range, zone.per_joule, start, at);
+    let reading = counter.first();
+    (counter, reading)
+}
+
+/// The joules that all packages have used since the previous sample, each counted once, and the seconds since then.
+/// `None` also if a reading failed before, so that this one covers a longer time.
+fn package_energy(
+    found: &[Measured],
+    accounts: &[Accounting],
+    interval_s: Option<f64>,
+) -> Option<(f64, f64)> {
+    let package = |it: &&(&Measured, &Accounting)| it.0.zone.domain() == "package";
+    let whole = |it: &&(&Measured, &Accounting)| {
+        // A package that repeats another has that one as its parent.
         let repeats = it.1.parent.as_ref().and_then(|id| found.iter().find(|other| other.zone.id == *id));
         repeats.is_none_or(|other| other.zone.domain() != "package")
     };
-    let all: Vec<_> = found.iter().zip(places).collect();
+    let all: Vec<_> = found.iter().zip(accounts).collect();
     let used: Vec<_> = all.iter().filter(package).filter(whole).collect();
     let longest = used.iter().filter_map(|it| it.0.reading.interval_s).fold(0.0, f64::max);
     if interval_s.is_some_and(|interval_s| longest > 1.5 * interval_s) {
@@ -228,20 +199,23 @@ impl Collector for RaplCollector {
 
     fn method(&self) -> String {
         let source = self.source.as_ref();
-        source.map_or_else(|| "nothing".into(), |source| format!("{} ({})", source.name(), source.place()))
+        source.map_or_else(
+            || "no energy counters".into(),
+            |source| format!("{} ({})", source.name(), source.folder()),
+        )
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let (zones, found) = self.read(sample, out)?;
-        let all: Vec<_> = found.iter().map(Read::counted).collect();
-        let places = places(&all, &mut self.known);
-        let psys = |it: (&Read, &Place)| it.0.zone.domain() == "psys" && it.1.counted;
-        self.platform.set(found.iter().zip(&places).any(psys));
+        let all: Vec<_> = found.iter().map(Measured::zone_reading).collect();
+        let accounts = account(&all, &mut self.history);
+        let psys = |it: (&Measured, &Accounting)| it.0.zone.domain() == "psys" && it.1.counted;
+        self.platform.set(found.iter().zip(&accounts).any(psys));
         if sample.wants(&POWER) {
-            self.tell(&zones, &found, &places, sample, out)?;
+            self.report(&zones, &found, &accounts, sample, out)?;
         }
         match &mut self.share {
-            Some(share) => share.collect(of_packages(&found, &places, sample.interval_s()), sample, out),
+            Some(share) => share.collect(package_energy(&found, &accounts, sample.interval_s()), sample, out),
             None => Ok(()),
         }
     }

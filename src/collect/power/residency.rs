@@ -1,21 +1,23 @@
-//! Time in each state: what the kernel has counted, and the parts of an interval that follow.
+//! Time in each frequency and idle state: the kernel's counts, and shares of an interval.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::time::Duration;
 
 use super::sysfs::{number, numbered, word};
-use crate::collect::micro;
-use crate::collect::text::{lines, number as parse, words};
+use crate::collect::cpu::Ticks;
+use crate::collect::text::{lines, number as parse, split_word, words};
+use crate::collect::{Roots, Source, micro};
 
-/// What was counted for each state.
+/// The time counted for each state.
 pub type Counts<K> = BTreeMap<K, u64>;
 
 /// Readers of such counts.
 pub struct States;
 
 impl States {
-    /// `stats/time_in_state`: a line for each frequency in kilohertz, with its time in hundredths of a second.
+    /// Parses `stats/time_in_state`: a line per frequency in kilohertz, with its time in hundredths of a second. The
+    /// keys of the result are hertz.
     pub fn frequencies(bytes: &[u8]) -> Counts<u64> {
         let line = |line| {
             let mut words = words(line).map(parse);
@@ -24,7 +26,7 @@ impl States {
         lines(bytes).filter_map(line).collect()
     }
 
-    /// `cpuidle/state*/`: the time in microseconds of each state, by its name. `None` if there is no state.
+    /// Reads `cpuidle/state*/`: the microseconds in each state, by its name. `None` without states.
     pub fn idle(folder: &Path) -> Option<Counts<String>> {
         let states = numbered(folder, "state").ok()?;
         let state = |(at, path): (u32, std::path::PathBuf)| {
@@ -33,7 +35,7 @@ impl States {
         };
         let mut all = BTreeMap::new();
         for (name, time) in states.into_iter().filter_map(state) {
-            // Two of one name are one to whoever reads it.
+            // Two states of one name are added up: the record's map has one key for both.
             let sum: &mut u64 = all.entry(name).or_default();
             *sum = sum.saturating_add(time);
         }
@@ -41,14 +43,14 @@ impl States {
     }
 }
 
-/// Counts of which the sum is all time.
+/// Counts that add up to all time, such as those of frequencies.
 #[derive(Default)]
 pub struct Residency<K> {
     before: Option<Counts<K>>,
 }
 
 impl<K: Ord + Clone> Residency<K> {
-    /// The part of each state, of those in which any time was spent; `None` the first time, and where a count went back.
+    /// The share of each state that was used since the previous call; `None` the first time, and if a count went back.
     pub fn shares(&mut self, now: Counts<K>) -> Option<BTreeMap<K, f64>> {
         let grown = grown(self.before.as_ref(), &now);
         self.before = Some(now);
@@ -59,15 +61,15 @@ impl<K: Ord + Clone> Residency<K> {
     }
 }
 
-/// Counts of idle states, whose sum is the time idle.
+/// Counts of idle states, which add up to the idle time.
 #[derive(Default)]
 pub struct Idle {
     before: Option<Counts<String>>,
 }
 
 impl Idle {
-    /// The part of the interval in each state. The kernel counts a stay when it ends: one longer than the interval
-    /// is told in one piece, cut to the whole.
+    /// The share of the interval in each state. The kernel counts a stay when it ends, so one that is longer than the
+    /// interval arrives all at once and is cut to the interval.
     pub fn ratios(
         &mut self,
         now: Counts<String>,
@@ -90,12 +92,50 @@ fn grown<K: Ord + Clone>(before: Option<&Counts<K>>, now: &Counts<K>) -> Option<
     now.iter().map(since).collect()
 }
 
+/// Which CPUs ran during the interval, from /proc/stat. cpuidle counts a stay when it ends, so a CPU that slept all
+/// the time and one that ran all the time have the same counts there.
+pub struct BusyCpus {
+    stat: Source,
+    now: HashMap<u32, Ticks>,
+    before: HashMap<u32, Ticks>,
+}
+
+/// From this share of the time on, a CPU counts as having run all the time: ticks are coarse.
+const ALL: f64 = 0.9;
+
+impl BusyCpus {
+    /// Reads below these roots.
+    pub fn new(roots: &Roots) -> Self {
+        Self { stat: Source::new(roots.proc.join("stat")), now: HashMap::new(), before: HashMap::new() }
+    }
+
+    /// Takes a sample. If /proc/stat cannot be read, nothing is known of any CPU.
+    pub fn read(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+        let cpu = |line: &[u8]| -> Option<(u32, Ticks)> {
+            let (name, rest) = split_word(line);
+            let cpu = parse(name.strip_prefix(b"cpu")?)?.try_into().ok()?;
+            Some((cpu, Ticks::parse(rest)))
+        };
+        let Ok(bytes) = self.stat.read() else { return };
+        // The CPUs come first. The long line of interrupts after them is not parsed.
+        let of_cpus = lines(bytes).take_while(|line| line.starts_with(b"cpu"));
+        self.now = of_cpus.filter_map(cpu).collect();
+    }
+
+    /// Whether a CPU ran all the time since the previous sample.
+    pub fn ran_throughout(&self, cpu: u32) -> bool {
+        let Some(now) = self.now.get(&cpu) else { return false };
+        now.record(self.before.get(&cpu), 1.0).utilization_ratio.is_some_and(|ratio| ratio >= ALL)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn hertz_to_parts_of_the_time() {
+    fn frequencies_become_shares() {
         let mut residency = Residency::default();
         let first = States::frequencies(b"3400000 100\n2400000 400\n800000 0\nbad line\n1 x\n");
         assert_eq!(first, BTreeMap::from([(3_400_000_000, 100), (2_400_000_000, 400), (800_000_000, 0)]));
@@ -106,7 +146,7 @@ mod tests {
             Some(BTreeMap::from([(3_400_000_000, 0.75), (2_400_000_000, 0.25)]))
         );
         assert_eq!(residency.shares(second), None);
-        // The counts were set back (`echo 1 > stats/reset`).
+        // The counts were reset (`echo 1 > stats/reset`).
         assert_eq!(residency.shares(States::frequencies(b"3400000 5\n")), None);
     }
 

@@ -1,4 +1,4 @@
-//! The packages' energy, split over processes by their CPU time → `process_power`.
+//! The packages' energy, split among processes by their CPU time → `process_power`.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,7 +15,7 @@ use crate::record::{PROCESS_POWER, ProcessPower, Reason};
 /// Remembers the CPU time of every process and of all CPUs.
 pub struct Share {
     proc: PathBuf,
-    /// By process id: when it began, and its ticks.
+    /// By process id: its start time and its ticks.
     before: HashMap<u32, (u64, u64)>,
     all_before: Option<AllCpus>,
 }
@@ -36,12 +36,12 @@ struct Used {
 }
 
 impl Share {
-    /// Of this tree.
+    /// Reads below these roots.
     pub fn new(roots: &Roots) -> Self {
         Self { proc: roots.proc.clone(), before: HashMap::new(), all_before: None }
     }
 
-    /// Splits what the packages have used: joules, and in how many seconds.
+    /// Splits the packages' energy: `whole` is joules and the seconds in which they were used.
     ///
     /// # Errors
     /// If stdout fails.
@@ -60,7 +60,7 @@ impl Share {
         let before = std::mem::replace(&mut self.all_before, now);
         let (Some(now), Some(before)) = (now, before) else { return Ok(()) };
         let Some((joules, seconds)) = whole else {
-            let detail = "no energy of a package could be read, so there is none to split";
+            let detail = "no package energy could be read, so there is none to split";
             return out.status(sample.ts, "--per-process", Reason::Absent, detail);
         };
         if sample.wants(&PROCESS_POWER) && seconds > 0.0 {
@@ -73,7 +73,7 @@ impl Share {
         Ok(())
     }
 
-    /// What every process has used since the sample before; a new one, since it began.
+    /// The ticks of every process since the previous sample; of a new process, since it started.
     fn walk(&mut self) -> Vec<Used> {
         let before = std::mem::take(&mut self.before);
         let mut all = Vec::new();
@@ -93,12 +93,12 @@ impl Share {
     }
 }
 
-/// The parts, those that used most first. What was busy without any of these processes (interrupts, and those that
-/// ended) is `others`; what is left is `idle`, so that all parts are the whole.
+/// The parts, largest first. Busy time that belongs to none of these processes (interrupts, processes that ended) is
+/// `others`, and the rest is `idle`, so that the parts add up to the whole.
 fn split(joules: f64, seconds: f64, used: &[Used], busy: u64, idle: u64) -> Vec<ProcessPower> {
     let known = used.iter().fold(0u64, |sum, one| sum.saturating_add(one.ticks));
     let others = busy.saturating_sub(known);
-    // Ticks of processes and of CPUs are counted apart, and can differ a little.
+    // Ticks of processes and of CPUs are counted separately and can differ a little.
     let all = busy.max(known).saturating_add(idle);
     if all == 0 {
         return Vec::new();
@@ -120,13 +120,13 @@ fn split(joules: f64, seconds: f64, used: &[Used], busy: u64, idle: u64) -> Vec<
     if others > 0 {
         parts.push(part(None, "others", ratio(others), joules * ratio(others)));
     }
-    let told: f64 = parts.iter().map(|part| part.energy_joules).sum();
-    parts.push(part(None, "idle", ratio(idle), (joules - told).max(0.0)));
+    let split: f64 = parts.iter().map(|part| part.energy_joules).sum();
+    parts.push(part(None, "idle", ratio(idle), (joules - split).max(0.0)));
     parts
 }
 
-/// The line `cpu` of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal. What the hypervisor took
-/// is neither: this machine did nothing in it, and did not use the energy.
+/// Parses the line `cpu` of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal. Steal time is neither busy
+/// nor idle: this machine did not use that energy.
 fn all_cpus(bytes: &[u8]) -> Option<AllCpus> {
     let (name, rest) = split_word(bytes.split(|&byte| byte == b'\n').next()?);
     let ticks: Vec<u64> = words(rest).map_while(number).take(7).collect();
@@ -148,12 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn by_cpu_time_with_what_is_left_for_idle() {
+    fn splits_by_cpu_time_and_leaves_the_rest_to_idle() {
         let parts = split(100.0, 2.0, &[used(7, 50), used(8, 30), used(9, 0)], 100, 100);
-        let told: Vec<_> =
+        let shares: Vec<_> =
             parts.iter().map(|it| (it.comm.as_str(), it.energy_joules, it.power_watts)).collect();
         assert_eq!(
-            told,
+            shares,
             [("c7", 25.0, 12.5), ("c8", 15.0, 7.5), ("others", 10.0, 5.0), ("idle", 50.0, 25.0)]
         );
         assert_eq!((parts[0].pid, parts[3].pid, parts[0].cpu_ratio), (Some(7), None, 0.25));

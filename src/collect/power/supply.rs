@@ -1,10 +1,11 @@
-//! /sys/class/power_supply → `battery`, and `power` of a battery that the machine runs on
+//! /sys/class/power_supply → `battery`, and `power` of a discharging battery
 //! (kernel `Documentation/ABI/testing/sysfs-class-power`).
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::hwmon::is_temperature;
 use super::sysfs::{folders, number, scaled, word};
 use crate::collect::{Collector, Roots, Sample, micro, unreadable};
 use crate::common::emit::Emitter;
@@ -19,16 +20,20 @@ pub struct SupplyCollector {
 }
 
 impl SupplyCollector {
-    /// Of that tree.
+    /// Reads below these roots.
     pub fn new(roots: &Roots) -> Self {
         Self { folder: roots.sys.join("class/power_supply") }
     }
 }
 
-/// What the files of one supply say.
+/// Reads the files of one supply.
 fn read(device: &str, folder: &Path) -> Battery {
     let text = |file: &str| word(folder.join(file));
-    let value = |file: &str, divisor: f64| scaled(folder.join(file), divisor).ok();
+    // -1 and all bits of a 16-bit or 32-bit register mean that the driver does not know.
+    let unknown = |raw: f64| [-1.0, 65_535.0, 2_147_483_647.0, 4_294_967_295.0].contains(&raw);
+    let value = |file: &str, divisor: f64| {
+        scaled(folder.join(file), 1.0).ok().filter(|&raw| !unknown(raw)).map(|raw| raw / divisor)
+    };
     let joules = |file: &str| value(file, 1.0).map(|uwh| micro(uwh * MICROWATT_HOUR));
     let (voltage, current) = (value("voltage_now", 1e6), value("current_now", 1e6).map(f64::abs));
     let product = || Some(micro(voltage? * current?));
@@ -41,19 +46,19 @@ fn read(device: &str, folder: &Path) -> Battery {
         name: text("model_name"),
         status: text("status").map(|status| status.to_ascii_lowercase()).filter(|status| status != "unknown"),
         online: number(folder.join("online")).map(|online| online > 0),
-        charge_ratio: value("capacity", 100.0).or_else(of_full),
+        charge_ratio: value("capacity", 100.0).filter(|ratio| (0.0..=1.0).contains(ratio)).or_else(of_full),
         charge_ah: value("charge_now", 1e6),
         charge_full_ah: value("charge_full", 1e6),
         energy_joules: joules("energy_now"),
         energy_full_joules: joules("energy_full"),
         energy_design_joules: joules("energy_full_design"),
-        // Some drivers give what flows out a sign; which way it flows, the status says.
+        // Some drivers report a discharge as negative. The status has the direction.
         power_watts: value("power_now", 1e6).map(f64::abs).or_else(product),
         voltage_volts: voltage,
         current_amperes: current,
-        temperature_celsius: value("temp", 10.0),
-        // Those that do not count say 0.
-        cycles: number(folder.join("cycle_count")).filter(|&cycles| cycles > 0),
+        temperature_celsius: value("temp", 10.0).filter(|&celsius| is_temperature(celsius)),
+        // Batteries that do not count report 0 or all bits set.
+        cycles: number(folder.join("cycle_count")).filter(|&cycles| (1..65_535).contains(&cycles)),
         ..Battery::default()
     }
 }
@@ -68,13 +73,13 @@ impl Collector for SupplyCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let place = self.folder.to_string_lossy();
+        let folder_name = self.folder.to_string_lossy();
         let supplies = match folders(&self.folder, "") {
             Ok(supplies) => supplies,
-            Err(error) => return unreadable(out, sample.ts, &place, &error),
+            Err(error) => return unreadable(out, sample.ts, &folder_name, &error),
         };
         if supplies.is_empty() {
-            return out.status(sample.ts, &place, Reason::Absent, "no battery and no adapter here");
+            return out.status(sample.ts, &folder_name, Reason::Absent, "no battery and no adapter");
         }
         for (device, folder) in supplies {
             if number(folder.join("present")) == Some(0) {
@@ -84,7 +89,7 @@ impl Collector for SupplyCollector {
             if sample.wants(&BATTERY) {
                 out.emit(sample.ts, &record)?;
             }
-            // A mouse's battery is of scope Device.
+            // A mouse's battery has the scope Device.
             let of_machine = word(folder.join("scope")).is_none_or(|scope| scope != "Device");
             let feeds = record.supply_type == "battery" && record.status.as_deref() == Some("discharging");
             if of_machine && feeds && record.power_watts.is_some() && sample.wants(&POWER) {
@@ -126,5 +131,24 @@ mod tests {
         assert_eq!((battery.charge_ratio, battery.charge_ah), (Some(0.5), Some(2.0)));
         assert_eq!((battery.temperature_celsius, battery.cycles), (Some(30.5), None));
         assert_eq!((battery.energy_joules, battery.status.as_deref()), (None, Some("not charging")));
+    }
+
+    #[test]
+    fn sentinels_of_drivers_are_unknown() {
+        let dir = tempfile::tempdir().unwrap();
+        for (file, text) in [
+            ("type", "Battery"),
+            ("capacity", "255"),
+            ("power_now", "-1"),
+            ("energy_now", "65535"),
+            ("energy_full", "4294967295"),
+            ("voltage_now", "2147483647"),
+            ("temp", "-2731"),
+            ("cycle_count", "65535"),
+        ] {
+            std::fs::write(dir.path().join(file), format!("{text}\n")).unwrap();
+        }
+        let expected = Battery { device: "BAT0".into(), supply_type: "battery".into(), ..Battery::default() };
+        assert_eq!(read("BAT0", dir.path()), expected);
     }
 }

@@ -1,4 +1,4 @@
-//! Small files of /sys: opened, read and closed each time, so that nothing of a device is held open.
+//! Small files of /sys, opened, read and closed each time, so that no device is held open.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 
 use crate::collect::text;
 
-/// What a file holds. The kernel gives all of such a file at once, so that neither its length has to be asked for
-/// before, nor its end after: a read that does not fill the buffer was the last one.
+/// Reads a file. The kernel returns all of such a file in one read, so a read that does not fill the buffer was the last.
 ///
 /// # Errors
-/// What the system says of opening or reading it.
+/// If it cannot be opened or read.
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut file = File::open(path)?;
     let (mut bytes, mut length) = (vec![0; 4096], 0);
@@ -28,27 +27,27 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The number that a file holds.
+/// Reads a non-negative number.
 pub fn number(path: impl AsRef<Path>) -> Option<u64> {
     text::number(read(path).ok()?.trim_ascii())
 }
 
-/// The number that a file holds, which can be negative; in thousandths it is divided by that.
+/// Reads a number, which may be negative, and divides it.
 ///
 /// # Errors
-/// What the system says; [`io::ErrorKind::InvalidData`] if it is no number.
+/// If it cannot be read; [`io::ErrorKind::InvalidData`] if it is not a number.
 pub fn scaled(path: impl AsRef<Path>, divisor: f64) -> io::Result<f64> {
     let bytes = read(path)?;
     let value: Option<i64> = str::from_utf8(bytes.trim_ascii()).ok().and_then(|word| word.parse().ok());
     value.map(|value| value as f64 / divisor).ok_or_else(not_a_number)
 }
 
-/// That a file, which must hold a number, does not.
+/// The error of a file that should contain a number and does not.
 pub fn not_a_number() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not a number")
 }
 
-/// The text that a file holds, if it holds any; some drivers pad it with zero bytes.
+/// Reads a text; `None` if it is empty. Some drivers pad it with zero bytes.
 pub fn word(path: impl AsRef<Path>) -> Option<String> {
     let bytes = read(path).ok()?;
     let text = String::from_utf8_lossy(&bytes);
@@ -56,10 +55,10 @@ pub fn word(path: impl AsRef<Path>) -> Option<String> {
     (!text.is_empty()).then(|| text.to_owned())
 }
 
-/// The folders in `dir` whose names are `prefix` and more, in the order a person counts them.
+/// Lists the folders in `dir` with longer names than `prefix` that begin with it, in numeric order.
 ///
 /// # Errors
-/// What the system says of `dir`.
+/// If `dir` cannot be listed.
 pub fn folders(dir: &Path, prefix: &str) -> io::Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -68,28 +67,28 @@ pub fn folders(dir: &Path, prefix: &str) -> io::Result<Vec<(String, PathBuf)>> {
         if name.len() <= prefix.len() || !name.starts_with(prefix) {
             continue;
         }
-        // The list itself says it of most.
+        // For most entries the list itself has the type.
         let is_folder = entry.file_type().is_ok_and(|file_type| file_type.is_dir());
         if let Some(path) = if is_folder { Some(entry.path()) } else { folder(&entry.path()) } {
             found.push((name, path));
         }
     }
-    found.sort_by_cached_key(|(name, _)| counted(name));
+    found.sort_by_cached_key(|(name, _)| numeric_key(name));
     Ok(found)
 }
 
-/// Like [`folders`], but what follows the prefix is a number, which is given too.
+/// Like [`folders`], for names that end in a number, which is returned too.
 ///
 /// # Errors
-/// What the system says of `dir`.
+/// If `dir` cannot be listed.
 pub fn numbered(dir: &Path, prefix: &str) -> io::Result<Vec<(u32, PathBuf)>> {
     let number = |name: &str| text::number(&name.as_bytes()[prefix.len()..])?.try_into().ok();
     let found = folders(dir, prefix)?.into_iter();
     Ok(found.filter_map(|(name, path)| Some((number(&name)?, path))).collect())
 }
 
-/// The folder that `path` is or leads to. A tree that was copied by something that knows no symbolic links
-/// has in their place files that hold the target.
+/// The folder that `path` is or links to. A tree copied by a program without symbolic links has files with the target
+/// in them instead.
 pub fn folder(path: &Path) -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path.to_owned());
@@ -101,8 +100,8 @@ pub fn folder(path: &Path) -> Option<PathBuf> {
     path.is_dir().then(|| path.canonicalize().unwrap_or(path))
 }
 
-/// `cpu10` after `cpu9`: every run of digits is padded.
-fn counted(name: &str) -> String {
+/// A key that sorts `cpu10` after `cpu9`: every run of digits is padded.
+fn numeric_key(name: &str) -> String {
     let mut key = String::with_capacity(name.len() + 20);
     let mut digits = String::new();
     for c in name.chars().chain(['\0']) {
@@ -119,13 +118,13 @@ fn counted(name: &str) -> String {
     key
 }
 
-/// The runtime power state of a device (`power/runtime_status`, kernel `Documentation/power/runtime_pm.rst`), if it
-/// sleeps or is about to. To read anything else of it could wake it.
+/// The runtime power state of a device (`power/runtime_status`, kernel `Documentation/power/runtime_pm.rst`) that sleeps or
+/// is about to. Reading any other file of the device could wake it.
 pub fn asleep(device: &Path) -> Option<String> {
     word(device.join("power/runtime_status")).filter(|status| status.starts_with("suspend"))
 }
 
-/// The numbers of a list such as `0-3,8`.
+/// Parses a CPU list such as `0-3,8`.
 pub fn list(text: &str) -> Vec<u32> {
     let mut all = Vec::new();
     for part in text.trim().split(',').filter(|part| !part.is_empty()) {
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_in_the_order_of_their_numbers() {
+    fn folders_are_in_numeric_order() {
         let dir = tempfile::tempdir().unwrap();
         for name in ["z10", "z9", "z9:2", "z9:10", "z", "y1"] {
             std::fs::create_dir(dir.path().join(name)).unwrap();

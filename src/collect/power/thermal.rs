@@ -1,42 +1,42 @@
-//! /sys/class/thermal → `temperature`; the throttle counts of x86 → `thermal_pressure`.
+//! /sys/class/thermal → `temperature`; throttle counts of x86 processors → `thermal_pressure`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::hwmon::{is_temperature, tell_impossible};
+use super::hwmon::{is_temperature, report_impossible};
 use super::sysfs::{number, numbered, scaled, word};
 use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, Reason, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure};
 
-/// Reads the zones (kernel `Documentation/driver-api/thermal/sysfs-api.rst`), and how often processors were held
-/// back (`arch/x86/kernel/cpu/mce/therm_throt.c`).
+/// Reads the thermal zones (kernel `Documentation/driver-api/thermal/sysfs-api.rst`) and how often processors were
+/// throttled (`arch/x86/kernel/cpu/mce/therm_throt.c`).
 pub struct ThermalCollector {
     zones: PathBuf,
     cpus: PathBuf,
 }
 
 impl ThermalCollector {
-    /// Of that tree.
+    /// Reads below these roots.
     pub fn new(roots: &Roots) -> Self {
         Self { zones: roots.sys.join("class/thermal"), cpus: roots.sys.join("devices/system/cpu") }
     }
 
     fn temperatures(&self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let place = self.zones.to_string_lossy();
+        let folder_name = self.zones.to_string_lossy();
         let zones = match numbered(&self.zones, "thermal_zone") {
             Ok(zones) => zones,
-            Err(error) => return unreadable(out, sample.ts, &place, &error),
+            Err(error) => return unreadable(out, sample.ts, &folder_name, &error),
         };
         if zones.is_empty() {
-            return out.status(sample.ts, &place, Reason::Absent, "no thermal zone here");
+            return out.status(sample.ts, &folder_name, Reason::Absent, "no thermal zones");
         }
         for (zone, folder) in zones {
             let path = folder.join("temp");
             match scaled(&path, 1e3) {
-                Ok(value) if !is_temperature(value) => tell_impossible(&path, value, sample, out)?,
+                Ok(value) if !is_temperature(value) => report_impossible(&path, value, sample, out)?,
                 Ok(value) => {
                     let label = word(folder.join("type"));
                     let record = Temperature {
@@ -55,7 +55,7 @@ impl ThermalCollector {
         Ok(())
     }
 
-    /// One record for each package: each core's count once, as its threads share it.
+    /// Writes a record per package. A core's threads share its count, which is added once.
     fn throttled(&self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let mut packages: BTreeMap<u64, (u64, u64)> = BTreeMap::new();
         let mut cores = BTreeSet::new();
@@ -66,9 +66,9 @@ impl ThermalCollector {
                 continue;
             };
             let id = |file: &str| number(folder.join("topology").join(file));
-            let of = id("physical_package_id").unwrap_or(0);
-            let sums = packages.entry(of).or_default();
-            if cores.insert((of, id("core_id").unwrap_or_else(|| cpu.into()))) {
+            let package_id = id("physical_package_id").unwrap_or(0);
+            let sums = packages.entry(package_id).or_default();
+            if cores.insert((package_id, id("core_id").unwrap_or_else(|| cpu.into()))) {
                 sums.0 = sums.0.saturating_add(core);
             }
             sums.1 = sums.1.max(package);

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use anyhow::Result;
 
 use super::table::{Form, Table};
-use crate::collect::vm_stat::counts::{Counts, place};
+use crate::collect::vm_stat::counts::{Counts, position};
 use crate::collect::{Collector, Roots, Sample, Source, cgroup};
 use crate::common::emit::Emitter;
 use crate::common::program::Usage;
 use crate::record::{Kind, VMSTAT, Vmstat};
 
-/// Files that hold one number, or `max`, and have no lines of names.
+/// Files with a single number, or `max`.
 const SINGLE: [&str; 7] = [
     "memory.current",
     "memory.peak",
@@ -28,16 +28,16 @@ pub struct CgroupCollector {
     stat: Source,
     single: Vec<Source>,
     table: Table,
-    /// Of the sample just before, if it could be read.
+    /// The previous sample, if it could be read.
     counts_before: Option<Counts>,
     page_size: Option<u64>,
 }
 
 impl CgroupCollector {
-    /// `path` is a folder, or a path inside the hierarchy such as `/system.slice`.
+    /// Opens a cgroup: `path` is its folder, or its path in the hierarchy such as `/system.slice`.
     ///
     /// # Errors
-    /// [`Usage`] if there is no such folder, as a name that is wrong would have no records and say little.
+    /// [`Usage`] if there is no such folder.
     pub fn new(path: &str, roots: &Roots) -> Result<Self, Usage> {
         let folder = cgroup::folder(path, &roots.sys)?;
         Ok(Self {
@@ -86,18 +86,18 @@ impl Collector for CgroupCollector {
     }
 }
 
-/// The name and number of such a file; nothing where it is absent, or says `max`.
+/// The name and number of such a file; `None` if it is absent or contains `max`.
 fn single<'a>(source: &mut Source) -> Option<(Cow<'a, str>, u64)> {
     let name = source.path().file_name()?.to_str()?.replace('.', "_");
     let value = crate::collect::text::number(source.read().ok()?.trim_ascii())?;
     Some((format!("{name}_bytes").into(), value))
 }
 
-/// Levels of a cgroup, in bytes: the names of the record's fields, and what they are the sum of.
+/// Levels of a cgroup in bytes, by the names of the record's fields.
 fn levels(rows: &Table) -> [(&'static str, Option<u64>); 7] {
     let sum =
         |names: &[&'static str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(rows.get(name)?));
-    // In memory.stat `file` holds shared memory too.
+    // `file` in memory.stat includes shared memory.
     let files = rows.get("file").zip(rows.get("shmem")).map(|(file, shared)| file.saturating_sub(shared));
     [
         ("pages_active", sum(&["active_anon", "active_file"])),
@@ -113,7 +113,7 @@ fn levels(rows: &Table) -> [(&'static str, Option<u64>); 7] {
 fn counts(rows: &Table, page_size: Option<u64>) -> Counts {
     let mut counts = Counts::default();
     for (name, bytes) in levels(rows) {
-        counts.set(place(name), bytes.zip(page_size).map(|(bytes, size)| bytes / size));
+        counts.set(position(name), bytes.zip(page_size).map(|(bytes, size)| bytes / size));
     }
     for (name, key) in [
         ("faults", "pgfault"),
@@ -124,12 +124,12 @@ fn counts(rows: &Table, page_size: Option<u64>) -> Counts {
         ("swap_ins", "pswpin"),
         ("swap_outs", "pswpout"),
     ] {
-        counts.set(place(name), rows.get(key));
+        counts.set(position(name), rows.get(key));
     }
     counts
 }
 
-/// Bytes as they are, and not by way of pages.
+/// Fills in the exact bytes, instead of bytes converted from pages.
 fn fill_bytes(rows: &Table, record: &mut Vmstat) {
     for (name, bytes) in levels(rows) {
         let field = match name {
@@ -145,7 +145,7 @@ fn fill_bytes(rows: &Table, record: &mut Vmstat) {
     }
 }
 
-/// Whether a name of memory.stat is a total: those of reclaim and faults; others are bytes.
+/// Whether a name in memory.stat is a total (reclaim, faults). Others are bytes.
 fn is_total(name: &str) -> bool {
     let begins = ["pg", "workingset_", "thp_", "zswp", "pswp", "numa_", "swpin_", "swpout_"];
     begins.iter().any(|prefix| name.starts_with(prefix)) && !["pgtables", "workingset_nodes"].contains(&name)

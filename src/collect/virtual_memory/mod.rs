@@ -8,13 +8,13 @@ pub use cgroup::CgroupCollector;
 
 use anyhow::Result;
 
-use super::vm_stat::counts::{Counts, place};
+use super::vm_stat::counts::{Counts, position};
 use super::{Collector, Roots, Sample, Source};
 use crate::common::emit::Emitter;
-use crate::record::{Kind, SWAP, VMSTAT, Vmstat, ZRAM, Zram};
+use crate::record::{Kind, Reason, SWAP, VMSTAT, Vmstat, ZRAM, Zram};
 use table::{Form, Table};
 
-/// Reads the files of this machine, or of another tree.
+/// Reads the files below a root.
 pub struct VirtualMemoryCollector {
     roots: Roots,
     vmstat: Source,
@@ -23,13 +23,13 @@ pub struct VirtualMemoryCollector {
     zrams: Vec<(String, Source)>,
     table: Table,
     memory: Table,
-    /// Of the sample just before, if it could be read.
+    /// The previous sample, if it could be read.
     counts_before: Option<Counts>,
     page_size: Option<u64>,
 }
 
 impl VirtualMemoryCollector {
-    /// Of that tree.
+    /// Reads below these roots.
     pub fn new(roots: &Roots) -> Self {
         let source = |name: &str| Source::new(roots.proc.join(name));
         let zrams = swap::zrams(&roots.sys).into_iter().map(|name| {
@@ -81,7 +81,7 @@ impl Collector for VirtualMemoryCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        // Only the sample just before counts: no rate across one that failed.
+        // Rates are against the previous sample only, never across one that failed.
         let before = self.counts_before.take();
         let vmstat = self.vmstat.read_or_tell(sample.ts, out)?.map(|bytes| self.table.read(bytes));
         let meminfo = self.meminfo.read_or_tell(sample.ts, out)?.map(|bytes| self.memory.read(bytes));
@@ -91,13 +91,21 @@ impl Collector for VirtualMemoryCollector {
             if read.is_none() {
                 table.clear();
             } else if table.is_empty() {
-                source.tell_invalid(sample.ts, out, "lines of names and counts")?;
+                source.tell_invalid(sample.ts, out, "lines of a name and a count")?;
             }
         }
         if vmstat.is_none() && meminfo.is_none() {
             return Ok(());
         }
         self.page_size = self.page_size.or_else(|| page_size(&self.table, &self.memory));
+        if let Some((pages, free)) = disagreement(&self.table, &self.memory, self.page_size) {
+            let source = format!("{}: nr_free_pages", self.vmstat.path().display());
+            let detail = format!(
+                "nr_free_pages is {pages} bytes, but MemFree of meminfo is {free}; free_bytes follows meminfo. One of \
+                 the two is probably replaced, as a container's meminfo is by lxcfs"
+            );
+            out.status(sample.ts, &source, Reason::Invalid, &detail)?;
+        }
         let counts = counts(&self.table, &self.memory, &zrams, self.page_size);
         if sample.wants(&VMSTAT) {
             let mut record = Vmstat { start_ts: sample.boot, ..Vmstat::default() };
@@ -115,8 +123,8 @@ impl Collector for VirtualMemoryCollector {
     }
 }
 
-/// The page size of a machine that is not this one: what meminfo has in bytes, vmstat has in pages. The two are not
-/// of the same moment, so the next size that there is.
+/// The page size of another machine: meminfo has in bytes what vmstat has in pages. The two files are not of the same
+/// moment, so this returns the closest size that exists.
 fn page_size(vmstat: &Table, memory: &Table) -> Option<u64> {
     let pairs = [
         ("anon_pages_bytes", "nr_anon_pages"),
@@ -131,44 +139,70 @@ fn page_size(vmstat: &Table, memory: &Table) -> Option<u64> {
     })
 }
 
-/// The counts that macOS has too.
-fn counts(vmstat: &Table, memory: &Table, zrams: &[Zram], page_size: Option<u64>) -> Counts {
+/// The counts that macOS has too. What memory is used for comes from /proc/meminfo, which `free` and `scrape` show
+/// and which a container may replace; totals, and everything without it, from /proc/vmstat.
+fn counts(vmstat: &Table, meminfo: &Table, zrams: &[Zram], page_size: Option<u64>) -> Counts {
     let get = |name: &'static str| vmstat.get(name);
     let sum = |names: &[&'static str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(get(name)?));
     let less = |whole: Option<u64>, part: Option<u64>| Some(whole?.saturating_sub(part.unwrap_or(0)));
     let pages = |bytes: u64| page_size.map(|size| bytes / size);
+    let bytes = |names: &[&'static str]| {
+        names.iter().try_fold(0u64, |sum, name| sum.checked_add(meminfo.get(name)?)).and_then(pages)
+    };
     // `pgpgin` and `pgpgout` count KiB, whatever the page size (kernel `mm/vmstat.c`).
     let from_kib = |name| pages(get(name)?.checked_mul(1024)?);
-    let kernel_stack = get("nr_kernel_stack").and_then(|kib| pages(kib.checked_mul(1024)?));
-    let unpageable = sum(&["nr_unevictable", "nr_slab_unreclaimable", "nr_page_table_pages"]);
-    let cache = less(get("nr_file_pages"), get("nr_shmem"));
+    let kernel_stack = || get("nr_kernel_stack").and_then(|kib| pages(kib.checked_mul(1024)?));
+    let unpageable = || sum(&["nr_unevictable", "nr_slab_unreclaimable", "nr_page_table_pages"]);
+    let cache = || less(less(get("nr_file_pages"), get("nr_shmem")), get("nr_swapcached"));
     let compressor = |of: fn(&Zram) -> u64, name| {
         let zram = (!zrams.is_empty()).then(|| zrams.iter().map(of).sum::<u64>());
-        let both = zram.into_iter().chain(memory.get(name)).reduce(u64::saturating_add);
+        let both = zram.into_iter().chain(meminfo.get(name)).reduce(u64::saturating_add);
         both.and_then(pages)
     };
+    let wired = ["unevictable_bytes", "sunreclaim_bytes", "kernel_stack_bytes", "page_tables_bytes"];
     let mut counts = Counts::default();
-    counts.set(place("pages_free"), get("nr_free_pages"));
-    counts.set(place("pages_active"), sum(&["nr_active_anon", "nr_active_file"]));
-    counts.set(place("pages_inactive"), sum(&["nr_inactive_anon", "nr_inactive_file"]));
-    counts.set(place("pages_wired"), unpageable.zip(kernel_stack).map(|(some, stacks)| some + stacks));
-    counts.set(place("pages_file_backed"), less(cache, get("nr_swapcached")));
-    counts.set(place("pages_anonymous"), sum(&["nr_anon_pages", "nr_shmem"]));
-    counts.set(place("pages_compressor_stored"), compressor(|zram| zram.stored_bytes, "zswapped_bytes"));
-    counts.set(place("pages_compressor_occupied"), compressor(|zram| zram.occupied_bytes, "zswap_bytes"));
-    counts.set(place("faults"), get("pgfault"));
-    counts.set(place("pages_reactivated"), get("pgactivate"));
-    counts.set(place("pages_purged"), get("pglazyfreed"));
-    counts.set(place("pages_decompressed"), get("zswpin"));
-    counts.set(place("pages_compressed"), get("zswpout"));
-    counts.set(place("page_ins"), from_kib("pgpgin"));
-    counts.set(place("page_outs"), from_kib("pgpgout"));
-    counts.set(place("swap_ins"), get("pswpin"));
-    counts.set(place("swap_outs"), get("pswpout"));
+    let mut set = |name, count| counts.set(position(name), count);
+    set("pages_free", bytes(&["mem_free_bytes"]).or_else(|| get("nr_free_pages")));
+    set("pages_active", bytes(&["active_bytes"]).or_else(|| sum(&["nr_active_anon", "nr_active_file"])));
+    set(
+        "pages_inactive",
+        bytes(&["inactive_bytes"]).or_else(|| sum(&["nr_inactive_anon", "nr_inactive_file"])),
+    );
+    set(
+        "pages_wired",
+        bytes(&wired).or_else(|| unpageable().zip(kernel_stack()).map(|(some, stacks)| some + stacks)),
+    );
+    set(
+        "pages_file_backed",
+        less(bytes(&["cached_bytes", "buffers_bytes"]), bytes(&["shmem_bytes"])).or_else(cache),
+    );
+    set(
+        "pages_anonymous",
+        bytes(&["anon_pages_bytes", "shmem_bytes"]).or_else(|| sum(&["nr_anon_pages", "nr_shmem"])),
+    );
+    set("pages_compressor_stored", compressor(|zram| zram.stored_bytes, "zswapped_bytes"));
+    set("pages_compressor_occupied", compressor(|zram| zram.occupied_bytes, "zswap_bytes"));
+    set("faults", get("pgfault"));
+    set("pages_reactivated", get("pgactivate"));
+    set("pages_purged", get("pglazyfreed"));
+    set("pages_decompressed", get("zswpin"));
+    set("pages_compressed", get("zswpout"));
+    set("page_ins", from_kib("pgpgin"));
+    set("page_outs", from_kib("pgpgout"));
+    set("swap_ins", get("pswpin"));
+    set("swap_outs", get("pswpout"));
     counts
 }
 
-/// Totals among the names that begin like levels (kernel `mm/vmstat.c`, `include/linux/mmzone.h`).
+/// Free memory by /proc/vmstat and by /proc/meminfo, in bytes, if the two cannot be of one machine: the files are read
+/// within a millisecond, in which a tenth of the memory does not come or go.
+fn disagreement(vmstat: &Table, meminfo: &Table, page_size: Option<u64>) -> Option<(u64, u64)> {
+    let (free, total) = (meminfo.get("mem_free_bytes")?, meminfo.get("mem_total_bytes")?);
+    let by_pages = vmstat.get("nr_free_pages")?.checked_mul(page_size?)?;
+    (by_pages.abs_diff(free) > total / 10).then_some((by_pages, free))
+}
+
+/// Totals with names that begin like those of levels (kernel `mm/vmstat.c`, `include/linux/mmzone.h`).
 const TOTALS: [&str; 7] = [
     "nr_dirtied",
     "nr_written",
@@ -179,7 +213,7 @@ const TOTALS: [&str; 7] = [
     "nr_foll_pin_released",
 ];
 
-/// Whether a name of /proc/vmstat is a total since boot.
+/// Whether a name in /proc/vmstat is a total since boot.
 fn is_total(name: &str) -> bool {
     let level = name.starts_with("nr_") && !name.starts_with("nr_tlb_") || name == "workingset_nodes";
     TOTALS.contains(&name) || !level
@@ -197,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn totals_are_what_the_kernel_counts_up() {
+    fn totals_are_the_counts_that_only_grow() {
         for name in [
             "pgfault",
             "nr_dirtied",
@@ -210,6 +244,19 @@ mod tests {
         for name in ["nr_free_pages", "nr_dirty_threshold", "nr_unstable", "workingset_nodes"] {
             assert!(!is_total(name), "{name}");
         }
+    }
+
+    #[test]
+    fn free_memory_follows_meminfo() {
+        let vmstat = table(&[("nr_free_pages", 2_000_000), ("nr_active_anon", 1), ("nr_active_file", 2)]);
+        let meminfo = table(&[("mem_free_bytes", 24_900_000_000), ("mem_total_bytes", 25_300_000_000)]);
+        let mut record = Vmstat::default();
+        counts(&vmstat, &meminfo, &[], Some(4096)).fill(&mut record, Some(4096));
+        assert_eq!(record.free_bytes, Some(24_900_000_000 / 4096 * 4096));
+        assert_eq!(record.pages_active, Some(3));
+        assert_eq!(disagreement(&vmstat, &meminfo, Some(4096)), Some((8_192_000_000, 24_900_000_000)));
+        let agrees = table(&[("nr_free_pages", 24_800_000_000 / 4096)]);
+        assert_eq!(disagreement(&agrees, &meminfo, Some(4096)), None);
     }
 
     #[test]
@@ -230,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_size_that_cannot_be_told_is_absent() {
+    fn an_unknown_page_size_is_absent() {
         for (memory, vmstat) in [(0, 0), (0, 10), (10, 0), (1, 1 << 40)] {
             assert_eq!(
                 page_size(&table(&[("nr_mapped", vmstat)]), &table(&[("mapped_bytes", memory)])),

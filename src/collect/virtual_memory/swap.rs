@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::collect::text::{lines, number, words};
 use crate::record::{Swap, Zram};
 
-/// The lines of /proc/swaps (kernel `mm/swapfile.c`): sizes are in KiB.
+/// Parses the lines of /proc/swaps (kernel `mm/swapfile.c`): sizes are in KiB.
 pub fn swaps(bytes: &[u8]) -> Vec<Swap> {
     lines(bytes).skip(1).filter_map(swap).collect()
 }
 
 fn swap(line: &[u8]) -> Option<Swap> {
-    // From the end: a file's name can hold anything, though the kernel writes its blanks as \040.
+    // From the end: a file name can contain anything, although the kernel writes its blanks as \040.
     let words: Vec<_> = words(line).collect();
     let [name @ .., swap_type, size, used, priority] = &words[..] else { return None };
     let bytes = |word: &[u8]| number(word)?.checked_mul(1024);
@@ -26,7 +26,7 @@ fn swap(line: &[u8]) -> Option<Swap> {
     })
 }
 
-/// Without the kernel's `\040` for a blank, and the like.
+/// Replaces the kernel's octal escapes, such as `\040` for a blank.
 fn unescaped(name: &[u8]) -> String {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -46,7 +46,7 @@ fn unescaped(name: &[u8]) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The names of the compressed memory disks.
+/// The names of the zram devices.
 pub fn zrams(sys: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(sys.join("block")).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -55,7 +55,7 @@ pub fn zrams(sys: &Path) -> Vec<String> {
     names
 }
 
-/// A line of mm_stat (kernel `drivers/block/zram/zram_drv.c`); `None` for a disk that holds nothing.
+/// Parses mm_stat (kernel `drivers/block/zram/zram_drv.c`); `None` for an empty device.
 pub fn zram(device: &str, bytes: &[u8]) -> Option<Zram> {
     let numbers: Vec<_> = words(bytes).map(number).collect();
     let get = |index: usize| numbers.get(index).copied().flatten();

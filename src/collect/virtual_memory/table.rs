@@ -1,4 +1,4 @@
-//! Tables of names and counts that are read again and again: the names hardly ever change, and are kept.
+//! Tables of names and counts that are read again for each sample. The names hardly ever change, so they are kept.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -7,36 +7,36 @@ use crate::collect::rate;
 use crate::collect::text::{lines, split_number, split_word};
 use crate::record::{Names, Rows};
 
-/// How a line is read: the name, what it becomes, and the count.
+/// The format of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// `name 123`, as it is.
+    /// `name 123`.
     Plain,
     /// `Name:   123 kB`, or without a unit.
     Meminfo,
 }
 
-/// One such table.
+/// One table.
 #[derive(Clone)]
 pub struct Table {
     form: Form,
     is_total: fn(&str) -> bool,
-    /// The names as the source has them, one after another, and where each ends.
+    /// The names as the source has them, back to back, and the end of each.
     raw: Vec<u8>,
     ends: Vec<usize>,
     names: Names,
-    /// The places of the names in alphabetical order; those of totals.
+    /// The positions of all names, and of the totals, in alphabetical order.
     sorted: Vec<usize>,
     totals: Vec<usize>,
-    /// The names that were asked for, with their places.
+    /// Cached positions of the names that were looked up.
     asked: RefCell<Vec<(&'static str, Option<usize>)>>,
     now: Vec<u64>,
-    /// What it held the time before; of a name that is new, what it holds now.
+    /// The previous counts; of a new name, the present one.
     before: Vec<u64>,
 }
 
 impl Table {
-    /// Without content; `is_total` says of a name whether it counts.
+    /// Makes an empty table; `is_total` says which names are totals.
     pub fn new(form: Form, is_total: fn(&str) -> bool) -> Self {
         Self {
             form,
@@ -52,7 +52,7 @@ impl Table {
         }
     }
 
-    /// Takes new content. Lines without a number are left out.
+    /// Reads new content. Lines without a number are left out.
     pub fn read(&mut self, bytes: &[u8]) {
         std::mem::swap(&mut self.now, &mut self.before);
         self.now.clear();
@@ -72,7 +72,7 @@ impl Table {
         }
     }
 
-    /// Takes content with other names than before.
+    /// Reads content with other names than before.
     fn learn(&mut self, bytes: &[u8]) {
         let old = std::mem::replace(self, Self::new(self.form, self.is_total));
         let rows: Vec<_> = lines(bytes).filter_map(|line| split(line, self.form)).collect();
@@ -84,64 +84,65 @@ impl Table {
         self.names = rows.iter().map(|(name, _, bytes)| field(name, *bytes, self.form)).collect();
         self.sorted = (0..rows.len()).collect();
         self.sorted.sort_by(|one, other| self.names.get(*one).cmp(self.names.get(*other)));
-        let is_total = |place: &usize| (self.is_total)(self.names.get(*place));
+        let is_total = |position: &usize| (self.is_total)(self.names.get(*position));
         self.totals = self.sorted.iter().copied().filter(is_total).collect();
-        let before = |place| old.before.get(old.place(self.names.get(place))?).copied();
-        self.before = (0..rows.len()).map(|place| before(place).unwrap_or(self.now[place])).collect();
+        let before = |position| old.before.get(old.position(self.names.get(position))?).copied();
+        self.before =
+            (0..rows.len()).map(|position| before(position).unwrap_or(self.now[position])).collect();
     }
 
-    /// Forgets what it held.
+    /// Removes all content.
     pub fn clear(&mut self) {
         *self = Self::new(self.form, self.is_total);
     }
 
-    /// Whether it holds nothing.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.now.is_empty()
     }
 
-    /// Where the row of a name is; the first, if there are several.
-    fn place(&self, name: &str) -> Option<usize> {
-        let at = self.sorted.partition_point(|place| self.names.get(*place) < name);
-        self.sorted.get(at).copied().filter(|place| self.names.get(*place) == name)
+    /// The row of a name; the first, if there are several.
+    fn position(&self, name: &str) -> Option<usize> {
+        let at = self.sorted.partition_point(|position| self.names.get(*position) < name);
+        self.sorted.get(at).copied().filter(|position| self.names.get(*position) == name)
     }
 
-    /// The count of that name.
+    /// The count of a name.
     pub fn get(&self, name: &'static str) -> Option<u64> {
         let mut asked = self.asked.borrow_mut();
         let known = asked.iter().find(|(known, _)| *known == name);
-        let place = known.map(|(_, place)| *place).unwrap_or_else(|| {
-            let place = self.place(name);
-            asked.push((name, place));
-            place
+        let position = known.map(|(_, position)| *position).unwrap_or_else(|| {
+            let position = self.position(name);
+            asked.push((name, position));
+            position
         });
-        self.now.get(place?).copied()
+        self.now.get(position?).copied()
     }
 
-    /// All that it holds.
+    /// All rows.
     pub fn rows(&self) -> Rows {
         Rows::new(self.names.clone(), self.now.iter().copied().enumerate().collect())
     }
 
-    /// What grew since it was read before, of the totals, per second.
+    /// The totals that grew since the previous content, per second.
     pub fn growth(&self, interval: Duration) -> Rows<f64> {
-        let grown = self.totals.iter().filter_map(|&place| {
-            let (now, before) = (self.now[place], self.before[place]);
+        let grown = self.totals.iter().filter_map(|&position| {
+            let (now, before) = (self.now[position], self.before[position]);
             let rate = rate(Some(now), Some(before), Some(interval)).filter(|_| now != before)?;
-            Some((place, rate))
+            Some((position, rate))
         });
         Rows::new(self.names.clone(), grown.collect())
     }
 }
 
-/// Name (of meminfo with its colon), value in bytes or as it is, and whether it is bytes.
+/// Splits a line into its name (with the colon of meminfo), its value, and whether that is in bytes.
 fn split(line: &[u8], form: Form) -> Option<(&[u8], u64, bool)> {
     let (name, rest) = split_word(line);
     let (value, bytes) = value(rest, form)?;
     (form == Form::Plain || name.ends_with(b":")).then_some((name, value, bytes))
 }
 
-/// What follows a name.
+/// Parses the text after a name.
 fn value(rest: &[u8], form: Form) -> Option<(u64, bool)> {
     let digits = rest.trim_ascii_start();
     let (value, unit) = split_number(digits).filter(|_| digits.len() < rest.len())?;
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn growth_is_of_totals_that_grew() {
+    fn growth_has_the_totals_that_grew() {
         let mut table = table("nr_free_pages 5\npgfault 10\npgpgin 7\nworkingset_nodes 1\n", Form::Plain);
         for content in [
             &b"nr_free_pages 9\npgfault 20\npgpgin 7\nnew 4\nworkingset_nodes 3\n"[..],
@@ -222,7 +223,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_again_is_as_reading_once(first in "([ab]{1,2} [0-9]{1,3}\n|x\n){0,6}", then in "([ab]{1,2} [0-9]{1,3}\n|.){0,6}") {
+        fn rereading_equals_reading_once(first in "([ab]{1,2} [0-9]{1,3}\n|x\n){0,6}", then in "([ab]{1,2} [0-9]{1,3}\n|.){0,6}") {
             let mut again = table(&first, Form::Plain);
             again.read(then.as_bytes());
             prop_assert_eq!(again.rows(), table(&then, Form::Plain).rows());

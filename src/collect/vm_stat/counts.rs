@@ -1,4 +1,4 @@
-//! The 22 counts that Linux and macOS have in common, and the `vmstat` record that they become.
+//! The 22 counts that Linux and macOS have in common, and the `vmstat` record made of them.
 
 use std::time::Duration;
 
@@ -37,14 +37,14 @@ pub const FIELDS: [&str; COUNT] = [
     "swap_outs",
 ];
 
-/// The place of a field in [`FIELDS`].
-pub const fn place(name: &str) -> usize {
-    let mut place = 0;
-    while place < COUNT {
-        if same(FIELDS[place], name) {
-            return place;
+/// The position of a field in [`FIELDS`].
+pub const fn position(name: &str) -> usize {
+    let mut position = 0;
+    while position < COUNT {
+        if same(FIELDS[position], name) {
+            return position;
         }
-        place += 1;
+        position += 1;
     }
     panic!("no such count")
 }
@@ -64,28 +64,28 @@ const fn same(one: &str, other: &str) -> bool {
     true
 }
 
-/// A count that was printed, and the step in which it was: 1, or 1000 (`K`), or a thousand times more (`M`, `G`).
+/// A printed count and its step: 1, or 1000 (`K`), a million (`M`), a thousand million (`G`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Printed {
-    /// The count; the true one is less than a step above.
+    /// The count as printed. The true one is less than a step above.
     pub value: u64,
     /// The step.
     pub step: u64,
 }
 
 impl Printed {
-    /// A count to the last digit.
+    /// A count with all its digits.
     pub const fn exact(value: u64) -> Self {
         Self { value, step: 1 }
     }
 
-    /// The sum, and how far it may be off; `None` if it does not fit into 64 bits.
+    /// The sum and its uncertainty; `None` if it does not fit into 64 bits.
     pub fn plus(self, other: Self) -> Option<Self> {
         let off = (self.step - 1).checked_add(other.step - 1)?;
         Some(Self { value: self.value.checked_add(other.value)?, step: off + 1 })
     }
 
-    /// What came to a total since then, and how far that may be off; `None` if it is below that for sure.
+    /// The increase of a total and its uncertainty; `None` if the total certainly decreased.
     fn minus(self, before: Self) -> Option<Self> {
         let possible = self.value.saturating_add(self.step) > before.value;
         let step = self.step.saturating_add(before.step - 1);
@@ -93,28 +93,28 @@ impl Printed {
     }
 }
 
-/// The counts of one moment, or what was added to the totals among them.
+/// The counts at one moment, or the increases of the totals among them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Counts(pub [Option<Printed>; COUNT]);
 
 impl Counts {
     /// Sets an exact count.
-    pub fn set(&mut self, place: usize, value: Option<u64>) {
-        self.0[place] = value.map(Printed::exact);
+    pub fn set(&mut self, position: usize, value: Option<u64>) {
+        self.0[position] = value.map(Printed::exact);
     }
 
-    fn value(&self, place: usize) -> Option<u64> {
-        self.0[place].map(|printed| printed.value)
+    fn value(&self, position: usize) -> Option<u64> {
+        self.0[position].map(|printed| printed.value)
     }
 
-    /// Whether the pages by use are as many as the pages by what backs them, as far as the printed
-    /// digits can say; `None` where one of the five is not there.
+    /// Whether there are as many pages by use as by backing, to the precision of the printed digits; `None` if one of the
+    /// five counts is absent.
     pub fn consistent(&self) -> Option<bool> {
         const BY_USE: [usize; 3] =
-            [place("pages_active"), place("pages_inactive"), place("pages_speculative")];
-        const BY_BACKING: [usize; 2] = [place("pages_file_backed"), place("pages_anonymous")];
-        let sum = |places: &[usize]| {
-            let mut counts = places.iter().map(|place| self.0[*place]);
+            [position("pages_active"), position("pages_inactive"), position("pages_speculative")];
+        const BY_BACKING: [usize; 2] = [position("pages_file_backed"), position("pages_anonymous")];
+        let sum = |positions: &[usize]| {
+            let mut counts = positions.iter().map(|position| self.0[*position]);
             counts.try_fold(Printed::exact(0), |sum, next| sum.plus(next?))
         };
         let (by_use, by_backing) = (sum(&BY_USE)?, sum(&BY_BACKING)?);
@@ -123,14 +123,14 @@ impl Counts {
         Some(high.value - low.value < low.step)
     }
 
-    /// Fills a record: counts, bytes, precision.
+    /// Fills the counts, bytes and precision of a record.
     pub fn fill(&self, record: &mut Vmstat, page_size: Option<u64>) {
         record.page_size_bytes = page_size;
-        for (place, field) in slots(record).into_iter().enumerate() {
-            *field = self.value(place);
+        for (position, field) in slots(record).into_iter().enumerate() {
+            *field = self.value(position);
         }
-        for (place, field) in byte_slots(record).into_iter().enumerate() {
-            *field = self.value(place).zip(page_size).and_then(|(pages, size)| pages.checked_mul(size));
+        for (position, field) in byte_slots(record).into_iter().enumerate() {
+            *field = self.value(position).zip(page_size).and_then(|(pages, size)| pages.checked_mul(size));
         }
         let rough =
             FIELDS.iter().zip(&self.0).filter_map(|(name, printed)| Some((*name, printed.as_ref()?.step)));
@@ -138,7 +138,7 @@ impl Counts {
         record.precision = rough.peek().is_some().then(|| rough.collect());
     }
 
-    /// Fills the rates of a record from what was added in an interval, where it is known to the last digit.
+    /// Fills the rates of a record from the increases in an interval, if these are exact.
     pub fn fill_rates(&self, interval: Duration, record: &mut Vmstat) {
         record.interval_s = Some(micro(interval.as_secs_f64()));
         for (field, added) in rate_slots(record).into_iter().zip(&self.0[LEVELS..]) {
@@ -154,14 +154,14 @@ impl Counts {
         self.0[LEVELS..].iter_mut().zip(other.0[LEVELS..].iter().copied())
     }
 
-    /// Makes totals of what was added to them.
+    /// Turns increases into totals.
     pub fn add(&mut self, totals: &Self) {
         for (count, total) in self.totals(totals) {
             *count = count.zip(total).and_then(|(added, total)| total.plus(added));
         }
     }
 
-    /// What was added to the totals since then; nothing of those that went back.
+    /// The increases of the totals since then, without those that decreased.
     pub fn since(&self, before: &Self) -> Self {
         let mut added = self.clone();
         for (count, before) in added.totals(before) {
@@ -170,13 +170,13 @@ impl Counts {
         added
     }
 
-    /// Whether no total is below what was: if one is, all of them began anew.
+    /// Whether no total has decreased. If one has, all of them restarted.
     pub fn follows(&self, before: &Self) -> bool {
         let pairs = self.0.iter().zip(&before.0).skip(LEVELS).filter_map(|(now, before)| now.zip(*before));
         pairs.into_iter().all(|(now, before)| now.minus(before).is_some())
     }
 
-    /// Totals that were rounded down to below what they were are at least what they were.
+    /// Raises totals that were rounded down below their previous value.
     pub fn raise(&mut self, before: &Self) {
         for (count, before) in self.totals(before) {
             if let (Some(count), Some(before)) = (count, before) {
@@ -251,24 +251,25 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_fields() {
-        let counts = Counts(std::array::from_fn(|place| Some(Printed { value: place as u64 + 1, step: 2 })));
+        let counts =
+            Counts(std::array::from_fn(|position| Some(Printed { value: position as u64 + 1, step: 2 })));
         let mut record = Vmstat::default();
         counts.fill(&mut record, Some(10));
         let record = serde_json::to_value(record).unwrap();
-        for (place, name) in FIELDS.iter().enumerate() {
-            assert_eq!(record[name], place + 1, "{name}");
+        for (position, name) in FIELDS.iter().enumerate() {
+            assert_eq!(record[name], position + 1, "{name}");
             assert_eq!(record["precision"][name], 2, "{name}");
             let bytes = format!("{}_bytes", name.trim_start_matches("pages_"));
-            if place < LEVELS {
-                assert_eq!(record[&bytes], 10 * (place + 1), "{bytes}");
+            if position < LEVELS {
+                assert_eq!(record[&bytes], 10 * (position + 1), "{bytes}");
             }
         }
         let mut rates = Vmstat::default();
-        let added = Counts(std::array::from_fn(|place| Some(Printed::exact(place as u64 + 1))));
+        let added = Counts(std::array::from_fn(|position| Some(Printed::exact(position as u64 + 1))));
         added.fill_rates(Duration::from_secs(1), &mut rates);
         let rates = serde_json::to_value(rates).unwrap();
-        for (place, name) in FIELDS.iter().enumerate().skip(LEVELS) {
-            assert_eq!(rates[format!("{name}_per_s")], (place + 1) as f64, "{name}");
+        for (position, name) in FIELDS.iter().enumerate().skip(LEVELS) {
+            assert_eq!(rates[format!("{name}_per_s")], (position + 1) as f64, "{name}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What `vm_stat` of macOS prints, once or every so many seconds → samples of [`Counts`].
+//! Parses the output of macOS's `vm_stat`, one-shot or at intervals, into samples of [`Counts`].
 //!
-//! The one-shot form has a row per count, and its end is the next title or the end of the input. The interval form
-//! has a row per sample: the first one totals since boot, those after it levels and what was added to the totals.
-//! Each time that title and header come again, totals follow again (`banner` of Apple's vm_stat.c forgets the last row).
+//! The one-shot form has a row per count and ends at the next title or at the end of the input. The interval form has a
+//! row per sample: the first has totals since boot, later ones have levels and increases of the totals. After each
+//! repeated title and header, totals follow again (`banner` in Apple's vm_stat.c forgets the last row).
 
 pub mod counts;
 mod row;
@@ -13,61 +13,61 @@ use row::{Line, column, label, normalized, read, read_numbers};
 /// The counts of one moment, totals as totals.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// As the title has it.
+    /// From the title, in bytes.
     pub page_size: Option<u64>,
-    /// The counts that are known.
+    /// The counts with a field of their own.
     pub counts: Counts,
-    /// What was added to the totals since the sample before; `None` in the first, and where they began anew.
+    /// The increases of the totals since the previous sample; `None` in the first one, and after a restart.
     pub added: Option<Counts>,
-    /// Rows and columns that are not, as printed.
+    /// Unknown rows and columns, as printed.
     pub rows: Vec<(String, u64)>,
 }
 
-/// What became of a line.
+/// The result of parsing a line.
 #[derive(Debug, PartialEq)]
-pub enum Taken {
-    /// It was understood.
+pub enum Parsed {
+    /// The line was understood.
     Yes,
-    /// It was understood, and a sample is complete.
+    /// The line was understood, and it completes a sample.
     Sample(Box<Sample>),
-    /// It was not.
+    /// The line was not understood.
     No,
 }
 
-/// What stands in a column.
+/// What a column contains.
 enum Column {
-    /// The count at that place.
+    /// The count at this position of [`counts::FIELDS`].
     Known(usize),
-    /// What is passed through by this name.
+    /// An unknown count, passed through by this name.
     Other(String),
 }
 
-/// Takes line after line.
+/// Parses line by line.
 #[derive(Default)]
 pub struct Parser {
     page_size: Option<u64>,
-    /// The one-shot form: what has been seen of a sample.
+    /// One-shot form: the incomplete sample.
     open: Option<Sample>,
     columns: Vec<Column>,
-    /// The row that was read last, if that was one of numbers.
+    /// The last row of numbers; reused.
     numbers: Vec<Printed>,
-    /// Where the last name of the header ends.
+    /// The length of the header, where the last column ends.
     width: usize,
     /// The totals so far.
     totals: Option<Counts>,
-    /// Whether the next row of numbers holds totals.
+    /// The next row of numbers has totals.
     after_header: bool,
 }
 
 impl Parser {
-    /// A line without its newline.
-    pub fn line(&mut self, line: &[u8]) -> Taken {
-        // Nearly all lines of the interval form.
+    /// Parses a line without its newline.
+    pub fn line(&mut self, line: &[u8]) -> Parsed {
+        // The common case: nearly all lines of the interval form.
         if read_numbers(line, &mut self.numbers) {
             return self.numbers();
         }
         match read(line) {
-            Line::Empty => Taken::Yes,
+            Line::Empty => Parsed::Yes,
             Line::Title(size) => {
                 let done = self.finish();
                 self.page_size = size;
@@ -79,7 +79,7 @@ impl Parser {
                 let open = self.open();
                 open.rows.push(("object_cache_hits".into(), hits));
                 open.rows.push(("object_cache_lookups".into(), lookups));
-                Taken::Yes
+                Parsed::Yes
             }
             Line::Header(names) => {
                 let known =
@@ -89,22 +89,22 @@ impl Parser {
                 self.after_header = true;
                 self.finish()
             }
-            Line::Unknown => Taken::No,
+            Line::Unknown => Parsed::No,
         }
     }
 
-    /// What came after the last newline, if anything: a line that may have been cut off. Where numbers end left of
-    /// their column's end, digits are missing.
-    pub fn rest(&mut self, line: &[u8]) -> Taken {
+    /// Parses the text after the last newline, which may be a line that was cut off: if it is shorter than the header,
+    /// digits are missing.
+    pub fn rest(&mut self, line: &[u8]) -> Parsed {
         let cut = line.trim_ascii_end().len() < self.width;
-        if cut && read_numbers(line, &mut self.numbers) { Taken::No } else { self.line(line) }
+        if cut && read_numbers(line, &mut self.numbers) { Parsed::No } else { self.line(line) }
     }
 
-    /// The sample that the end of the input completes.
-    pub fn finish(&mut self) -> Taken {
+    /// Completes the sample at the end of the input.
+    pub fn finish(&mut self) -> Parsed {
         match self.open.take() {
             Some(sample) => self.totals(sample),
-            None => Taken::Yes,
+            None => Parsed::Yes,
         }
     }
 
@@ -113,45 +113,45 @@ impl Parser {
         self.open.get_or_insert_with(|| Sample { page_size, ..Sample::default() })
     }
 
-    fn row(&mut self, name: &str, value: u64) -> Taken {
+    fn row(&mut self, name: &str, value: u64) -> Parsed {
         if name.is_empty() {
-            return Taken::No;
+            return Parsed::No;
         }
-        let place = label(name);
+        let position = label(name);
         let open = self.open();
-        let before = match place {
-            Some(place) => open.counts.0[place].map(|printed| printed.value),
+        let before = match position {
+            Some(position) => open.counts.0[position].map(|printed| printed.value),
             None => open.rows.iter().find(|(known, _)| known == name).map(|(_, count)| *count),
         };
         if before == Some(value) {
-            return Taken::Yes;
+            return Parsed::Yes;
         }
-        // Two rows of one name that nothing is known of are not two samples, and a map has room for one.
-        if place.is_none() && before.is_some() {
-            return Taken::No;
+        // An unknown row that repeats does not start a new sample, and the record's map has one key for both.
+        if position.is_none() && before.is_some() {
+            return Parsed::No;
         }
-        // Another value of the same row is another sample, whose title is missing, and with it the page size.
-        let mut done = Taken::Yes;
+        // A known row that repeats with another value starts a new sample without a title, so without a page size.
+        let mut done = Parsed::Yes;
         if before.is_some() {
             self.page_size = None;
             done = self.finish();
         }
         let open = self.open();
-        match place {
-            Some(place) => open.counts.0[place] = Some(Printed::exact(value)),
+        match position {
+            Some(position) => open.counts.0[position] = Some(Printed::exact(value)),
             None => open.rows.push((name.to_owned(), value)),
         }
         done
     }
 
-    fn numbers(&mut self) -> Taken {
+    fn numbers(&mut self) -> Parsed {
         if self.numbers.len() != self.columns.len() {
-            return Taken::No;
+            return Parsed::No;
         }
         let mut sample = Sample { page_size: self.page_size, ..Sample::default() };
         for (column, &printed) in self.columns.iter().zip(&self.numbers) {
             match column {
-                Column::Known(place) => sample.counts.0[*place] = Some(printed),
+                Column::Known(position) => sample.counts.0[*position] = Some(printed),
                 Column::Other(name) => sample.rows.push((name.clone(), printed.value)),
             }
         }
@@ -162,21 +162,21 @@ impl Parser {
             sample.added = Some(sample.counts.clone());
             sample.counts.add(totals);
         }
-        self.told(sample)
+        self.complete(sample)
     }
 
-    /// A sample that has totals. Rounded ones are not below those that are known better.
-    fn totals(&mut self, mut sample: Sample) -> Taken {
+    /// Finishes a sample of totals. Rounded totals are not below more exact ones of before.
+    fn totals(&mut self, mut sample: Sample) -> Parsed {
         if let Some(before) = self.totals.as_ref().filter(|before| sample.counts.follows(before)) {
             sample.added = Some(sample.counts.since(before));
             sample.counts.raise(before);
         }
-        self.told(sample)
+        self.complete(sample)
     }
 
-    fn told(&mut self, sample: Sample) -> Taken {
+    fn complete(&mut self, sample: Sample) -> Parsed {
         self.totals = Some(sample.counts.clone());
-        Taken::Sample(Box::new(sample))
+        Parsed::Sample(Box::new(sample))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The lines of `vm_stat`: title, `Label: N.`, the header of columns; and rows of numbers, by a function of their own.
+//! The lines of `vm_stat`: title, `Label: N.`, column header, and rows of numbers.
 
 use nom::Parser as _;
 use nom::bytes::complete::{tag, take_until};
@@ -7,29 +7,29 @@ use nom::combinator::{all_consuming, map_opt, opt, rest};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, error::Error};
 
-use super::counts::{COUNT, Printed, place};
+use super::counts::{COUNT, Printed, position};
 use crate::collect::text::{number, split_number, words};
 
-type Parsed<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
+type Output<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
 
-/// What a line of `vm_stat` is that holds no numbers alone.
+/// A line that is not a row of numbers.
 #[derive(Debug, PartialEq)]
 pub enum Line<'a> {
-    /// The title, with the page size where it names one.
+    /// The title, with the page size in bytes if it has one.
     Title(Option<u64>),
     /// `Label: N.`
     Row(&'a [u8], u64),
-    /// `Object cache: 12 hits of 50 lookups (24% hit rate)`, to Mac OS X 10.8.
+    /// `Object cache: 12 hits of 50 lookups (24% hit rate)`, up to Mac OS X 10.8.
     ObjectCache { hits: u64, lookups: u64 },
-    /// The names of columns.
+    /// The column names.
     Header(Vec<&'a [u8]>),
-    /// Nothing but blanks.
+    /// Only blanks.
     Empty,
-    /// None of these.
+    /// Anything else.
     Unknown,
 }
 
-/// Tells what it is.
+/// Classifies a line.
 pub fn read(line: &[u8]) -> Line<'_> {
     let trimmed = line.trim_ascii();
     if trimmed.is_empty() {
@@ -50,7 +50,7 @@ pub fn read(line: &[u8]) -> Line<'_> {
 }
 
 /// `Mach Virtual Memory Statistics: (page size of 4096 bytes, cache hits 0%)`
-fn title(line: &[u8]) -> Parsed<'_, Option<u64>> {
+fn title(line: &[u8]) -> Output<'_, Option<u64>> {
     let size = delimited(
         (space0, tag("(page size of ")),
         map_opt(digit1, |digits| number(digits).filter(|size| size.is_power_of_two() && *size >= 1024)),
@@ -59,19 +59,19 @@ fn title(line: &[u8]) -> Parsed<'_, Option<u64>> {
     preceded(tag("Mach Virtual Memory Statistics:"), opt(size)).parse(line)
 }
 
-/// The full stop at the end says that the number is whole.
-fn row(line: &[u8]) -> Parsed<'_, (&[u8], u64)> {
+/// `Label: N.`; without the full stop, digits may be missing.
+fn row(line: &[u8]) -> Output<'_, (&[u8], u64)> {
     let label = terminated(take_until(":"), char(':'));
     all_consuming((label, delimited(space0, map_opt(digit1, number), char('.')))).parse(line)
 }
 
-fn object_cache(line: &[u8]) -> Parsed<'_, (u64, u64)> {
+fn object_cache(line: &[u8]) -> Output<'_, (u64, u64)> {
     let count = |line| map_opt(digit1, number).parse(line);
     let hits = preceded((tag("Object cache:"), space0), terminated(count, tag(" hits of ")));
     (hits, terminated(count, (tag(" lookups"), rest))).parse(line)
 }
 
-/// A row such as `123 1246K 12M`, one number or more, into `numbers`; false if the line is anything else.
+/// Parses a row such as `123 1246K 12M` into `numbers`; false if the line is anything else.
 pub fn read_numbers(line: &[u8], numbers: &mut Vec<Printed>) -> bool {
     numbers.clear();
     let mut line = skip_blanks(line);
@@ -95,13 +95,13 @@ pub fn read_numbers(line: &[u8], numbers: &mut Vec<Printed>) -> bool {
     false
 }
 
-/// A count of so many steps; `None` if it does not fit into 64 bits.
+/// A count in steps; `None` if it does not fit into 64 bits.
 fn printed(value: u64, step: u64) -> Option<Printed> {
     Some(Printed { value: value.checked_mul(step)?, step })
 }
 
 fn skip_blanks(mut line: &[u8]) -> &[u8] {
-    // Nearly all of them are spaces, and half of a row is.
+    // Half of a row is spaces.
     while let [b' ', rest @ ..] = line {
         line = rest;
     }
@@ -111,7 +111,7 @@ fn skip_blanks(mut line: &[u8]) -> &[u8] {
     }
 }
 
-/// A name in lower case, with underscores for all that is no letter and no digit.
+/// A name in lower case, with underscores for everything but letters and digits.
 pub fn normalized(name: &[u8]) -> String {
     let mut out = String::new();
     for &byte in name {
@@ -125,36 +125,36 @@ pub fn normalized(name: &[u8]) -> String {
     out
 }
 
-/// The count that a column holds.
+/// The position of a column's count, by its name.
 pub fn column(name: &[u8]) -> Option<usize> {
     Some(match name {
-        b"free" => const { place("pages_free") },
-        b"active" => const { place("pages_active") },
-        b"inactive" | b"inac" => const { place("pages_inactive") },
-        b"specul" | b"spec" => const { place("pages_speculative") },
-        b"throttle" => const { place("pages_throttled") },
-        b"wired" | b"wire" => const { place("pages_wired") },
-        b"prgable" => const { place("pages_purgeable") },
-        b"file-backed" => const { place("pages_file_backed") },
-        b"anonymous" => const { place("pages_anonymous") },
-        b"cmprssed" => const { place("pages_compressor_stored") },
-        b"cmprssor" => const { place("pages_compressor_occupied") },
-        b"faults" => const { place("faults") },
-        b"copy" => const { place("pages_cow_faults") },
-        b"0fill" | b"zerofill" => const { place("pages_zero_filled") },
-        b"reactive" => const { place("pages_reactivated") },
-        b"purged" => const { place("pages_purged") },
-        b"dcomprs" => const { place("pages_decompressed") },
-        b"comprs" => const { place("pages_compressed") },
-        b"pageins" => const { place("page_ins") },
-        b"pageout" | b"pageouts" => const { place("page_outs") },
-        b"swapins" => const { place("swap_ins") },
-        b"swapout" | b"swapouts" => const { place("swap_outs") },
+        b"free" => const { position("pages_free") },
+        b"active" => const { position("pages_active") },
+        b"inactive" | b"inac" => const { position("pages_inactive") },
+        b"specul" | b"spec" => const { position("pages_speculative") },
+        b"throttle" => const { position("pages_throttled") },
+        b"wired" | b"wire" => const { position("pages_wired") },
+        b"prgable" => const { position("pages_purgeable") },
+        b"file-backed" => const { position("pages_file_backed") },
+        b"anonymous" => const { position("pages_anonymous") },
+        b"cmprssed" => const { position("pages_compressor_stored") },
+        b"cmprssor" => const { position("pages_compressor_occupied") },
+        b"faults" => const { position("faults") },
+        b"copy" => const { position("pages_cow_faults") },
+        b"0fill" | b"zerofill" => const { position("pages_zero_filled") },
+        b"reactive" => const { position("pages_reactivated") },
+        b"purged" => const { position("pages_purged") },
+        b"dcomprs" => const { position("pages_decompressed") },
+        b"comprs" => const { position("pages_compressed") },
+        b"pageins" => const { position("page_ins") },
+        b"pageout" | b"pageouts" => const { position("page_outs") },
+        b"swapins" => const { position("swap_ins") },
+        b"swapout" | b"swapouts" => const { position("swap_outs") },
         _ => return None,
     })
 }
 
-/// The labels of the one-shot form, normalized, in the order of the counts.
+/// The normalized labels of the one-shot form, in the order of the counts.
 const LABELS: [&str; COUNT] = [
     "pages_free",
     "pages_active",
@@ -180,7 +180,7 @@ const LABELS: [&str; COUNT] = [
     "swapouts",
 ];
 
-/// The count that a row holds, by its normalized label.
+/// The position of a row's count, by its normalized label.
 pub fn label(name: &str) -> Option<usize> {
     LABELS.iter().position(|label| *label == name)
 }

@@ -1,15 +1,15 @@
 use proptest::prelude::*;
 
-use super::counts::{LEVELS, place};
+use super::counts::{LEVELS, position};
 use super::*;
 
-/// Everything in it, and how many lines were not understood.
+/// The samples, and how many lines were not understood.
 fn parse(bytes: &[u8]) -> (Vec<Sample>, usize) {
     let (mut parser, mut samples, mut unknown) = (Parser::default(), Vec::new(), 0);
     let mut take = |taken| match taken {
-        Taken::Sample(sample) => samples.push(*sample),
-        Taken::No => unknown += 1,
-        Taken::Yes => {}
+        Parsed::Sample(sample) => samples.push(*sample),
+        Parsed::No => unknown += 1,
+        Parsed::Yes => {}
     };
     let (whole, rest) = match bytes.iter().rposition(|&byte| byte == b'\n') {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
@@ -26,7 +26,7 @@ fn parse(bytes: &[u8]) -> (Vec<Sample>, usize) {
 }
 
 fn get(sample: &Sample, name: &str) -> Option<u64> {
-    sample.counts.0[place(name)].map(|printed| printed.value)
+    sample.counts.0[position(name)].map(|printed| printed.value)
 }
 
 const ONE_SHOT: &[u8] = include_bytes!("../../../tests/fixtures/vm_stat/one_shot.txt");
@@ -34,7 +34,7 @@ const INTERVAL: &[u8] = include_bytes!("../../../tests/fixtures/vm_stat/interval
 const ELEVEN: &[u8] = include_bytes!("../../../tests/fixtures/vm_stat/eleven_columns.txt");
 
 #[test]
-fn totals_stay_totals_where_the_header_comes_again() {
+fn totals_stay_totals_after_a_repeated_header() {
     let (samples, unknown) = parse(INTERVAL);
     assert_eq!((samples.len(), unknown), (4, 0));
     let series = |name| samples.iter().map(|sample| get(sample, name)).collect::<Vec<_>>();
@@ -48,44 +48,44 @@ fn totals_stay_totals_where_the_header_comes_again() {
 const HEADER: &str =
     "Mach Virtual Memory Statistics: (page size of 4096 bytes)\nfree active faults swapins\n";
 
-/// The faults of each sample, what came to them, and to what is swapped in.
+/// For each sample: faults, their increase, and the increase of swap-ins.
 fn faults(text: &str) -> Vec<(u64, Option<Printed>, Option<u64>)> {
     let (samples, unknown) = parse(text.as_bytes());
     assert_eq!(unknown, 0);
-    let added = |sample: &Sample, name| sample.added.as_ref().and_then(|added| added.0[place(name)]);
-    let told = |sample: &Sample| {
+    let added = |sample: &Sample, name| sample.added.as_ref().and_then(|added| added.0[position(name)]);
+    let of_sample = |sample: &Sample| {
         let swapped = added(sample, "swap_ins").map(|it| it.value);
         (get(sample, "faults").unwrap(), added(sample, "faults"), swapped)
     };
-    samples.iter().map(told).collect()
+    samples.iter().map(of_sample).collect()
 }
 
 #[test]
-fn after_a_header_are_totals_even_if_they_began_anew() {
+fn totals_follow_a_header_even_after_a_restart() {
     let text = format!("{HEADER}1 2 10001000 7\n1 2 5 1\n{HEADER}1 2 20 9\n1 2 3 4\n");
     let first = (10_001_000, None, None);
     let second = (10_001_005, Some(Printed::exact(5)), Some(1));
-    // Nothing is known of what came to any total, though one of them is above what it was.
+    // No increase is known, although one of the totals is above its previous value.
     assert_eq!(faults(&text), [first, second, (20, None, None), (23, Some(Printed::exact(3)), Some(4))]);
-    // The header alone was lost.
+    // Only the header was lost.
     let title = HEADER.lines().next().unwrap();
     assert_eq!(faults(&format!("{HEADER}1 2 300 7\n{title}\n1 2 310 8\n"))[1].0, 310);
 }
 
 #[test]
-fn rounded_totals_neither_go_back_nor_say_what_was_added() {
+fn rounded_totals_do_not_decrease_and_have_no_exact_increase() {
     let text = format!("{HEADER}1 2 10000K 7\n1 2 999 0\n{HEADER}1 2 10001K 9\n{HEADER}1 2 10001K 9\n");
     let rough = |value, step| Some(Printed { value, step });
-    let told = faults(&text);
-    assert_eq!(told[1], (10_000_999, Some(Printed::exact(999)), Some(0)));
-    assert_eq!(told[2], (10_001_000, rough(1, 1999), Some(2)));
-    assert_eq!(told[3], (10_001_000, rough(0, 1999), Some(0)));
+    let samples = faults(&text);
+    assert_eq!(samples[1], (10_000_999, Some(Printed::exact(999)), Some(0)));
+    assert_eq!(samples[2], (10_001_000, rough(1, 1999), Some(2)));
+    assert_eq!(samples[3], (10_001_000, rough(0, 1999), Some(0)));
 }
 
 #[test]
 fn steps_add_up() {
     let (samples, _) = parse(ELEVEN);
-    let faults = |sample: &Sample| sample.counts.0[place("faults")];
+    let faults = |sample: &Sample| sample.counts.0[position("faults")];
     assert_eq!(faults(&samples[0]), Some(Printed { value: 1_004_215_000, step: 1000 }));
     assert_eq!(faults(&samples[1]), Some(Printed { value: 1_004_217_707, step: 1000 }));
     assert_eq!(get(&samples[0], "pages_zero_filled"), Some(12_000_000));
@@ -95,7 +95,7 @@ fn steps_add_up() {
 }
 
 #[test]
-fn a_row_with_another_value_begins_a_sample_whose_page_size_nobody_said() {
+fn a_repeated_row_begins_a_sample_of_unknown_page_size() {
     let rows = b"Mach Virtual Memory Statistics: (page size of 4096 bytes)\nPages free: 1.\nPages free: 1.\nPages free: 2.\n";
     let (samples, unknown) = parse(rows);
     assert_eq!((samples.len(), unknown), (2, 0));
@@ -104,7 +104,7 @@ fn a_row_with_another_value_begins_a_sample_whose_page_size_nobody_said() {
 }
 
 #[test]
-fn two_rows_of_a_name_that_nothing_is_known_of_are_no_two_samples() {
+fn repeated_unknown_rows_do_not_begin_a_sample() {
     let rows = b"Mach Virtual Memory Statistics: (page size of 4096 bytes)\nPages free: 1.\nTagged: 5.\n\
         Tagged: 6.\nPages active: 2.\n";
     let (samples, unknown) = parse(rows);
@@ -113,21 +113,21 @@ fn two_rows_of_a_name_that_nothing_is_known_of_are_no_two_samples() {
 }
 
 #[test]
-fn names_of_old_and_steps_of_thousand_millions() {
+fn old_names_and_the_suffix_g() {
     let text = b"Mach Virtual Memory Statistics: (page size of 4096 bytes, cache hits 0%)\n\
         free active inac wire faults copy zerofill reactive pageins pageout\n1 2 3 4 5G 6 7 8 9 10\n";
     let (samples, unknown) = parse(text);
     assert_eq!((samples.len(), unknown, get(&samples[0], "pages_zero_filled")), (1, 0, Some(7)));
     assert_eq!(
-        samples[0].counts.0[place("faults")],
+        samples[0].counts.0[position("faults")],
         Some(Printed { value: 5_000_000_000, step: 1_000_000_000 })
     );
 }
 
 #[test]
-fn a_number_that_was_cut_off_is_no_number() {
+fn a_number_that_was_cut_off_is_not_read() {
     let end = INTERVAL.len();
-    // The last row ends with `0 `, a blank and a newline.
+    // The last row ends with `0 ` and a newline.
     assert_eq!(parse(&INTERVAL[..end - 2]).0.len(), 4, "the last number is whole");
     assert_eq!(parse(&INTERVAL[..end - 12]), {
         let (mut all, _) = parse(INTERVAL);
@@ -139,7 +139,7 @@ fn a_number_that_was_cut_off_is_no_number() {
     assert_eq!((get(&samples[0], "swap_ins"), get(&samples[0], "swap_outs"), unknown), (Some(11), None, 1));
 }
 
-/// Every number that the text has, and sums of those of one column, are numbers of the samples; no others are.
+/// All numbers of the samples are numbers of the text, or sums of numbers in one column.
 fn invented(bytes: &[u8], samples: &[Sample], summed: bool) -> Option<u64> {
     let text = String::from_utf8_lossy(bytes);
     let words = text.split(|c: char| !c.is_ascii_alphanumeric());

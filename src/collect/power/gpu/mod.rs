@@ -1,12 +1,11 @@
-//! Graphics processors → `gpu`, and of each `power`, `temperature`, `fan`, `voltage`.
+//! GPUs → `gpu`, and for each `power`, `temperature`, `fan`, `voltage`.
 //!
-//! amdgpu, i915 and xe say it in sysfs, NVIDIA's driver by NVML. One that sleeps is not asked anything, and one
-//! that idles and may sleep is left alone for long enough that it can fall asleep.
+//! amdgpu, i915 and xe report in sysfs, NVIDIA's driver through NVML. A GPU that sleeps is not read, and one that is idle
+//! and may sleep is left alone for long enough to fall asleep.
 
-mod card;
-mod device;
+mod drm;
 mod nvml;
-mod past;
+mod state;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,66 +13,46 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use super::Platform;
-use super::chip::Chip;
+use super::energy_counter::Reading;
 use super::hwmon;
-use super::meter::Reading;
 use super::sysfs::{asleep, word};
-use crate::collect::{Collector, Roots, Sample};
+use super::zones::Platform;
+use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{FAN, GPU, Gpu, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE};
-use device::Device;
-use nvml::Nvml;
-use past::Past;
+use drm::Device;
+use nvml::{LIBRARY, Nvml};
+use state::{State, Values};
 
-/// The library that the driver brings.
-const LIBRARY: &str = "libnvidia-ml.so.1";
-
-/// What was read of one.
-#[derive(Default)]
-struct Values {
-    gpu: Gpu,
-    /// A counter of energy: its value, and counts for one joule.
-    energy: Option<(u64, f64)>,
-    /// Power as the device itself says.
-    power_watts: Option<f64>,
-    /// A counter of idle milliseconds.
-    idle_ms: Option<u64>,
-    temperature_celsius: Option<f64>,
-    /// Whether its power is in that of the processor's package.
-    integrated: bool,
-    chips: Vec<Chip>,
-}
-
-/// Reads every graphics processor.
+/// Reads every GPU.
 pub struct GpuCollector {
     roots: Roots,
     nvml: Nvml,
-    past: BTreeMap<String, Past>,
+    states: BTreeMap<String, State>,
     platform: Platform,
 }
 
 impl GpuCollector {
-    /// Of that tree. `library` is where NVML is; without it, NVML is asked of this machine only.
+    /// Reads below these roots. `library` is the path of NVML; without it, NVML is used for this machine only.
     pub fn new(roots: &Roots, library: Option<&Path>, platform: Platform) -> Self {
         let nvml = match library {
             Some(path) => Nvml::new(Some(path)),
             None => Nvml::new((!roots.foreign).then_some(Path::new(LIBRARY))),
         };
-        Self { roots: roots.clone(), nvml, past: BTreeMap::new(), platform }
+        Self { roots: roots.clone(), nvml, states: BTreeMap::new(), platform }
     }
 
-    fn tell_one(&mut self, device: &Device, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    fn report_device(&mut self, device: &Device, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let mut gpu = Gpu { gpu: device.id.clone(), source: source(&device.driver), ..Gpu::default() };
-        let past = self.past.entry(device.id.clone()).or_default();
+        let state = self.states.entry(device.id.clone()).or_default();
         if let Some(status) = asleep(&device.folder) {
             gpu.runtime_status = Some(status);
-            past.asleep();
+            state.asleep();
             return if sample.wants(&GPU) { out.emit(sample.ts, &gpu) } else { Ok(()) };
         }
         gpu.runtime_status =
             word(device.folder.join("power/runtime_status")).filter(|it| it != "unsupported");
-        if past.quiet_until.is_some_and(|until| Instant::now() < until) {
+        if state.quiet_until.is_some_and(|until| Instant::now() < until) {
             return if sample.wants(&GPU) { out.emit(sample.ts, &gpu) } else { Ok(()) };
         }
         let mut values = Values { gpu, ..Values::default() };
@@ -83,17 +62,17 @@ impl GpuCollector {
                     out.status(sample.ts, &format!("nvml {}", device.id), why.reason, &why.detail)?;
                 }
             }
-            driver => card::read(driver, device, &mut values),
+            driver => drm::read(driver, device, &mut values),
         }
-        past.idle(&mut values);
-        past.rest(&device.folder, &values.gpu);
-        let reading = past.energy(values.energy);
-        self.tell_values(&device.id, values, reading, sample, out)
+        state.idle(&mut values);
+        state.rest(&device.folder, &values.gpu);
+        let reading = state.energy(values.energy);
+        self.report_values(&device.id, values, reading, sample, out)
     }
 
-    /// NVIDIA's devices that are not on the bus, as under WSL: how many there are. Whether they sleep cannot be seen,
-    /// so that the library is let go of each time.
-    fn tell_unlisted(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<usize> {
+    /// Reports NVIDIA's devices that are not on the bus, as under WSL, and returns how many there are. Their power state
+    /// is unknown, so the library is closed after each sample.
+    fn report_unlisted(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<usize> {
         let found = match self.nvml.read_all() {
             Ok(found) => found,
             Err(why) => {
@@ -105,13 +84,13 @@ impl GpuCollector {
         let count = found.len();
         for (id, mut values) in found {
             (values.gpu.gpu, values.gpu.source) = (id.clone(), source("nvidia"));
-            let reading = self.past.entry(id.clone()).or_default().energy(values.energy);
-            self.tell_values(&id, values, reading, sample, out)?;
+            let reading = self.states.entry(id.clone()).or_default().energy(values.energy);
+            self.report_values(&id, values, reading, sample, out)?;
         }
         Ok(count)
     }
 
-    fn tell_values(
+    fn report_values(
         &self,
         id: &str,
         values: Values,
@@ -154,7 +133,7 @@ impl GpuCollector {
             };
             out.emit(sample.ts, &record)?;
         }
-        chips.iter().try_for_each(|chip| hwmon::tell(chip, sample, out))
+        chips.iter().try_for_each(|chip| hwmon::report(chip, sample, out))
     }
 }
 
@@ -177,28 +156,23 @@ impl Collector for GpuCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let place = self.roots.sys.join("class/drm");
+        let folder = self.roots.sys.join("class/drm");
         let devices = match Device::all(&self.roots.sys) {
             Ok(devices) => devices,
             Err(error) => {
-                return crate::collect::unreadable(out, sample.ts, &place.to_string_lossy(), &error);
+                return unreadable(out, sample.ts, &folder.to_string_lossy(), &error);
             }
         };
         let on_the_bus = devices.iter().any(|device| device.driver == "nvidia");
-        let others = if on_the_bus { 0 } else { self.tell_unlisted(sample, out)? };
+        let others = if on_the_bus { 0 } else { self.report_unlisted(sample, out)? };
         if devices.is_empty() && others == 0 {
-            return out.status(
-                sample.ts,
-                &place.to_string_lossy(),
-                Reason::Absent,
-                "no graphics processor here",
-            );
+            return out.status(sample.ts, &folder.to_string_lossy(), Reason::Absent, "no GPU");
         }
-        self.past.retain(|id, _| others > 0 || devices.iter().any(|device| device.id == *id));
+        self.states.retain(|id, _| others > 0 || devices.iter().any(|device| device.id == *id));
         for device in &devices {
-            self.tell_one(device, sample, out)?;
+            self.report_device(device, sample, out)?;
         }
-        // An open library keeps every NVIDIA device awake that it has looked at.
+        // While it is open, the library keeps every device awake that it has read.
         let may_sleep = |device: &Device| {
             let control = word(device.folder.join("power/control"));
             device.driver == "nvidia" && control.is_some_and(|control| control == "auto")

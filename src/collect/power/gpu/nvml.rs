@@ -1,27 +1,31 @@
-//! NVIDIA's management library (NVML API reference), loaded while we run: it comes with the driver.
+//! NVIDIA's management library (NVML API reference), loaded at run time because it comes with the driver.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_ulonglong, c_void};
 use std::path::{Path, PathBuf};
 
 use libloading::{Library, Symbol};
 
-use super::Values;
+use super::state::Values;
+use crate::collect::power::hwmon::is_temperature;
 use crate::record::Reason;
 
-/// The library, and whether it is in use.
+/// The library that the driver installs.
+pub const LIBRARY: &str = "libnvidia-ml.so.1";
+
+/// The library, loaded when it is first used.
 pub struct Nvml {
     path: Option<PathBuf>,
     library: Option<Library>,
     open: bool,
-    /// False if the library could not be loaded.
-    there: bool,
+    /// False once loading has failed.
+    available: bool,
 }
 
-/// Why nothing can be read.
+/// Why nothing can be read, for a `status` record.
 pub struct Why {
-    /// For the `status` record.
+    /// The field `reason`.
     pub reason: Reason,
-    /// Likewise.
+    /// The field `detail`.
     pub detail: String,
 }
 
@@ -65,51 +69,51 @@ const NO_PERMISSION: c_int = 4;
 const DRIVER_NOT_LOADED: c_int = 9;
 
 impl Nvml {
-    /// Nothing is loaded yet; without a path, nothing ever is.
+    /// Loads nothing yet; without a path, never.
     pub fn new(path: Option<&Path>) -> Self {
-        Self { path: path.map(Path::to_owned), library: None, open: false, there: true }
+        Self { path: path.map(Path::to_owned), library: None, open: false, available: true }
     }
 
-    /// Asks the device at that PCI address, and touches no other. What it does not support is left out.
+    /// Reads the device at that PCI address, and no other. Unsupported values are left out.
     ///
     /// # Errors
-    /// Why the library or the device cannot be asked.
+    /// If the library cannot be started or the device is unknown.
     pub fn read(&mut self, address: &str, values: &mut Values) -> Result<(), Why> {
         let library = self.start()?;
         let address = CString::new(address).unwrap_or_default();
         let mut device: Handle = std::ptr::null_mut();
         let by_bus_id: Symbol<'_, ByBusId> = symbol(library, c"nvmlDeviceGetHandleByPciBusId_v2")?;
-        // SAFETY: a text that ends in zero, and a place for the handle.
+        // SAFETY: a NUL-terminated string, and a valid pointer for the handle.
         check(library, unsafe { by_bus_id(address.as_ptr(), &raw mut device) })?;
         fill(library, device, values);
         Ok(())
     }
 
-    /// Asks every device that the library knows: where the bus shows none, as under WSL. Gives address and values;
-    /// nothing where there is no library.
+    /// Reads every device that the library knows, for systems that show none on the bus, such as WSL. Returns addresses
+    /// and values; nothing without the library.
     ///
     /// # Errors
-    /// Why the library does not start.
+    /// If the library does not start.
     pub fn read_all(&mut self) -> Result<Vec<(String, Values)>, Why> {
-        if self.path.is_none() || !self.there {
+        if self.path.is_none() || !self.available {
             return Ok(Vec::new());
         }
         if let Err(why) = self.load() {
-            self.there = false;
-            // Where it was named, whoever named it wants to know.
-            let named = self.path.as_deref() != Some(Path::new(super::LIBRARY));
+            self.available = false;
+            // A library that was named on the command line must load.
+            let named = self.path.as_deref() != Some(Path::new(LIBRARY));
             return if named { Err(why) } else { Ok(Vec::new()) };
         }
         let library = self.start()?;
         let mut count = 0;
         let how_many: Symbol<'_, Count> = symbol(library, c"nvmlDeviceGetCount_v2")?;
-        // SAFETY: a place for the number.
+        // SAFETY: a valid pointer for the number.
         check(library, unsafe { how_many(&raw mut count) })?;
         let by_index: Symbol<'_, ByIndex> = symbol(library, c"nvmlDeviceGetHandleByIndex_v2")?;
         let mut found = Vec::new();
         for index in 0..count {
             let mut device: Handle = std::ptr::null_mut();
-            // SAFETY: a place for the handle.
+            // SAFETY: a valid pointer for the handle.
             if unsafe { by_index(index, &raw mut device) } == 0 {
                 let mut values = Values::default();
                 fill(library, device, &mut values);
@@ -119,7 +123,7 @@ impl Nvml {
         Ok(found)
     }
 
-    /// Lets go of every device.
+    /// Releases every device.
     pub fn close(&mut self) {
         if !std::mem::take(&mut self.open) {
             return;
@@ -127,18 +131,16 @@ impl Nvml {
         if let Some(library) = &self.library
             && let Ok(shutdown) = symbol::<Plain>(library, c"nvmlShutdown")
         {
-            // SAFETY: it takes nothing, and undoes the one `nvmlInit_v2`.
+            // SAFETY: it takes no arguments, and ends what `nvmlInit_v2` began.
             unsafe { shutdown() };
         }
     }
 
     fn load(&mut self) -> Result<(), Why> {
         let Some(path) = self.path.as_ref().filter(|_| self.library.is_none()) else { return Ok(()) };
-        // SAFETY: what the library does when it is loaded is the driver's; it was named by the user or is the
-        // one of the system.
+        // SAFETY: loading runs the library's initialization code; the user named it, or it is the system's own.
         let loaded = unsafe { Library::new(path.as_os_str()) };
-        let why =
-            |error| Why { reason: Reason::Absent, detail: format!("{error}; it comes with NVIDIA's driver") };
+        let why = |error| Why { reason: Reason::Absent, detail: format!("{error}; install NVIDIA's driver") };
         self.library = Some(loaded.map_err(why)?);
         Ok(())
     }
@@ -146,12 +148,12 @@ impl Nvml {
     fn start(&mut self) -> Result<&Library, Why> {
         self.load()?;
         let Some(library) = &self.library else {
-            let detail = "NVML speaks of this machine, and this is another's tree".to_owned();
+            let detail = "NVML reads this machine only, and --sys-root is another's".to_owned();
             return Err(Why { reason: Reason::Unsupported, detail });
         };
         if !self.open {
             let init: Symbol<'_, Plain> = symbol(library, c"nvmlInit_v2")?;
-            // SAFETY: it takes nothing; this version opens no device until it is asked for.
+            // SAFETY: it takes no arguments; this version opens no device until it is read.
             check(library, unsafe { init() })?;
             self.open = true;
         }
@@ -165,7 +167,7 @@ impl Drop for Nvml {
     }
 }
 
-/// Everything that the device supports.
+/// Reads everything that the device supports.
 fn fill(library: &Library, device: Handle, values: &mut Values) {
     let gpu = &mut values.gpu;
     gpu.name = name(library, device);
@@ -177,32 +179,35 @@ fn fill(library: &Library, device: Handle, values: &mut Values) {
         gpu.memory_used_bytes = Some(memory.used);
         gpu.memory_total_bytes = Some(memory.total);
     }
-    // Multiprocessors are clock 1, memory 2; in megahertz.
+    // Clock 1 is the multiprocessors', clock 2 the memory's; in megahertz.
     let hertz = |clock| {
         choose(library, device, c"nvmlDeviceGetClockInfo", clock).map(|mhz| u64::from(mhz) * 1_000_000)
     };
     gpu.frequency_hz = hertz(1);
     gpu.memory_frequency_hz = hertz(2);
-    // Milliwatts, and millijoules since the driver was loaded.
-    values.power_watts =
-        get::<c_uint>(library, device, c"nvmlDeviceGetPowerUsage").map(|mw| f64::from(mw) / 1e3);
-    values.energy =
-        get::<c_ulonglong>(library, device, c"nvmlDeviceGetTotalEnergyConsumption").map(|mj| (mj, 1e3));
-    // Sensor 0 is the chip's.
-    values.temperature_celsius = choose(library, device, c"nvmlDeviceGetTemperature", 0).map(f64::from);
+    // Milliwatts, and millijoules since the driver was loaded. All bits set mean unknown (NVML_VALUE_NOT_AVAILABLE).
+    values.power_watts = get::<c_uint>(library, device, c"nvmlDeviceGetPowerUsage")
+        .filter(|&mw| mw != c_uint::MAX)
+        .map(|mw| f64::from(mw) / 1e3);
+    values.energy = get::<c_ulonglong>(library, device, c"nvmlDeviceGetTotalEnergyConsumption")
+        .filter(|&mj| mj != c_ulonglong::MAX)
+        .map(|mj| (mj, 1e3));
+    // Sensor 0 is the GPU's.
+    let celsius = choose(library, device, c"nvmlDeviceGetTemperature", 0).map(f64::from);
+    values.temperature_celsius = celsius.filter(|&celsius| is_temperature(celsius));
 }
 
 fn name(library: &Library, device: Handle) -> Option<String> {
     let call: Symbol<'_, Name> = symbol(library, c"nvmlDeviceGetName").ok()?;
     let mut text: [c_char; 96] = [0; 96];
-    // SAFETY: the handle is the library's, and the buffer as long as it is told, less the last byte, which stays 0.
+    // SAFETY: the handle is the library's, and the buffer is one byte longer than the length given.
     let result = unsafe { call(device, text.as_mut_ptr(), 95) };
-    // SAFETY: the buffer ends in zero whatever was written before.
+    // SAFETY: the last byte of the buffer is always 0.
     let text = unsafe { CStr::from_ptr(text.as_ptr()) };
     (result == 0).then(|| text.to_string_lossy().into_owned()).filter(|text| !text.is_empty())
 }
 
-/// The address as sysfs has it, with four digits first and not eight.
+/// The PCI address in the form of sysfs, with a domain of four digits instead of eight.
 fn address(library: &Library, device: Handle) -> Option<String> {
     let pci = get::<Pci>(library, device, c"nvmlDeviceGetPciInfo_v3")?;
     let text = CStr::from_bytes_until_nul(&pci.address).ok()?.to_str().ok()?.to_ascii_lowercase();
@@ -211,26 +216,26 @@ fn address(library: &Library, device: Handle) -> Option<String> {
     Some(format!("{domain}:{rest}"))
 }
 
-/// A question with one answer, whose type must be the function's.
+/// Calls a function that fills one value. `T` must be the type of that function.
 fn get<T: Default>(library: &Library, device: Handle, function: &CStr) -> Option<T> {
     let call: Symbol<'_, Fill<T>> = symbol(library, function).ok()?;
     let mut answer = T::default();
-    // SAFETY: the handle is the library's, and the answer is of the type that this function fills.
+    // SAFETY: the handle is the library's, and `answer` has the type that this function fills.
     (unsafe { call(device, &raw mut answer) } == 0).then_some(answer)
 }
 
-/// A question about one of several, with a number as the answer.
+/// Calls a function that takes a selector and fills a number.
 fn choose(library: &Library, device: Handle, function: &CStr, which: c_uint) -> Option<c_uint> {
     let call: Symbol<'_, Choose> = symbol(library, function).ok()?;
     let mut answer = 0;
-    // SAFETY: the handle is the library's, and there is a place for the number.
+    // SAFETY: the handle is the library's, and the pointer to the number is valid.
     (unsafe { call(device, which, &raw mut answer) } == 0).then_some(answer)
 }
 
 fn symbol<'l, T>(library: &'l Library, name: &CStr) -> Result<Symbol<'l, T>, Why> {
-    // SAFETY: the types above are those of nvml.h for these names; they do not change within a `_v2`.
+    // SAFETY: the types above are those of nvml.h for these names, which do not change within a `_v2`.
     let found = unsafe { library.get(name) };
-    let why = |error| Why { reason: Reason::Unsupported, detail: format!("{error}; an older NVML?") };
+    let why = |error| Why { reason: Reason::Unsupported, detail: format!("{error}; NVML may be too old") };
     found.map_err(why)
 }
 
@@ -242,9 +247,9 @@ fn check(library: &Library, result: c_int) -> Result<(), Why> {
         _ => Reason::Unsupported,
     };
     let text = symbol::<Text>(library, c"nvmlErrorString").ok().and_then(|call| {
-        // SAFETY: it takes a number, and gives a text that lives as long as the library, or none.
+        // SAFETY: it takes a number and returns a static string or null.
         let text = unsafe { call(result) };
-        // SAFETY: see above; it ends in zero.
+        // SAFETY: not null, and NUL-terminated.
         (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     });
     Err(Why { reason, detail: text.unwrap_or_else(|| format!("NVML error {result}")) })

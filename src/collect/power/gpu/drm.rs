@@ -1,13 +1,66 @@
-//! What amdgpu, i915 and xe tell of a card in sysfs (kernel `Documentation/gpu/amdgpu/thermal.rst`,
+//! GPUs in /sys/class/drm, and what amdgpu, i915 and xe report there (kernel `Documentation/gpu/amdgpu/thermal.rst`,
 //! `drivers/gpu/drm/i915/gt/intel_gt_sysfs_pm.c`, `drivers/gpu/drm/xe/xe_gt_freq.c`, `xe_gt_idle.c`).
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
-use super::{Device, Values};
+use super::state::Values;
 use crate::collect::power::chip::Chip;
-use crate::collect::power::sysfs::{folders, number, scaled, word};
+use crate::collect::power::sysfs::{folder, folders, number, numbered, scaled, word};
 
-/// Reads what the driver of a device has; of other drivers only the chip of hwmon.
+/// A GPU as sysfs lists it. Listing does not wake it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Device {
+    /// Its PCI address, or its card name.
+    pub id: String,
+    /// Its kernel driver.
+    pub driver: String,
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its folder in /sys/class/drm, if it is a card.
+    pub card: Option<PathBuf>,
+}
+
+impl Device {
+    /// Lists the cards, and NVIDIA's devices that are not cards.
+    ///
+    /// # Errors
+    /// If the cards cannot be listed.
+    pub fn all(sys: &Path) -> io::Result<Vec<Self>> {
+        let cards = match numbered(&sys.join("class/drm"), "card") {
+            Ok(cards) => cards,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let mut found: Vec<Self> = Vec::new();
+        for (at, card) in cards {
+            let Some(device) = folder(&card.join("device")) else { continue };
+            let (slot, driver) = (uevent(&device, "PCI_SLOT_NAME"), uevent(&device, "DRIVER"));
+            let id = slot.unwrap_or_else(|| format!("card{at}"));
+            found.push(Self { id, driver: driver.unwrap_or_default(), folder: device, card: Some(card) });
+        }
+        for (id, folder) in folders(&sys.join("bus/pci/devices"), "").unwrap_or_default() {
+            let is =
+                |file: &str, begin: &str| word(folder.join(file)).is_some_and(|text| text.starts_with(begin));
+            let known = found.iter().any(|device| device.id == id);
+            // PCI class 0x03: displays and 3D controllers.
+            if !known && is("vendor", "0x10de") && is("class", "0x03") {
+                let driver = uevent(&folder, "DRIVER").unwrap_or_default();
+                found.push(Self { id, driver, folder, card: None });
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A value in the file `uevent`, which the kernel answers without the device.
+fn uevent(device: &Path, key: &str) -> Option<String> {
+    let text = word(device.join("uevent"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value.map(str::to_owned)
+}
+
+/// Reads the files of a device's driver; for unknown drivers only its hwmon chips.
 pub fn read(driver: &str, device: &Device, values: &mut Values) {
     values.chips = chips(&device.folder, driver);
     match driver {
@@ -23,7 +76,7 @@ pub fn read(driver: &str, device: &Device, values: &mut Values) {
     values.integrated = !chip.is_discrete();
 }
 
-/// Those of a device, the one that is called as the driver first: a card with several tiles has one more for each.
+/// The hwmon chips of a device, the one with the driver's name first: a card with several tiles has one more for each.
 fn chips(device: &Path, driver: &str) -> Vec<Chip> {
     let found = folders(&device.join("hwmon"), "hwmon").unwrap_or_default();
     let mut chips: Vec<_> = found.into_iter().map(|(name, folder)| Chip::new(&name, folder)).collect();
@@ -32,7 +85,9 @@ fn chips(device: &Path, driver: &str) -> Vec<Chip> {
 }
 
 fn amdgpu(device: &Path, values: &mut Values) {
-    let percent = |file: &str| scaled(device.join(file), 100.0).ok();
+    // Firmware that does not know reports all bits of a 16-bit register.
+    let percent =
+        |file: &str| scaled(device.join(file), 100.0).ok().filter(|ratio| (0.0..=1.0).contains(ratio));
     let hertz = |file: &str| values.chips.first().and_then(|chip| number(chip.folder.join(file)));
     let level = |file: &str| current_level(&word(device.join(file))?);
     let gpu = &mut values.gpu;
@@ -45,7 +100,7 @@ fn amdgpu(device: &Path, values: &mut Values) {
     gpu.memory_frequency_hz = hertz("freq2_input").or_else(|| level("pp_dpm_mclk"));
 }
 
-/// The line with the star: `1: 991Mhz *`.
+/// The frequency of the line with the star: `1: 991Mhz *`.
 fn current_level(text: &str) -> Option<u64> {
     let line = text.lines().find(|line| line.trim_end().ends_with('*'))?;
     let (_, value) = line.split_once(':')?;
@@ -60,15 +115,14 @@ fn i915(card: &Path, values: &mut Values) {
     values.idle_ms = first(["gt/gt0/rc6_residency_ms", "power/rc6_residency_ms"]);
 }
 
-/// 0 is a processor at rest, which has no frequency while active.
+/// 0 means idle, not a frequency.
 fn hertz(megahertz: Option<u64>) -> Option<u64> {
     megahertz.filter(|&mhz| mhz > 0)?.checked_mul(1_000_000)
 }
 
 fn xe(device: &Path, values: &mut Values) {
     let gt = device.join("tile0/gt0");
-    let megahertz = number(gt.join("freq0/act_freq"));
-    values.gpu.frequency_hz = hertz(megahertz);
+    values.gpu.frequency_hz = hertz(number(gt.join("freq0/act_freq")));
     values.idle_ms = number(gt.join("gtidle/idle_residency_ms"));
 }
 

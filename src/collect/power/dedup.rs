@@ -1,35 +1,35 @@
-//! Which zones of energy make up the machine's sum.
+//! Finds zones that count the same energy, so that the sum of all `counted` records counts nothing twice.
 
 use std::collections::{HashMap, HashSet};
 
-use super::zone::Zone;
+use super::zones::Zone;
 
-/// A zone that could be read, with what this sample says of it.
-pub struct Counted<'a> {
+/// A zone that could be read, and its counter in this sample.
+pub struct ZoneReading<'a> {
     /// The zone.
     pub zone: &'a Zone,
     /// Its counter.
     pub raw: u64,
-    /// What it has counted since the sample before, in joules.
+    /// The increase since the previous sample, in joules.
     pub used: Option<f64>,
-    /// True if it was 0 when it was opened, and not at boot.
-    pub from_now: bool,
+    /// True if the counter was 0 when it was opened, and not at boot.
+    pub from_open: bool,
 }
 
-/// What was found out in earlier samples, and stays so.
+/// What earlier samples have shown.
 #[derive(Default)]
-pub struct Known {
-    /// Dies whose counters have been seen to differ from the first of their package.
+pub struct History {
+    /// Dies with a counter that was seen to differ from the first of their package.
     different: HashSet<String>,
-    /// Dies whose counters have been seen to agree with that, and not to differ since.
+    /// Dies with a counter that was seen to agree with it, and never to differ since.
     alike: HashSet<String>,
-    /// By `psys`: the joules that a package has used while it stood still.
+    /// By `psys` zone: the joules that a package has used while the `psys` counter stood still.
     still: HashMap<String, f64>,
 }
 
-impl Known {
-    /// Follows the platforms' counters.
-    fn learn(&mut self, all: &[Counted<'_>]) {
+impl History {
+    /// Watches whether the `psys` counters move while packages use energy.
+    fn update(&mut self, all: &[ZoneReading<'_>]) {
         let packages = all.iter().filter(|it| it.zone.is("package")).filter_map(|it| it.used);
         let most = packages.fold(0.0, f64::max);
         for psys in all.iter().filter(|it| it.zone.is("psys")) {
@@ -42,42 +42,44 @@ impl Known {
         }
     }
 
-    /// Whether the board has connected a `psys`. One that has counted nothing since boot is not; of one that was 0
-    /// when it was opened, only time can tell.
-    fn works(&self, psys: &Counted<'_>) -> bool {
+    /// Whether the board has connected a `psys` counter. One that is still 0 since boot is not connected; one that
+    /// was 0 when it was opened is, until it is seen to stand still.
+    fn is_connected(&self, psys: &ZoneReading<'_>) -> bool {
         let still = self.still.get(&psys.zone.id).is_some_and(|joules| *joules >= STILL_JOULES);
-        !still && (psys.from_now || psys.raw > 0)
+        !still && (psys.from_open || psys.raw > 0)
     }
 }
 
-/// The place of a zone in the machine's sum.
+/// Whether a zone belongs in the machine's sum, and what contains it.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Place {
-    /// Whether it belongs into the sum.
+pub struct Accounting {
+    /// Whether it belongs in the sum.
     pub counted: bool,
     /// The `id` of the zone that contains or repeats it.
     pub parent: Option<String>,
 }
 
-/// Two readings of one counter, taken one after the other, differ by less.
+/// Two readings of one counter in a row differ by less.
 const SAME_JOULES: f64 = 0.5;
 
-/// Two counters that have not counted as much can be as near to each other by chance.
+/// Counters below this can be close to each other by chance.
 const ALIKE_JOULES: f64 = 5.0;
 
-/// A `psys` that stands still while a package uses that much is not connected: the coarsest counts whole joules.
+/// A `psys` that stands still while a package uses this much is not connected: the coarsest counts whole joules.
 const STILL_JOULES: f64 = 10.0;
 
-/// The places of all zones, in their order. In the sum are the platform (`psys`), which contains the packages; or, where
-/// there is none that works, the packages and their memory, which they do not contain. What MMIO says, the
-/// registers say too; and dies with the same counter are one.
-pub fn places(all: &[Counted<'_>], known: &mut Known) -> Vec<Place> {
-    known.learn(all);
-    let repeated: Vec<Option<String>> = all.iter().map(|it| repeats(all, it, known)).collect();
-    let works = |it: &Counted<'_>| it.zone.is("psys") && known.works(it);
-    let first = |(it, repeated): &(&Counted<'_>, &Option<String>)| works(it) && repeated.is_none();
+/// Decides for each zone, in the order given.
+///
+/// The sum is the platform's counter (`psys`), which contains the packages. Without one that works, it is the
+/// packages plus their memory, which packages do not contain. MMIO zones repeat the register zones of the same
+/// name, and dies that agree are one counter.
+pub fn account(all: &[ZoneReading<'_>], history: &mut History) -> Vec<Accounting> {
+    history.update(all);
+    let repeated: Vec<Option<String>> = all.iter().map(|it| repeats(all, it, history)).collect();
+    let works = |it: &ZoneReading<'_>| it.zone.is("psys") && history.is_connected(it);
+    let first = |(it, repeated): &(&ZoneReading<'_>, &Option<String>)| works(it) && repeated.is_none();
     let psys = all.iter().zip(&repeated).find(first).map(|(it, _)| it.zone.id.clone());
-    let place = |(it, repeat): (&Counted<'_>, &Option<String>)| {
+    let decide = |(it, repeat): (&ZoneReading<'_>, &Option<String>)| {
         let zone = it.zone;
         let top = zone.inside.is_none();
         let parent = repeat
@@ -93,52 +95,52 @@ pub fn places(all: &[Counted<'_>], known: &mut Known) -> Vec<Place> {
                 Some(_) => works(it),
                 None => (top && zone.is("package")) || zone.is("dram"),
             };
-        Place { counted, parent }
+        Accounting { counted, parent }
     };
-    all.iter().zip(&repeated).map(place).collect()
+    all.iter().zip(&repeated).map(decide).collect()
 }
 
-/// The `id` of a zone before this one that counts the same.
-fn repeats(all: &[Counted<'_>], it: &Counted<'_>, known: &mut Known) -> Option<String> {
+/// The `id` of an earlier zone that counts the same energy.
+fn repeats(all: &[ZoneReading<'_>], it: &ZoneReading<'_>, history: &mut History) -> Option<String> {
     if it.zone.inside.is_some() {
         return None;
     }
     let tops = all.iter().filter(|other| other.zone.inside.is_none() && other.zone.id != it.zone.id);
     if it.zone.mmio() {
-        let same = |other: &&Counted<'_>| !other.zone.mmio() && other.zone.name == it.zone.name;
+        let same = |other: &&ZoneReading<'_>| !other.zone.mmio() && other.zone.name == it.zone.name;
         return tops.into_iter().find(same).map(|other| other.zone.id.clone());
     }
-    let of_package = |other: &&Counted<'_>| {
+    let of_package = |other: &&ZoneReading<'_>| {
         !other.zone.mmio()
             && other.zone.package() == it.zone.package()
             && other.zone.domain() == it.zone.domain()
     };
     let first = all.iter().filter(|other| other.zone.inside.is_none()).find(of_package)?;
-    if first.zone.id == it.zone.id || known.different.contains(&it.zone.id) {
+    if first.zone.id == it.zone.id || history.different.contains(&it.zone.id) {
         return None;
     }
     if !same(first, it) {
-        known.alike.remove(&it.zone.id);
-        known.different.insert(it.zone.id.clone());
+        history.alike.remove(&it.zone.id);
+        history.different.insert(it.zone.id.clone());
         return None;
     }
     if [first, it].iter().all(|it| it.raw as f64 >= ALIKE_JOULES * it.zone.per_joule) {
-        known.alike.insert(it.zone.id.clone());
+        history.alike.insert(it.zone.id.clone());
     }
-    known.alike.contains(&it.zone.id).then(|| first.zone.id.clone())
+    history.alike.contains(&it.zone.id).then(|| first.zone.id.clone())
 }
 
-/// Whether two counters that were read one after the other can be one.
-fn same(a: &Counted<'_>, b: &Counted<'_>) -> bool {
+/// Whether two counters, read one after the other, can be the same one.
+fn same(a: &ZoneReading<'_>, b: &ZoneReading<'_>) -> bool {
     let apart = a.raw.abs_diff(b.raw);
-    // One can have wrapped between the two readings.
+    // One may have wrapped between the two readings.
     let apart = a.zone.range.map_or(apart, |range| apart.min(range.saturating_sub(apart)));
     (apart as f64) < SAME_JOULES * a.zone.per_joule
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::zone::path;
+    use super::super::zones::path;
     use super::*;
 
     /// `id name raw`, where the id says the interface and what lies in what.
@@ -160,22 +162,22 @@ mod tests {
         text.lines().map(str::trim).filter(|line| !line.is_empty()).map(zone).collect()
     }
 
-    /// The paths of what is counted, and of all the parents.
-    fn told(text: &str, used: Option<&[f64]>, known: &mut Known) -> (Vec<String>, Vec<String>) {
+    /// The paths of the counted zones, and of the parents of all zones.
+    fn accounted(text: &str, used: Option<&[f64]>, history: &mut History) -> (Vec<String>, Vec<String>) {
         let zones = zones(text);
         let counted =
             |(at, (zone, raw)): (usize, &'_ (Zone, u64))| (zone.clone(), *raw, used.map(|used| used[at]));
         let owned: Vec<_> = zones.iter().enumerate().map(counted).collect();
         let all: Vec<_> = owned
             .iter()
-            .map(|(zone, raw, used)| Counted { zone, raw: *raw, used: *used, from_now: false })
+            .map(|(zone, raw, used)| ZoneReading { zone, raw: *raw, used: *used, from_open: false })
             .collect();
         let only: Vec<_> = zones.iter().map(|(zone, _)| zone.clone()).collect();
         let name = |id: &String| path(&only, only.iter().find(|zone| zone.id == *id).unwrap());
-        let places = places(&all, known);
+        let accounts = account(&all, history);
         let counted =
-            all.iter().zip(&places).filter(|(_, place)| place.counted).map(|(it, _)| name(&it.zone.id));
-        (counted.collect(), places.iter().map(|it| it.parent.as_ref().map_or("-".into(), name)).collect())
+            all.iter().zip(&accounts).filter(|(_, account)| account.counted).map(|(it, _)| name(&it.zone.id));
+        (counted.collect(), accounts.iter().map(|it| it.parent.as_ref().map_or("-".into(), name)).collect())
     }
 
     const SERVER: &str = "
@@ -193,43 +195,43 @@ mod tests {
 
     #[test]
     fn packages_and_their_memory_are_the_sum() {
-        let (counted, parents) = told(SERVER, None, &mut Known::default());
+        let (counted, parents) = accounted(SERVER, None, &mut History::default());
         assert_eq!(counted, ["package-0", "package-0/dram", "package-1", "package-1/dram"]);
         assert_eq!(parents, ["-", "package-0", "-", "package-1"]);
     }
 
     #[test]
     fn psys_contains_packages_and_mmio_repeats_them() {
-        let (counted, parents) = told(LAPTOP, None, &mut Known::default());
+        let (counted, parents) = accounted(LAPTOP, None, &mut History::default());
         assert_eq!(counted, ["psys"]);
         assert_eq!(parents, ["package-0", "psys", "package-0", "package-0", "-"]);
         let alone = "intel-rapl-mmio:0 package-0 7\nintel-rapl-mmio:0:0 dram 7";
-        let (counted, _) = told(alone, None, &mut Known::default());
+        let (counted, _) = accounted(alone, None, &mut History::default());
         assert_eq!(counted, ["mmio/package-0", "mmio/package-0/dram"]);
         let both = "intel-rapl:0 package-0 7\nintel-rapl-mmio:0 package-0 7\nintel-rapl-mmio:0:0 dram 7";
-        assert_eq!(told(both, None, &mut Known::default()).0, ["package-0"]);
+        assert_eq!(accounted(both, None, &mut History::default()).0, ["package-0"]);
     }
 
     #[test]
     fn a_psys_that_stands_still_is_not_connected() {
-        let mut known = Known::default();
+        let mut history = History::default();
         let used = |package: f64, psys: f64| [package, package, 0.5, 0.0, psys];
-        assert_eq!(told(LAPTOP, None, &mut known).0, ["psys"]);
+        assert_eq!(accounted(LAPTOP, None, &mut history).0, ["psys"]);
         // It counts in steps that can be longer than a sample.
         for (package, psys) in [(9.0, 0.0), (9.0, 1.0), (9.0, 0.0)] {
-            assert_eq!(told(LAPTOP, Some(&used(package, psys)), &mut known).0, ["psys"]);
+            assert_eq!(accounted(LAPTOP, Some(&used(package, psys)), &mut history).0, ["psys"]);
         }
-        assert_eq!(told(LAPTOP, Some(&used(1.0, 0.0)), &mut known).0, ["package-0"]);
+        assert_eq!(accounted(LAPTOP, Some(&used(1.0, 0.0)), &mut history).0, ["package-0"]);
         // And it stays out.
-        assert_eq!(told(LAPTOP, Some(&used(1.0, 0.1)), &mut known).0, ["package-0"]);
+        assert_eq!(accounted(LAPTOP, Some(&used(1.0, 0.1)), &mut history).0, ["package-0"]);
     }
 
     #[test]
     fn a_psys_that_has_counted_nothing_is_connected_once_it_counts() {
-        let (mut known, zero) = (Known::default(), LAPTOP.replace("9000000", "0"));
-        assert_eq!(told(&zero, None, &mut known).0, ["package-0"]);
-        assert_eq!(told(&zero, Some(&[5.0, 5.0, 0.5, 0.0, 0.0]), &mut known).0, ["package-0"]);
-        assert_eq!(told(LAPTOP, Some(&[5.0, 5.0, 0.5, 0.0, 9.0]), &mut known).0, ["psys"]);
+        let (mut history, zero) = (History::default(), LAPTOP.replace("9000000", "0"));
+        assert_eq!(accounted(&zero, None, &mut history).0, ["package-0"]);
+        assert_eq!(accounted(&zero, Some(&[5.0, 5.0, 0.5, 0.0, 0.0]), &mut history).0, ["package-0"]);
+        assert_eq!(accounted(LAPTOP, Some(&[5.0, 5.0, 0.5, 0.0, 9.0]), &mut history).0, ["psys"]);
     }
 
     #[test]
@@ -239,15 +241,15 @@ mod tests {
                 "intel-rapl:0 package-0-die-0 9000000\nintel-rapl:1 package-0-die-1 {second}\nintel-rapl:1:0 dram 5"
             )
         };
-        let mut known = Known::default();
-        let (counted, parents) = told(&dies(9_000_100), None, &mut known);
+        let mut history = History::default();
+        let (counted, parents) = accounted(&dies(9_000_100), None, &mut history);
         assert_eq!(counted, ["package-0-die-0"]);
         assert_eq!(parents, ["-", "package-0-die-0", "package-0-die-1"]);
         // Once they have differed, they do not become one by meeting.
-        assert_eq!(told(&dies(9_600_000), None, &mut known).0.len(), 3);
-        assert_eq!(told(&dies(9_000_000), None, &mut known).0.len(), 3);
+        assert_eq!(accounted(&dies(9_600_000), None, &mut history).0.len(), 3);
+        assert_eq!(accounted(&dies(9_000_000), None, &mut history).0.len(), 3);
         // Read before and after a wrap.
-        assert_eq!(told(&dies(9_000_000 + 262_143_328_840), None, &mut Known::default()).0.len(), 1);
+        assert_eq!(accounted(&dies(9_000_000 + 262_143_328_840), None, &mut History::default()).0.len(), 1);
     }
 
     #[test]
@@ -255,7 +257,7 @@ mod tests {
         let dies = |first: u64, second: u64| {
             format!("intel-rapl:0 package-0-die-0 {first}\nintel-rapl:1 package-0-die-1 {second}")
         };
-        let mut known = Known::default();
+        let mut history = History::default();
         // Of their own until they agree, and then one even where they have wrapped just now.
         for (first, second, counted) in [
             (0, 100, 2),
@@ -264,7 +266,11 @@ mod tests {
             (100, 200, 1),
             (1_000_000, 300_000, 2),
         ] {
-            assert_eq!(told(&dies(first, second), None, &mut known).0.len(), counted, "{first} {second}");
+            assert_eq!(
+                accounted(&dies(first, second), None, &mut history).0.len(),
+                counted,
+                "{first} {second}"
+            );
         }
     }
 
