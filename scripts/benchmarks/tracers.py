@@ -154,7 +154,7 @@ def page_faults(programs, loads):
 
 
 def slow_down(title, load, tools):
-    """How much slower a load becomes beside each tool; medians of five rounds."""
+    """How much slower a load becomes while each tool runs; medians of five rounds."""
     rates = {"alone": [], **{name: [] for name in tools}}
     for _ in range(5):
         rates["alone"].append(load())
