@@ -8,7 +8,6 @@
  * for who did it, at issue for devices whose requests carry no times.
  */
 #include "kernel.h"
-#include "self.h"
 #include "iolat/count.h"
 #include "iolat/event.h"
 

@@ -49,12 +49,6 @@ enum {
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
 /* include/linux/sched.h, and what it refers to */
-struct pid;
-
-struct signal_struct { /* include/linux/sched/signal.h */
-	struct pid *pids[4];
-};
-
 struct cred { /* include/linux/cred.h */
 	struct {
 		__u32 val;
@@ -86,7 +80,6 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct cred *cred;
 	char comm[16];
-	struct signal_struct *signal;
 	struct css_set *cgroups;
 	__u64 self_exec_id; /* counts the programs that it became */
 	__u32 flags;

@@ -10,7 +10,6 @@
  * A time is told only where both ends are known to be of one fault.
  */
 #include "kernel.h"
-#include "self.h"
 #include "pagefault/fault.h"
 #include "pagefault/function.h"
 

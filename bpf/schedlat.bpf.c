@@ -7,7 +7,6 @@
  * arrays of their own CPU, so that nothing here is atomic.
  */
 #include "kernel.h"
-#include "self.h"
 #include "task.h"
 #include "schedlat/state.h"
 #include "schedlat/wait.h"

@@ -10,7 +10,6 @@
  * tasks finds the calls that are not over.
  */
 #include "kernel.h"
-#include "self.h"
 #include "syscall/call.h"
 #include "syscall/count.h"
 #include "syscall/event.h"

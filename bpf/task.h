@@ -11,7 +11,8 @@
 #define COMM_LEN 16
 #define MAX_PIDS 16
 #define MAX_DEPTH 32 /* of cgroups */
-#define PIDTYPE_PGID 2
+#define OWN_SLOTS 256 /* a power of two */
+#define OWN_PROBES 8
 
 /* As src/bpf/task.rs reads it. */
 struct task_id {
@@ -33,17 +34,12 @@ const volatile __u64 wanted_cgroup; /* it, and all below it */
 const volatile bool want_comm;
 const volatile __u64 wanted_comm[COMM_LEN / 8]; /* padded with zeros, as the kernel does */
 const volatile bool leave_out_self;
-const volatile bool note_left_out;
 
-/* The tracer's own process group, by its struct pid, and its process; told by the program in self.h. */
-__u64 own_group;
-__u32 own_pid;
-
-/* As src/bpf/task.rs reads it: a thread of that group, but not of the tracer, that was asked for otherwise. */
-struct own_task {
-	__u32 pid; /* 0: none was seen */
-	char comm[COMM_LEN];
-} own_left_out;
+/*
+ * The processes to leave out, the tracer and those that read its output: a hash table with linear probing, which
+ * src/bpf/self_filter.rs changes while hooks read it. A free slot is 0.
+ */
+volatile __u32 own_pids[OWN_SLOTS];
 
 /* Since 5.11 the current task has a type, and its fields cost a load; see READ. */
 #define TYPED bpf_core_enum_value_exists(enum bpf_func_id___task, BPF_FUNC_get_current_task_btf___task)
@@ -53,13 +49,6 @@ static __always_inline struct task_struct *current_task(void)
 	if (TYPED)
 		return (struct task_struct *)bpf_get_current_task_btf();
 	return (struct task_struct *)bpf_get_current_task();
-}
-
-static __always_inline __u64 group_of(struct task_struct *task, bool direct)
-{
-	struct signal_struct *signal = READ(direct, task, signal);
-
-	return (__u64)READ(direct, signal, pids[PIDTYPE_PGID]);
 }
 
 static __always_inline bool pid_wanted(__u32 pid)
@@ -113,16 +102,17 @@ static __always_inline bool cgroup_wanted(struct task_struct *task, bool direct)
 
 static __always_inline bool is_own(struct task_struct *task, bool direct)
 {
-	__u32 pid;
+	__u32 pid = READ(direct, task, tgid);
 
-	if (group_of(task, direct) != own_group)
-		return false;
-	pid = READ(direct, task, tgid);
-	if (note_left_out && !own_left_out.pid && pid != own_pid) {
-		bpf_core_read(own_left_out.comm, COMM_LEN, &task->comm);
-		own_left_out.pid = pid;
+	for (__u32 n = 0; n < OWN_PROBES; n++) {
+		__u32 slot = own_pids[(pid + n) & (OWN_SLOTS - 1)];
+
+		if (!slot)
+			return false;
+		if (slot == pid)
+			return true;
 	}
-	return true;
+	return false;
 }
 
 /* Whether a task, the current one or another, is one that was asked for. */

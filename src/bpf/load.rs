@@ -65,8 +65,6 @@ macro_rules! switches {
         data.want_comm = filter.comm.is_some();
         data.wanted_comm = filter.comm_words();
         data.leave_out_self = !filter.include_self;
-        // Of the processes that were asked for by number, `check` has told already.
-        data.note_left_out = filter.is_on() && filter.pid.is_empty();
     }};
 }
 pub(super) use switches;

@@ -19,8 +19,6 @@ pub mod load;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod map;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod own;
-#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod pagefault;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod percentiles;
@@ -30,6 +28,8 @@ pub mod pid_watch;
 pub mod privilege;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod schedlat;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod self_filter;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod session;
 #[cfg(all(target_os = "linux", feature = "bpf"))]

@@ -10,7 +10,6 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use super::task::TaskFilter;
-use crate::common::diag::log;
 use crate::common::program::Usage;
 
 /// /proc/self/ns/pid of the outermost PID namespace (PROC_PID_INIT_INO of include/linux/proc_ns.h).
@@ -24,7 +23,7 @@ pub struct PidWatch {
 }
 
 impl PidWatch {
-    /// Says on stderr which of them are left out because they are in our own group.
+    /// Checks that they exist, and opens a descriptor of each.
     ///
     /// # Errors
     /// [`Usage`] for what is no process; in a PID namespace, where the kernel's numbers are not ours.
@@ -37,7 +36,7 @@ impl PidWatch {
                  use --comm or --cgroup, or give the container the host's (--pid=host)"
             );
         }
-        let found = filter.pid.iter().map(|pid| check(*pid, filter.include_self));
+        let found = filter.pid.iter().map(|pid| check(*pid));
         let found = found.collect::<Result<Vec<_>>>()?;
         let watched = !found.is_empty() && found.iter().all(Option::is_some);
         Ok(Self { left: found.into_iter().flatten().collect(), watched })
@@ -59,7 +58,7 @@ impl PidWatch {
 }
 
 /// A descriptor of the process; `None` where the kernel gives none.
-fn check(number: u32, include_self: bool) -> Result<Option<OwnedFd>> {
+fn check(number: u32) -> Result<Option<OwnedFd>> {
     let pid = i32::try_from(number).ok().and_then(Pid::from_raw).context("no number of a process")?;
     if test_kill_process(pid) == Err(Errno::SRCH) {
         return Err(Usage(format!("--pid {number}: there is no such process")).into());
@@ -68,14 +67,6 @@ fn check(number: u32, include_self: bool) -> Result<Option<OwnedFd>> {
     let process = status(number, "Tgid:");
     if let Some(process) = process.filter(|process| *process != number.to_string()) {
         return Err(Usage(format!("--pid {number}: a thread of the process {process}")).into());
-    }
-    // Not by getpgid(): that of init and its like is 0, which the library takes for no group.
-    let group = status(number, "NSpgid:");
-    if !include_self && group.is_some() && group == status("self", "NSpgid:") {
-        log(format_args!(
-            "--pid {number}: is in this program's own process group, which is left out; add --include-self, or \
-             start this with setsid"
-        ));
     }
     Ok(pidfd_open(pid, PidfdFlags::empty()).ok())
 }

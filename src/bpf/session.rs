@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::cgroup::Cgroups;
 use super::clock::KernelClock;
 use super::load::nanos;
-use super::own::LeftOut;
 use super::pid_watch::PidWatch;
+use super::self_filter::SelfFilter;
 use crate::common::diag::log;
 use crate::common::emit::Emitter;
 use crate::common::options::Common;
@@ -33,8 +33,8 @@ pub trait Tracer {
     /// If stdout fails.
     fn events(&mut self, output: &mut Output) -> Result<()>;
 
-    /// Who was asked for and is left out all the same, of our own process group.
-    fn left_out(&self) -> LeftOut;
+    /// Leaves out the tracer itself and the processes that read its output.
+    fn self_filter(&mut self) -> &mut SelfFilter;
 
     /// Ends the interval: what happens from now on counts in the next. Returns when that was,
     /// by the kernel's clock.
@@ -104,10 +104,11 @@ pub fn run(
     output.emitter.flush()?;
     let mut ticker = Ticker::trailing(common.schedule(Duration::from_secs(1)));
     let mut start = output.clock.wall(began_ns);
-    let mut told_left_out = false;
     while let Some(deadline) = ticker.deadline() {
         while !stop.asked() && !pids.ended() && Instant::now() < deadline {
-            wait(&stop, tracer.ring_fd(), &pids, deadline)?;
+            let wake = tracer.self_filter().due().map_or(deadline, |due| due.min(deadline));
+            wait(&stop, tracer.ring_fd(), &pids, wake)?;
+            tracer.self_filter().look_if_due();
             tracer.events(&mut output)?;
             output.emitter.flush()?;
         }
@@ -125,7 +126,6 @@ pub fn run(
         let seconds = end_ns.saturating_sub(began_ns) as f64 / 1e9;
         tracer.report(&mut output, Interval { start, end, seconds: (seconds * 1e6).round() / 1e6 })?;
         output.emitter.flush()?;
-        told_left_out = told_left_out || tracer.left_out().tell();
         (start, began_ns) = (end, end_ns);
         if last {
             if ended {

@@ -12,16 +12,11 @@ use crate::tracer::{Iolat, lost, of, total};
 
 /// Reads that many blocks of 4 KiB past the cache, in a process of its own; its id.
 fn read(device: &str, blocks: u32) -> u32 {
-    read_in(0, device, blocks)
-}
-
-/// The same in that process group, or one of its own.
-fn read_in(group: u32, device: &str, blocks: u32) -> u32 {
     let count = format!("count={blocks}");
     let input = format!("if={device}");
     let mut dd = Command::new("dd");
     dd.args([&input, "of=/dev/null", "bs=4k", &count, "iflag=direct"]).stderr(Stdio::null());
-    dd.process_group(group as i32);
+    dd.process_group(0);
     let mut dd = dd.spawn().unwrap();
     assert!(dd.wait().unwrap().success());
     dd.id()
@@ -98,29 +93,6 @@ fn only_the_tasks_asked_for() {
         let records = reads(&disk, &filter);
         let count = total(&records, "read", "count");
         about(count, wanted, &records, &in_init);
-    }
-}
-
-/// What is in a pipeline with it is left out where it is known who submits, unless asked for.
-#[test]
-fn its_own_process_group_is_left_out() {
-    let Some(_alone) = ready(&["losetup"]) else { return };
-    let disk = LoopDisk::new();
-    for (args, own) in [
-        (&["--who"][..], false),
-        (&["--comm", "dd"], false),
-        (&["--who", "--include-self"], true),
-        (&["--comm", "dd", "--include-self"], true),
-        (&[], true),
-    ] {
-        for way in ["tp_btf", "raw_tp"] {
-            let in_init = InInit::count();
-            let iolat = Iolat::start(&[&["--device", &disk.name, "--attach", way], args].concat());
-            read_in(iolat.pid(), &disk.path(), 50);
-            read(&disk.path(), 30);
-            let records = iolat.finish();
-            about(total(&records, "read", "count"), if own { 80 } else { 30 }, &records, &in_init);
-        }
     }
 }
 

@@ -27,22 +27,6 @@ fn only_the_tasks_asked_for() {
     }
 }
 
-#[test]
-fn its_own_process_group_is_left_out() {
-    let Some(_alone) = ready(&["perl"]) else { return };
-    for (more, wanted) in [(&[][..], false), (&["--include-self"], true)] {
-        let mut command = Command::new(pagefault_trace());
-        command.process_group(0);
-        let args = [&["--min", "0", "--no-summary", "--comm", "perl"], more].concat();
-        let tracer = Tracer::start_command(command, "1h", &args);
-        let mut beside = Command::new("perl");
-        beside.args(["-e", "my $x = 'x' x 1000000"]).process_group(tracer.pid() as i32);
-        assert!(beside.status().unwrap().success());
-        let records = tracer.finish();
-        assert_eq!(of(&records, "pagefault").len() > 100, wanted, "{more:?}");
-    }
-}
-
 /// Those that spent most time on faults, in that order.
 #[test]
 fn so_many_processes_as_asked_for() {

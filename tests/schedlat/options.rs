@@ -83,29 +83,6 @@ fn a_cgroup_stands_for_all_below_it() {
     std::fs::remove_dir(&outer).unwrap();
 }
 
-/// What is in a pipeline with the tracer is left out, unless asked for.
-#[test]
-fn its_own_process_group_is_left_out() {
-    let Some(_alone) = ready(&["perl"]) else { return };
-    for (more, wanted) in [(&[][..], false), (&["--include-self"], true)] {
-        let mut command = Command::new(schedlat());
-        command.process_group(0);
-        let args = [&["--all"], more].concat();
-        let tracer = Tracer::start_command(command, "100ms", &args);
-        let mut beside = Command::new("perl");
-        beside.args(["-e", SLEEP]).process_group(tracer.pid() as i32);
-        let mut beside = beside.spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        let (own, other) = (tracer.pid(), beside.id());
-        let records = tracer.finish();
-        beside.kill().unwrap();
-        beside.wait().unwrap();
-        for pid in [own, other] {
-            assert_eq!(total(&records, pid, "context_switches") > 1.0, wanted, "{more:?}: {pid}");
-        }
-    }
-}
-
 #[test]
 fn so_many_processes_as_asked_for() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };

@@ -71,25 +71,6 @@ fn a_cgroup_and_those_below() {
     let _ = std::fs::remove_dir(&upper);
 }
 
-/// What a pipeline does itself is not told, or it would never end.
-#[test]
-fn the_own_process_group_is_left_out() {
-    let Some((calls, _alone)) = ready() else { return };
-    for (more, seen) in [("", false), ("--include-self", true)] {
-        let program = crate::support::program!("syscall-trace").display();
-        // A script has one group for all that it starts.
-        let script = format!(
-            "{program} --min 0 --syscall getppid --duration 1s {more} & sleep 0.6; {} count 7 >/dev/null; wait",
-            calls.display()
-        );
-        let output = std::process::Command::new("setsid").args(["-w", "sh", "-c", &script]).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let comm = format!("\"comm\":\"{}\"", comm(calls));
-        let count = text.lines().filter(|line| line.contains(&comm)).count();
-        assert_eq!(count, if seen { 7 } else { 0 }, "{more}: {text}");
-    }
-}
-
 #[test]
 fn calls_by_name() {
     let Some((calls, _alone)) = ready() else { return };

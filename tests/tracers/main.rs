@@ -7,6 +7,7 @@
 mod support;
 
 mod full;
+mod self_filter;
 mod tasks;
 mod who;
 mod workload;

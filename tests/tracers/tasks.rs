@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::support::tracer::{Tracer, ready};
-use crate::workload::{assert_seen, begin_workload, everything, workload_in};
+use crate::workload::{assert_seen, begin_workload, everything};
 use crate::{refused, tracers};
 
 /// The kernel's numbers are not those of a namespace: they would be another's.
@@ -17,53 +17,6 @@ fn processes_of_a_namespace() {
         let output =
             command.args(["--pid", "--fork", "--mount-proc"]).arg(path).args(["--pid", "1"]).output();
         refused(&output.unwrap(), name, &["PID namespace", "--comm", "--cgroup"]);
-    }
-}
-
-/// Who asks for a process beside the tracer, as a script does, is told that it is left out.
-#[test]
-fn a_process_of_its_own_group() {
-    let Some(_alone) = ready(&["sleep"]) else { return };
-    for (name, path) in tracers() {
-        for (more, told) in [(&[][..], true), (&["--include-self"], false)] {
-            let mut beside = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
-            let mut command = Command::new(path);
-            command.process_group(beside.id() as i32);
-            let args = ["-n", "1", "-i", "50ms", "--pid", &beside.id().to_string()];
-            let output = command.args(args).args(more).output().unwrap();
-            beside.kill().unwrap();
-            beside.wait().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{name}: {said}");
-            assert_eq!(said.contains("own process group"), told, "{name} {more:?}: {said}");
-        }
-    }
-}
-
-/// Who asks for a name that only tasks of the own group have gets nothing, and is told why; once.
-#[test]
-fn a_name_in_its_own_group() {
-    let Some(_alone) = ready(&["perl", "sleep"]) else { return };
-    for (name, path) in tracers() {
-        for (more, own, told) in [(&[][..], true, 1), (&[], false, 0), (&["--include-self"], true, 0)] {
-            let mut beside = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
-            let mut command = Command::new(path);
-            command.process_group(beside.id() as i32);
-            let comm = format!("own-{}", std::process::id());
-            let more = [&["--comm", &comm], more].concat();
-            let mut tracer = Tracer::start_command(command, "50ms", &more);
-            let pid = workload_in(if own { beside.id() as i32 } else { 0 }, &comm);
-            std::thread::sleep(Duration::from_millis(200));
-            let said = tracer.stderr();
-            beside.kill().unwrap();
-            beside.wait().unwrap();
-            assert!(tracer.interrupt().success(), "{said}");
-            let words = format!(
-                "{name}: {comm} ({pid}) is left out, because it is in this program's own process group"
-            );
-            assert_eq!(said.matches(&words).count(), told, "{name} {more:?} {own}: {said}");
-            assert_eq!(said.matches("process group").count(), told, "{name} {more:?} {own}: {said}");
-        }
     }
 }
 

@@ -25,7 +25,7 @@ use super::attach::Attach;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
 use super::map::{DoubleBuffer, MappedArray, Ring, load, memory, store};
-use super::own::LeftOut;
+use super::self_filter::SelfFilter;
 use open::skeleton::{IolatSkel, types};
 
 /// What is done to a device. The numbers are those of `enum op`.
@@ -80,6 +80,7 @@ pub struct Tracer {
     pub attach: Attach,
     skel: IolatSkel<'static>,
     shared: *mut types::bss,
+    self_filter: SelfFilter,
     geometry: Geometry,
     table: Table,
     double_buffer: DoubleBuffer,
@@ -104,10 +105,17 @@ impl Tracer {
         let peaks = MappedArray::new(&skel.maps.peaks)?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
         let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
+        let self_filter = if settings.with_task() {
+            // SAFETY: as above.
+            unsafe { SelfFilter::start(&settings.tasks, &settings.types, &raw mut (*shared).own_pids) }?
+        } else {
+            SelfFilter::off()
+        };
         let mut tracer = Self {
             attach,
             skel,
             shared,
+            self_filter,
             geometry,
             table: Table::new(geometry, slots, peaks),
             double_buffer,
@@ -193,12 +201,6 @@ impl Tracer {
     /// Whether another hook could still be attached, with the privileges of now.
     pub fn may_attach(&self) -> bool {
         self.skel.progs.issue.attach().is_ok()
-    }
-
-    /// Who was asked for and is left out all the same.
-    pub fn left_out(&self) -> LeftOut {
-        // SAFETY: valid as `shared` is, and of the same layout.
-        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

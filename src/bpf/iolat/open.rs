@@ -9,7 +9,6 @@ use super::layout::{BUDGET, Geometry};
 use crate::bpf::attach::{Attach, first};
 use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::{explain, switches};
-use crate::bpf::own::know_self;
 use crate::bpf::task::TaskFilter;
 
 /// What libbpf-cargo made of `bpf/iolat.bpf.c`.
@@ -122,13 +121,8 @@ fn load_as(
     open.progs.submit_btf.set_autoload(io_start && attach == Attach::TpBtf);
     open.progs.submit_raw.set_autoload(io_start && attach == Attach::RawTp);
     open.progs.submit_insert.set_autoload(!io_start);
-    open.progs.know_self.set_autoload(settings.with_task());
     sizes(&mut open, settings, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
-    let skel = open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))?;
-    if settings.with_task() {
-        know_self(&skel.progs.know_self)?;
-    }
-    Ok(skel)
+    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))
 }
 
 fn set_switches(open: &mut OpenIolatSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {

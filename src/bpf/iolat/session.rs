@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use super::report;
 use super::{Activity, Devices, Found, Losses, Settings, Tracer};
 use crate::bpf::clock::kernel_now;
-use crate::bpf::own::LeftOut;
 use crate::bpf::pid_watch::PidWatch;
+use crate::bpf::self_filter::SelfFilter;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::emit::Emitter;
@@ -64,7 +64,7 @@ pub fn run(mut options: Options) -> Result<()> {
     }
     let mut tracer = Tracer::start(&options.settings)?;
     tracer.want(&wanted.numbers);
-    let kept = privilege::drop_all(|| tracer.may_attach())?;
+    let kept = privilege::drop_all(|| tracer.may_attach() && tracer.self_filter.works())?;
     if options.common.verbose {
         let kept = privilege::names(kept);
         crate::common::diag::log(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
@@ -177,8 +177,8 @@ impl session::Tracer for Session {
         })
     }
 
-    fn left_out(&self) -> LeftOut {
-        self.tracer.left_out()
+    fn self_filter(&mut self) -> &mut SelfFilter {
+        &mut self.tracer.self_filter
     }
 
     fn end_interval(&mut self) -> u64 {

@@ -22,7 +22,6 @@ pub use table::Faults;
 use super::clock::kernel_now;
 use super::load::recursion_misses;
 use super::map::{DoubleBuffer, MappedArray, Ring, load, memory};
-use super::own::LeftOut;
 use open::Loaded;
 use open::skeleton::types;
 use table::Table;
@@ -77,12 +76,6 @@ impl Tracer {
     /// When counting began, by the kernel's clock.
     pub fn began_ns(&self) -> u64 {
         self.began_ns
-    }
-
-    /// Who was asked for and is left out all the same.
-    pub fn left_out(&self) -> LeftOut {
-        // SAFETY: valid as `shared` is, and of the same layout.
-        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

@@ -16,7 +16,7 @@ use super::layout::{KINDS, process_bits};
 use crate::bpf::attach::first;
 use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::{explain, switches};
-use crate::bpf::own::know_self;
+use crate::bpf::self_filter::SelfFilter;
 use crate::bpf::task::TaskFilter;
 
 /// What libbpf-cargo made of `bpf/pagefault.bpf.c`.
@@ -94,6 +94,7 @@ pub struct Settings {
 /// The loaded and attached programs.
 pub(super) struct Loaded {
     pub skel: PagefaultSkel<'static>,
+    pub self_filter: SelfFilter,
     pub way: Way,
     pub cpus: usize,
     pub links: Vec<Link>,
@@ -108,9 +109,13 @@ pub(super) fn load(settings: &Settings) -> Result<Loaded> {
     let ways = ways.into_iter().filter(|way| exceptions || !way.is_of_exceptions());
     first(ways, settings.attach, |way| {
         let mut skel = load_as(settings, &kernel, way, cpus)?;
-        know_self(&skel.progs.know_self)?;
+        let shared: *mut skeleton::types::bss =
+            skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
+        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
+        let self_filter =
+            unsafe { SelfFilter::start(&settings.tasks, &settings.types, &raw mut (*shared).own_pids) }?;
         let links = attach(&mut skel, way)?;
-        Ok(Loaded { skel, way, cpus, links })
+        Ok(Loaded { skel, self_filter, way, cpus, links })
     })
 }
 

@@ -8,8 +8,8 @@ use anyhow::Result;
 use rustix::thread::CapabilitySet;
 
 use super::{Faults, Losses, Process, Settings, Tracer, report};
-use crate::bpf::own::LeftOut;
 use crate::bpf::pid_watch::PidWatch;
+use crate::bpf::self_filter::SelfFilter;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::options::Common;
@@ -45,7 +45,7 @@ pub fn run(options: Options) -> Result<()> {
     let tracer = Tracer::start(&options.settings)?;
     // From here on nothing is asked of the kernel but /proc/PID/maps, for which other users' processes are closed.
     let keep = if options.resolve { CapabilitySet::SYS_PTRACE } else { CapabilitySet::empty() };
-    let kept = privilege::drop_but(keep, || true)?;
+    let kept = privilege::drop_but(keep, || tracer.loaded.self_filter.works())?;
     if options.common.verbose {
         let kept = privilege::names(kept);
         crate::common::diag::log(format_args!("{}; capabilities kept: {kept}", tracer.describe()));
@@ -88,8 +88,8 @@ impl session::Tracer for Session {
         })
     }
 
-    fn left_out(&self) -> LeftOut {
-        self.tracer.left_out()
+    fn self_filter(&mut self) -> &mut SelfFilter {
+        &mut self.tracer.loaded.self_filter
     }
 
     fn end_interval(&mut self) -> u64 {

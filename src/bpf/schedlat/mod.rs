@@ -23,7 +23,7 @@ use super::attach::Attach;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
 use super::map::{DoubleBuffer, MappedArray, Ring, load, memory};
-use super::own::{LeftOut, know_self};
+use super::self_filter::SelfFilter;
 use open::Loaded;
 use open::skeleton::{SchedlatSkel, types};
 use table::Table;
@@ -53,6 +53,7 @@ pub struct Tracer {
     by_cgroup: bool,
     skel: SchedlatSkel<'static>,
     shared: *mut types::bss,
+    self_filter: SelfFilter,
     table: Table,
     double_buffer: DoubleBuffer,
     links: Vec<Link>,
@@ -70,7 +71,9 @@ impl Tracer {
         let Loaded { mut skel, attach, geometry } = open::load(settings)?;
         let shared: *mut types::bss =
             skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
-        know_self(&skel.progs.know_self)?;
+        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
+        let self_filter =
+            unsafe { SelfFilter::start(&settings.tasks, &settings.types, &raw mut (*shared).own_pids) }?;
         let maps = &skel.maps;
         let table = Table::new(
             geometry,
@@ -87,6 +90,7 @@ impl Tracer {
             by_cgroup: settings.by_cgroup,
             skel,
             shared,
+            self_filter,
             table,
             double_buffer,
             links: Vec::new(),
@@ -131,12 +135,6 @@ impl Tracer {
     /// When counting began, by the kernel's clock.
     pub fn began_ns(&self) -> u64 {
         self.began_ns
-    }
-
-    /// Who was asked for and is left out all the same.
-    pub fn left_out(&self) -> LeftOut {
-        // SAFETY: valid as `shared` is, and of the same layout.
-        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use super::layout::Process;
 use super::{Losses, Processes, Settings, Tracer, Waits, report};
-use crate::bpf::own::LeftOut;
 use crate::bpf::pid_watch::PidWatch;
+use crate::bpf::self_filter::SelfFilter;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::emit::Emitter;
@@ -46,7 +46,7 @@ pub fn run(options: Options) -> Result<()> {
     load::listen();
     let tracer = Tracer::start(&options.settings)?;
     // From here on nothing is asked of the kernel: arrays and ring buffer are mapped.
-    let kept = privilege::drop_all(|| true)?;
+    let kept = privilege::drop_all(|| tracer.self_filter.works())?;
     if options.common.verbose {
         crate::common::diag::log(format_args!(
             "{}; capabilities kept: {}",
@@ -91,8 +91,8 @@ impl session::Tracer for Session {
         })
     }
 
-    fn left_out(&self) -> LeftOut {
-        self.tracer.left_out()
+    fn self_filter(&mut self) -> &mut SelfFilter {
+        &mut self.tracer.self_filter
     }
 
     fn end_interval(&mut self) -> u64 {

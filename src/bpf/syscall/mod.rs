@@ -32,7 +32,7 @@ use super::attach::Attach;
 use super::clock::kernel_now;
 use super::load::{explain, recursion_misses};
 use super::map::{DoubleBuffer, MappedArray, Ring, load, memory, read, store};
-use super::own::LeftOut;
+use super::self_filter::SelfFilter;
 use open::skeleton::{SyscallSkel, types};
 
 /// What the kernel program could not tell or count, since it was last asked.
@@ -51,6 +51,7 @@ pub struct Tracer {
     attach: Attach,
     skel: SyscallSkel<'static>,
     shared: *mut types::bss,
+    self_filter: SelfFilter,
     table: Option<Table>,
     double_buffer: DoubleBuffer,
     links: Vec<Link>,
@@ -78,9 +79,23 @@ impl Tracer {
         let ring = settings.events.map(|_| Ring::open(&skel.maps.ring)).transpose()?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
         let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
+        // SAFETY: as above.
+        let self_filter =
+            unsafe { SelfFilter::start(&settings.tasks, &settings.types, &raw mut (*shared).own_pids) }?;
         let (links, iterator, began_ns, counted) = (Vec::new(), None, 0, [0; 3]);
-        let mut tracer =
-            Self { attach, skel, shared, table, double_buffer, links, iterator, began_ns, counted, ring };
+        let mut tracer = Self {
+            attach,
+            skel,
+            shared,
+            self_filter,
+            table,
+            double_buffer,
+            links,
+            iterator,
+            began_ns,
+            counted,
+            ring,
+        };
         tracer.attach()?;
         Ok(tracer)
     }
@@ -124,12 +139,6 @@ impl Tracer {
     /// Whether everything that is still to be done can be, with the privileges of now.
     pub fn works(&self) -> bool {
         self.iterator.as_ref().is_none_or(|link| Iter::new(link).is_ok())
-    }
-
-    /// Who was asked for and is left out all the same.
-    pub fn left_out(&self) -> LeftOut {
-        // SAFETY: valid as `shared` is, and of the same layout.
-        unsafe { load((&raw const (*self.shared).own_left_out).cast()) }
     }
 
     /// Readable when the ring buffer is half full; `None` without events.

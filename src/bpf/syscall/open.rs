@@ -11,7 +11,6 @@ use super::shared::WAITING_CALLS;
 use crate::bpf::attach::{Attach, first};
 use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::{explain, nanos, switches};
-use crate::bpf::own::know_self;
 use crate::bpf::task::TaskFilter;
 
 /// What libbpf-cargo made of `bpf/syscall.bpf.c`.
@@ -87,16 +86,11 @@ fn load_as(
         (&mut progs.enter_raw, raw),
         (&mut progs.exit_raw, raw),
         (&mut progs.each_task, settings.stuck.is_some()),
-        (&mut progs.know_self, !settings.tasks.include_self),
     ] {
         program.set_autoload(wanted);
     }
     sizes(&mut open, settings, geometry).map_err(|e| explain(&e, "cannot size the maps"))?;
-    let skel = open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))?;
-    if !settings.tasks.include_self {
-        know_self(&skel.progs.know_self)?;
-    }
-    Ok(skel)
+    open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))
 }
 
 fn set_switches(open: &mut OpenSyscallSkel<'_>, settings: &Settings, geometry: Geometry) -> Result<()> {

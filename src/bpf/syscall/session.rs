@@ -8,8 +8,8 @@ use anyhow::Result;
 use super::report;
 use super::{Activity, Event, Losses, Settings, Tracer};
 use crate::bpf::clock::kernel_now;
-use crate::bpf::own::LeftOut;
 use crate::bpf::pid_watch::PidWatch;
+use crate::bpf::self_filter::SelfFilter;
 use crate::bpf::session::{self, Interval, Output};
 use crate::bpf::{load, privilege};
 use crate::common::diag::log;
@@ -44,7 +44,7 @@ pub fn run(options: Options) -> Result<()> {
     load::listen();
     report::prepare();
     let tracer = Tracer::start(&settings)?;
-    let kept = privilege::drop_all(|| tracer.works())?;
+    let kept = privilege::drop_all(|| tracer.works() && tracer.self_filter.works())?;
     if common.verbose {
         log(format_args!("{}; capabilities kept: {}", tracer.describe(), privilege::names(kept)));
     }
@@ -73,8 +73,8 @@ impl session::Tracer for Session {
         self.tracer.events(|event| tell(event, output))
     }
 
-    fn left_out(&self) -> LeftOut {
-        self.tracer.left_out()
+    fn self_filter(&mut self) -> &mut SelfFilter {
+        &mut self.tracer.self_filter
     }
 
     fn end_interval(&mut self) -> u64 {
