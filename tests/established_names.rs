@@ -8,23 +8,22 @@ use std::path::Path;
 use serde_json::Value;
 use support::records::{of, records};
 use support::{program, samples};
-use telepipe::record::{CPU_POWER, GPU, Kind, POWER, Signal, TEMPERATURE, VMSTAT};
+use telepipe::record::{CPU_POWER, GPU, Kind, Mapping, POWER, TEMPERATURE, VMSTAT};
 
 /// What records feed: by the name (with `{field}` replaced) and its labels, the value in the name's own unit.
 fn fed(records: &[Value]) -> HashMap<String, f64> {
     let kinds: [&Kind; 5] = [&POWER, &CPU_POWER, &GPU, &TEMPERATURE, &VMSTAT];
     let mut fed = HashMap::new();
     for kind in kinds {
-        let Signal::Metrics { metrics, .. } = kind.signal else { continue };
+        let Mapping::Metrics { metrics, .. } = kind.mapping else { continue };
         for (record, metric) in of(records, kind.name)
             .iter()
             .flat_map(|record| metrics.iter().map(move |metric| (record, metric)))
         {
-            let (Some((name, factor)), Some(value)) = (metric.prometheus, record[metric.field].as_f64())
-            else {
+            let (Some(established), Some(value)) = (metric.prometheus, record[metric.field].as_f64()) else {
                 continue;
             };
-            let mut name = name.to_owned();
+            let mut name = established.name.to_owned();
             for field in ["domain", "component"] {
                 name = name.replace(&format!("{{{field}}}"), record[field].as_str().unwrap_or(""));
             }
@@ -33,7 +32,7 @@ fn fed(records: &[Value]) -> HashMap<String, f64> {
             if !labels.is_empty() {
                 name = format!("{name}{{{}}}", labels.join(","));
             }
-            fed.insert(name, value * factor);
+            fed.insert(name, value * established.factor);
         }
     }
     fed
@@ -60,8 +59,8 @@ fn all_thirty(found: &HashMap<String, f64>, cpu: &str, expected: [f64; 30]) {
         "powermetrics_cpu_temperature_celsius{sensor_id=cpu_die}",
         &format!("powermetrics_cpu_active_residency_percent{{core={cpu}}}"),
         &format!("powermetrics_cpu_idle_residency_percent{{core={cpu}}}"),
-        "powermetrics_gpu_active_residency_percent",
-        "powermetrics_gpu_idle_residency_percent",
+        "powermetrics_gpu_active_residency_percent{gpu=gpu0}",
+        "powermetrics_gpu_idle_residency_percent{gpu=gpu0}",
         "vmstat_page_size_bytes",
         "vmstat_pages_free_count",
         "vmstat_pages_active_count",

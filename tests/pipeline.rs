@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 use support::stored::{Points, events, expected, points};
 use support::{Collector, poll, program, records};
-use telepipe::record::{Signal, kind};
+use telepipe::record::{Mapping, kind};
 use tempfile::TempDir;
 
 /// `PRODUCER | tee FILE | tele-ship --otlp`, in a shell, as a user would have it.
@@ -81,7 +81,7 @@ fn assert_stored(records: &[Value], stored: &[Value], most: usize) -> usize {
     assert_eq!(all.len(), count, "there are points of no record");
     let names: BTreeSet<_> = records.iter().filter_map(|record| record["kind"].as_str()).collect();
     for name in names {
-        if matches!(kind(name).unwrap().signal, Signal::Log { .. }) {
+        if matches!(kind(name).unwrap().mapping, Mapping::Log { .. }) {
             let lines = records.iter().filter(|record| record["kind"] == name).count();
             assert!((lines..=lines * most).contains(&events(stored, name)), "{name}");
         }

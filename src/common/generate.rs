@@ -10,7 +10,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 use serde_json::{Map, Value, json};
 
 use crate::common::program::{Generate, Program};
-use crate::record::{Generic, Kind, Signal, body_schema, json_type};
+use crate::record::{Generic, Kind, Mapping, body_schema, json_type};
 
 /// The program's command line, examples included.
 pub fn command<P: Program>() -> Command {
@@ -81,13 +81,13 @@ fn line_schema(kind: &Kind) -> Value {
 }
 
 fn telemetry(kind: &Kind) -> Value {
-    match &kind.signal {
-        Signal::Log { .. } => json!({ "signal": "log", "event_name": kind.name }),
-        Signal::Generic(Generic::Metric) => json!({ "signal": "metrics" }),
-        Signal::Generic(Generic::Log) => json!({ "signal": "log" }),
-        Signal::Generic(Generic::Span) => json!({ "signal": "span" }),
-        Signal::Generic(Generic::Snapshot) => json!({ "signal": "log", "event_name": kind.name }),
-        Signal::Metrics { temporality, metrics } => {
+    match &kind.mapping {
+        Mapping::Log { .. } => json!({ "signal": "log", "event_name": kind.name }),
+        Mapping::Generic(Generic::Metric) => json!({ "signal": "metrics" }),
+        Mapping::Generic(Generic::Log) => json!({ "signal": "log" }),
+        Mapping::Generic(Generic::Span) => json!({ "signal": "span" }),
+        Mapping::Generic(Generic::Snapshot) => json!({ "signal": "log", "event_name": kind.name }),
+        Mapping::Metrics { temporality, metrics } => {
             let list = metrics.iter().map(|metric| {
                 let mut entry = json!({
                     "field": metric.field,
@@ -106,8 +106,8 @@ fn telemetry(kind: &Kind) -> Value {
                 if let Some(name) = metric.hostmetrics {
                     entry["hostmetrics"] = name.into();
                 }
-                if let Some((name, _)) = metric.prometheus {
-                    entry["prometheus"] = name.into();
+                if let Some(established) = metric.prometheus {
+                    entry["prometheus"] = established.name.into();
                 }
                 entry
             });
@@ -254,7 +254,7 @@ fn fields(roff: &mut Roff, kinds: &[&Kind]) {
 
 /// The metrics that a field feeds, with what tells them apart: `system.disk.io{disk.io.direction=read}`.
 fn metric_names(kind: &Kind, field: &str) -> String {
-    let Signal::Metrics { metrics, .. } = &kind.signal else { return String::new() };
+    let Mapping::Metrics { metrics, .. } = &kind.mapping else { return String::new() };
     let fed = metrics.iter().filter(|metric| metric.field == field).map(|metric| {
         let pairs: Vec<_> = metric.attributes.iter().map(|(key, value)| format!("{key}={value}")).collect();
         if pairs.is_empty() {

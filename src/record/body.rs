@@ -1,7 +1,7 @@
-//! The fields of a record as they stand in its line, after the envelope: `,"name":value` each.
+//! Serializes the body of a record: each field as `,"name":value`, after `ts`, `kind` and `host`.
 //!
-//! As serde_json writes them, which writes every value. The names of fields are written here: they are Rust's own and
-//! hold nothing that has to be escaped, so that they need not be looked through, which was a third of a short line.
+//! serde_json writes the values. Field names are written here without a search for characters to
+//! escape, which Rust's names do not have: that search took a third of the time of a short line.
 
 use serde::ser::{Error as _, Impossible, Serialize, SerializeMap, SerializeStruct, Serializer};
 use serde_json::Error;
@@ -9,7 +9,7 @@ use serde_json::Error;
 /// Appends the fields of a struct.
 ///
 /// # Errors
-/// If it is none, or a value cannot be serialized.
+/// If `body` is not a struct, or a value cannot be serialized.
 pub fn write_fields<T: Serialize + ?Sized>(out: &mut Vec<u8>, body: &T) -> Result<(), Error> {
     body.serialize(Fields(out))
 }
@@ -39,7 +39,7 @@ impl SerializeStruct for Fields<'_> {
     }
 }
 
-/// A struct with flattened parts calls itself a map.
+/// A struct with flattened fields serializes as a map.
 impl SerializeMap for Fields<'_> {
     type Ok = ();
     type Error = Error;

@@ -74,16 +74,20 @@ impl Record for Cpu {
     const KIND: &'static Kind = &CPU;
 }
 
-const fn time(field: &'static str, mode: &'static [(&'static str, &'static str)]) -> Metric {
-    Metric::counter(field, "system.cpu.time", "s").with(mode).prometheus("node_cpu_seconds_total", 1.0)
+type Pairs = &'static [(&'static str, &'static str)];
+
+/// A counter with its mode, as an attribute and as node_exporter's label.
+const fn time(field: &'static str, mode: Pairs, label: Pairs) -> Metric {
+    let metric = Metric::counter(field, "system.cpu.time", "s").with(mode);
+    metric.prometheus("node_cpu_seconds_total", 1.0).prometheus_labels(label)
 }
 
-const fn guest(field: &'static str, mode: &'static [(&'static str, &'static str)]) -> Metric {
+const fn guest(field: &'static str, mode: Pairs, label: Pairs) -> Metric {
     let metric = Metric::counter(field, "telepipe.cpu.guest.time", "s").with(mode);
-    metric.prometheus("node_cpu_guest_seconds_total", 1.0)
+    metric.prometheus("node_cpu_guest_seconds_total", 1.0).prometheus_labels(label)
 }
 
-const fn ratio(field: &'static str, mode: &'static [(&'static str, &'static str)]) -> Metric {
+const fn ratio(field: &'static str, mode: Pairs) -> Metric {
     Metric::gauge(field, "system.cpu.utilization", "1").with(mode)
 }
 
@@ -95,16 +99,16 @@ pub const CPU: Kind = Kind::metrics::<Cpu>(
     "CPU time by mode, of all CPUs together or of one",
     Temporality::Cumulative,
     &[
-        time("user_s", &[("cpu.mode", "user")]),
-        time("nice_s", &[("cpu.mode", "nice")]),
-        time("system_s", &[("cpu.mode", "system")]),
-        time("idle_s", &[("cpu.mode", "idle")]),
-        time("iowait_s", &[("cpu.mode", "iowait")]),
-        time("irq_s", &[("cpu.mode", "interrupt")]),
-        time("softirq_s", &[("cpu.mode", "softirq")]),
-        time("steal_s", &[("cpu.mode", "steal")]),
-        guest("guest_s", &[("cpu.mode", "user")]),
-        guest("guest_nice_s", &[("cpu.mode", "nice")]),
+        time("user_s", &[("cpu.mode", "user")], &[("mode", "user")]),
+        time("nice_s", &[("cpu.mode", "nice")], &[("mode", "nice")]),
+        time("system_s", &[("cpu.mode", "system")], &[("mode", "system")]),
+        time("idle_s", &[("cpu.mode", "idle")], &[("mode", "idle")]),
+        time("iowait_s", &[("cpu.mode", "iowait")], &[("mode", "iowait")]),
+        time("irq_s", &[("cpu.mode", "interrupt")], &[("mode", "irq")]),
+        time("softirq_s", &[("cpu.mode", "softirq")], &[("mode", "softirq")]),
+        time("steal_s", &[("cpu.mode", "steal")], &[("mode", "steal")]),
+        guest("guest_s", &[("cpu.mode", "user")], &[("mode", "user")]),
+        guest("guest_nice_s", &[("cpu.mode", "nice")], &[("mode", "nice")]),
         ratio("user_ratio", &[("cpu.mode", "user")]),
         ratio("nice_ratio", &[("cpu.mode", "nice")]),
         ratio("system_ratio", &[("cpu.mode", "system")]),
@@ -117,4 +121,5 @@ pub const CPU: Kind = Kind::metrics::<Cpu>(
     ],
 )
 .about(&[("cpu", "cpu.logical_number")])
+.labels(&[("cpu", "cpu")])
 .total_if("per_cpu");

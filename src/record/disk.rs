@@ -150,7 +150,8 @@ pub const DISK: Kind = Kind::metrics::<Disk<'static>>(
             .prometheus("node_disk_flush_requests_time_seconds_total", 1.0),
     ],
 )
-.about(&[("device", "system.device"), ("whole", "telepipe.disk.whole")]);
+.about(&[("device", "system.device"), ("whole", "telepipe.disk.whole")])
+.labels(&[("device", "device")]);
 
 type Attributes = &'static [(&'static str, &'static str)];
 

@@ -91,7 +91,8 @@ pub const FILESYSTEM: Kind = Kind::metrics::<Filesystem<'static>>(
     ("device", "system.device"),
     ("type", "system.filesystem.type"),
     ("mode", "system.filesystem.mode"),
-]);
+])
+.labels(&[("device", "device"), ("mountpoint", "mountpoint"), ("type", "fstype")]);
 
 const fn usage(field: &'static str, state: &'static [(&'static str, &'static str)]) -> Metric {
     Metric::updown(field, "system.filesystem.usage", "By").with(state)

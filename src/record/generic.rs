@@ -1,9 +1,7 @@
-//! Kinds that describe themselves: what they are in OpenTelemetry stands in the
-//! record, not in a table. Any program, of any language, may write them for
-//! `tele-ship`; `scrape --url` writes `metric` and `snapshot`.
+//! Generic kinds, which describe themselves: `metric`, `log`, `span` and `snapshot`.
 //!
-//! They are read as well as written: what a line leaves out has a default, and
-//! fields that are not known here are passed over.
+//! Any program can write them for `tele-ship`; `scrape --url` writes `metric` and `snapshot`. They
+//! can be deserialized too: absent fields have defaults, and unknown fields are ignored.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,34 +12,34 @@ use serde_with::skip_serializing_none;
 use super::{Generic, Kind, Record};
 use crate::common::time::Timestamp;
 
-/// Attribute keys and their values: strings, numbers, booleans, or arrays of one of them.
+/// Attributes: each value is a string, a number, a boolean, or an array of one of these.
 pub type Attributes = Map<String, Value>;
 
-/// What kind of number a `metric` record holds.
+/// The type of a `metric` record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum MetricType {
-    /// A value of now: `value`.
+    /// A current value, in `value`.
     #[default]
     Gauge,
-    /// A sum that only grows: `value`.
+    /// A sum that only increases, in `value`.
     Counter,
-    /// A sum that can go down: `value`.
+    /// A sum that can go down, in `value`.
     UpDownCounter,
-    /// A distribution in buckets: `count`, `sum`, `bounds`, `bucket_counts`.
+    /// A distribution in buckets, in `count`, `sum`, `bounds`, `bucket_counts`.
     Histogram,
-    /// Quantiles that the source itself reckoned: `count`, `sum`, `quantiles`, `values`.
+    /// Quantiles computed by the source, in `count`, `sum`, `quantiles`, `values`.
     Summary,
 }
 
-/// What a counter, histogram or summary of a `metric` record counts from.
+/// What the value of a counter, histogram or summary is relative to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Counting {
-    /// From `start_ts`, or from a time that is not known.
+    /// `start_ts`, or an unknown time.
     #[default]
     Cumulative,
-    /// From `start_ts`, the end of the record before.
+    /// `start_ts`, the end of the previous record.
     Delta,
 }
 
@@ -55,40 +53,43 @@ pub struct MetricPoint {
     /// gauge, counter, updowncounter, histogram or summary.
     #[serde(rename = "type")]
     pub metric_type: MetricType,
-    /// UCUM: `By`, `s`, `1`, `{fault}`.
+    /// The unit, in UCUM: `By`, `s`, `1`, `{fault}`.
     pub unit: Option<String>,
-    /// What it measures, for people.
+    /// What the metric measures.
     pub description: Option<String>,
-    /// delta or cumulative, of a counter, histogram or summary; cumulative if absent.
+    /// delta or cumulative, for a counter, histogram or summary; cumulative if absent.
     pub temporality: Option<Counting>,
     /// When counting began.
     pub start_ts: Option<Timestamp>,
-    /// The number, of a gauge, counter or updowncounter; an integer is one.
+    /// The value of a gauge, counter or updowncounter. Integers stay integers.
     pub value: Option<Number>,
-    /// How many were observed, of a histogram or summary.
+    /// The number of observations of a histogram or summary.
     pub count: Option<u64>,
-    /// Their sum, in the metric's unit.
+    /// The sum of the observations, in the metric's unit.
     pub sum: Option<Number>,
-    /// The upper bounds of a histogram's buckets, inclusive and ascending; above the last is one more bucket.
+    /// The inclusive upper bounds of a histogram's buckets, ascending. One more bucket follows the last.
     pub bounds: Option<Vec<f64>>,
-    /// How many were observed in each bucket of a histogram: one number more than `bounds` has.
+    /// The number of observations in each bucket of a histogram: one more than `bounds`.
     pub bucket_counts: Option<Vec<u64>>,
-    /// Which quantiles of a summary are known, from 0 to 1.
+    /// The quantiles of a summary, from 0 to 1.
     pub quantiles: Option<Vec<f64>>,
-    /// Their values, in the metric's unit, in the same order.
+    /// The values of `quantiles`, in the metric's unit and the same order.
     pub values: Option<Vec<f64>>,
-    /// What tells this series from the others of the name.
+    /// Attributes, which distinguish the series of a metric.
     pub attributes: Attributes,
+    /// Resource attributes, which override those that `tele-ship` sets, such as `service.name`.
+    #[serde(skip_serializing_if = "Attributes::is_empty")]
+    pub resource: Attributes,
 }
 
 impl Record for MetricPoint {
     const KIND: &'static Kind = &METRIC;
 }
 
-/// One point of any metric.
+/// One data point of any metric.
 pub const METRIC: Kind = Kind::generic::<MetricPoint>(
     "metric",
-    "One point of a metric that describes itself: name, type, unit and attributes are its own",
+    "One data point of any metric, with its name, type, unit and attributes",
     Generic::Metric,
 );
 
@@ -97,12 +98,15 @@ pub const METRIC: Kind = Kind::generic::<MetricPoint>(
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct LogEntry {
-    /// How severe, in any common spelling: TRACE, DEBUG, INFO, WARN, ERROR, FATAL.
+    /// The severity, in any common spelling: TRACE, DEBUG, INFO, WARN, ERROR, FATAL.
     pub severity: Option<String>,
-    /// What happened; text as a rule, but any JSON value may stand here.
+    /// The message: a string, or any other JSON value.
     pub body: Value,
-    /// What is known about it.
+    /// Attributes.
     pub attributes: Attributes,
+    /// Resource attributes, which override those that `tele-ship` sets, such as `service.name`.
+    #[serde(skip_serializing_if = "Attributes::is_empty")]
+    pub resource: Attributes,
 }
 
 impl Record for LogEntry {
@@ -112,16 +116,57 @@ impl Record for LogEntry {
 /// One log message; `ts` is when it happened.
 pub const LOG: Kind = Kind::generic::<LogEntry>("log", "One log message", Generic::Log);
 
+/// The relation of a span to other services.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SpanKind {
+    /// An operation within a program.
+    #[default]
+    Internal,
+    /// Handles a request.
+    Server,
+    /// Makes a request.
+    Client,
+    /// Sends a message.
+    Producer,
+    /// Handles a message.
+    Consumer,
+}
+
+/// Something that happened during a span.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpanEvent {
+    /// When it happened.
+    pub ts: Timestamp,
+    /// What happened.
+    pub name: String,
+    /// Attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+}
+
+/// A reference from a span to another, which may be in another trace.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SpanLink {
+    /// The trace of the other span: 32 hexadecimal digits.
+    pub trace_id: String,
+    /// The other span: 16 hexadecimal digits.
+    pub span_id: String,
+    /// Attributes.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub attributes: Attributes,
+}
+
 /// How a span ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SpanStatus {
-    /// Nobody said.
+    /// Not known.
     #[default]
     Unset,
-    /// Well.
+    /// Successfully.
     Ok,
-    /// Not well.
+    /// With an error.
     Error,
 }
 
@@ -133,10 +178,12 @@ pub struct Span {
     pub trace_id: String,
     /// Its own id: 16 hexadecimal digits.
     pub span_id: String,
-    /// The id of the span it is a part of; the root of a trace has none.
+    /// The id of the parent span, absent for the root of a trace.
     pub parent_span_id: Option<String>,
     /// The operation.
     pub name: String,
+    /// internal, server, client, producer or consumer; internal if absent.
+    pub span_kind: Option<SpanKind>,
     /// When it began.
     pub begin_ts: Timestamp,
     /// unset, ok or error.
@@ -144,9 +191,18 @@ pub struct Span {
     pub status: SpanStatus,
     /// What went wrong, where `status` is error.
     pub status_message: Option<String>,
-    /// What is known about it.
+    /// Attributes.
     #[serde(default)]
     pub attributes: Attributes,
+    /// What happened during it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<SpanEvent>,
+    /// Other spans that it refers to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<SpanLink>,
+    /// Resource attributes, which override those that `tele-ship` sets, such as `service.name`.
+    #[serde(default, skip_serializing_if = "Attributes::is_empty")]
+    pub resource: Attributes,
 }
 
 impl Record for Span {
@@ -160,9 +216,9 @@ pub const SPAN: Kind =
 /// The body of a `snapshot` record.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Snapshot {
-    /// Where it was read, without user name and password.
+    /// The URL, without user name and password.
     pub url: String,
-    /// What was answered: any JSON value, as it came. The one field of all kinds that nests.
+    /// The answer: any JSON value, unchanged.
     pub data: Box<RawValue>,
 }
 
@@ -172,7 +228,7 @@ impl Record for Snapshot {
 
 /// The whole answer of a JSON endpoint.
 pub const SNAPSHOT: Kind =
-    Kind::generic::<Snapshot>("snapshot", "What a JSON endpoint answered", Generic::Snapshot);
+    Kind::generic::<Snapshot>("snapshot", "The answer of a JSON endpoint", Generic::Snapshot);
 
 #[cfg(test)]
 mod tests {
@@ -180,7 +236,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn numbers_stay_what_they_are() {
+    fn integers_and_doubles_stay_distinct() {
         let line = r#"{"ts":"2026-11-20T20:45:00Z","kind":"metric","host":"h","name":"a","type":"counter",
             "value":18446744073709551615,"start_ts":"2026-11-20T20:00:00Z","attributes":{"k":[1,2]}}"#;
         let point: MetricPoint = serde_json::from_str(line).unwrap();
@@ -195,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_line_leaves_out_has_a_default() {
+    fn absent_fields_have_defaults() {
         let log: LogEntry = serde_json::from_str(r#"{"body":"up"}"#).unwrap();
         assert_eq!(serde_json::to_value(&log).unwrap(), json!({"body": "up", "attributes": {}}));
         let span = r#"{"trace_id":"0af7651916cd43dd8448eb211c80319c","span_id":"b7ad6b7169203331",

@@ -72,4 +72,5 @@ pub const GPU: Kind = Kind::metrics::<Gpu>(
         Metric::gauge("residency", "telepipe.gpu.frequency.residency", "1").keyed("telepipe.gpu.frequency"),
     ],
 )
-.about(&[("gpu", "hw.id"), ("name", "hw.name"), ("source", "telepipe.source")]);
+.about(&[("gpu", "hw.id"), ("name", "hw.name"), ("source", "telepipe.source")])
+.labels(&[("gpu", "gpu")]);

@@ -1,23 +1,23 @@
-//! What a program says about itself: a source that could not be read, and what was lost.
+//! Records about the measurement itself: sources that cannot be read, and records that were lost.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Kind, Level, Metric, Record, Severity, Temporality};
 
-/// Why a source gives nothing.
+/// Whether a source can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
     /// The privilege to read it is missing.
     Denied,
-    /// It does not exist here.
+    /// It does not exist on this machine.
     Absent,
-    /// It exists but cannot be measured this way.
+    /// It exists, but this program cannot use it.
     Unsupported,
-    /// What it holds could not be understood.
+    /// Its contents could not be parsed.
     Invalid,
-    /// It works; `method` is how it is measured.
+    /// It is being measured, by `method`.
     Active,
 }
 
@@ -25,13 +25,13 @@ pub enum Reason {
 #[serde_with::skip_serializing_none]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Status {
-    /// What was to be read: a path, a kernel interface, a program.
+    /// The source: a path, a kernel interface or a program.
     pub source: String,
-    /// Why it gives nothing, or `active` if it is being measured.
+    /// Why it cannot be read, or `active` if it is being measured.
     pub reason: Reason,
     /// How an active source is measured, such as `tp_btf`, `raw_tp`, `perf_event` or `energy_uj`.
     pub method: Option<String>,
-    /// What a person can do about it, or more about how it is measured.
+    /// What to do about it, or more on how it is measured.
     pub detail: String,
 }
 
@@ -39,7 +39,7 @@ impl Record for Status {
     const KIND: &'static Kind = &STATUS;
 }
 
-/// Once per source and run.
+/// Written once per source and run.
 pub const STATUS: Kind = Kind::log::<Status>(
     "status",
     "A source that cannot be read, and why; or how it is being measured",
@@ -51,7 +51,7 @@ pub const STATUS: Kind = Kind::log::<Status>(
 pub struct Lost {
     /// Where records were lost: a ring buffer, a map, the line limit.
     pub source: String,
-    /// How many, since the last such record of this source.
+    /// Number of records lost since the previous `lost` record of this source.
     pub count: u64,
 }
 
@@ -59,10 +59,10 @@ impl Record for Lost {
     const KIND: &'static Kind = &LOST;
 }
 
-/// Whenever something was dropped.
+/// Written when something was dropped.
 pub const LOST: Kind = Kind::metrics::<Lost>(
     "lost",
-    "What was measured and dropped since the last such record",
+    "The number of records lost since the previous one of this source",
     Temporality::Delta,
     &[Metric::counter("count", "telepipe.lost", "{record}")],
 )

@@ -1,11 +1,11 @@
-//! The registry of kinds, and the shape of a line.
+//! The kinds of records, and the format of a line.
 //!
-//! A line is one JSON object: `ts` (RFC 3339 UTC, nine decimals: when it was
-//! measured), `kind` (a name of [`KINDS`]), `host`, then the fields of the
-//! kind's struct. A field that could not be measured is absent. A file of this
-//! folder holds one kind or one family: structs that derive `Serialize` and
-//! `JsonSchema` (with `#[skip_serializing_none]` where fields are optional),
-//! and beside each its [`Kind`] constant. Units are suffixes of field names.
+//! A line is one JSON object: `ts` (when it was measured: RFC 3339, UTC, nine decimals), `kind`
+//! (a name in [`KINDS`]), `host`, then the fields of the kind's struct. A field that could not be
+//! measured is absent. Field names end in the unit.
+//!
+//! Each file declares one kind or a few related ones: a struct that derives `Serialize` and
+//! `JsonSchema` (with `#[skip_serializing_none]` where fields are optional), and its [`Kind`].
 
 mod battery;
 mod body;
@@ -15,7 +15,7 @@ mod disk;
 mod filesystem;
 mod generic;
 mod gpu;
-mod hex;
+mod help;
 mod host;
 mod io;
 mod kernel;
@@ -28,7 +28,6 @@ mod paging;
 mod power;
 mod pressure;
 mod processes;
-mod rows;
 mod sched;
 mod schema;
 mod ship;
@@ -41,6 +40,7 @@ mod tcp;
 mod thermal;
 mod times;
 mod udp;
+mod values;
 mod vmstat;
 
 pub use battery::{BATTERY, Battery};
@@ -51,10 +51,10 @@ pub use disk::{DISK, Disk, DiskType};
 pub use filesystem::{FILESYSTEM, Filesystem, Mode};
 pub use generic::{
     Attributes, Counting, LOG, LogEntry, METRIC, MetricPoint, MetricType, SNAPSHOT, SPAN, Snapshot, Span,
-    SpanStatus,
+    SpanEvent, SpanKind, SpanLink, SpanStatus,
 };
 pub use gpu::{GPU, Gpu};
-pub use hex::Hex;
+pub use help::metric_help;
 pub use host::{HOST, Host, INTERFACE, Interface};
 pub use io::{IO, IO_EVENT, Io, IoEvent};
 pub use kernel::{KERNEL, Kernel};
@@ -69,24 +69,25 @@ pub use paging::{PAGING, Paging};
 pub use power::{POWER, Power};
 pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
-pub use rows::{Names, Rows};
 pub use sched::{RUNQ, RUNQ_EVENT, Runq, RunqEvent, SCHED, Sched};
-pub use schema::{body_schema, json_type};
+pub use schema::{FieldSchema, body_schema, field_schemas, json_type};
 pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
 pub use swap::{SWAP, Swap, ZRAM, Zram};
 pub use syscall::{SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY, Syscall, SyscallStuck, SyscallSummary};
 pub use table::{
-    Generic, Instrument, Kind, Level, Metric, Record, Severity, Signal, Temporality, ZERO_THRESHOLD,
+    Established, Generic, HISTOGRAM_BOUNDS_LOG2_NS, Instrument, Kind, Level, Mapping, Metric, Record,
+    Severity, Temporality, ZERO_THRESHOLD,
 };
 pub use task::{PROCESS_POWER, ProcessPower, TASK, Task};
 pub use tcp::{TCP, Tcp, TcpStates};
 pub use thermal::{FAN, Fan, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure, VOLTAGE, Voltage};
 pub use times::{Distribution, Times};
 pub use udp::{UDP, Udp};
+pub use values::{Hex, RowNames, Rows};
 pub use vmstat::{VMSTAT, Vmstat};
 
-/// Every kind there is. A new kind adds its line here.
+/// Every kind. A new kind is added here.
 pub static KINDS: &[&Kind] = &[
     &STATUS,
     &LOST,
@@ -137,12 +138,12 @@ pub static KINDS: &[&Kind] = &[
     &SHIP_STATS,
 ];
 
-/// The kind of that name.
+/// Returns the kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {
     KINDS.iter().find(|kind| kind.name == name).copied()
 }
 
-/// The longest line, in bytes without its newline.
+/// The longest line, in bytes without the newline.
 pub const MAX_LINE: usize = 1 << 20;
 
 #[cfg(test)]
@@ -152,14 +153,14 @@ mod tests {
     use super::*;
 
     fn metrics(kind: &Kind) -> &'static [Metric] {
-        match kind.signal {
-            Signal::Metrics { metrics, .. } => metrics,
+        match kind.mapping {
+            Mapping::Metrics { metrics, .. } => metrics,
             _ => &[],
         }
     }
 
     #[test]
-    fn tables_name_fields_that_there_are() {
+    fn declarations_name_existing_fields() {
         for kind in KINDS {
             let schema = body_schema(kind);
             let properties = schema["properties"].as_object().unwrap();
@@ -170,23 +171,23 @@ mod tests {
                 assert!(properties.contains_key(field), "{}: {field}", kind.name);
             }
             for (name, property) in properties {
-                assert!(property["description"].is_string(), "{}: {name} says nothing of itself", kind.name);
+                assert!(property["description"].is_string(), "{}: {name} has no description", kind.name);
             }
         }
     }
 
     #[test]
-    fn a_stream_is_fed_once_and_a_metric_is_one_thing() {
+    fn each_series_has_one_field_and_each_metric_one_unit_and_instrument() {
         let (mut units, mut names) = (HashMap::new(), HashSet::new());
         for kind in KINDS {
-            assert!(names.insert(kind.name), "two kinds are called {}", kind.name);
+            assert!(names.insert(kind.name), "two kinds named {}", kind.name);
             let mut streams = HashSet::new();
             for metric in metrics(kind) {
                 let stream = (metric.name, metric.attributes, metric.key);
-                assert!(streams.insert(stream), "{}: two fields are {stream:?}", kind.name);
+                assert!(streams.insert(stream), "{}: two fields feed {stream:?}", kind.name);
                 let thing = (metric.unit, metric.instrument);
                 let first = *units.entry(metric.name).or_insert(thing);
-                assert_eq!(first, thing, "{}: {} is two things", kind.name, metric.name);
+                assert_eq!(first, thing, "{}: {} differs", kind.name, metric.name);
             }
         }
     }

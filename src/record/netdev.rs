@@ -123,7 +123,8 @@ pub const NETDEV: Kind = Kind::metrics::<Netdev<'static>>(
             .prometheus("node_network_transmit_compressed_total", 1.0),
     ],
 )
-.about(&[("interface", "network.interface.name"), ("whole", "telepipe.network.whole")]);
+.about(&[("interface", "network.interface.name"), ("whole", "telepipe.network.whole")])
+.labels(&[("interface", "device")]);
 
 const fn packets(field: &'static str, name: &'static str) -> Metric {
     Metric::counter(field, name, "{packet}")

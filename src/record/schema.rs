@@ -1,4 +1,7 @@
-//! The JSON Schema of a kind's fields, from which the man page, the SQL columns and the tests are made.
+//! The JSON Schema of a kind's fields, from which the man page, the SQL columns and the metrics'
+//! descriptions are derived.
+
+use std::collections::HashMap;
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -6,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::table::Kind;
 
-/// The schema of a kind's body, with everything inlined.
+/// Returns the schema of a kind's body, without references.
 pub fn body_schema(kind: &Kind) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.inline_subschemas = true;
@@ -15,13 +18,13 @@ pub fn body_schema(kind: &Kind) -> Value {
     let mut generator = SchemaGenerator::new(settings.for_serialize());
     let mut schema = (kind.schema)(&mut generator).to_value();
     for property in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
-        never_null(property);
+        remove_null(property);
     }
     schema
 }
 
-/// A field that has no value is absent, never null.
-fn never_null(property: &mut Value) {
+/// Removes null from the types of a property: a field without a value is absent.
+fn remove_null(property: &mut Value) {
     let only = property.get_mut("type").and_then(Value::as_array_mut).and_then(|types| {
         types.retain(|name| name != "null");
         if types.len() == 1 { types.pop() } else { None }
@@ -37,11 +40,32 @@ fn never_null(property: &mut Value) {
     }
 }
 
-/// `integer`, `number`, `string` …: the first type that is not null.
+/// Returns the first type of a property that is not null: `integer`, `number`, `string` …
 pub fn json_type(property: &Value) -> &str {
     let types = &property["type"];
     types
         .as_str()
         .or_else(|| types.as_array()?.iter().filter_map(Value::as_str).find(|name| *name != "null"))
         .unwrap_or(if property["enum"].is_array() || property["oneOf"].is_array() { "string" } else { "any" })
+}
+
+/// What the schema declares about one field.
+pub struct FieldSchema {
+    /// The field's documentation, on one line.
+    pub description: String,
+    /// True if the field, or each value of a map, is a number that need not be an integer.
+    pub is_double: bool,
+}
+
+/// Returns the fields of a kind's body by name.
+pub fn field_schemas(kind: &Kind) -> HashMap<String, FieldSchema> {
+    let mut schema = body_schema(kind);
+    let Value::Object(properties) = schema["properties"].take() else { return HashMap::new() };
+    let field = |(name, property): (String, Value)| {
+        let value = &property["additionalProperties"];
+        let is_double = json_type(if value.is_object() { value } else { &property }) == "number";
+        let words = property["description"].as_str().unwrap_or_default().split_whitespace();
+        (name, FieldSchema { description: words.collect::<Vec<_>>().join(" "), is_double })
+    };
+    properties.into_iter().map(field).collect()
 }

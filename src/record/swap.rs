@@ -1,4 +1,4 @@
-//! Where pages go that have no room in memory: swap devices, and compressed memory disks.
+//! Swap devices and compressed memory disks (zram).
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,13 +13,13 @@ pub struct Swap {
     pub device: String,
     /// `partition` or `file`.
     pub swap_type: String,
-    /// How much fits into it.
+    /// Its size.
     pub size_bytes: u64,
-    /// How much of that is in use.
+    /// The part in use.
     pub used_bytes: u64,
-    /// How much of that is free.
+    /// The part that is free.
     pub free_bytes: u64,
-    /// Which is filled first: the highest.
+    /// Its priority; the kernel fills the device with the highest one first.
     pub priority: i64,
 }
 
@@ -27,10 +27,10 @@ impl Record for Swap {
     const KIND: &'static Kind = &SWAP;
 }
 
-/// Each sample, for each swap device.
+/// Written at each sample, for each swap device.
 pub const SWAP: Kind = Kind::metrics::<Swap>(
     "swap",
-    "A swap device: its size, and how much of it is used",
+    "A swap device and how much of it is used",
     Temporality::Cumulative,
     &[
         Metric::updown("used_bytes", "system.paging.usage", "By").with(&[("system.paging.state", "used")]),
@@ -45,19 +45,19 @@ pub const SWAP: Kind = Kind::metrics::<Swap>(
 pub struct Zram {
     /// The device, such as `zram0`.
     pub device: String,
-    /// What was written to it, uncompressed.
+    /// The data stored in it, before compression.
     pub stored_bytes: u64,
-    /// The same, compressed.
+    /// The data stored in it, after compression.
     pub compressed_bytes: u64,
-    /// The memory it takes, with what its allocator needs.
+    /// The memory in use, including the allocator's overhead.
     pub occupied_bytes: u64,
-    /// The most that it may take.
+    /// The limit on the memory in use.
     pub limit_bytes: Option<u64>,
-    /// The most that it ever took.
+    /// The most memory ever in use.
     pub peak_bytes: Option<u64>,
-    /// Pages of one repeated value, which take no memory.
+    /// Pages filled with one repeated value, which take no memory.
     pub same_pages: Option<u64>,
-    /// Pages freed by making the store compact.
+    /// Pages freed by compaction.
     pub compacted_pages: Option<u64>,
     /// Pages that compression did not make smaller.
     pub huge_pages: Option<u64>,
@@ -67,10 +67,10 @@ impl Record for Zram {
     const KIND: &'static Kind = &ZRAM;
 }
 
-/// Each sample, for each compressed memory disk that holds something.
+/// Written at each sample, for each compressed memory disk that is not empty.
 pub const ZRAM: Kind = Kind::metrics::<Zram>(
     "zram",
-    "A compressed memory disk: what it holds, and what that takes",
+    "A compressed memory disk (zram) and the memory it uses",
     Temporality::Cumulative,
     &[
         Metric::updown("stored_bytes", "telepipe.zram.stored", "By"),

@@ -1,60 +1,62 @@
-//! The vocabulary in which a kind declares itself: what it is called, which of
-//! its fields become which OpenTelemetry metrics, and which become attributes.
+//! How a kind of record is declared: its name, its schema, and which fields become which
+//! OpenTelemetry and Prometheus metrics, attributes and labels.
 //!
-//! A [`Kind`] is a constant beside its struct. Everything else is derived from
-//! it: JSON Schema, man page, OTLP, SQL columns.
+//! A [`Kind`] is a constant next to its struct. The JSON Schema, the man page, OTLP, the Prometheus
+//! exposition and the SQL columns are derived from it.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 
-/// A struct whose values are the bodies of one kind of record.
+/// A struct that is the body of one kind of record.
 ///
-/// The envelope (`ts`, `kind`, `host`) is written by the emitter and is not
-/// part of the struct.
+/// The emitter writes `ts`, `kind` and `host`, which are not part of the struct.
 pub trait Record: Serialize {
     /// The declaration of the kind.
     const KIND: &'static Kind;
 }
 
+/// Pairs of names, such as a field and its attribute key, or a label and its value.
+type Pairs = &'static [(&'static str, &'static str)];
+
 /// One kind of record.
 pub struct Kind {
     /// The value of the field `kind`.
     pub name: &'static str,
-    /// One line: what a record of this kind says.
+    /// What a record of this kind holds, in one line.
     pub title: &'static str,
     /// The JSON Schema of the body.
     pub schema: fn(&mut SchemaGenerator) -> Schema,
-    /// Fields that say what a record is about, and the attribute keys they have in OpenTelemetry.
-    pub attributes: &'static [(&'static str, &'static str)],
-    /// Those of them that the established Prometheus names have as labels, and how they call them; a field that is
-    /// absent is no label.
-    pub labels: &'static [(&'static str, &'static str)],
-    /// A field that, where it is true, says that other records of the same sample hold the same
-    /// amounts in parts. Such a total is not made into metrics: who sums would count it twice.
+    /// Fields that identify what was measured, and their OpenTelemetry attribute keys.
+    pub attributes: Pairs,
+    /// Fields that are labels of the established Prometheus names, and those labels. An absent
+    /// field gives no label.
+    pub labels: Pairs,
+    /// A boolean field that marks a total whose parts are records of the same sample. A marked
+    /// record gives no metrics, because their sum would count everything twice.
     pub total_if: Option<&'static str>,
     /// What the record becomes in OpenTelemetry.
-    pub signal: Signal,
+    pub mapping: Mapping,
 }
 
-/// The OpenTelemetry signal that a kind belongs to.
-pub enum Signal {
-    /// Some fields are metrics; `start_ts` is the start of their counting.
+/// What a kind of record becomes in OpenTelemetry.
+pub enum Mapping {
+    /// Some fields are metrics. Counting began at `start_ts`.
     Metrics {
-        /// Whether counters and histograms hold an interval or a running total.
+        /// Whether counters and histograms are deltas or running totals.
         temporality: Temporality,
-        /// The metrics, in any order; a field may feed several.
+        /// The metrics, in any order. A field may feed several.
         metrics: &'static [Metric],
     },
-    /// The record is a log record; its fields are the attributes.
+    /// The record is a log record, and its fields are the attributes.
     Log {
-        /// How severe it is.
+        /// The severity.
         severity: Severity,
     },
-    /// The record's own fields say what it is.
+    /// The record describes itself.
     Generic(Generic),
 }
 
-/// The signal of a kind that describes itself.
+/// What a record of a generic kind is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Generic {
     /// One point of a metric.
@@ -67,26 +69,27 @@ pub enum Generic {
     Snapshot,
 }
 
-/// What a counter or histogram counts from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the value of a counter or histogram is relative to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Temporality {
-    /// From `start_ts`, a fixed point such as boot.
+    /// `start_ts`, a fixed time such as boot.
     Cumulative,
-    /// From the end of the record before.
+    /// The end of the previous record.
     Delta,
 }
 
-/// How severe the log record of an event is.
+/// The severity of an event's log record.
 #[derive(Clone, Copy)]
 pub enum Severity {
     /// Always the same.
     Is(Level),
-    /// By how many times the threshold of such events a number field is: the level of the highest multiple that it
-    /// reaches, else `Debug`. The threshold is the record's `threshold_us`; where it has none, the default given here.
+    /// By how many times a number field exceeds its threshold: the level of the highest multiple
+    /// that it reaches, or else `Debug`. The threshold is the record's `threshold_us`, or else the
+    /// default given here.
     ByMultiple(&'static str, f64, &'static [(f64, Level)]),
 }
 
-/// The severity numbers of the OpenTelemetry log data model that we use.
+/// Severity numbers of the OpenTelemetry log data model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Level {
@@ -101,7 +104,7 @@ pub enum Level {
 }
 
 impl Level {
-    /// The short name of the data model.
+    /// The short name in the data model.
     pub const fn text(self) -> &'static str {
         match self {
             Self::Debug => "DEBUG",
@@ -122,88 +125,96 @@ pub enum Instrument {
     Counter,
     /// A sum that can go down.
     UpDownCounter,
-    /// A value of now.
+    /// A current value.
     Gauge,
-    /// An exponential histogram. The field is the sparse `buckets` map; its
-    /// name's prefix (`device_` of `device_buckets`) selects `sum_us`, `max_us`
-    /// and `zero_count` (times of at most [`ZERO_THRESHOLD`]); `count` and
-    /// `scale` are the record's.
+    /// An exponential histogram. The field is the sparse `buckets` map. Its prefix (`device_` in
+    /// `device_buckets`) selects `sum_us`, `max_us` and `zero_count` (times of at most
+    /// [`ZERO_THRESHOLD`]); `scale` has no prefix.
     Histogram,
 }
+
+/// The upper bounds of histograms with explicit buckets, such as Prometheus' classic ones: these
+/// powers of two, in nanoseconds. Each is also a bound of every exponential histogram of scale 0
+/// or more, so that the conversion is exact.
+pub const HISTOGRAM_BOUNDS_LOG2_NS: std::ops::RangeInclusive<i32> = 7..=36;
 
 /// One metric that a field feeds.
 pub struct Metric {
     /// The field of the record.
     pub field: &'static str,
-    /// The metric's name: OpenTelemetry semantic conventions where they have one.
+    /// The metric's name: that of the semantic conventions, where they have one.
     pub name: &'static str,
-    /// UCUM.
+    /// The unit, in UCUM.
     pub unit: &'static str,
-    /// What kind of number it is.
+    /// The instrument.
     pub instrument: Instrument,
-    /// The field's value times this is the metric's; 1 keeps integers integers.
+    /// Factor from the field to the metric. With 1, integers stay integers.
     pub factor: f64,
-    /// Attributes that tell this field from the others that feed the same metric.
-    pub attributes: &'static [(&'static str, &'static str)],
+    /// Attributes that distinguish this field from others that feed the same metric.
+    pub attributes: Pairs,
     /// For a field that is a map: the attribute that takes the map's keys.
     pub key: Option<&'static str>,
-    /// The name that the Collector's hostmetrics receiver uses, where it differs.
+    /// The name in the Collector's hostmetrics receiver, if different.
     pub hostmetrics: Option<&'static str>,
-    /// The established Prometheus name, and the factor from the field to it.
-    pub prometheus: Option<(&'static str, f64)>,
+    /// The established Prometheus name, if there is one.
+    pub prometheus: Option<Established>,
+}
+
+/// A Prometheus metric that existing dashboards use, such as those of node_exporter.
+///
+/// Its labels are these and [`Kind::labels`]. Fields of a record that feed the same series of an
+/// established metric are summed.
+#[derive(Clone, Copy)]
+pub struct Established {
+    /// The name. `{field}` stands for the value of that field.
+    pub name: &'static str,
+    /// Factor from the field to the metric.
+    pub factor: f64,
+    /// Labels with constant values.
+    pub labels: Pairs,
+    /// For a field that is a map: the label that takes the map's keys, and the keys that have
+    /// another name in Prometheus.
+    pub key: Option<(&'static str, Pairs)>,
 }
 
 impl Kind {
-    /// A kind whose body is `T` and whose records are metrics.
+    const fn new<T: JsonSchema>(name: &'static str, title: &'static str, mapping: Mapping) -> Self {
+        Self { name, title, schema: T::json_schema, attributes: &[], labels: &[], total_if: None, mapping }
+    }
+
+    /// Declares a kind with body `T` whose records are metrics.
     pub const fn metrics<T: JsonSchema>(
         name: &'static str,
         title: &'static str,
         temporality: Temporality,
         metrics: &'static [Metric],
     ) -> Self {
-        let signal = Signal::Metrics { temporality, metrics };
-        Self { name, title, schema: T::json_schema, attributes: &[], labels: &[], total_if: None, signal }
+        Self::new::<T>(name, title, Mapping::Metrics { temporality, metrics })
     }
 
-    /// A kind whose body is `T` and whose records are log records.
+    /// Declares a kind with body `T` whose records are log records.
     pub const fn log<T: JsonSchema>(name: &'static str, title: &'static str, severity: Severity) -> Self {
-        Self {
-            name,
-            title,
-            schema: T::json_schema,
-            attributes: &[],
-            labels: &[],
-            total_if: None,
-            signal: Signal::Log { severity },
-        }
+        Self::new::<T>(name, title, Mapping::Log { severity })
     }
 
-    /// A kind whose body is `T` and whose records describe themselves.
+    /// Declares a kind with body `T` whose records describe themselves.
     pub const fn generic<T: JsonSchema>(name: &'static str, title: &'static str, generic: Generic) -> Self {
-        Self {
-            name,
-            title,
-            schema: T::json_schema,
-            attributes: &[],
-            labels: &[],
-            total_if: None,
-            signal: Signal::Generic(generic),
-        }
+        Self::new::<T>(name, title, Mapping::Generic(generic))
     }
 
-    /// Names the fields that are attributes: `(field, attribute key)`.
-    pub const fn about(mut self, attributes: &'static [(&'static str, &'static str)]) -> Self {
+    /// Sets the fields that are attributes, as `(field, attribute key)`.
+    pub const fn about(mut self, attributes: Pairs) -> Self {
         self.attributes = attributes;
         self
     }
 
-    /// Names the fields that are labels of the established Prometheus names: `(field, label)`.
-    pub const fn labels(mut self, labels: &'static [(&'static str, &'static str)]) -> Self {
+    /// Sets the fields that are labels of the established Prometheus names, as `(field, label)`.
+    pub const fn labels(mut self, labels: Pairs) -> Self {
         self.labels = labels;
         self
     }
 
-    /// Names the field that marks a total whose parts are records of their own.
+    /// Sets the field that marks a total whose parts are records of their own.
     pub const fn total_if(mut self, field: &'static str) -> Self {
         self.total_if = Some(field);
         self
@@ -240,7 +251,7 @@ impl Metric {
         Self::new(field, name, unit, Instrument::UpDownCounter)
     }
 
-    /// A value of now.
+    /// A current value.
     pub const fn gauge(field: &'static str, name: &'static str, unit: &'static str) -> Self {
         Self::new(field, name, unit, Instrument::Gauge)
     }
@@ -251,7 +262,7 @@ impl Metric {
     }
 
     /// Adds constant attributes.
-    pub const fn with(mut self, attributes: &'static [(&'static str, &'static str)]) -> Self {
+    pub const fn with(mut self, attributes: Pairs) -> Self {
         self.attributes = attributes;
         self
     }
@@ -262,22 +273,39 @@ impl Metric {
         self
     }
 
-    /// The field is a map, and its keys become this attribute.
+    /// Declares that the field is a map whose keys become this attribute.
     pub const fn keyed(mut self, attribute: &'static str) -> Self {
         self.key = Some(attribute);
         self
     }
 
-    /// The Collector's hostmetrics receiver has another name for it.
+    /// Sets the name that the Collector's hostmetrics receiver uses.
     pub const fn hostmetrics(mut self, name: &'static str) -> Self {
         self.hostmetrics = Some(name);
         self
     }
 
-    /// Prometheus users know it by this name, in which `{field}` stands for the value of that
-    /// field; `factor` leads from the field to its unit.
+    /// Sets the established Prometheus name, in which `{field}` stands for the value of that
+    /// field, and the factor from the field to it.
     pub const fn prometheus(mut self, name: &'static str, factor: f64) -> Self {
-        self.prometheus = Some((name, factor));
+        self.prometheus = Some(Established { name, factor, labels: &[], key: None });
+        self
+    }
+
+    /// Adds constant labels to the established Prometheus name, which must be set before.
+    pub const fn prometheus_labels(mut self, labels: Pairs) -> Self {
+        if let Some(established) = &mut self.prometheus {
+            established.labels = labels;
+        }
+        self
+    }
+
+    /// Sets the label of the established Prometheus name that takes the map's keys, and the keys
+    /// that have another name there. The name must be set before.
+    pub const fn prometheus_key(mut self, label: &'static str, renamed: Pairs) -> Self {
+        if let Some(established) = &mut self.prometheus {
+            established.key = Some((label, renamed));
+        }
         self
     }
 }

@@ -166,6 +166,15 @@ const fn states(field: &'static str, attributes: &'static [(&'static str, &'stat
         .keyed("network.connection.state")
         .hostmetrics("system.network.connections")
         .prometheus("node_tcp_connection_states", 1.0)
+        .prometheus_key(
+            "state",
+            &[
+                ("syn_received", "syn_recv"),
+                ("fin_wait_1", "fin_wait1"),
+                ("fin_wait_2", "fin_wait2"),
+                ("closed", "close"),
+            ],
+        )
 }
 
 const fn connections(field: &'static str, name: &'static str) -> Metric {

@@ -213,4 +213,5 @@ pub const VMSTAT: Kind = Kind::metrics::<Vmstat>(
             .prometheus("vmstat_swap_outs_total", 1.0),
     ],
 )
-.about(&[("cgroup", "telepipe.cgroup")]);
+.about(&[("cgroup", "telepipe.cgroup")])
+.labels(&[("cgroup", "cgroup")]);

@@ -166,7 +166,7 @@ impl<S: Sink> Delivery<'_, S> {
 
     /// Adds the requests of a batch, the first on top, and settles what needs none.
     fn encode(&mut self, batch: Arc<Batch>, work: &mut Vec<Work<S::Body>>) {
-        let Encoded { requests, rejected } = self.sink.encode(&batch);
+        let Encoded { requests, rejected, empty: _ } = self.sink.encode(&batch);
         let carried: usize = requests.iter().map(|request| request.lines.len()).sum();
         let silent = batch.len().saturating_sub(carried + rejected.len());
         self.lane.account.settle(silent as u64, Fate::Delivered);

@@ -1,56 +1,61 @@
-//! One line of input as borrowed fields, in the order in which they stand.
+//! One line of input, parsed into fields that borrow from it.
 //!
-//! [`Line::parse`] takes a line without its newline and borrows every string
-//! that holds no escape. [`Line::class`] says what kind of line it is; what a
-//! line of each class becomes is the sink's business.
+//! [`Line::parse`] takes a line without its newline; [`Line::class`] tells records, OTLP/JSON
+//! and other objects apart.
 
 mod compact;
 mod read;
+mod value;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+pub use self::value::{Fields, Value, get};
+
 use crate::common::time::Timestamp;
-use crate::record::{KINDS, Kind, MAX_LINE, Signal};
-use crate::ship::otlp;
+use crate::record::{KINDS, Kind, MAX_LINE, Mapping};
 
-/// The fields of an object, each name once: of a repeated one the last value, at the first one's place.
-pub type Fields<'a> = Vec<(Cow<'a, str>, Value<'a>)>;
-
-/// A JSON value.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Value<'a> {
-    /// `null`
-    Null,
-    /// `true`, `false`
-    Bool(bool),
-    /// Every integer that fits.
-    I64(i64),
-    /// An integer above `i64::MAX`, never a smaller one.
-    U64(u64),
-    /// An integer that is none of these, in its digits.
-    Big(&'a str),
-    /// Every other number; finite.
-    F64(f64),
-    /// A string.
-    Str(Cow<'a, str>),
-    /// An array.
-    Array(Vec<Value<'a>>),
-    /// An object, but for those of the next form.
-    Map(Fields<'a>),
-    /// Perhaps an object of counts by ascending numbers, as a histogram's buckets are: at least
-    /// one, each number as Rust writes it.
-    Counts(Vec<(i32, u64)>),
+/// A signal of OTLP, which has its own request and path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// `ExportMetricsServiceRequest` to `/v1/metrics`
+    Metrics,
+    /// `ExportLogsServiceRequest` to `/v1/logs`
+    Logs,
+    /// `ExportTraceServiceRequest` to `/v1/traces`
+    Traces,
 }
 
-/// What a line is.
+impl Signal {
+    /// In the order in which requests are sent.
+    pub const ALL: [Self; 3] = [Self::Metrics, Self::Logs, Self::Traces];
+
+    /// The path that OTLP/HTTP appends to the endpoint.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Metrics => "v1/metrics",
+            Self::Logs => "v1/logs",
+            Self::Traces => "v1/traces",
+        }
+    }
+
+    /// The only field of the request, as proto3 JSON may spell it.
+    pub const fn fields(self) -> [&'static str; 2] {
+        match self {
+            Self::Metrics => ["resourceMetrics", "resource_metrics"],
+            Self::Logs => ["resourceLogs", "resource_logs"],
+            Self::Traces => ["resourceSpans", "resource_spans"],
+        }
+    }
+}
+
+/// What a line holds.
 #[derive(Clone, Copy)]
 pub enum Class {
-    /// A record of a kind of ours, or of one that describes itself.
+    /// A record of a known kind.
     Record(&'static Kind),
-    /// A line of OTLP/JSON, the Collector's file format.
-    Otlp(otlp::Signal),
+    /// OTLP/JSON, the file format of the OpenTelemetry Collector.
+    Otlp,
     /// Any other object.
     Object,
 }
@@ -58,15 +63,15 @@ pub enum Class {
 /// One line.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line<'a> {
-    /// Its fields, envelope included.
+    /// All fields, including `ts`, `kind` and `host`.
     pub fields: Fields<'a>,
 }
 
 impl<'a> Line<'a> {
-    /// Reads a line.
+    /// Parses a line.
     ///
     /// # Errors
-    /// Why it is not a line at all: too long, not UTF-8, not JSON, not an object.
+    /// If it is longer than 1 MiB, not UTF-8, not JSON or not an object.
     pub fn parse(line: &'a [u8]) -> Result<Self, String> {
         if line.len() > MAX_LINE {
             return Err(format!("longer than 1 MiB: {} bytes", line.len()));
@@ -74,73 +79,71 @@ impl<'a> Line<'a> {
         let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
         let fields = compact::object(text).map_or_else(|| read::object(text), Ok);
         fields.map(|fields| Self { fields }).map_err(|error| {
-            let said = error.to_string();
+            let message = error.to_string();
             if error.is_data() {
-                format!("not a JSON object but {}", value_at(text.trim_ascii_start()))
-            } else if said.contains("surrogate") || said.contains("end of hex escape") {
-                format!("not JSON: half a surrogate pair in a string: {said}")
+                format!("not a JSON object but {}", type_name(text.trim_ascii_start()))
+            } else if message.contains("surrogate") || message.contains("end of hex escape") {
+                format!("not JSON: lone surrogate in a string: {message}")
             } else {
-                format!("not JSON: {said}")
+                format!("not JSON: {message}")
             }
         })
     }
 
-    /// The field of that name.
+    /// The field `name`.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
         get(&self.fields, name)
     }
 
-    /// The field of that name, if it is a string.
+    /// The field `name`, if it is a string.
     pub fn str(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_str()
     }
 
-    /// The field of that name, if it is an RFC 3339 time.
+    /// The field `name`, if it is an RFC 3339 time.
     pub fn time(&self, name: &str) -> Option<Timestamp> {
         self.str(name)?.parse().ok()
     }
 
-    /// When it was measured.
+    /// The field `ts`.
     pub fn ts(&self) -> Option<Timestamp> {
         self.time("ts")
     }
 
-    /// What it says that it is.
+    /// The field `kind`.
     pub fn kind(&self) -> Option<&str> {
         self.str("kind")
     }
 
-    /// Where it was measured.
+    /// The field `host`.
     pub fn host(&self) -> Option<&str> {
         self.str("host")
     }
 
-    /// What it is. An object that calls itself one of our kinds but says no
-    /// time is somebody else's; kinds that describe themselves may leave it out.
+    /// Classifies the line. A record needs `ts`, unless its kind is generic: other programs use
+    /// the name `kind` too.
     pub fn class(&self) -> Class {
-        let Some(name) = self.kind() else { return self.otlp().next().map_or(Class::Object, Class::Otlp) };
-        match KIND_BY_NAME.get(name) {
-            Some(kind) if matches!(kind.signal, Signal::Generic(_)) || self.str("ts").is_some() => {
-                Class::Record(kind)
-            }
-            _ => Class::Object,
+        match self.kind() {
+            Some(name) => match KIND_BY_NAME.get(name) {
+                Some(kind) if matches!(kind.mapping, Mapping::Generic(_)) || self.str("ts").is_some() => {
+                    Class::Record(kind)
+                }
+                _ => Class::Object,
+            },
+            None if self.signals().next().is_some() => Class::Otlp,
+            None => Class::Object,
         }
     }
 
-    /// The signals of OTLP/JSON that it holds; the Collector writes one per line.
-    pub fn otlp(&self) -> impl Iterator<Item = otlp::Signal> {
-        let is = |name| matches!(self.get(name), Some(Value::Array(_)));
-        let signals = [
-            ("resourceMetrics", otlp::Signal::Metrics),
-            ("resourceLogs", otlp::Signal::Logs),
-            ("resourceSpans", otlp::Signal::Traces),
-        ];
-        signals.into_iter().filter(move |(name, _)| is(name)).map(|(_, signal)| signal)
+    /// The signals whose OTLP/JSON field is present and an array.
+    pub fn signals(&self) -> impl Iterator<Item = Signal> {
+        let is_array = |name| matches!(self.get(name), Some(Value::Array(_)));
+        Signal::ALL.into_iter().filter(move |signal| signal.fields().into_iter().any(is_array))
     }
 }
 
-/// What a JSON value is, by its first character.
-fn value_at(text: &str) -> &'static str {
+/// Names the type of a JSON value by its first character.
+fn type_name(text: &str) -> &'static str {
     match text.as_bytes().first() {
         Some(b'[') => "an array",
         Some(b'"') => "a string",
@@ -153,74 +156,10 @@ fn value_at(text: &str) -> &'static str {
 static KIND_BY_NAME: LazyLock<HashMap<&'static str, &'static Kind>> =
     LazyLock::new(|| KINDS.iter().map(|kind| (kind.name, *kind)).collect());
 
-/// The field of that name.
-pub fn get<'f, 'a>(fields: &'f Fields<'a>, name: &str) -> Option<&'f Value<'a>> {
-    fields.iter().find(|(field, _)| field == name).map(|(_, value)| value)
-}
-
-/// Counts as the fields that they were.
-fn fields_of<'a>(counts: &[(i32, u64)]) -> impl Iterator<Item = (Cow<'a, str>, Value<'a>)> {
-    let value = |count| i64::try_from(count).map_or(Value::U64(count), Value::I64);
-    counts.iter().map(move |&(index, count)| (Cow::Owned(index.to_string()), value(count)))
-}
-
-impl<'a> Value<'a> {
-    /// The string, if it is one.
-    pub fn as_str(&self) -> Option<&str> {
-        match self {
-            Self::Str(text) => Some(text),
-            _ => None,
-        }
-    }
-
-    /// The fields, if it is an object.
-    pub fn as_map(&self) -> Option<Cow<'_, Fields<'a>>> {
-        match self {
-            Self::Map(fields) => Some(Cow::Borrowed(fields)),
-            Self::Counts(counts) => Some(Cow::Owned(fields_of(counts).collect())),
-            _ => None,
-        }
-    }
-
-    /// The elements, if it is an array.
-    pub fn as_array(&self) -> Option<&[Value<'a>]> {
-        match self {
-            Self::Array(values) => Some(values),
-            _ => None,
-        }
-    }
-
-    /// The number, if it is one, as the nearest double.
-    pub fn as_f64(&self) -> Option<f64> {
-        match *self {
-            Self::I64(value) => Some(value as f64),
-            Self::U64(value) => Some(value as f64),
-            Self::F64(value) => Some(value),
-            Self::Big(digits) => digits.parse().ok(),
-            _ => None,
-        }
-    }
-
-    /// The number, if it is an integer and not negative.
-    pub fn as_u64(&self) -> Option<u64> {
-        match *self {
-            Self::I64(value) => u64::try_from(value).ok(),
-            Self::U64(value) => Some(value),
-            _ => None,
-        }
-    }
-
-    /// The number, if it is an integer that fits.
-    pub fn as_i64(&self) -> Option<i64> {
-        match *self {
-            Self::I64(value) => Some(value),
-            _ => None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -231,7 +170,7 @@ mod tests {
         let line = Line::parse(text).unwrap();
         let names: Vec<_> = line.fields.iter().map(|(name, _)| &**name).collect();
         assert_eq!(names, ["b", "a", "e", "n", "m"]);
-        assert!(matches!(line.get("a"), Some(Value::Str(Cow::Borrowed("x")))), "the last counts");
+        assert!(matches!(line.get("a"), Some(Value::Str(Cow::Borrowed("x")))), "the last value wins");
         assert!(matches!(line.get("e"), Some(Value::Str(Cow::Owned(text))) if text == "é"));
         assert_eq!(line.get("none"), None);
         let fields = line.get("m").unwrap().as_map().unwrap();
@@ -241,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line_says_why() {
+    fn invalid_lines_are_refused_with_a_reason() {
         let why = |line: &[u8]| Line::parse(line).unwrap_err();
         assert!(why(b"").starts_with("not JSON: EOF"));
         assert!(why(b"{\"a\":1").starts_with("not JSON: EOF"));
@@ -273,7 +212,7 @@ mod tests {
     fn classes() {
         let class = |line: &str| match Line::parse(line.as_bytes()).unwrap().class() {
             Class::Record(kind) => kind.name.to_owned(),
-            Class::Otlp(signal) => format!("{signal:?}"),
+            Class::Otlp => "otlp".to_owned(),
             Class::Object => "object".to_owned(),
         };
         for (line, expected) in [
@@ -284,9 +223,9 @@ mod tests {
             (r#"{"kind":"Pod","ts":""}"#, "object"),
             (r#"{"kind":["load"],"ts":""}"#, "object"),
             (r#"{"kind":"metric"}"#, "metric"),
-            (r#"{"resourceMetrics":[]}"#, "Metrics"),
-            (r#"{"resourceLogs":[{}]}"#, "Logs"),
-            (r#"{"resourceSpans":[]}"#, "Traces"),
+            (r#"{"resourceMetrics":[]}"#, "otlp"),
+            (r#"{"resourceLogs":[{}]}"#, "otlp"),
+            (r#"{"resource_spans":[],"x":1}"#, "otlp"),
             (r#"{"resourceSpans":{}}"#, "object"),
             ("{}", "object"),
         ] {
@@ -295,7 +234,6 @@ mod tests {
     }
 
     proptest! {
-        /// Numbers are those that the standard library reads, to the last bit.
         #[test]
         fn numbers_are_exact(double in any::<f64>(), digits in "-?(0|[1-9][0-9]{0,24})\\.[0-9]{1,25}(e-?[0-9]{1,2})?") {
             prop_assume!(double.is_finite());

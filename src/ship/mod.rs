@@ -30,13 +30,15 @@ mod report;
 pub use batch::Batch;
 pub use input::Limits;
 
-/// What a sink makes of some lines. Lines that are in no request and not
-/// rejected hold nothing to send; they count as delivered.
+/// What a sink makes of some lines. Each line is in
+/// exactly one of the three; empty lines count as delivered.
 pub struct Encoded<B> {
     /// To be sent, in this order.
     pub requests: Vec<Request<B>>,
     /// Lines that this sink can never take, by their index in the batch, and why.
     pub rejected: Vec<(usize, String)>,
+    /// Lines that are valid but contain nothing to send, by their index in the batch.
+    pub empty: Vec<usize>,
 }
 
 /// One request, and the lines that it carries.

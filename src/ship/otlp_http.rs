@@ -101,7 +101,7 @@ impl Sink for OtlpHttp {
     }
 
     fn encode(&mut self, batch: &Batch) -> Encoded<Post> {
-        let Encoded { requests, mut rejected } = self.encoder.encode(batch);
+        let Encoded { requests, mut rejected, empty } = self.encoder.encode(batch);
         let mut posts = Vec::with_capacity(requests.len());
         for Request { body, lines, items } in requests {
             match self.post(body) {
@@ -109,7 +109,7 @@ impl Sink for OtlpHttp {
                 Err(_) => rejected.extend(lines.iter().map(|&line| (line, "no valid request".to_owned()))),
             }
         }
-        Encoded { requests: posts, rejected }
+        Encoded { requests: posts, rejected, empty }
     }
 
     async fn send(&mut self, post: &Post) -> Verdict {

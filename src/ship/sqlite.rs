@@ -143,7 +143,7 @@ impl Sink for Sqlite {
         }
         let items = body.len() as u64;
         let requests = if body.is_empty() { vec![] } else { vec![Request { body, lines, items }] };
-        Encoded { requests, rejected }
+        Encoded { requests, rejected, empty: Vec::new() }
     }
 
     fn send(&mut self, body: &Vec<Row>) -> impl Future<Output = Verdict> {

@@ -26,13 +26,13 @@ impl Sink for Stdout {
     }
 
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
-        let Encoded { requests, rejected } = self.0.encode(batch);
+        let Encoded { requests, rejected, empty } = self.0.encode(batch);
         let json = |Request { body, lines, items }: Request<otlp::Body>| Request {
             body: body.to_json(),
             lines,
             items,
         };
-        Encoded { requests: requests.into_iter().map(json).collect(), rejected }
+        Encoded { requests: requests.into_iter().map(json).collect(), rejected, empty }
     }
 
     fn send(&mut self, body: &Vec<u8>) -> impl Future<Output = Verdict> {

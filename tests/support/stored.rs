@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use telepipe::common::time::Timestamp;
-use telepipe::record::{Instrument, Kind, Metric, Signal, Temporality, kind};
+use telepipe::record::{Instrument, Kind, Mapping, Metric, Temporality, kind};
 
 /// What tells a point from all others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,7 +131,7 @@ fn text(value: &Value) -> String {
 /// The points that a record must become.
 pub fn expected(record: &Value) -> Vec<(Name, Point)> {
     let found: &Kind = kind(record["kind"].as_str().expect("a kind")).expect("a kind of ours");
-    let Signal::Metrics { metrics, temporality } = &found.signal else { return vec![] };
+    let Mapping::Metrics { metrics, temporality } = &found.mapping else { return vec![] };
     if found.total_if.is_some_and(|field| record[field] == true) {
         return vec![];
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::collect::rate;
 use crate::collect::text::{lines, split_number, split_word};
-use crate::record::{Names, Rows};
+use crate::record::{RowNames, Rows};
 
 /// The format of a line.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Table {
     /// The names as the source has them, back to back, and the end of each.
     raw: Vec<u8>,
     ends: Vec<usize>,
-    names: Names,
+    names: RowNames,
     /// The positions of all names, and of the totals, in alphabetical order.
     sorted: Vec<usize>,
     totals: Vec<usize>,
@@ -43,7 +43,7 @@ impl Table {
             is_total,
             raw: Vec::new(),
             ends: Vec::new(),
-            names: Names::default(),
+            names: RowNames::default(),
             sorted: Vec::new(),
             totals: Vec::new(),
             asked: RefCell::default(),

@@ -1,22 +1,22 @@
-//! Lines as our own programs write them: without white space between the tokens,
-//! and with nothing in them that takes a whole parser to understand.
+//! A fast parser for lines as telepipe's programs write them: no white space between tokens,
+//! no exponents, at most four levels.
 //!
-//! Whatever else there may be in a line, good or bad, is left to [`read`](super::read),
-//! which takes twice the instructions, most of them for the hundred buckets of a histogram.
+//! Any other line, valid or not, is left to [`read`](super::read), which takes twice the
+//! instructions, most of them for the hundred buckets of a histogram.
 
 use std::borrow::Cow;
 
 use super::read::{Object, after_string};
-use super::{Fields, Value};
+use super::value::{Fields, Value};
 
-/// So deep may values be nested.
+/// The most levels of nesting.
 const DEPTH: usize = 4;
-/// A histogram has seldom fewer buckets.
+/// Initial capacity for buckets; most histograms have at least this many.
 const FEW_BUCKETS: usize = 32;
-/// An integer of so many digits fits every type of 64 bits.
+/// An integer of this many digits fits any 64-bit type.
 const DIGITS: usize = 18;
 
-/// Reads an object and nothing after it; `None` if it takes more than this to read it.
+/// Parses an object with nothing after it, or returns `None` for [`read`](super::read) to try.
 pub(super) fn object(text: &str) -> Option<Fields<'_>> {
     let mut cursor = Cursor { text, at: 0 };
     cursor.eat(b'{')?;
@@ -49,7 +49,7 @@ impl<'a> Cursor<'a> {
         found.then_some(value)
     }
 
-    /// What is between a comma and the next, or the end (false).
+    /// Consumes a comma (true) or `end` (false).
     fn more(&mut self, end: u8) -> Option<bool> {
         let byte = self.next()?;
         (byte == b',' || byte == end).then_some(byte == b',')
@@ -82,7 +82,7 @@ impl<'a> Cursor<'a> {
         serde_json::from_str(self.text.get(start - 1..self.at)?).ok().map(Cow::Owned)
     }
 
-    /// Digits, as many as there are.
+    /// Consumes at least one digit.
     fn digits(&mut self) -> Option<u64> {
         let start = self.at;
         let mut value = 0u64;
@@ -93,7 +93,7 @@ impl<'a> Cursor<'a> {
         (self.at > start).then_some(value)
     }
 
-    /// A whole number without a sign that surely fits.
+    /// Consumes an unsigned integer that cannot overflow `i64`.
     fn whole(&mut self) -> Option<i64> {
         let start = self.at;
         let value = self.digits()?;
@@ -139,7 +139,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The fields of an object, after its brace.
+    /// Consumes the fields of an object whose opening brace has been consumed.
     fn fields(&mut self, mut object: Object<'a>, depth: usize) -> Option<Fields<'a>> {
         if self.peek() == Some(b'}') {
             self.at += 1;
@@ -199,7 +199,7 @@ mod tests {
     use crate::ship::line::read;
     use proptest::prelude::*;
 
-    /// The value with counts as the map that they stand for.
+    /// Replaces `Counts` by the equivalent `Map`.
     fn plain(value: Value<'_>) -> Value<'_> {
         match value {
             Value::Array(values) => Value::Array(values.into_iter().map(plain).collect()),
@@ -211,7 +211,7 @@ mod tests {
         }
     }
 
-    /// Whether it was read; the same as the whole parser reads it then, to the sign of a zero.
+    /// Whether the fast parser accepts the text. If so, the full parser gives the same fields.
     fn reads(text: &str) -> bool {
         let fields = object(text);
         if let Some(fields) = &fields {
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_our_programs_write() {
+    fn accepts_what_our_programs_write() {
         for text in [
             r#"{"ts":"2026-11-20T20:45:00Z","count":9,"mean_us":12.345,"zero":0,"low":-7,"no":null,"yes":true,"f":false}"#,
             r#"{"a":"é","e":"\"\u00e9\\","\n":[1,[],["x",{}]],"a":2,"m":{"k":{"l":0.5}},"z":-0,"d":-0.0}"#,
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_a_whole_parser() {
+    fn leaves_the_rest_to_the_full_parser() {
         for text in [
             "",
             "{",
@@ -277,7 +277,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_another_than_the_whole_parser_reads(
+        fn agrees_with_the_full_parser(
             text in r#"\{("[a-c1é]{0,2}(\\n)?":(-?[0-9]{0,19}(\.[0-9]{0,20})?|"x?\\?"|\{("-?[0-9]{0,3}":-?[0-9]{0,2},?){0,3}\}|\[1?,?\]|null),?){0,4}\}?"#,
         ) {
             reads(&text);

@@ -1,4 +1,4 @@
-//! How serde builds a [`Value`]: strings borrowed where they can be.
+//! The full JSON parser: serde visitors that build a [`Value`] and borrow strings without escapes.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -7,12 +7,12 @@ use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::{Fields, Value};
+use super::value::{Fields, Value};
 
-/// Reads an object and nothing after it.
+/// Parses an object with nothing after it.
 ///
 /// # Errors
-/// Where it is not JSON, or what it is instead of an object.
+/// If the text is not JSON (with the position), or not an object.
 pub(super) fn object(text: &str) -> serde_json::Result<Fields<'_>> {
     let source = Source { text, seen: Cell::new(0) };
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -20,16 +20,16 @@ pub(super) fn object(text: &str) -> serde_json::Result<Fields<'_>> {
     deserializer.end().map(|()| fields)
 }
 
-/// The text that is being read, for the digits that no machine number holds.
+/// The text being parsed, to recover the digits of integers that fit no machine number.
 struct Source<'de> {
     text: &'de str,
-    /// Up to here, huge numbers have been seen.
+    /// Huge numbers before this offset have been returned.
     seen: Cell<usize>,
 }
 
 impl<'de> Source<'de> {
-    /// The next number in the text that fits no integer and is at least 2^63, which a
-    /// visitor has just been given as a double.
+    /// The next number in the text that is at least 2^63 and fits no integer. serde_json has just
+    /// passed it to a visitor as a double.
     fn next_huge(&self) -> Option<&'de str> {
         let bytes = self.text.as_bytes();
         let mut at = self.seen.get();
@@ -52,7 +52,7 @@ impl<'de> Source<'de> {
     }
 }
 
-/// The place after the closing quote of the string that goes on at `at`.
+/// Returns the offset after the closing quote of the string that `at` lies in.
 pub(super) fn after_string(bytes: &[u8], mut at: usize) -> usize {
     while let Some(byte) = bytes.get(at) {
         match byte {
@@ -85,7 +85,7 @@ impl<'de> Visitor<'de> for ObjectVisitor<'_, 'de> {
     }
 }
 
-/// The fields of an object, as they are read.
+/// Collects the fields of an object.
 #[derive(Default)]
 pub(super) struct Object<'de> {
     fields: Fields<'de>,
@@ -93,7 +93,7 @@ pub(super) struct Object<'de> {
 }
 
 impl<'de> Object<'de> {
-    /// Without fields yet, with room for so many.
+    /// Empty, with capacity for `fields`.
     pub(super) fn with_capacity(fields: usize) -> Self {
         Self { fields: Fields::with_capacity(fields), seen: Seen::default() }
     }
@@ -106,12 +106,12 @@ impl<'de> Object<'de> {
         Ok(self.fields())
     }
 
-    /// All of them.
+    /// The fields collected.
     pub(super) fn fields(self) -> Fields<'de> {
         if self.fields.len() > FEW { last_of_each(self.fields) } else { self.fields }
     }
 
-    /// Adds one, or replaces its value if there is one of that name.
+    /// Adds a field, or replaces the value of the one with that name.
     pub(super) fn add(&mut self, name: Cow<'de, str>, value: Value<'de>) {
         let repeated = self.fields.len() < FEW && self.seen.maybe(&name);
         match self.fields.iter_mut().find(|(known, _)| repeated && *known == name) {
@@ -121,15 +121,15 @@ impl<'de> Object<'de> {
     }
 }
 
-/// Up to this many fields, looking through them for a repeated name costs less than a map.
+/// Up to this many fields, a linear search for a repeated name costs less than a map.
 const FEW: usize = 64;
 
-/// Which names there may have been: a bit per name, so that few are looked for in vain.
+/// A Bloom filter of names, so that most new names need no search.
 #[derive(Default)]
 struct Seen([u64; 16]);
 
 impl Seen {
-    /// Adds a name; false if it is certainly new.
+    /// Adds a name. Returns false if it is certainly new.
     fn maybe(&mut self, name: &str) -> bool {
         let bytes = name.as_bytes();
         let word = match (bytes.first_chunk(), bytes.last_chunk()) {
@@ -139,22 +139,22 @@ impl Seen {
             _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
         };
         let hash = word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54; // 2^64 over the golden ratio
-        let (place, bit) = ((hash / 64) as usize, 1 << (hash % 64));
-        let known = self.0[place] & bit != 0;
-        self.0[place] |= bit;
+        let (word, bit) = ((hash / 64) as usize, 1 << (hash % 64));
+        let known = self.0[word] & bit != 0;
+        self.0[word] |= bit;
         known
     }
 }
 
-/// The same for many fields.
+/// Keeps the last value of each name, for many fields.
 fn last_of_each(fields: Fields<'_>) -> Fields<'_> {
-    let mut places: HashMap<Cow<'_, str>, usize> = HashMap::with_capacity(fields.len());
+    let mut positions: HashMap<Cow<'_, str>, usize> = HashMap::with_capacity(fields.len());
     let mut once = Fields::with_capacity(fields.len());
     for (name, value) in fields {
-        match places.get(&name) {
-            Some(&place) => once[place] = (name, value),
+        match positions.get(&name) {
+            Some(&position) => once[position] = (name, value),
             None => {
-                places.insert(name.clone(), once.len());
+                positions.insert(name.clone(), once.len());
                 once.push((name, value));
             }
         }
@@ -162,7 +162,7 @@ fn last_of_each(fields: Fields<'_>) -> Fields<'_> {
     once
 }
 
-/// A string, borrowed unless it holds escapes.
+/// A string, borrowed unless it has escapes.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
@@ -252,9 +252,9 @@ impl<'de> Visitor<'de> for Reader<'_, 'de> {
 mod tests {
     use super::*;
 
-    /// `serde_json::Value` keeps the last of each name too, which jq does as well.
+    /// As in `serde_json::Value` and jq.
     #[test]
-    fn of_a_repeated_name_the_last_counts() {
+    fn the_last_value_of_a_repeated_name_wins() {
         for others in [0, 5, FEW - 2, FEW - 1, FEW, 500] {
             let mut text = String::from(r#"{"a":1,"escaped\u0021":1"#);
             (0..others).for_each(|n| text += &format!(r#","field_{n}":{n}"#));

@@ -1,27 +1,37 @@
-//! A request in the making: per host, the points of each metric, the log records
-//! and the spans, as bytes; and last the request's own bytes.
+//! The contents of the requests being built: for each resource the points of each metric, the log
+//! records and the spans, encoded.
+
+use std::collections::HashMap;
 
 use super::metric::Metrics;
 use super::resource::Options;
-use super::{Signal, wire};
+use super::wire;
+use crate::ship::line::{Fields, Signal};
 
-/// Above this many hosts, their resources are made anew.
-const MAX_HOSTS: usize = 256;
+/// The most resources whose buffers are kept from one batch to the next. Unlike series, they hold
+/// nothing that cannot be made again.
+const MAX_KEPT: usize = 256;
 
-/// Everything of one host.
-pub struct Host {
-    name: String,
+/// Everything from one resource.
+pub struct Group {
+    name: Box<[u8]>,
     resource: Vec<u8>,
     points: Vec<Vec<u8>>,
     order: Vec<usize>,
+    used: bool,
     /// Log records, each as field 2 of `ScopeLogs`.
     pub logs: Vec<u8>,
     /// Spans, each as field 2 of `ScopeSpans`.
     pub spans: Vec<u8>,
 }
 
-impl Host {
-    /// The points of a metric, to be appended to, each as field 1 of its data.
+impl Group {
+    /// Identifies the resource: the host, and the record's own attributes if it has any.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
+    /// The points of a metric, to append to, each as field 1 of its data.
     pub fn points(&mut self, metric: usize) -> &mut Vec<u8> {
         if self.points.len() <= metric {
             self.points.resize_with(metric + 1, Vec::new);
@@ -38,9 +48,10 @@ impl Host {
         }
         self.logs.clear();
         self.spans.clear();
+        self.used = false;
     }
 
-    /// Appends the part of a request that is this host's: resource, scope and what it holds.
+    /// Appends `ResourceMetrics`, `ResourceLogs` or `ResourceSpans`, unless it is empty.
     fn write(&self, out: &mut Vec<u8>, signal: Signal, metrics: &Metrics) {
         let empty = match signal {
             Signal::Metrics => self.order.is_empty(),
@@ -75,67 +86,86 @@ impl Host {
     }
 }
 
-/// The hosts of a request, and what comes ready made.
+/// All groups, and what arrived encoded.
 #[derive(Default)]
-pub struct Hosts {
-    hosts: Vec<Host>,
-    /// In the order in which this request met them.
+pub struct Groups {
+    all: Vec<Group>,
+    by_name: HashMap<Box<[u8]>, usize>,
+    /// The groups in this request, in order of their first lines.
     order: Vec<usize>,
     last: Option<usize>,
-    /// `ResourceMetrics`, `ResourceLogs` and `ResourceSpans` of other origin, each as field 1.
+    name: Vec<u8>,
+    /// `ResourceMetrics`, `ResourceLogs` and `ResourceSpans` from OTLP/JSON, each as field 1.
     pub ready: [Vec<u8>; 3],
 }
 
-impl Hosts {
-    /// What there is of that host.
-    pub fn get(&mut self, name: &str, options: &Options) -> &mut Host {
-        let is = |host: &Host| host.name == name;
-        let index = match self.last.filter(|last| is(&self.hosts[*last])) {
+impl Groups {
+    /// Returns the group of a host, with the record's own resource attributes.
+    pub fn get(&mut self, host: &str, own: Option<&Fields<'_>>, options: &Options) -> &mut Group {
+        self.name.clear();
+        self.name.extend_from_slice(host.as_bytes());
+        if let Some(own) = own.filter(|own| !own.is_empty()) {
+            self.name.push(0);
+            wire::key_values(&mut self.name, 1, own);
+        }
+        let index = match self.last.filter(|last| *self.all[*last].name == *self.name) {
             Some(last) => last,
-            None => {
-                let index = self.hosts.iter().position(is).unwrap_or_else(|| self.add(name, options));
-                if !self.order.contains(&index) {
-                    self.order.push(index);
-                }
-                self.last = Some(index);
-                index
-            }
+            None => match self.by_name.get(&*self.name) {
+                Some(index) => *index,
+                None => self.add(options.resource(host, own.unwrap_or(&Fields::new()))),
+            },
         };
-        &mut self.hosts[index]
+        self.last = Some(index);
+        let group = &mut self.all[index];
+        if !group.used {
+            group.used = true;
+            self.order.push(index);
+        }
+        group
     }
 
-    fn add(&mut self, name: &str, options: &Options) -> usize {
-        self.hosts.push(Host {
-            name: name.to_owned(),
-            resource: options.resource(name),
+    fn add(&mut self, resource: Vec<u8>) -> usize {
+        let name: Box<[u8]> = (&*self.name).into();
+        self.by_name.insert(name.clone(), self.all.len());
+        self.all.push(Group {
+            name,
+            resource,
             points: Vec::new(),
             order: Vec::new(),
+            used: false,
             logs: Vec::new(),
             spans: Vec::new(),
         });
-        self.hosts.len() - 1
+        self.all.len() - 1
     }
 
-    /// The body of the request of that signal.
+    /// Returns the body of the request of a signal.
     pub fn body(&self, signal: Signal, metrics: &Metrics) -> Vec<u8> {
         let ready = &self.ready[signal as usize];
-        let expected = self.hosts.iter().map(Host::len).sum::<usize>() + ready.len();
+        let expected = self.order.iter().map(|index| self.all[*index].len()).sum::<usize>() + ready.len();
         let mut out = Vec::with_capacity(expected + expected / 16 + 1024);
-        for host in &self.order {
-            self.hosts[*host].write(&mut out, signal, metrics);
+        for index in &self.order {
+            self.all[*index].write(&mut out, signal, metrics);
         }
         out.extend_from_slice(ready);
         out
     }
 
-    /// Empties everything, and keeps the memory.
+    /// Removes all contents, and keeps the buffers of at most [`MAX_KEPT`] resources.
     pub fn clear(&mut self) {
         self.order.clear();
         self.last = None;
-        if self.hosts.len() > MAX_HOSTS {
-            self.hosts.clear();
+        if self.all.len() > MAX_KEPT {
+            self.all.clear();
+            self.by_name.clear();
         }
-        self.hosts.iter_mut().for_each(Host::clear);
+        self.all.iter_mut().for_each(Group::clear);
         self.ready.iter_mut().for_each(Vec::clear);
+    }
+
+    /// The number of resources whose buffers are kept.
+    #[cfg(test)]
+    pub fn kept(&self) -> usize {
+        self.all.len()
     }
 }

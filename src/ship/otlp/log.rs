@@ -1,35 +1,35 @@
-//! Log records.
+//! Log records: events, `log` and `snapshot` records, and objects of other programs.
 
 use std::collections::HashMap;
 
 use super::names::Names;
-use super::{said, span, wire};
-use crate::record::{KINDS, Kind, Level, Severity, Signal};
+use super::{accessors, wire};
+use crate::record::{KINDS, Kind, Level, Mapping, Severity};
 use crate::ship::line::{Line, Value, get};
 
-/// How the kinds that are log records are written.
+/// Writes the kinds that are log records.
 pub struct Logs {
     names: Names,
     renamed: HashMap<(&'static str, &'static str), &'static str>,
 }
 
-/// The fields of the envelope: they have places of their own.
+/// Fields that become fields of the log record or of its resource, not attributes.
 const ENVELOPE: [&str; 3] = ["ts", "kind", "host"];
 
 impl Logs {
-    /// Works out the attribute keys.
+    /// Collects the attribute keys.
     pub fn new(names: Names) -> Self {
-        let logs = KINDS.iter().filter(|kind| matches!(kind.signal, Signal::Log { .. }));
+        let logs = KINDS.iter().filter(|kind| matches!(kind.mapping, Mapping::Log { .. }));
         let renamed =
             logs.flat_map(|kind| kind.attributes.iter().map(|(field, key)| ((kind.name, *field), *key)));
         Self { names, renamed: renamed.collect() }
     }
 
-    /// Appends a record of that kind: an event, whose fields are its attributes.
+    /// Appends a record of `kind` as an event, with its fields as attributes.
     pub fn record(&self, out: &mut Vec<u8>, kind: &'static Kind, line: &Line<'_>, ts: u64) {
-        let level = match &kind.signal {
-            Signal::Log { severity } => level(severity, line),
-            Signal::Metrics { .. } | Signal::Generic(_) => Level::Info,
+        let level = match &kind.mapping {
+            Mapping::Log { severity } => level(severity, line),
+            Mapping::Metrics { .. } | Mapping::Generic(_) => Level::Info,
         };
         wire::message(out, 2, |out| {
             wire::fixed64(out, 1, ts);
@@ -50,22 +50,22 @@ impl Logs {
     }
 }
 
-/// The fields of a generic `log` that have places of their own.
-const PLACED: [&str; 2] = ["severity", "body"];
+/// Further such fields of a `log` record.
+const LOG_FIELDS: [&str; 3] = ["severity", "body", "resource"];
 
-/// A generic `log`: what it says. All of its fields are optional; those that
-/// have no place of their own are attributes too, as is a trace context that is none.
+/// Appends a `log` record. All of its fields are optional. Unknown fields become attributes, as
+/// does a trace context that is not valid.
 ///
 /// # Errors
-/// Which field makes no sense; nothing is appended then.
+/// Which field is invalid; nothing is appended then.
 pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String> {
     let severity = line.get("severity");
     if !matches!(severity, None | Some(Value::Null | Value::Str(_) | Value::I64(0..=24))) {
         return Err("severity is neither a name nor a number from 1 to 24".into());
     }
     let attributes = line.get("attributes").and_then(Value::as_map);
-    let trace = line.str("trace_id").and_then(|text| span::id::<16>("trace_id", text).ok());
-    let span = line.str("span_id").and_then(|text| span::id::<8>("span_id", text).ok());
+    let trace = line.str("trace_id").and_then(|text| accessors::id::<16>("trace_id", text).ok());
+    let span = line.str("span_id").and_then(|text| accessors::id::<8>("span_id", text).ok());
     wire::message(out, 2, |out| {
         wire::fixed64(out, 1, ts);
         write_severity(out, severity);
@@ -76,14 +76,14 @@ pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String
             wire::key_values(out, 6, attributes);
         }
         for (field, value) in &line.fields {
-            let placed = match &**field {
+            let known = match &**field {
                 "trace_id" => trace.is_some(),
                 "span_id" => span.is_some(),
                 "attributes" => attributes.is_some(),
-                field => ENVELOPE.contains(&field) || PLACED.contains(&field),
+                field => ENVELOPE.contains(&field) || LOG_FIELDS.contains(&field),
             };
-            let said = || attributes.as_ref().is_some_and(|attributes| get(attributes, field).is_some());
-            if !placed && *value != Value::Null && !said() {
+            let repeated = || attributes.as_ref().is_some_and(|attributes| get(attributes, field).is_some());
+            if !known && *value != Value::Null && !repeated() {
                 wire::key_value(out, 6, field, value);
             }
         }
@@ -97,12 +97,12 @@ pub fn generic(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String
     Ok(())
 }
 
-/// A `snapshot`: the body is what was answered.
+/// Appends a `snapshot`. Its `data` is the body.
 ///
 /// # Errors
-/// Which field makes no sense; nothing is appended then.
+/// Which field is invalid; nothing is appended then.
 pub fn snapshot(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), String> {
-    let url = said::text(&line.fields, "url")?;
+    let url = accessors::text(&line.fields, "url")?;
     wire::message(out, 2, |out| {
         wire::fixed64(out, 1, ts);
         wire::any_value(out, 5, line.get("data").unwrap_or(&Value::Null));
@@ -115,8 +115,8 @@ pub fn snapshot(out: &mut Vec<u8>, line: &Line<'_>, ts: u64) -> Result<(), Strin
     Ok(())
 }
 
-/// Any other object: the body is all of it, the time what it says or 0 for
-/// unknown, `received` when its line came.
+/// Appends any other object as the body of a log record. `ts` is the time that it names, if any,
+/// and `received` when its line was read.
 pub fn object(out: &mut Vec<u8>, line: &Line<'_>, ts: Option<u64>, received: u64) {
     wire::message(out, 2, |out| {
         if let Some(ts) = ts {
@@ -128,7 +128,7 @@ pub fn object(out: &mut Vec<u8>, line: &Line<'_>, ts: Option<u64>, received: u64
     });
 }
 
-/// The number of the data model, and the text as it came.
+/// Appends the severity as a number of the data model, and as the text given.
 fn write_severity(out: &mut Vec<u8>, severity: Option<&Value<'_>>) {
     match severity {
         Some(Value::Str(text)) => {
@@ -142,7 +142,7 @@ fn write_severity(out: &mut Vec<u8>, severity: Option<&Value<'_>>) {
     }
 }
 
-/// The number of a name: those of OpenTelemetry, of syslog, and the short ones in between.
+/// Returns the number of a severity name of OpenTelemetry, syslog or common loggers.
 fn severity_number(text: &str) -> Option<u64> {
     const NAMES: [(&str, u64); 17] = [
         ("trace", 1),
@@ -175,7 +175,7 @@ fn level(severity: &Severity, line: &Line<'_>) -> Level {
     match *severity {
         Severity::Is(level) => level,
         Severity::ByMultiple(field, default, multiples) => {
-            // In whole nanoseconds: a multiple of a decimal may be a little more than it looks.
+            // Compare whole nanoseconds: the product of a decimal may be slightly too large.
             let nanos = |us: f64| (us * 1000.0).round();
             let number = |field| line.get(field).and_then(Value::as_f64).map(nanos);
             let threshold = number("threshold_us").filter(|ns| *ns > 0.0).unwrap_or(nanos(default));

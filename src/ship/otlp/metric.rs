@@ -1,52 +1,46 @@
-//! The metrics of a request: what identifies one, and its head and tail on the wire.
+//! The metrics of a request, apart from their points.
 
 use std::collections::HashMap;
 
 use super::wire;
 use crate::record::{Instrument, Temporality};
 
-/// The kind of data that a metric holds.
+/// The type of a metric's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
-    /// Values of now.
+    /// Current values.
     Gauge,
-    /// A sum, and whether it can only grow.
-    Sum(Time, bool),
+    /// A sum, and whether it is monotonic.
+    Sum(Temporality, bool),
     /// Counts between explicit bounds.
-    Histogram(Time),
+    Histogram(Temporality),
     /// Counts between powers of a base.
-    Exponential(Time),
-    /// Quantiles that somebody else computed.
+    Exponential(Temporality),
+    /// Quantiles computed by the source.
     Summary,
 }
 
-/// The aggregation temporality, by its number in OTLP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Time {
-    /// Since the point before.
-    Delta = 1,
-    /// Since the start time.
-    Cumulative = 2,
+/// The number of `AggregationTemporality`.
+const fn number(temporality: Temporality) -> u64 {
+    match temporality {
+        Temporality::Delta => 1,
+        Temporality::Cumulative => 2,
+    }
 }
 
 impl Shape {
-    /// The shape of an instrument in a kind of that temporality. What can go
-    /// down is a level, whatever the record's counters are.
+    /// Returns the shape of an instrument in a kind of that temporality. An up-down counter is
+    /// always cumulative: its field holds the current level.
     pub const fn of(instrument: Instrument, temporality: Temporality) -> Self {
-        let time = match temporality {
-            Temporality::Cumulative => Time::Cumulative,
-            Temporality::Delta => Time::Delta,
-        };
         match instrument {
             Instrument::Gauge => Self::Gauge,
-            Instrument::Counter => Self::Sum(time, true),
-            Instrument::UpDownCounter => Self::Sum(Time::Cumulative, false),
-            Instrument::Histogram => Self::Exponential(time),
+            Instrument::Counter => Self::Sum(temporality, true),
+            Instrument::UpDownCounter => Self::Sum(Temporality::Cumulative, false),
+            Instrument::Histogram => Self::Exponential(temporality),
         }
     }
 
-    /// The field of `Metric` that holds it.
+    /// The field of `Metric` for this shape.
     const fn field(self) -> u32 {
         match self {
             Self::Gauge => 5,
@@ -61,9 +55,9 @@ impl Shape {
         let mut out = Vec::new();
         match self {
             Self::Gauge | Self::Summary => {}
-            Self::Histogram(time) | Self::Exponential(time) => wire::uint(&mut out, 2, time as u64),
+            Self::Histogram(time) | Self::Exponential(time) => wire::uint(&mut out, 2, number(time)),
             Self::Sum(time, monotonic) => {
-                wire::uint(&mut out, 2, time as u64);
+                wire::uint(&mut out, 2, number(time));
                 if monotonic {
                     wire::uint(&mut out, 3, 1);
                 }
@@ -73,18 +67,18 @@ impl Shape {
     }
 }
 
-/// One metric: everything of its message but the points.
+/// A metric's message without its points.
 struct Head {
-    /// Name, description and unit.
+    /// Encoded name, description and unit.
     front: Vec<u8>,
     field: u32,
     tail: Vec<u8>,
 }
 
-/// The metrics known, each by a small number.
+/// The known metrics, each with a small id.
 ///
-/// Those of our kinds stay; those that generic records name are forgotten at the
-/// end of each request, so that their number is bounded by a batch.
+/// Those of known kinds are kept. Those named by `metric` records are forgotten after each
+/// request, so that a batch bounds their number.
 #[derive(Default)]
 pub struct Metrics {
     ids: HashMap<(String, String, Shape), usize>,
@@ -93,8 +87,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The number of that metric. Same name, unit and shape is the same metric,
-    /// and the first description counts.
+    /// Returns the id of a metric. Metrics of equal name, unit and shape are one metric, with the
+    /// first description.
     pub fn id(&mut self, name: &str, description: &str, unit: &str, shape: Shape) -> usize {
         *self.ids.entry((name.to_owned(), unit.to_owned(), shape)).or_insert_with(|| {
             let mut front = Vec::new();
@@ -106,12 +100,12 @@ impl Metrics {
         })
     }
 
-    /// From now on [`Metrics::forget`] spares those that there are.
+    /// Makes [`Metrics::forget`] keep the metrics known so far.
     pub fn keep(&mut self) {
         self.kept = self.heads.len();
     }
 
-    /// Forgets all but those kept.
+    /// Forgets all metrics but the kept ones.
     pub fn forget(&mut self) {
         if self.heads.len() > self.kept {
             self.heads.truncate(self.kept);
@@ -119,7 +113,7 @@ impl Metrics {
         }
     }
 
-    /// Appends metric `id` with these points, each a complete field 1, as field 2 of `ScopeMetrics`.
+    /// Appends metric `id` as field 2 of `ScopeMetrics`. The points are encoded as fields 1.
     pub fn write(&self, out: &mut Vec<u8>, id: usize, points: &[u8]) {
         let head = &self.heads[id];
         wire::message(out, 2, |out| {

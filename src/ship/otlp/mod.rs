@@ -1,30 +1,29 @@
-//! From lines to the protobuf bodies of OTLP requests.
+//! Encodes lines as the protobuf bodies of OTLP requests.
 //!
-//! [`Encoder::encode`] takes a range of a batch and gives at most one request
-//! per signal. What a line becomes:
+//! [`Encoder::encode`] makes at most one request per signal from the lines of a batch:
 //!
 //! | line | becomes |
 //! |---|---|
-//! | a record of a kind of metrics | a data point per metric of the kind's table that has a value |
+//! | a record of a kind of metrics | a data point for each metric that has a value |
 //! | a record of a kind of logs | a log record: event name, severity, and the fields as attributes |
-//! | `metric`, `log`, `span` | what it says |
+//! | `metric`, `log`, `span` | what it describes |
 //! | OTLP/JSON | the same in protobuf |
-//! | any other object | a log record whose body is the object |
+//! | any other object | a log record with the object as its body |
 //!
-//! Points of many lines meet: one resource per host, in it one metric per name,
-//! unit and type. The same lines in the same order give the same bytes.
+//! A request has one resource per host and one metric per name, unit and type, to which all lines
+//! of the batch contribute. The same lines in the same order give the same bytes.
 
-mod generic;
+mod accessors;
 mod group;
 mod json;
 mod log;
+mod measurement;
 mod metric;
+mod metric_record;
 mod names;
 mod plan;
 mod points;
-mod record;
 mod resource;
-mod said;
 mod series;
 mod span;
 mod wire;
@@ -36,45 +35,21 @@ use std::collections::HashMap;
 
 pub use self::names::Names;
 pub use self::resource::{Options, percent_decode};
+pub use self::series::Series;
+pub use crate::ship::line::Signal;
 
-use self::generic::Point;
-use self::group::Hosts;
+use self::group::Groups;
 use self::log::Logs;
+use self::measurement::{Measurement, Scratch};
 use self::metric::Metrics;
+use self::metric_record::Point;
 use self::plan::Plan;
-use self::record::{Record, Scratch};
-use self::series::Series;
 use crate::common::time::Timestamp;
-use crate::record::{self as kinds, Generic, KINDS, Kind};
+use crate::record::{Generic, KINDS, Kind, Mapping};
 use crate::ship::line::{Class, Line, Value};
 use crate::ship::{Batch, Encoded, Request};
 
-/// What a request is about; OTLP has a path and a message for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// `ExportMetricsServiceRequest` to `/v1/metrics`
-    Metrics,
-    /// `ExportLogsServiceRequest` to `/v1/logs`
-    Logs,
-    /// `ExportTraceServiceRequest` to `/v1/traces`
-    Traces,
-}
-
-impl Signal {
-    /// In the order in which their requests go out.
-    pub const ALL: [Self; 3] = [Self::Metrics, Self::Logs, Self::Traces];
-
-    /// What OTLP/HTTP appends to the endpoint.
-    pub const fn path(self) -> &'static str {
-        match self {
-            Self::Metrics => "v1/metrics",
-            Self::Logs => "v1/logs",
-            Self::Traces => "v1/traces",
-        }
-    }
-}
-
-/// A request's body: protobuf, not compressed.
+/// The uncompressed protobuf body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Body {
     /// Which request it is.
@@ -84,33 +59,33 @@ pub struct Body {
 }
 
 impl Body {
-    /// The same as a line of OTLP/JSON, the Collector's file format, with its newline.
+    /// Converts the body to a line of OTLP/JSON, the Collector's file format, with its newline.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(4 * self.bytes.len());
-        if json::write(&mut out, self).is_some() {
+        if json::write(&mut out, self.signal, &self.bytes).is_some() {
             out.push(b'\n');
         }
         out
     }
 }
 
-/// Makes requests of lines.
+/// Encodes lines.
 ///
-/// Between calls it keeps the last values of cumulative counters (to notice one
-/// that goes back) and buffers; nothing else of a call can be seen in the next.
+/// From one batch to the next it keeps [`Encoder::series`], the last values of cumulative counters.
+/// Everything else it keeps is a cache that does not affect the output.
 pub struct Encoder {
     options: Options,
     plans: HashMap<&'static str, Plan>,
     logs: Logs,
     metrics: Metrics,
-    hosts: Hosts,
+    groups: Groups,
     series: Series,
     scratch: Scratch,
-    times: Times,
+    times: TimeCache,
 }
 
 impl Encoder {
-    /// Works out the plans of all kinds.
+    /// Prepares for the records of all kinds.
     pub fn new(options: Options) -> Self {
         Self::with_kinds(options, KINDS)
     }
@@ -125,16 +100,27 @@ impl Encoder {
             options,
             plans,
             metrics,
-            hosts: Hosts::default(),
+            groups: Groups::default(),
             series: Series::default(),
             scratch: Scratch::default(),
-            times: Times::default(),
+            times: TimeCache::default(),
         }
     }
 
-    /// Makes the requests of the lines of a batch.
+    /// The state on which the bytes of the following lines depend. Its memory is bounded;
+    /// [`Series::evicted`] counts what was given up for that.
+    pub fn series(&self) -> &Series {
+        &self.series
+    }
+
+    /// Restores the state, so that the following lines give the bytes that they would have given.
+    pub fn restore(&mut self, series: Series) {
+        self.series = series;
+    }
+
+    /// Makes the requests of a batch.
     pub fn encode(&mut self, batch: &Batch) -> Encoded<Body> {
-        let mut rejected = Vec::new();
+        let (mut rejected, mut empty) = (Vec::new(), Vec::new());
         let mut requests = Signal::ALL.map(|signal| Request {
             body: Body { signal, bytes: Vec::new() },
             lines: Vec::new(),
@@ -143,7 +129,7 @@ impl Encoder {
         for index in 0..batch.len() {
             let line = Line::parse(batch.line(index));
             match line.and_then(|line| self.line(&line, batch.received.0)) {
-                Ok((_, 0)) => {}
+                Ok((_, 0)) => empty.push(index),
                 Ok((signal, items)) => {
                     let request = &mut requests[signal as usize];
                     request.lines.push(index);
@@ -154,25 +140,23 @@ impl Encoder {
         }
         let mut requests: Vec<_> = requests.into_iter().filter(|request| request.items > 0).collect();
         for request in &mut requests {
-            request.body.bytes = self.hosts.body(request.body.signal, &self.metrics);
+            request.body.bytes = self.groups.body(request.body.signal, &self.metrics);
         }
-        self.hosts.clear();
+        self.groups.clear();
         self.metrics.forget();
-        Encoded { requests, rejected }
+        Encoded { requests, rejected, empty }
     }
 
-    /// Adds a line to the request of its signal, and returns that and the number of items.
+    /// Adds a line to the request of its signal. Returns the signal and the number of items.
     fn line(&mut self, line: &Line<'_>, received: u64) -> Result<(Signal, u64), String> {
         match line.class() {
             Class::Record(kind) => self.record(kind, line, received),
-            Class::Otlp(_) if line.otlp().nth(1).is_some() => Err("more than one signal in a line".into()),
-            Class::Otlp(signal) => {
-                Ok((signal, json::read(&mut self.hosts.ready[signal as usize], signal, line)?))
-            }
+            Class::Otlp => json::read(&mut self.groups.ready, line),
             Class::Object => {
-                let ts = TIMES.iter().find_map(|field| self.times.get(line, field).ok().flatten());
-                let host = self.hosts.get(line.host().unwrap_or(&self.options.default_host), &self.options);
-                log::object(&mut host.logs, line, ts, received);
+                let ts = TIME_FIELDS.iter().find_map(|field| self.times.get(line, field).ok().flatten());
+                let host = line.host().unwrap_or(&self.options.default_host);
+                let group = self.groups.get(host, None, &self.options);
+                log::object(&mut group.logs, line, ts, received);
                 Ok((Signal::Logs, 1))
             }
         }
@@ -184,55 +168,58 @@ impl Encoder {
         line: &Line<'_>,
         received: u64,
     ) -> Result<(Signal, u64), String> {
+        let fields = &line.fields;
         let ts = self.times.get(line, "ts")?.unwrap_or(received);
         let start = self.times.get(line, "start_ts")?.unwrap_or(0);
-        let name = said::text(&line.fields, "host")?.unwrap_or(&self.options.default_host);
-        let host = self.hosts.get(name, &self.options);
-        match kind.signal {
-            kinds::Signal::Metrics { .. } => {
+        let host = accessors::text(fields, "host")?.unwrap_or(&self.options.default_host);
+        let own = match kind.mapping {
+            Mapping::Generic(_) => accessors::map(fields, "resource")?,
+            Mapping::Metrics { .. } | Mapping::Log { .. } => None,
+        };
+        let group = self.groups.get(host, own.as_deref(), &self.options);
+        match kind.mapping {
+            Mapping::Metrics { .. } => {
                 let Some(plan) = self.plans.get_mut(kind.name) else { return Ok((Signal::Metrics, 0)) };
-                let names = self.options.names;
-                let record = Record { fields: &line.fields, host: name, ts, start, names };
-                if let Some(points) = record.write(plan, host, &mut self.series, &mut self.scratch)? {
+                let record = Measurement { fields, ts, start, names: self.options.names };
+                if let Some(points) = record.write(plan, group, &mut self.series, &mut self.scratch)? {
                     return Ok((Signal::Metrics, points));
                 }
-                // Nothing that is known of the kind: kept whole rather than lost.
-                log::object(&mut host.logs, line, Some(ts), received);
+                // No field of the kind's metrics: keep the record whole rather than lose it.
+                log::object(&mut group.logs, line, Some(ts), received);
             }
-            kinds::Signal::Generic(Generic::Metric) => {
-                let point = Point::new(line)?;
-                let out = host.points(point.metric(&mut self.metrics));
-                point.write(out, name, ts, start, &mut self.series);
+            Mapping::Generic(Generic::Metric) => {
+                let (point, source) = (Point::new(fields)?, group.name().to_vec());
+                let out = group.points(point.metric(&mut self.metrics));
+                point.write(out, &source, ts, start, &mut self.series);
                 return Ok((Signal::Metrics, 1));
             }
-            kinds::Signal::Generic(Generic::Span) => {
+            Mapping::Generic(Generic::Span) => {
                 let begin = self.times.get(line, "begin_ts")?.ok_or("begin_ts is missing")?;
-                span::write(&mut host.spans, line, begin, ts)?;
+                span::write(&mut group.spans, fields, begin, ts)?;
                 return Ok((Signal::Traces, 1));
             }
-            kinds::Signal::Log { .. } => self.logs.record(&mut host.logs, kind, line, ts),
-            kinds::Signal::Generic(Generic::Log) => log::generic(&mut host.logs, line, ts)?,
-            kinds::Signal::Generic(Generic::Snapshot) => log::snapshot(&mut host.logs, line, ts)?,
+            Mapping::Log { .. } => self.logs.record(&mut group.logs, kind, line, ts),
+            Mapping::Generic(Generic::Log) => log::generic(&mut group.logs, line, ts)?,
+            Mapping::Generic(Generic::Snapshot) => log::snapshot(&mut group.logs, line, ts)?,
         }
         Ok((Signal::Logs, 1))
     }
 }
 
-/// Where other programs say when it was, the likeliest first.
-const TIMES: [&str; 4] = ["ts", "timestamp", "time", "@timestamp"];
+/// Fields in which other programs write the time, the most likely first.
+const TIME_FIELDS: [&str; 4] = ["ts", "timestamp", "time", "@timestamp"];
 
-/// The times read last: a scrape's records have one `ts` and one `start_ts` together.
+/// The times parsed last. Consecutive records often share `ts` and `start_ts`.
 #[derive(Default)]
-struct Times {
+struct TimeCache {
     known: [(String, u64); 2],
     next: usize,
 }
 
-impl Times {
-    /// The time in that field, in nanoseconds since the epoch; null is as good as no field.
+impl TimeCache {
+    /// Returns the time in a field, in nanoseconds since the epoch. Null counts as absent.
     ///
-    /// Anything else than a time is an error: a record says when it was, and the
-    /// time of its receipt in that place would be a lie.
+    /// Anything but a time is an error: the time of receipt would be wrong.
     fn get(&mut self, line: &Line<'_>, field: &str) -> Result<Option<u64>, String> {
         let text = match line.get(field) {
             None | Some(Value::Null) => return Ok(None),

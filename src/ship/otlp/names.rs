@@ -1,6 +1,5 @@
-//! The names of metrics and attributes: OpenTelemetry's semantic conventions, or
-//! what the Collector's hostmetrics receiver still calls them (the `metadata.yaml`
-//! of its scrapers).
+//! Names of metrics and attributes: those of OpenTelemetry's semantic conventions, or the older ones
+//! of the Collector's hostmetrics receiver (the `metadata.yaml` of its scrapers).
 
 use std::borrow::Cow;
 
@@ -10,7 +9,7 @@ use super::wire;
 use crate::record::Metric;
 use crate::ship::line::Value;
 
-/// Which names requests carry.
+/// Which names to send.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Names {
     /// OpenTelemetry semantic conventions
@@ -20,14 +19,14 @@ pub enum Names {
     Hostmetrics,
 }
 
-/// What the receiver makes of the values of an attribute.
+/// How the receiver spells the values of an attribute.
 enum Values {
     Same,
     Some(&'static [(&'static str, &'static str)]),
     Prefixed(&'static str),
 }
 
-/// The states of the semantic conventions, and as gopsutil reads them from /proc/net/tcp.
+/// TCP states in the semantic conventions, and in gopsutil, which the receiver uses.
 const TCP_STATES: &[(&str, &str)] = &[
     ("close_wait", "CLOSE_WAIT"),
     ("closed", "CLOSE"),
@@ -42,7 +41,7 @@ const TCP_STATES: &[(&str, &str)] = &[
     ("time_wait", "TIME_WAIT"),
 ];
 
-/// Every attribute that has another key there: ours, theirs, and its values.
+/// Attributes with another key in the receiver: our key, its key, and its values.
 const RENAMED: &[(&str, &str, Values)] = &[
     ("cpu.logical_number", "cpu", Values::Prefixed("cpu")),
     ("cpu.mode", "state", Values::Some(&[("iowait", "wait")])),
@@ -65,7 +64,7 @@ const RENAMED: &[(&str, &str, Values)] = &[
 ];
 
 impl Names {
-    /// The name of a metric.
+    /// Returns the name of a metric.
     pub fn metric(self, metric: &Metric) -> &'static str {
         match self {
             Self::Semconv => metric.name,
@@ -73,12 +72,12 @@ impl Names {
         }
     }
 
-    /// The key of an attribute.
+    /// Returns the key of an attribute.
     pub fn key(self, key: &'static str) -> &'static str {
         self.renamed(key).map_or(key, |(_, theirs, _)| theirs)
     }
 
-    /// The value of the attribute `key`.
+    /// Returns the spelling of a value of the attribute `key`.
     pub fn value<'v>(self, key: &str, value: &'v str) -> Cow<'v, str> {
         match self.renamed(key).map(|(_, _, values)| values) {
             None | Some(Values::Same) => Cow::Borrowed(value),
@@ -90,7 +89,7 @@ impl Names {
         }
     }
 
-    /// Appends an attribute, as that field.
+    /// Appends an attribute as field `field`.
     pub fn write(self, out: &mut Vec<u8>, field: u32, key: &'static str, value: &Value<'_>) {
         match (self, value) {
             (Self::Semconv, _) => wire::key_value(out, field, key, value),

@@ -1,58 +1,57 @@
-//! What each kind's fields become, worked out once from its metric table.
+//! How to read the records of a kind: computed once from the kind's declaration.
 
 use std::collections::HashMap;
 
-use serde_json::Value;
-
-use super::metric::{Metrics, Shape, Time};
+use super::accessors::Number;
+use super::metric::{Metrics, Shape};
 use super::names::Names;
-use super::points::Number;
 use super::wire;
-use crate::record::{Instrument, Kind, Signal, Temporality};
-use crate::record::{body_schema, json_type};
-use crate::ship::line::{self, Fields};
+use crate::record::{
+    FieldSchema, Instrument, Kind, Mapping, Metric, Temporality, field_schemas, metric_help,
+};
+use crate::ship::line::{Fields, Value};
 
-/// More fields than any kind has.
+/// The most fields, and the longest field names, whose positions are remembered: more than any
+/// kind has.
 const MAX_FIELDS: usize = 256;
+const MAX_NAME: usize = 64;
 
-/// How to read the records of a kind that are metrics.
+/// How to read the records of a kind of metrics.
 pub struct Plan {
     /// The kind.
     pub kind: &'static Kind,
-    /// One entry per metric of the table, those of a field together.
+    /// One entry per metric that the kind declares, sorted by field.
     pub slots: Vec<Slot>,
-    /// True if counters run from `start_ts` on and can go back.
+    /// True if the kind has cumulative counters, which can go back.
     pub counts: bool,
     uses: HashMap<&'static str, Use>,
     order: Vec<(Box<str>, Use)>,
 }
 
-/// What a field is for.
+/// What a field is used for.
 #[derive(Clone, Copy, Default)]
 pub struct Use {
-    /// The attribute that it is, by its key.
+    /// The key of the attribute that it is, if any.
     pub attribute: Option<&'static str>,
-    /// The slots that it feeds: first and past the last.
+    /// The range of slots that it feeds.
     pub slots: (usize, usize),
 }
 
-/// One metric of the table.
+/// A metric that a field feeds.
 pub struct Slot {
-    /// What feeds it.
-    pub field: &'static str,
-    /// Its number among [`Metrics`].
+    /// Its id in [`Metrics`].
     pub metric: usize,
-    /// What kind of number it is.
+    /// The instrument.
     pub instrument: Instrument,
-    /// Whether and how its points have a start.
+    /// Which start time its points have.
     pub start: Start,
-    /// The field's value times this is the metric's.
+    /// Factor from the field to the metric.
     pub factor: f64,
-    /// True if the schema says that the field is no integer: a filter may have written 1 for 1.0.
+    /// True if values are always doubles. A filter may have written 1 for 1.0.
     pub double: bool,
-    /// Constant attributes, each a complete field 7 of a point (1 of an exponential one).
+    /// Constant attributes, encoded as fields 7 of a point (fields 1 of an exponential one).
     pub attributes: Vec<u8>,
-    /// For maps: the attribute that takes their keys, as the table has it.
+    /// For a map: the attribute that takes its keys.
     pub key: Option<&'static str>,
     /// For a histogram: the fields with its sum, maximum and zero count.
     pub companions: [String; 3],
@@ -70,16 +69,17 @@ pub enum Start {
 }
 
 impl Plan {
-    /// The plan of a kind, if its records are metrics.
+    /// Computes the plan of a kind, if its records are metrics.
     pub fn new(kind: &'static Kind, names: Names, metrics: &mut Metrics) -> Option<Self> {
-        let Signal::Metrics { temporality, metrics: table } = &kind.signal else { return None };
+        let Mapping::Metrics { temporality, metrics: table } = &kind.mapping else { return None };
         let mut uses: HashMap<&'static str, Use> = HashMap::new();
         for (field, key) in kind.attributes {
             uses.entry(field).or_default().attribute = Some(key);
         }
         let mut sorted: Vec<_> = table.iter().collect();
         sorted.sort_by_key(|metric| metric.field);
-        let mut slots: Vec<_> = sorted
+        let fields = field_schemas(kind);
+        let slots: Vec<_> = sorted
             .into_iter()
             .enumerate()
             .map(|(index, metric)| {
@@ -88,21 +88,17 @@ impl Plan {
                     entry.slots.0 = index;
                 }
                 entry.slots.1 = index + 1;
-                Slot::new(metric, *temporality, names, metrics)
+                Slot::new(metric, *temporality, &fields, names, metrics)
             })
             .collect();
-        let schema = body_schema(kind);
-        for slot in &mut slots {
-            slot.double = slot.factor != 1.0 || is_double(&schema["properties"][slot.field]);
-        }
         let counts = slots.iter().any(|slot| slot.start == Start::Counter);
         Some(Self { kind, slots, counts, uses, order: Vec::new() })
     }
 
-    /// Puts into `uses` what each field is for.
+    /// Fills `uses` with the use of each field.
     ///
-    /// Records of a kind have the same fields at the same places nearly always:
-    /// each is looked for where it was last.
+    /// Records of a kind nearly always have the same fields in the same order, so each field is
+    /// compared with the one at that position in the previous record before it is looked up.
     pub fn look_up(&mut self, fields: &Fields<'_>, uses: &mut Vec<Use>) {
         uses.clear();
         for (at, (field, _)) in fields.iter().enumerate() {
@@ -118,8 +114,11 @@ impl Plan {
     }
 
     fn remember(&mut self, at: usize, field: &str, found: Use) {
-        if let Some(place) = self.order.get_mut(at) {
-            *place = (field.into(), found);
+        if field.len() > MAX_NAME {
+            return;
+        }
+        if let Some(known) = self.order.get_mut(at) {
+            *known = (field.into(), found);
         } else if at == self.order.len() && at < MAX_FIELDS {
             self.order.push((field.into(), found));
         }
@@ -128,8 +127,9 @@ impl Plan {
 
 impl Slot {
     fn new(
-        metric: &'static crate::record::Metric,
+        metric: &'static Metric,
         temporality: Temporality,
+        fields: &HashMap<String, FieldSchema>,
         names: Names,
         metrics: &mut Metrics,
     ) -> Self {
@@ -141,30 +141,23 @@ impl Slot {
         }
         let prefix = metric.field.strip_suffix("buckets").unwrap_or("");
         Self {
-            field: metric.field,
-            metric: metrics.id(names.metric(metric), "", metric.unit, shape),
+            metric: metrics.id(names.metric(metric), metric_help(metric, fields), metric.unit, shape),
             instrument: metric.instrument,
             start: match (shape, temporality) {
                 (Shape::Gauge, _) | (Shape::Sum(_, false), Temporality::Delta) => Start::None,
-                (Shape::Sum(Time::Cumulative, true), _) => Start::Counter,
+                (Shape::Sum(Temporality::Cumulative, true), _) => Start::Counter,
                 _ => Start::Record,
             },
             factor: metric.factor,
-            double: false,
+            double: metric.factor != 1.0 || fields.get(metric.field).is_some_and(|field| field.is_double),
             attributes,
             key: metric.key,
             companions: ["sum_us", "max_us", "zero_count"].map(|name| format!("{prefix}{name}")),
         }
     }
 
-    /// The metric's value, if the field's is a number.
-    pub fn value(&self, value: &line::Value<'_>) -> Option<Number> {
+    /// Converts the field's value to the metric's, if it is a number.
+    pub fn value(&self, value: &Value<'_>) -> Option<Number> {
         if self.double { Number::scaled(value, self.factor) } else { Number::new(value) }
     }
-}
-
-/// Whether a field, or each value of a map, is a number that need not be whole.
-fn is_double(property: &Value) -> bool {
-    let inner = &property["additionalProperties"];
-    json_type(if inner.is_object() { inner } else { property }) == "number"
 }

@@ -1,32 +1,34 @@
-//! The resource: who measured, and on which host.
+//! The resource: the service and the host that telemetry comes from.
 
 use anyhow::{Context as _, Result, bail};
 
 use super::names::Names;
 use super::wire;
+use crate::ship::line::{Fields, Value, get};
 
-/// What requests say beside the records.
+/// Settings of the encoder.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Which names metrics and attributes get.
+    /// Which names metrics and attributes have.
     pub names: Names,
     /// `service.name`
     pub service: String,
-    /// Tells several pipelines on one host apart, in `service.instance.id`.
+    /// Distinguishes several pipelines on one host, in `service.instance.id`.
     pub pipeline: String,
-    /// The name of this host, as the system has it.
+    /// The name of this host.
     pub host: String,
-    /// The host of lines that name none: this one, unless the environment names it otherwise.
+    /// The host of lines without `host`: this one, unless the environment sets another name.
     pub default_host: String,
-    /// `host.id`, of records of this host only.
+    /// `host.id`, for records of this host only.
     pub host_id: Option<String>,
-    /// Attributes that go before all others. Those about the host (`host.…`, `os.…`)
-    /// are said of this one only.
+    /// Attributes that override all others. Those of the host (`host.…`, `os.…`) apply to this
+    /// host only.
     pub attributes: Vec<(String, String)>,
 }
 
 impl Options {
-    /// From this machine and the environment: `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`.
+    /// Reads the settings from this machine and from the environment: `OTEL_SERVICE_NAME` and
+    /// `OTEL_RESOURCE_ATTRIBUTES`.
     ///
     /// # Errors
     /// If the attributes are not `key=value` pairs with percent-encoded values.
@@ -37,13 +39,13 @@ impl Options {
             None => Vec::new(),
         };
         let mut take = |name: &str| {
-            let place = attributes.iter().position(|(key, _)| key == name)?;
-            Some(attributes.remove(place).1)
+            let index = attributes.iter().position(|(key, _)| key == name)?;
+            Some(attributes.remove(index).1)
         };
         let named = take("service.name");
         let service = variable("OTEL_SERVICE_NAME").or(named).unwrap_or_else(|| "telepipe".to_owned());
         let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        // A record says itself where it was measured: one name for all would merge their hosts.
+        // Not for records that name their host: one name for all would merge their hosts.
         let default_host = take("host.name").filter(|name| !name.is_empty()).unwrap_or_else(|| host.clone());
         let host_id = std::fs::read_to_string("/etc/machine-id").ok();
         Ok(Self {
@@ -57,9 +59,10 @@ impl Options {
         })
     }
 
-    /// The bytes of the `Resource` of a host. What we know of this machine only
-    /// is not said of others.
-    pub fn resource(&self, host: &str) -> Vec<u8> {
+    /// Encodes the `Resource` of a host. Attributes of this machine are left out for other hosts.
+    /// `own` are the attributes of the record, which override all others.
+    pub fn resource(&self, host: &str, own: &Fields<'_>) -> Vec<u8> {
+        let host = get(own, "host.name").and_then(Value::as_str).unwrap_or(host);
         let here = host == self.host || host == self.default_host;
         let instance = instance_id(&[&self.service, &self.pipeline, host]);
         let version = env!("CARGO_PKG_VERSION");
@@ -82,14 +85,15 @@ impl Options {
         all.retain(|(key, _)| !given.iter().any(|(given, _)| given == key));
         all.extend(given.iter().map(|(key, value)| (key.as_str(), value.as_str())));
         let mut out = Vec::new();
-        for (key, value) in all {
+        for (key, value) in all.into_iter().filter(|(key, _)| get(own, key).is_none()) {
             wire::key_text(&mut out, 1, key, value);
         }
+        wire::key_values(&mut out, 1, own);
         out
     }
 }
 
-/// The convention's name of the system that this program was built for.
+/// The value of `os.type` for this system.
 fn os_type() -> &'static str {
     match std::env::consts::OS {
         "macos" => "darwin",
@@ -97,8 +101,7 @@ fn os_type() -> &'static str {
     }
 }
 
-/// A UUID that is always the same for the same names, in the form that RFC 9562
-/// keeps for one's own (version 8).
+/// Returns a UUID that depends on the names only (RFC 9562, version 8).
 fn instance_id(names: &[&str]) -> String {
     let hash = fnv(names.iter().flat_map(|name| name.bytes().chain([0])));
     let uuid = hash & !(0xf << 76) & !(0x3 << 62) | (0x8 << 76) | (0x2 << 62);
@@ -113,7 +116,7 @@ fn fnv(bytes: impl Iterator<Item = u8>) -> u128 {
     bytes.fold(BASIS, |hash, byte| (hash ^ u128::from(byte)).wrapping_mul(PRIME))
 }
 
-/// Reads `key=value,key=value`, values percent-encoded, of which the last of a key counts.
+/// Parses `key=value,key=value`, percent-encoded. The last value of a key wins.
 fn parse_attributes(text: &str) -> Result<Vec<(String, String)>> {
     let mut all: Vec<(String, String)> = Vec::new();
     for pair in text.split(',').filter(|pair| !pair.trim().is_empty()) {
@@ -128,17 +131,17 @@ fn parse_attributes(text: &str) -> Result<Vec<(String, String)>> {
     Ok(all)
 }
 
-/// Undoes percent-encoding.
+/// Decodes percent-encoding.
 ///
 /// # Errors
-/// If it is none, or not UTF-8 once decoded.
+/// If the text is not percent-encoded UTF-8.
 pub fn percent_decode(text: &str) -> Result<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut parts = text.split('%');
     out.extend_from_slice(parts.next().unwrap_or("").as_bytes());
     for part in parts {
         let hex = part.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let Some(hex) = hex else { bail!("`{text}` has a % that no two hex digits follow") };
+        let Some(hex) = hex else { bail!("`{text}` has a % without two hexadecimal digits after it") };
         out.push(u8::from_str_radix(hex, 16)?);
         out.extend_from_slice(&part.as_bytes()[2..]);
     }
@@ -167,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn instances_differ_by_every_part_and_by_nothing_else() {
+    fn instance_ids_depend_on_every_part() {
         let ids =
             [["a", "b", "c"], ["a", "bc", ""], ["ab", "", "c"], ["a", "b", "c"]].map(|n| instance_id(&n));
         assert_eq!(ids[0], ids[3]);
@@ -180,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_goes_before_what_is_found_and_is_said_of_this_host() {
+    fn given_attributes_override_and_those_of_the_host_apply_to_this_one() {
         let given = [("service.instance.id", "1"), ("host.id", "x"), ("cloud.region", "eu")];
         let options = Options {
             names: Names::Semconv,
@@ -192,7 +195,7 @@ mod tests {
             attributes: given.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec(),
         };
         let resource = |host: &str| {
-            let bytes = options.resource(host);
+            let bytes = options.resource(host, &Fields::new());
             let found: opentelemetry_proto::tonic::resource::v1::Resource =
                 prost::Message::decode(&bytes[..]).unwrap();
             let text = |pair: opentelemetry_proto::tonic::common::v1::KeyValue| {

@@ -1,42 +1,50 @@
 //! `span` records.
 
-use super::{said, wire};
-use crate::ship::line::Line;
+use std::borrow::Cow;
 
-/// `SPAN_KIND_INTERNAL`: records do not say another.
-const INTERNAL: u64 = 1;
+use super::{accessors, wire};
+use crate::common::time::Timestamp;
+use crate::ship::line::{Fields, Value};
 
-/// Appends a span that ended at `end` and began at `begin`, as field 2 of `ScopeSpans`.
+/// The kinds by their number in OTLP, starting with `SPAN_KIND_INTERNAL` = 1.
+const KINDS: [&str; 5] = ["internal", "server", "client", "producer", "consumer"];
+
+/// Appends a span that took from `begin` to `end`, as field 2 of `ScopeSpans`.
 ///
 /// # Errors
-/// Which field is missing or makes no sense; nothing is appended then.
-pub fn write(out: &mut Vec<u8>, line: &Line<'_>, begin: u64, end: u64) -> Result<(), String> {
-    let fields = &line.fields;
-    let required = |field: &str| said::text(fields, field)?.ok_or(format!("{field} is missing"));
-    let trace = id::<16>("trace_id", required("trace_id")?)?;
-    let span = id::<8>("span_id", required("span_id")?)?;
-    let parent = said::text(fields, "parent_span_id")?.filter(|text| !text.is_empty());
-    let parent = parent.map(|text| id::<8>("parent_span_id", text)).transpose()?;
-    let name = required("name")?;
-    let code = said::one_of(fields, "status", &["unset", "ok", "error"])? as u64;
-    let message = said::text(fields, "status_message")?.unwrap_or_default();
-    let attributes = said::map(fields, "attributes")?;
+/// Which field is missing or invalid; nothing is appended then.
+pub fn write(out: &mut Vec<u8>, fields: &Fields<'_>, begin: u64, end: u64) -> Result<(), String> {
+    let trace = accessors::id::<16>("trace_id", accessors::required(fields, "trace_id")?)?;
+    let span = accessors::id::<8>("span_id", accessors::required(fields, "span_id")?)?;
+    let parent = accessors::text(fields, "parent_span_id")?.filter(|text| !text.is_empty());
+    let parent = parent.map(|text| accessors::id::<8>("parent_span_id", text)).transpose()?;
+    let state = accessors::text(fields, "trace_state")?.unwrap_or_default();
+    let name = accessors::required(fields, "name")?;
+    let kind = 1 + accessors::one_of(fields, "span_kind", &KINDS)? as u64;
+    let code = accessors::one_of(fields, "status", &["unset", "ok", "error"])? as u64;
+    let message = accessors::text(fields, "status_message")?.unwrap_or_default();
+    let attributes = accessors::map(fields, "attributes")?;
+    let events = elements(fields, "events", event)?;
+    let links = elements(fields, "links", link)?;
     if begin > end {
         return Err("begin_ts is after ts, the end".into());
     }
     wire::message(out, 2, |out| {
         wire::bytes(out, 1, &trace);
         wire::bytes(out, 2, &span);
+        wire::text(out, 3, state);
         if let Some(parent) = parent {
             wire::bytes(out, 4, &parent);
         }
         wire::text(out, 5, name);
-        wire::uint(out, 6, INTERNAL);
+        wire::uint(out, 6, kind);
         wire::fixed64(out, 7, begin);
         wire::fixed64(out, 8, end);
         if let Some(attributes) = &attributes {
             wire::key_values(out, 9, attributes);
         }
+        events.iter().for_each(|event| wire::bytes(out, 11, event));
+        links.iter().for_each(|link| wire::bytes(out, 13, link));
         if code != 0 || !message.is_empty() {
             wire::message(out, 15, |out| {
                 wire::text(out, 2, message);
@@ -47,18 +55,43 @@ pub fn write(out: &mut Vec<u8>, line: &Line<'_>, begin: u64, end: u64) -> Result
     Ok(())
 }
 
-/// An id of N bytes in hexadecimal; all zeros is none.
-///
-/// # Errors
-/// If it is not that; the message names the field.
-pub fn id<const N: usize>(field: &str, text: &str) -> Result<[u8; N], String> {
-    let bytes = hex(text).and_then(|bytes| <[u8; N]>::try_from(bytes).ok());
-    bytes.filter(|id| *id != [0; N]).ok_or_else(|| format!("{field} is not {} hexadecimal digits", 2 * N))
+/// Encodes each element of an array of objects.
+fn elements(
+    fields: &Fields<'_>,
+    name: &str,
+    encode: fn(&Fields<'_>) -> Result<Vec<u8>, String>,
+) -> Result<Vec<Vec<u8>>, String> {
+    let element = |(index, value): (usize, &Value<'_>)| {
+        let fields: Cow<'_, Fields<'_>> = value.as_map().ok_or(format!("{name}[{index}] is not a map"))?;
+        encode(&fields).map_err(|error| format!("{name}[{index}]: {error}"))
+    };
+    accessors::array(fields, name)?.iter().enumerate().map(element).collect()
 }
 
-/// Bytes of hexadecimal digits of either case.
-pub fn hex(text: &str) -> Option<Vec<u8>> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| Some((digit(pair[0])? << 4 | digit(*pair.get(1)?)?) as u8)).collect()
+fn event(fields: &Fields<'_>) -> Result<Vec<u8>, String> {
+    let time = accessors::required(fields, "ts")?.parse::<Timestamp>();
+    let Timestamp(time) = time.map_err(|error| format!("ts is not an RFC 3339 time: {error}"))?;
+    let (name, attributes) = (accessors::required(fields, "name")?, accessors::map(fields, "attributes")?);
+    let mut out = Vec::new();
+    wire::fixed64(&mut out, 1, time);
+    wire::text(&mut out, 2, name);
+    if let Some(attributes) = attributes {
+        wire::key_values(&mut out, 3, &attributes);
+    }
+    Ok(out)
+}
+
+fn link(fields: &Fields<'_>) -> Result<Vec<u8>, String> {
+    let trace = accessors::id::<16>("trace_id", accessors::required(fields, "trace_id")?)?;
+    let span = accessors::id::<8>("span_id", accessors::required(fields, "span_id")?)?;
+    let state = accessors::text(fields, "trace_state")?.unwrap_or_default();
+    let attributes = accessors::map(fields, "attributes")?;
+    let mut out = Vec::new();
+    wire::bytes(&mut out, 1, &trace);
+    wire::bytes(&mut out, 2, &span);
+    wire::text(&mut out, 3, state);
+    if let Some(attributes) = attributes {
+        wire::key_values(&mut out, 4, &attributes);
+    }
+    Ok(out)
 }

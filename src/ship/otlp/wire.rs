@@ -1,57 +1,56 @@
-//! Protobuf, written straight into a buffer.
+//! Writes protobuf directly into a buffer.
 //!
-//! Data points outnumber everything else here by far. Building a tree of
-//! generated messages for them and walking it twice costs several times what
-//! the bytes cost; field numbers are those of opentelemetry-proto, and the tests
-//! decode everything with its generated types.
+//! Building generated messages for data points and then encoding them would cost several times as
+//! much. Field numbers are those of opentelemetry-proto; the tests decode all output with its
+//! generated types.
 
 use prost::encoding::encode_varint;
 
 use crate::ship::line::{Fields, Value};
 
-/// A field's key and its length-delimited bytes.
+/// Appends length-delimited bytes.
 pub fn bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     key(out, field, 2);
     varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
 }
 
-/// The same, unless there are none: the default is not written.
+/// Appends a string, unless it is empty: proto3 omits default values.
 pub fn text(out: &mut Vec<u8>, field: u32, text: &str) {
     if !text.is_empty() {
         bytes(out, field, text.as_bytes());
     }
 }
 
-/// `fixed64`, `sfixed64`, or the bits of a `double`.
+/// Appends a `fixed64`, an `sfixed64`, or the bits of a `double`.
 pub fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
     key(out, field, 1);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-/// `fixed32`.
+/// Appends a `fixed32`.
 pub fn fixed32(out: &mut Vec<u8>, field: u32, value: u32) {
     key(out, field, 5);
     out.extend_from_slice(&value.to_le_bytes());
 }
 
-/// `double`.
+/// Appends a `double`.
 pub fn double(out: &mut Vec<u8>, field: u32, value: f64) {
     fixed64(out, field, value.to_bits());
 }
 
-/// `uint32`, `uint64`, `int64`, `bool` or an enumeration.
+/// Appends a `uint32`, `uint64`, `int64`, `bool` or enum.
 pub fn uint(out: &mut Vec<u8>, field: u32, value: u64) {
     key(out, field, 0);
     varint(out, value);
 }
 
-/// `sint32`.
+/// Appends an `sint32`.
 pub fn sint(out: &mut Vec<u8>, field: u32, value: i32) {
     uint(out, field, u64::from(((value << 1) ^ (value >> 31)) as u32));
 }
 
-/// A packed field of `fixed64` or `double` bits; none if there are no values.
+/// Appends a packed field of `fixed64` or `double` bits, unless there are no values.
 pub fn packed<T>(out: &mut Vec<u8>, field: u32, values: &[T], bits: impl Fn(&T) -> u64) {
     if !values.is_empty() {
         message(out, field, |out| {
@@ -60,7 +59,7 @@ pub fn packed<T>(out: &mut Vec<u8>, field: u32, values: &[T], bits: impl Fn(&T) 
     }
 }
 
-/// A message, which `write` appends; its length goes before it afterwards.
+/// Appends a message whose contents `write` appends. Its length is filled in afterwards.
 pub fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
     key(out, field, 2);
     let start = out.len();
@@ -76,7 +75,7 @@ pub fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) 
     }
 }
 
-/// A varint: seven bits a byte, the lowest first.
+/// Appends a varint.
 pub fn varint(out: &mut Vec<u8>, value: u64) {
     if value < 0x80 {
         out.push(value as u8);
@@ -89,7 +88,7 @@ fn key(out: &mut Vec<u8>, field: u32, wire_type: u32) {
     varint(out, u64::from(field << 3 | wire_type));
 }
 
-/// A `KeyValue`.
+/// Appends a `KeyValue`.
 pub fn key_value(out: &mut Vec<u8>, field: u32, key: &str, value: &Value<'_>) {
     message(out, field, |out| {
         bytes(out, 1, key.as_bytes());
@@ -97,7 +96,7 @@ pub fn key_value(out: &mut Vec<u8>, field: u32, key: &str, value: &Value<'_>) {
     });
 }
 
-/// A `KeyValue` whose value is a string.
+/// Appends a `KeyValue` whose value is a string.
 pub fn key_text(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
     message(out, field, |out| {
         bytes(out, 1, key.as_bytes());
@@ -105,8 +104,8 @@ pub fn key_text(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
     });
 }
 
-/// An `AnyValue`. Null is the empty one; an integer beyond 64 signed bits is its
-/// decimal string, as the specification's mapping of arbitrary data has it.
+/// Appends an `AnyValue`. Null is the empty value. An integer outside `i64` is a decimal string, as
+/// the specification requires.
 pub fn any_value(out: &mut Vec<u8>, field: u32, value: &Value<'_>) {
     message(out, field, |out| match value {
         Value::Null => {}
@@ -127,7 +126,7 @@ pub fn any_value(out: &mut Vec<u8>, field: u32, value: &Value<'_>) {
     });
 }
 
-/// One `KeyValue` per field.
+/// Appends a `KeyValue` per field.
 pub fn key_values(out: &mut Vec<u8>, field: u32, fields: &Fields<'_>) {
     for (key, value) in fields {
         key_value(out, field, key, value);

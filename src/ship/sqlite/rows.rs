@@ -88,7 +88,7 @@ impl Shapes {
         let received = || Cell::Text(batch.received.to_string());
         let is_record = match line.class() {
             Class::Record(_) => true,
-            Class::Otlp(_) => false,
+            Class::Otlp => false,
             Class::Object => line.str("ts").is_some(),
         };
         let Some(kind) = line.kind().filter(|kind| is_record && self.has_room(kind)) else {

@@ -1,59 +1,61 @@
-//! The messages of OTLP 1.x, from the .proto files of opentelemetry-proto:
-//! `common/v1`, `resource/v1`, `metrics/v1`, `logs/v1`, `trace/v1`.
+//! The messages of OTLP 1.x, from the .proto files of opentelemetry-proto: `common/v1`,
+//! `resource/v1`, `metrics/v1`, `logs/v1`, `trace/v1`.
 
 use opentelemetry_proto::tonic::logs::v1::SeverityNumber;
 use opentelemetry_proto::tonic::metrics::v1::AggregationTemporality;
 use opentelemetry_proto::tonic::trace::v1::{span::SpanKind, status::StatusCode};
 
+use crate::ship::line::Signal;
+
 /// A message.
 pub struct Message {
-    /// True for what OTLP counts: points, log records and spans.
+    /// True for the items that OTLP counts: points, log records and spans.
     pub item: bool,
     /// Its fields.
     pub fields: &'static [Field],
 }
 
-/// A field: its name in JSON, its number, and what it holds.
+/// A field: its name in JSON, its number and its type.
 pub struct Field(pub &'static str, pub u32, pub Type);
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Clone, Copy)]
 pub enum Type {
     /// UTF-8.
     String,
-    /// True or false.
+    /// A boolean.
     Bool,
-    /// Bytes, in JSON hexadecimal.
-    Id,
-    /// Bytes, in JSON base64.
+    /// An id of that many bytes, hexadecimal in JSON.
+    Id(usize),
+    /// Bytes, base64 in JSON.
     Bytes,
-    /// 8 bytes of double.
+    /// A double.
     Double,
-    /// 8 bytes without a sign, in JSON a string.
+    /// 8 bytes, unsigned; a string in JSON.
     Fixed64,
-    /// 8 bytes with a sign, in JSON a string.
+    /// 8 bytes, signed; a string in JSON.
     Sfixed64,
-    /// 4 bytes.
+    /// 4 bytes, unsigned.
     Fixed32,
-    /// Varint of an unsigned 32 bit number.
+    /// A varint of 32 bits, unsigned.
     Uint32,
-    /// Varint of a signed 64 bit number, in JSON a string.
+    /// A varint of 64 bits, signed; a string in JSON.
     Int64,
-    /// Varint of a 32 bit number with its sign in the lowest bit.
+    /// A varint of 32 bits, signed, in zigzag encoding.
     Sint32,
-    /// Varint; by number, or by the name that this knows.
+    /// An enum; the function returns the number of a name.
     Enum(fn(&str) -> Option<i32>),
     /// Packed doubles.
     Doubles,
-    /// Packed 8 byte numbers, in JSON strings.
+    /// Packed 8-byte unsigned numbers; strings in JSON.
     Fixed64s,
-    /// Packed varints, in JSON strings.
+    /// Packed varints; strings in JSON.
     Uint64s,
-    /// Strings.
+    /// Several strings.
     Strings,
     /// A message.
     One(&'static Message),
-    /// Messages.
+    /// Several messages.
     Many(&'static Message),
 }
 
@@ -75,12 +77,21 @@ const fn item(fields: &'static [Field]) -> Message {
     Message { item: true, fields }
 }
 
+/// Returns the request of a signal.
+pub const fn request(signal: Signal) -> &'static Message {
+    match signal {
+        Signal::Metrics => &METRICS,
+        Signal::Logs => &LOGS,
+        Signal::Traces => &TRACES,
+    }
+}
+
 /// `ExportMetricsServiceRequest`
-pub static METRICS: Message = message(&[Field("resourceMetrics", 1, Many(&RESOURCE_METRICS))]);
+static METRICS: Message = message(&[Field("resourceMetrics", 1, Many(&RESOURCE_METRICS))]);
 /// `ExportLogsServiceRequest`
-pub static LOGS: Message = message(&[Field("resourceLogs", 1, Many(&RESOURCE_LOGS))]);
+static LOGS: Message = message(&[Field("resourceLogs", 1, Many(&RESOURCE_LOGS))]);
 /// `ExportTraceServiceRequest`
-pub static TRACES: Message = message(&[Field("resourceSpans", 1, Many(&RESOURCE_SPANS))]);
+static TRACES: Message = message(&[Field("resourceSpans", 1, Many(&RESOURCE_SPANS))]);
 
 static ANY_VALUE: Message = message(&[
     Field("stringValue", 1, String),
@@ -200,8 +211,8 @@ static QUANTILE: Message = message(&[Field("quantile", 1, Double), Field("value"
 static EXEMPLAR: Message = message(&[
     Field("timeUnixNano", 2, Fixed64),
     Field("asDouble", 3, Double),
-    Field("spanId", 4, Id),
-    Field("traceId", 5, Id),
+    Field("spanId", 4, Id(8)),
+    Field("traceId", 5, Id(16)),
     Field("asInt", 6, Sfixed64),
     Field("filteredAttributes", 7, Many(&KEY_VALUE)),
 ]);
@@ -224,8 +235,8 @@ static LOG_RECORD: Message = item(&[
     Field("attributes", 6, Many(&KEY_VALUE)),
     Field("droppedAttributesCount", 7, Uint32),
     Field("flags", 8, Fixed32),
-    Field("traceId", 9, Id),
-    Field("spanId", 10, Id),
+    Field("traceId", 9, Id(16)),
+    Field("spanId", 10, Id(8)),
     Field("observedTimeUnixNano", 11, Fixed64),
     Field("eventName", 12, String),
 ]);
@@ -238,10 +249,10 @@ static RESOURCE_SPANS: Message = message(&[
 static SCOPE_SPANS: Message =
     message(&[Field("scope", 1, One(&SCOPE)), Field("spans", 2, Many(&SPAN)), Field("schemaUrl", 3, String)]);
 static SPAN: Message = item(&[
-    Field("traceId", 1, Id),
-    Field("spanId", 2, Id),
+    Field("traceId", 1, Id(16)),
+    Field("spanId", 2, Id(8)),
     Field("traceState", 3, String),
-    Field("parentSpanId", 4, Id),
+    Field("parentSpanId", 4, Id(8)),
     Field("name", 5, String),
     Field("kind", 6, SPAN_KIND),
     Field("startTimeUnixNano", 7, Fixed64),
@@ -262,8 +273,8 @@ static EVENT: Message = message(&[
     Field("droppedAttributesCount", 4, Uint32),
 ]);
 static LINK: Message = message(&[
-    Field("traceId", 1, Id),
-    Field("spanId", 2, Id),
+    Field("traceId", 1, Id(16)),
+    Field("spanId", 2, Id(8)),
     Field("traceState", 3, String),
     Field("attributes", 4, Many(&KEY_VALUE)),
     Field("droppedAttributesCount", 5, Uint32),

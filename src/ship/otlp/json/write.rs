@@ -2,24 +2,25 @@
 
 use std::io::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use prost::encoding::decode_varint;
 
-use super::schema::{Field, Message, Type};
-use crate::ship::otlp::Body;
+use super::schema::{Field, Message, Type, request};
+use crate::ship::line::Signal;
 
-/// Appends a body as one line of the Collector's file format, without its newline.
-///
-/// `None`, with nothing appended, if the body is none of ours.
-pub fn write(out: &mut Vec<u8>, body: &Body) -> Option<()> {
+/// Appends the body of a request as a line of the Collector's file format, without the newline.
+/// Returns `None` and appends nothing if the bytes are not a request of that signal.
+pub fn write(out: &mut Vec<u8>, signal: Signal, body: &[u8]) -> Option<()> {
     let start = out.len();
-    let written = object(out, super::message(body.signal), &body.bytes);
+    let written = object(out, request(signal), body);
     if written.is_none() {
         out.truncate(start);
     }
     written
 }
 
-/// A field as it came: its number, and a number or bytes.
+/// A field on the wire: its number, and its bits or bytes.
 #[derive(Clone, Copy)]
 struct Raw<'b> {
     field: u32,
@@ -27,7 +28,7 @@ struct Raw<'b> {
     bytes: &'b [u8],
 }
 
-/// Takes the next field from the bytes.
+/// Consumes the next field.
 fn next<'b>(bytes: &mut &'b [u8]) -> Option<Raw<'b>> {
     let key = decode_varint(bytes).ok()?;
     let field = u32::try_from(key >> 3).ok()?;
@@ -44,8 +45,8 @@ fn next<'b>(bytes: &mut &'b [u8]) -> Option<Raw<'b>> {
     }
 }
 
-/// Field by field in the order of the table, so that the parts of a repeated
-/// field meet wherever they stand.
+/// Writes a message field by field, so that the elements of a repeated field come together even if
+/// other fields are between them.
 fn object(out: &mut Vec<u8>, message: &Message, bytes: &[u8]) -> Option<()> {
     out.push(b'{');
     let mut separator: &[u8] = b"";
@@ -88,12 +89,12 @@ fn value(out: &mut Vec<u8>, of: Type, Raw { bits, bytes, .. }: Raw<'_>) -> Optio
         Type::String | Type::Strings => {
             serde_json::to_writer(&mut *out, std::str::from_utf8(bytes).ok()?).ok()?
         }
-        Type::Id => {
+        Type::Id(_) => {
             out.push(b'"');
             bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}")).ok()?;
             out.push(b'"');
         }
-        Type::Bytes => base64(out, bytes),
+        Type::Bytes => write!(out, "\"{}\"", STANDARD.encode(bytes)).ok()?,
         Type::Bool => write!(out, "{}", bits != 0).ok()?,
         Type::Double => double(out, bits)?,
         Type::Fixed64 => write!(out, "\"{bits}\"").ok()?,
@@ -135,17 +136,4 @@ fn double(out: &mut Vec<u8>, bits: u64) -> Option<()> {
         _ => serde_json::to_writer(out, &value).ok()?,
     }
     Some(())
-}
-
-fn base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    out.push(b'"');
-    for chunk in bytes.chunks(3) {
-        let bits = chunk.iter().fold(0, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - chunk.len()));
-        for index in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * index) & 63) as usize];
-            out.push(if index <= chunk.len() { digit } else { b'=' });
-        }
-    }
-    out.push(b'"');
 }

@@ -1,14 +1,14 @@
-//! Latency records as exponential histograms, bucket for bucket.
+//! Exponential histograms of latency records.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use super::Span;
+use super::TimeRange;
 use crate::record::ZERO_THRESHOLD;
 use crate::ship::line::{Fields, Value};
 use crate::ship::otlp::wire;
 
-/// An exponential histogram of nanoseconds, as records have it.
+/// The exponential histogram of a record, in nanoseconds.
 pub struct Exponential<'v> {
     buckets: Cow<'v, [(i32, u64)]>,
     scale: i32,
@@ -17,16 +17,16 @@ pub struct Exponential<'v> {
     max_us: Option<f64>,
 }
 
-/// More buckets than this between the first and the last are no latency
-/// distribution: 68 s over 1 ns is 36 powers of two, 1152 buckets at scale 5.
+/// The most buckets from the first to the last. Latencies from 1 ns to 68 s span 36 powers of two,
+/// which is 1152 buckets at scale 5.
 const MAX_BUCKETS: i64 = 1 << 14;
 
-/// The scales that the SDKs' histograms have (OpenTelemetry's "Base2 Exponential Bucket Histogram Aggregation").
+/// The scales of the SDKs' histograms (OpenTelemetry's "Base2 Exponential Bucket Histogram Aggregation").
 const SCALES: RangeInclusive<i32> = -10..=20;
 
 impl<'v> Exponential<'v> {
-    /// A histogram with 2^scale buckets per power of two; sum and maximum are in microseconds.
-    /// `None` if nothing is counted, or the buckets make no sense.
+    /// Takes buckets, of which there are 2^scale per power of two, and the sum and maximum in
+    /// microseconds. `None` if nothing is counted, or the buckets are invalid.
     pub fn new(
         buckets: &'v Value<'_>,
         scale: i32,
@@ -48,16 +48,16 @@ impl<'v> Exponential<'v> {
         valid.then_some(Self { buckets, scale, zero_count, sum_us, max_us })
     }
 
-    /// The point; the attributes are complete fields 1.
-    pub fn write(&self, out: &mut Vec<u8>, span: Span, attributes: &[u8]) {
-        // OTLP wants the count to be the buckets' sum, which a record's own count,
-        // read at another moment, need not be.
+    /// Appends the point. The attributes are encoded as fields 1.
+    pub fn write(&self, out: &mut Vec<u8>, time: TimeRange, attributes: &[u8]) {
+        // OTLP requires the count to equal the sum of the buckets. The record's own count was read
+        // at another moment and may differ.
         let nanos = |micros: Option<f64>| micros.map(nanos).filter(|nanos| nanos.is_finite());
         let counts = self.buckets.iter().map(|(_, count)| *count).chain(self.zero_count);
         let count = counts.fold(0, u64::saturating_add);
         wire::message(out, 1, |out| {
             out.extend_from_slice(attributes);
-            span.write(out);
+            time.write(out);
             wire::fixed64(out, 4, count);
             if let Some(sum) = nanos(self.sum_us) {
                 wire::double(out, 5, sum);
@@ -72,7 +72,7 @@ impl<'v> Exponential<'v> {
                     wire::sint(out, 1, next);
                     wire::message(out, 2, |out| {
                         for &(index, count) in &*self.buckets {
-                            // An empty bucket is a byte of zero.
+                            // Each empty bucket is one zero byte.
                             out.resize(out.len() + (index - next) as usize, 0);
                             wire::varint(out, count);
                             next = index.wrapping_add(1);
@@ -90,7 +90,7 @@ impl<'v> Exponential<'v> {
     }
 }
 
-/// Buckets in any order, one of them perhaps written in two ways.
+/// Sorts buckets by index. Indices such as `1` and `01` are the same bucket.
 fn ascending(fields: &Fields<'_>) -> Option<Vec<(i32, u64)>> {
     let bucket = |(index, count): &(Cow<'_, str>, Value<'_>)| Some((index.parse().ok()?, count.as_u64()?));
     let mut buckets: Vec<(i32, u64)> = fields.iter().map(bucket).collect::<Option<_>>()?;
@@ -105,7 +105,7 @@ fn ascending(fields: &Fields<'_>) -> Option<Vec<(i32, u64)>> {
     Some(once)
 }
 
-/// Microseconds of at most three decimals, back in nanoseconds.
+/// Converts microseconds with up to three decimals to nanoseconds.
 fn nanos(micros: f64) -> f64 {
     (micros * 1000.0).round()
 }

@@ -111,7 +111,7 @@ fn what_goes_back_starts_again() {
 }
 
 #[test]
-fn half_a_metric_is_refused() {
+fn an_invalid_metric_is_refused_and_the_reason_names_the_field() {
     for (fields, reason) in [
         (r#""value":1"#, "name is missing"),
         (r#""name":"","value":1"#, "name is missing"),
@@ -120,12 +120,12 @@ fn half_a_metric_is_refused() {
         (r#""name":"n","value":"1""#, "value is not a number"),
         (
             r#""name":"n","type":"Gauge","value":1"#,
-            "type is `Gauge`, which is none of gauge, counter, updowncounter, histogram, summary",
+            "type is `Gauge`, not one of gauge, counter, updowncounter, histogram, summary",
         ),
         (r#""name":"n","type":1,"value":1"#, "type is not a string"),
         (
             r#""name":"n","type":"counter","temporality":"since","value":1"#,
-            "temporality is `since`, which is none of cumulative, delta",
+            "temporality is `since`, not one of cumulative, delta",
         ),
         (r#""name":"n","value":1,"unit":5"#, "unit is not a string"),
         (r#""name":"n","value":1,"description":["a"]"#, "description is not a string"),
@@ -134,9 +134,12 @@ fn half_a_metric_is_refused() {
         (r#""name":"n","type":"histogram""#, "count is missing"),
         (
             r#""name":"n","type":"histogram","bounds":[1],"bucket_counts":[1]"#,
-            "bucket_counts has 1 elements where bounds has 1, not one more",
+            "bucket_counts has 1 elements and bounds has 1; it must have one more",
         ),
-        (r#""name":"n","type":"histogram","bounds":[2,1],"bucket_counts":[1,1,1]"#, "bounds do not ascend"),
+        (
+            r#""name":"n","type":"histogram","bounds":[2,1],"bucket_counts":[1,1,1]"#,
+            "bounds are not in ascending order",
+        ),
         (
             r#""name":"n","type":"histogram","bounds":["1"],"bucket_counts":[1,1]"#,
             "bounds has an element that is not a number",
@@ -148,17 +151,17 @@ fn half_a_metric_is_refused() {
         (r#""name":"n","type":"histogram","bounds":1"#, "bounds is not an array"),
         (
             r#""name":"n","type":"histogram","count":3,"bounds":[1],"bucket_counts":[1,1]"#,
-            "count is 3, the sum of bucket_counts 2",
+            "count is 3, but bucket_counts add up to 2",
         ),
         (r#""name":"n","type":"histogram","count":1.5"#, "count is not a count"),
         (r#""name":"n","type":"histogram","count":1,"sum":"2""#, "sum is not a number"),
         (
             r#""name":"n","type":"summary","count":1,"quantiles":[0.5],"values":[]"#,
-            "quantiles has 1 elements and values 0, not as many",
+            "quantiles has 1 elements and values has 0",
         ),
         (
             r#""name":"n","type":"summary","count":1,"quantiles":[99],"values":[1]"#,
-            "quantiles are not from 0 to 1",
+            "quantiles are not between 0 and 1",
         ),
         (r#""name":"n","type":"summary","quantiles":[],"values":[]"#, "count is missing"),
     ] {

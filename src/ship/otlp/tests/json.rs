@@ -1,4 +1,4 @@
-//! OTLP/JSON in both directions, against the serde of opentelemetry-proto, which owes nothing to our table.
+//! OTLP/JSON in both directions, compared with the serde implementations of opentelemetry-proto.
 
 use opentelemetry_proto::tonic::common::v1::{ArrayValue, EntityRef, InstrumentationScope, KeyValueList};
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
@@ -203,7 +203,7 @@ fn traces() -> ExportTraceServiceRequest {
     ExportTraceServiceRequest { resource_spans: vec![resource] }
 }
 
-/// Our JSON says the same to the other's reader, the other's JSON to ours, and ours to ours.
+/// Their reader reads our JSON, and ours reads theirs and ours.
 fn both_ways<M>(signal: Signal, message: &M, items: u64)
 where
     M: Message + Default + PartialEq + Serialize + DeserializeOwned,
@@ -227,7 +227,7 @@ fn every_field_both_ways() {
 }
 
 #[test]
-fn numbers_may_be_strings_and_names() {
+fn numbers_may_be_strings_and_enums_names() {
     let line = r#"{"resourceMetrics":[{"unknown":{"a":[1]},"resource":null,"scopeMetrics":[{"metrics":[{"name":"n",
         "sum":{"aggregationTemporality":"AGGREGATION_TEMPORALITY_DELTA","dataPoints":[
         {"timeUnixNano":5,"asDouble":"NaN"},{"timeUnixNano":"6","asDouble":"-Infinity"},{"asDouble":"1.5"},
@@ -245,21 +245,21 @@ fn numbers_may_be_strings_and_names() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_whole() {
+fn an_invalid_line_is_refused_whole() {
     let point = |fields: &str| {
         format!(
             r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"gauge":{{"dataPoints":[{{"asInt":"1"}},{{{fields}}}]}}}}]}}]}}]}}"#
         )
     };
     for (fields, reason) in [
-        (r#""asInt":"1e3""#, "asInt is \"1e3\""),
+        (r#""asInt":"1.5e0""#, "asInt is \"1.5e0\""),
         (r#""asInt":1.5"#, "asInt is 1.5"),
         (r#""asInt":9223372036854775808"#, "asInt is 9223372036854775808"),
         (r#""timeUnixNano":-1"#, "timeUnixNano is -1"),
         (r#""asDouble":"much""#, "asDouble is \"much\""),
         (r#""flags":4294967296"#, "flags is 4294967296"),
         (r#""attributes":{"a":1}"#, "attributes is an object"),
-        (r#""attributes":[1]"#, "attributes is an array of something else"),
+        (r#""attributes":[1]"#, "attributes is an array with other elements than expected"),
         (r#""exemplars":[{"traceId":"xyz"}]"#, "traceId is \"xyz\""),
         (
             r#""exemplars":[{"filteredAttributes":[{"key":"b","value":{"bytesValue":"A"}}]}]"#,
@@ -273,18 +273,157 @@ fn what_makes_no_sense_is_refused_whole() {
 }
 
 #[test]
-fn requests_of_others_go_along_with_our_own() {
+fn otlp_json_and_records_share_a_request() {
     let ours = r#"{"ts":"2026-11-20T20:45:00Z","kind":"load","host":"h","load_1m":1}"#.to_owned();
     let theirs = String::from_utf8(serde_json::to_vec(&metrics()).unwrap()).unwrap();
     let nothing = r#"{"resourceMetrics":[{"resource":{}}]}"#.to_owned();
     let encoded = encode(&[theirs, nothing, ours]);
+    assert_eq!((&encoded.rejected[..], &encoded.empty[..]), (&[][..], &[1][..]));
     let [request] = &encoded.requests[..] else { panic!() };
     assert_eq!((&request.lines[..], request.items), (&[0, 2][..], 37));
     let Request::Metrics(decoded) = decode(&request.body) else { panic!() };
     assert!(decoded.resource_metrics[1..] == metrics().resource_metrics);
-    // What goes to stdout comes back in.
+    // The line that goes to stdout can be read again.
     let Request::Metrics(again) = decode(&encode(&[request.body.to_json()]).requests[0].body) else {
         panic!()
     };
     assert!(again == decoded);
+}
+
+/// A metrics line with one data point, which has these fields.
+fn with_point(fields: &str) -> String {
+    format!(
+        r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{{"name":"m","sum":{{"dataPoints":[{{{fields}}}]}}}}]}}]}}]}}"#
+    )
+}
+
+#[test]
+fn integers_may_have_any_form_that_proto3_json_allows() {
+    for (text, nanos) in [
+        ("1.5447126603e18", 1_544_712_660_300_000_000),
+        ("\"1.5447126603e18\"", 1_544_712_660_300_000_000),
+        ("\"1544712660300000001\"", 1_544_712_660_300_000_001),
+        ("\"15447126603000000010e-1\"", 1_544_712_660_300_000_001),
+        ("1544712660300000001", 1_544_712_660_300_000_001),
+        ("\"1.544712660300000001E+18\"", 1_544_712_660_300_000_001),
+        ("\"18446744073709551615\"", u64::MAX),
+        ("18446744073709551615", u64::MAX),
+        ("1e3", 1000),
+        ("\"1e3\"", 1000),
+        ("\"1.000\"", 1),
+        ("-0", 0),
+        ("\"0e99\"", 0),
+    ] {
+        let request = metrics_of(&[with_point(&format!(r#""asInt":"1","timeUnixNano":{text}"#))]);
+        let Some(Data::Sum(sum)) = &request.resource_metrics[0].scope_metrics[0].metrics[0].data else {
+            panic!()
+        };
+        assert_eq!(sum.data_points[0].time_unix_nano, nanos, "{text}");
+    }
+    for text in [
+        "1.5",
+        "\"1.5\"",
+        "1.8446744073709552e19",
+        "\"18446744073709551616\"",
+        "\"1e20\"",
+        "1e300",
+        "-1",
+        "\"-1e0\"",
+        "\"\"",
+        "\"-\"",
+        "\"e3\"",
+        "\"1e\"",
+        "\" 1\"",
+        "\"0x1\"",
+        "\"1e99999\"",
+        "true",
+        "[1]",
+        "{}",
+    ] {
+        let encoded = encode(&[with_point(&format!(r#""asInt":"1","timeUnixNano":{text}"#))]);
+        assert!(encoded.requests.is_empty() && encoded.empty.is_empty(), "{text}");
+        assert!(encoded.rejected[0].1.contains("timeUnixNano"), "{text}: {:?}", encoded.rejected);
+    }
+}
+
+#[test]
+fn field_names_may_be_those_of_the_proto_files() {
+    let line = r#"{"resource_metrics":[{"resource":{"attributes":[{"key":"a","value":{"string_value":"b"}}],
+        "dropped_attributes_count":1},"schema_url":"u","scope_metrics":[{"metrics":[{"name":"h",
+        "exponential_histogram":{"aggregation_temporality":"AGGREGATION_TEMPORALITY_DELTA","data_points":[{
+        "start_time_unix_nano":"1","time_unix_nano":2,"count":"3","zero_count":1,"zero_threshold":0.5,
+        "positive":{"offset":4,"bucket_counts":["2"]}}]}}]}]}]}"#;
+    let request = metrics_of(&[line]);
+    let resource = &request.resource_metrics[0];
+    let about = resource.resource.as_ref().unwrap();
+    assert_eq!((attributes(&about.attributes), about.dropped_attributes_count), (json!({"a": "b"}), 1));
+    let metric = &resource.scope_metrics[0].metrics[0];
+    let Some(Data::ExponentialHistogram(of)) = &metric.data else { panic!("{metric:?}") };
+    let point = &of.data_points[0];
+    let times = (point.start_time_unix_nano, point.time_unix_nano);
+    assert_eq!((of.aggregation_temporality, times), (1, (1, 2)));
+    assert_eq!((point.count, point.zero_count, point.zero_threshold), (3, 1, 0.5));
+    assert_eq!(point.positive, Some(Buckets { offset: 4, bucket_counts: vec![2] }));
+    let logs = r#"{"resource_logs":[{"scope_logs":[{"log_records":[{"severity_number":"SEVERITY_NUMBER_WARN",
+        "trace_id":"0102030405060708090a0b0c0d0e0f10","span_id":"AQIDBAUGBwg="}]}]}]}"#;
+    let Request::Logs(logs) = decode(&encode(&[logs]).requests[0].body) else { panic!() };
+    let record = &logs.resource_logs[0].scope_logs[0].log_records[0];
+    assert_eq!((record.severity_number, record.trace_id.len()), (13, 16));
+    assert_eq!(record.span_id, [1, 2, 3, 4, 5, 6, 7, 8]);
+}
+
+/// Every line is sent, refused with a reason that names the fault, or empty.
+#[test]
+fn no_line_is_dropped_silently() {
+    let logs = r#""resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]"#;
+    let spans = r#""resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]"#;
+    let sent = |line: String, signal| {
+        let encoded = encode(&[line.clone()]);
+        let [request] = &encoded.requests[..] else { panic!("{line}: {:?}", encoded.rejected) };
+        assert_eq!((request.body.signal, request.items, encoded.empty.len()), (signal, 1, 0), "{line}");
+    };
+    sent(format!(r#"{{"resourceMetrics":[],{logs}}}"#), Signal::Logs);
+    sent(format!(r#"{{{spans},"resourceMetrics":[],"resource_logs":[]}}"#), Signal::Traces);
+    sent(format!(r#"{{{spans},"resourceMetrics":null,"unknown":[1]}}"#), Signal::Traces);
+    for line in [
+        r#"{"resourceMetrics":[]}"#,
+        r#"{"resource_spans":[],"resourceLogs":[]}"#,
+        r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[]}}]}]}]}"#,
+        r#"{"ts":"2026-11-20T20:45:00Z","kind":"load","host":"h","load_1m":null}"#,
+    ] {
+        let encoded = encode(&[line]);
+        assert_eq!(
+            (&encoded.empty[..], encoded.requests.len(), encoded.rejected.len()),
+            (&[0][..], 0, 0),
+            "{line}"
+        );
+    }
+    for (line, named) in [
+        (format!("{{{logs},{spans}}}"), "resourceSpans"),
+        (format!(r#"{{{logs},"resource_logs":[]}}"#), "resourceLogs"),
+        (format!(r#"{{{logs},"resourceSpans":{{}}}}"#), "resourceSpans"),
+        (
+            r#"{"resourceMetrics":[{"instrumentationLibraryMetrics":[{}]}]}"#.into(),
+            "instrumentationLibraryMetrics",
+        ),
+        (r#"{"resourceSpans":[{"scopeSpans":[{"span":[{"name":"x"}]}]}]}"#.into(), "span"),
+        (r#"{"resourceSpans":[null]}"#.into(), "resourceSpans"),
+    ] {
+        let encoded = encode(&[&line]);
+        assert!(encoded.requests.is_empty() && encoded.empty.is_empty(), "{line}");
+        assert!(encoded.rejected[0].1.contains(named), "{line}: {:?}", encoded.rejected);
+    }
+}
+
+#[test]
+fn ids_have_the_length_that_the_collector_requires() {
+    for (id, bytes) in [("\"0102030405060708\"", 8), ("\"AQIDBAUGBwg\"", 8), ("\"\"", 0), ("null", 0)] {
+        let line = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"spanId":{id}}}]}}]}}]}}"#);
+        let Request::Traces(traces) = decode(&encode(&[line]).requests[0].body) else { panic!() };
+        assert_eq!(traces.resource_spans[0].scope_spans[0].spans[0].span_id.len(), bytes, "{id}");
+    }
+    for id in ["\"01\"", "\"010203040506070809\"", "\"0102030405060708090a0b0c0d0e0f10\"", "\"x\"", "7"] {
+        let line = format!(r#"{{"resourceSpans":[{{"scopeSpans":[{{"spans":[{{"spanId":{id}}}]}}]}}]}}"#);
+        assert!(encode(&[line]).rejected[0].1.contains("spanId"), "{id}");
+    }
 }

@@ -1,4 +1,4 @@
-//! Everything is decoded with the generated types of opentelemetry-proto.
+//! All requests are decoded with the generated types of opentelemetry-proto.
 
 mod generic;
 mod json;
@@ -7,6 +7,7 @@ mod metrics;
 mod random;
 mod shapes;
 mod spans;
+mod state;
 
 use std::collections::BTreeMap;
 
@@ -60,7 +61,7 @@ pub fn decode(body: &Body) -> Request {
     }
 }
 
-/// The metrics request of some lines, which must be the only one.
+/// Encodes lines whose only request is one of metrics.
 pub fn metrics_of(lines: &[impl AsRef<[u8]>]) -> ExportMetricsServiceRequest {
     let encoded = encode(lines);
     assert_eq!(encoded.rejected, []);
@@ -69,7 +70,7 @@ pub fn metrics_of(lines: &[impl AsRef<[u8]>]) -> ExportMetricsServiceRequest {
     metrics
 }
 
-/// Attributes as a JSON object; every key must be there once.
+/// Converts attributes to a JSON object. Each key must occur once.
 pub fn attributes(all: &[KeyValue]) -> Value {
     let map: BTreeMap<_, _> = all.iter().map(|pair| (pair.key.clone(), plain(pair.value.as_ref()))).collect();
     assert_eq!(map.len(), all.len(), "{all:?}");

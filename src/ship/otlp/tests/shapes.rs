@@ -37,7 +37,8 @@ fn encode_as(kind: &'static Kind, names: Names, lines: &[String]) -> (u64, Expor
         let line = crate::ship::line::Line::parse(batch.line(index)).unwrap();
         items += encoder.record(kind, &line, 0).unwrap().1;
     }
-    let body = Body { signal: Signal::Metrics, bytes: encoder.hosts.body(Signal::Metrics, &encoder.metrics) };
+    let body =
+        Body { signal: Signal::Metrics, bytes: encoder.groups.body(Signal::Metrics, &encoder.metrics) };
     let Request::Metrics(request) = decode(&body) else { panic!() };
     (items, request)
 }
@@ -158,12 +159,6 @@ fn what_is_no_time_is_rejected_by_its_name() {
         );
     }
     assert_eq!(encode(&[r#"{"kind":"log","body":"b","ts":null}"#]).rejected, []);
-}
-
-#[test]
-fn a_line_of_two_signals_is_rejected() {
-    let rejected = encode(&[r#"{"resourceLogs":[],"resourceSpans":[]}"#]).rejected;
-    assert_eq!(rejected, [(0, "more than one signal in a line".into())]);
 }
 
 #[test]

@@ -1,15 +1,16 @@
-//! Records of our own kinds that are metrics: one pass for the attributes, one
-//! for the points.
+//! Records of the kinds that are metrics: one pass over the fields for the attributes, one for the
+//! points.
 
-use super::group::Host;
+use super::accessors::Number;
+use super::group::Group;
 use super::names::Names;
 use super::plan::{Plan, Slot, Start, Use};
-use super::points::{self, Exponential, Number, Span};
+use super::points::{self, Exponential, TimeRange};
 use super::series::{Counters, Series};
 use crate::record::Instrument;
 use crate::ship::line::{Fields, Value, get};
 
-/// What is reused from record to record.
+/// Buffers that are reused for each record.
 #[derive(Default)]
 pub struct Scratch {
     uses: Vec<Use>,
@@ -18,31 +19,29 @@ pub struct Scratch {
     series: Vec<u8>,
 }
 
-/// A record: its fields and what the envelope says.
+/// A record of a kind of metrics.
 #[derive(Clone, Copy)]
-pub struct Record<'r, 'a> {
+pub struct Measurement<'r, 'a> {
     /// All fields.
     pub fields: &'r Fields<'a>,
-    /// Where it was measured.
-    pub host: &'r str,
     /// When it was measured.
     pub ts: u64,
     /// `start_ts`, or 0.
     pub start: u64,
-    /// The names that attributes get.
+    /// Which attribute names to write.
     pub names: Names,
 }
 
-impl<'a> Record<'_, 'a> {
-    /// Adds its points to what there is of its host, and returns how many; `None`
-    /// if it has no field of the kind's table.
+impl<'a> Measurement<'_, 'a> {
+    /// Adds its points to the group and returns their number, or `None` if it has no field that
+    /// the kind declares as a metric.
     ///
     /// # Errors
-    /// The field whose value is none of its metric's; nothing is added then.
+    /// Which field has a value that its metric cannot have; nothing is added then.
     pub fn write(
         self,
         plan: &mut Plan,
-        host: &mut Host,
+        group: &mut Group,
         series: &mut Series,
         scratch: &mut Scratch,
     ) -> Result<Option<u64>, String> {
@@ -56,15 +55,20 @@ impl<'a> Record<'_, 'a> {
         scratch.attributes.clear();
         self.attributes(&mut scratch.attributes, 7, &scratch.uses);
         let counters = plan.counts.then(|| {
-            self.series_name(&mut scratch.series, plan.kind.name, &scratch.attributes);
-            series.get(&scratch.series).turn_to(self.ts, self.start)
+            series_name(&mut scratch.series, &[group.name(), plan.kind.name.as_bytes(), &scratch.attributes]);
+            series.get(&scratch.series, plan.slots.len()).turn_to(self.ts, self.start)
         });
         let Scratch { uses, attributes, more, .. } = scratch;
-        let mut writer = Writer { record: self, slots: &plan.slots, host, counters, uses, attributes, more };
-        Ok(Some(writer.fields()))
+        let mut writer = Writer { record: self, slots: &plan.slots, group, counters, uses, attributes, more };
+        let points = writer.fields();
+        let added = writer.counters.map_or(0, Counters::take_added);
+        if added > 0 {
+            series.add_keys(added);
+        }
+        Ok(Some(points))
     }
 
-    /// Whether it has a field of the table, null or not, or why one of them makes no sense.
+    /// Whether it has a field that feeds a metric, null or not.
     fn check(self, slots: &[Slot], uses: &[Use]) -> Result<bool, String> {
         let mut any = false;
         for ((name, value), used) in self.fields.iter().zip(uses) {
@@ -93,7 +97,7 @@ impl<'a> Record<'_, 'a> {
         }
     }
 
-    /// The histogram of these buckets, if there is a scale and they are some.
+    /// The histogram of these buckets, if they and the scale are valid.
     fn exponential<'v>(self, slot: &Slot, buckets: &'v Value<'a>) -> Option<Exponential<'v>> {
         let number = |name: &str| get(self.fields, name).and_then(Value::as_f64);
         let scale = i32::try_from(get(self.fields, "scale")?.as_i64()?).ok()?;
@@ -102,7 +106,7 @@ impl<'a> Record<'_, 'a> {
         Exponential::new(buckets, scale, zero_count, number(sum), number(max))
     }
 
-    /// Appends the attributes that say what the record is about, each as that field.
+    /// Appends the attributes that identify what was measured, as that field.
     fn attributes(self, out: &mut Vec<u8>, field: u32, uses: &[Use]) {
         for ((_, value), used) in self.fields.iter().zip(uses) {
             if let Some(key) = used.attribute
@@ -112,20 +116,20 @@ impl<'a> Record<'_, 'a> {
             }
         }
     }
+}
 
-    fn series_name(self, out: &mut Vec<u8>, kind: &str, attributes: &[u8]) {
-        out.clear();
-        for part in [self.host.as_bytes(), kind.as_bytes(), attributes] {
-            out.extend_from_slice(part);
-            out.push(0);
-        }
+fn series_name(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    out.clear();
+    for part in parts {
+        out.extend_from_slice(part);
+        out.push(0);
     }
 }
 
 struct Writer<'w, 'r, 'a> {
-    record: Record<'r, 'a>,
+    record: Measurement<'r, 'a>,
     slots: &'w [Slot],
-    host: &'w mut Host,
+    group: &'w mut Group,
     counters: Option<&'w mut Counters>,
     uses: &'w [Use],
     attributes: &'w [u8],
@@ -151,8 +155,8 @@ impl<'a> Writer<'_, '_, 'a> {
     fn number(&mut self, index: usize, value: &Value<'_>) -> Option<()> {
         let slot = &self.slots[index];
         let value = slot.value(value)?;
-        let span = self.span(slot, index, value);
-        points::number(self.host.points(slot.metric), span, value, [self.attributes, &slot.attributes]);
+        let time = self.time(slot, index, value);
+        points::number(self.group.points(slot.metric), time, value, [self.attributes, &slot.attributes]);
         Some(())
     }
 
@@ -170,8 +174,8 @@ impl<'a> Writer<'_, '_, 'a> {
                 }
                 _ => index,
             };
-            let span = self.span(slot, index, value);
-            points::number(self.host.points(slot.metric), span, value, [self.attributes, self.more]);
+            let time = self.time(slot, index, value);
+            points::number(self.group.points(slot.metric), time, value, [self.attributes, self.more]);
             points += 1;
         }
         points
@@ -182,22 +186,22 @@ impl<'a> Writer<'_, '_, 'a> {
         self.more.clear();
         self.record.attributes(self.more, 1, self.uses);
         self.more.extend_from_slice(&slot.attributes);
-        let span = Span { start: self.record.start, end: self.record.ts };
-        histogram.write(self.host.points(slot.metric), span, self.more);
+        let time = TimeRange { start: self.record.start, end: self.record.ts };
+        histogram.write(self.group.points(slot.metric), time, self.more);
         Some(())
     }
 
-    fn span(&mut self, slot: &Slot, index: usize, value: Number) -> Span {
+    fn time(&mut self, slot: &Slot, index: usize, value: Number) -> TimeRange {
         let start = match (slot.start, &mut self.counters) {
             (Start::None, _) => 0,
             (Start::Counter, Some(counters)) => counters.start(index, value),
             (Start::Record | Start::Counter, _) => self.record.start,
         };
-        Span { start, end: self.record.ts }
+        TimeRange { start, end: self.record.ts }
     }
 }
 
-/// Whether it is a map of nothing.
+/// True for an empty map.
 fn is_empty(value: &Value<'_>) -> bool {
     matches!(value, Value::Map(fields) if fields.is_empty())
 }
