@@ -21,6 +21,10 @@ fn named<'a>(records: &'a [Value], field: &str, name: &str) -> &'a Value {
     found.unwrap_or_else(|| panic!("no {field} {name}"))
 }
 
+fn lost_by_source(records: &[Value]) -> Vec<(Value, Value)> {
+    of(records, "lost").iter().map(|lost| (lost["source"].clone(), lost["count"].clone())).collect()
+}
+
 #[test]
 fn each_oddity_of_the_format_is_read() {
     // File, the record (a field and its value), and of that a pointer and its value.
@@ -61,6 +65,10 @@ fn each_oddity_of_the_format_is_read() {
         ("intel.txt", ("core", "cpu0"), "/nominal_ratio", 1.0615.into()),
         ("intel.txt", ("core", "core0"), "/c_state/C7", 0.695.into()),
         ("intel.txt", ("core", "system"), "/llc_flushed_ratio", 0.125.into()),
+        ("intel.txt", ("core", "package0"), "/limit_reasons/0", "PL2_PL3".into()),
+        ("intel.txt", ("core", "package0"), "/limit_reasons/1", "ICCMAX/PL4/OTHER".into()),
+        ("intel.txt", ("core", "package0"), "/limit_reasons/2", "RING PROCHOT".into()),
+        ("intel.txt", ("gpu", "gpu0"), "/limit_reasons/0", "THERMAL".into()),
         ("intel.txt", ("gpu", "gpu0"), "/name", "IntelIG".into()),
         ("intel.txt", ("gpu", "gpu0"), "/utilization_ratio", 0.0654.into()),
         // What the display does is no power, and left out.
@@ -81,6 +89,24 @@ fn each_oddity_of_the_format_is_read() {
         ("apple.txt", ("kind", "battery"), "/charge_ratio", 0.6.into()),
         ("intel.txt", ("comm", "Some Helper (GPU) 2"), "/energy_impact", 12.5.into()),
         ("intel.txt", ("comm", "Some Helper (GPU) 2"), "/pid", 563.into()),
+        // Tables with the columns of --show-all: pairs, names with numbers, names that push a row, NaN.
+        ("all.txt", ("comm", "editor"), "/energy_impact", 9.0.into()),
+        ("all.txt", ("comm", "a helper (GPU) [2] / 3"), "/pid", 902.into()),
+        ("all.txt", ("comm", "a helper (GPU) [2] / 3"), "/gpu_ratio", 0.0005.into()),
+        (
+            "all.txt",
+            ("comm", "org.example.a.coalition.with.a.long.name"),
+            "/package_wakeups_per_s",
+            0.5.into(),
+        ),
+        ("all.txt", ("comm", "org.example.a.coalition.with.a.long.name"), "/energy_impact", 2.0.into()),
+        ("all.txt", ("comm", "ALL_TASKS"), "/cpu_ratio", 0.047.into()),
+        ("all.txt", ("domain", "ane"), "/power_watts", 0.007.into()),
+        // The columns of --show-usage-summary.
+        ("summary.txt", ("comm", "editor"), "/package_wakeups_per_s", 2.0.into()),
+        ("summary.txt", ("comm", "a [2] tool"), "/interrupt_wakeups_per_s", 3.0.into()),
+        ("summary.txt", ("comm", "a [2] tool"), "/gpu_ratio", 0.000_25.into()),
+        ("summary.txt", ("comm", "DEAD_TASKS"), "/user_ratio", 0.6858.into()),
         // Lists: repeated keys, MHz called Hz.
         ("apple.plist", ("gpu", "gpu0"), "/frequency_hz", 400_000_000.into()),
         ("apple.plist", ("gpu", "gpu0"), "/residency/800000000", 0.05.into()),
@@ -169,7 +195,11 @@ fn what_is_not_understood_is_counted_and_shown() {
         .unwrap();
     let output = run(program!("pmstat"), &["--input", path.to_str().unwrap(), "-v"]);
     assert!(output.status.success());
-    assert_eq!(one(&parse(&output.stdout), "lost")["count"], 3);
+    let lines = parse(&output.stdout);
+    assert_eq!(
+        lost_by_source(&lines),
+        [("GPU usage".into(), Value::from(1)), ("Processor usage".into(), Value::from(2))]
+    );
     let stderr = String::from_utf8(output.stderr).unwrap();
     for line in ["A riddle: 12", "GPU Power: 1", "CPU Power: 12"] {
         assert!(stderr.contains(&format!("not understood: {line}\n")), "{stderr}");
@@ -223,6 +253,67 @@ fn samplers_are_those_of_powermetrics() {
         assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{more:?}");
         assert!(String::from_utf8(output.stderr).unwrap().contains("--samplers"));
     }
+}
+
+/// The reports of tables that were lost.
+#[test]
+fn reported_captures_are_read() {
+    let Some(samples) = samples() else { return };
+    let read = |name: &str| {
+        let path = samples.join("reports").join(name);
+        let lines = input(path.to_str().unwrap(), &["--tasks"]);
+        assert!(of(&lines, "lost").is_empty(), "{name}: {lines:?}");
+        lines
+    };
+    let all = read("tasks_showall.txt");
+    // Its coalition is replaced by the two tasks.
+    assert_eq!(of(&all, "task").len(), 2);
+    let task = all.iter().find(|record| record["pid"] == 24_620).unwrap();
+    assert_eq!(task["comm"], "powermetrics");
+    let values = ["cpu_ratio", "user_ratio", "energy_impact"].map(|field| number(task, field));
+    assert_eq!(values, [0.0097, 0.2259, 10.34]);
+    let summary = read("tasks_usage_summary.txt");
+    let task = summary.iter().find(|record| record["pid"] == 406).unwrap();
+    let fields = ["cpu_ratio", "user_ratio", "interrupt_wakeups_per_s", "package_wakeups_per_s", "gpu_ratio"];
+    assert_eq!(fields.map(|field| number(task, field)), [0.493_74, 0.6482, 656.62, 4.21, 0.0]);
+    let dead = named(&summary, "comm", "DEAD_TASKS");
+    assert_eq!((dead.get("pid"), number(dead, "user_ratio")), (None, 0.6858));
+    let limits = read("intel_limits.txt");
+    let reasons = &named(&limits, "core", "package0")["limit_reasons"];
+    assert_eq!(*reasons, serde_json::json!(["MAX_TURBO_LIMIT", "TURBO_ATTENUATION"]));
+    assert_eq!(number(named(&limits, "core", "system"), "active_ratio"), 0.5732);
+}
+
+#[test]
+fn sections_that_are_not_understood_are_counted_by_their_headings() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("sections");
+    let text = "**** Quantum flux ****\n\nFlux 1: strange\nFlux 2: charmed\n\n\
+        **** Processor usage ****\n\nCPU Power: 12 mW\nCPU 0 frequency: x MHz\n";
+    fs::write(&path, text).unwrap();
+    let lines = input(path.to_str().unwrap(), &[]);
+    let counts: Vec<_> =
+        of(&lines, "lost").iter().map(|lost| (lost["source"].clone(), lost["count"].clone())).collect();
+    assert_eq!(counts, [("Processor usage".into(), Value::from(1)), ("Quantum flux".into(), Value::from(2))]);
+    let status = of(&lines, "status");
+    let headings: Vec<_> = status.iter().map(|status| (&status["source"], &status["reason"])).collect();
+    assert_eq!(
+        headings,
+        [(&"Quantum flux".into(), &"invalid".into()), (&"Processor usage".into(), &"invalid".into())]
+    );
+    assert_eq!(named(&lines, "domain", "cpu")["power_watts"], 0.012);
+}
+
+#[test]
+fn an_input_of_something_else_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("other");
+    fs::write(&path, "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\n").unwrap();
+    let output = run(program!("pmstat"), &["--input", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(one(&parse(&output.stdout), "lost")["count"], 2);
+    fs::write(&path, "").unwrap();
+    assert!(run(program!("pmstat"), &["--input", path.to_str().unwrap()]).status.success());
 }
 
 #[test]

@@ -9,7 +9,7 @@ mod checks;
 use std::fs;
 use std::path::Path;
 
-use telepipe::collect::powermetrics::Told;
+use telepipe::collect::powermetrics::Output;
 
 /// Every recording of our own, and of real machines where there are some: what of, its name, its bytes.
 fn recordings() -> Vec<(&'static str, String, Vec<u8>)> {
@@ -46,8 +46,8 @@ fn whole_or_cut_anywhere() {
     }
 }
 
-fn told(bytes: &[u8]) -> (Vec<Told>, Vec<Told>) {
-    checks::told(bytes, 4096).into_iter().partition(|it| matches!(it, Told::Sample(_)))
+fn told(bytes: &[u8]) -> (Vec<Output>, Vec<Output>) {
+    checks::told(bytes, 4096).into_iter().partition(|it| matches!(it, Output::Sample(_)))
 }
 
 #[test]

@@ -130,8 +130,10 @@ impl Program for Pmstat {
             Some(path) => {
                 let input = Input::open(path, &stop)?;
                 let mut out = self.common.emitter_of_recording()?;
-                self.recorded(input, &mut out)?;
-                out.finish(self.common.verbose)
+                let understood = self.recorded(input, &mut out)?;
+                out.finish(self.common.verbose)?;
+                anyhow::ensure!(understood, "{}: not the output of powermetrics", path.display());
+                Ok(())
             }
             None => self.live(&stop),
         }
@@ -139,9 +141,9 @@ impl Program for Pmstat {
 }
 
 impl Pmstat {
-    /// Reads recorded output to its end.
-    fn recorded(&self, input: Input, out: &mut Emitter) -> Result<()> {
-        Recording::new(self.tasks, self.common.verbose, self.wanted()).tell(input, out)
+    /// Writes the records of an input; false if none of it was understood.
+    fn recorded(&self, input: Input, out: &mut Emitter) -> Result<bool> {
+        Recording::new(self.tasks, self.common.verbose, self.wanted()).write(input, out)
     }
 
     /// Runs one `powermetrics` until the end.

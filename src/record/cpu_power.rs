@@ -51,6 +51,9 @@ pub struct CpuPower {
     pub c_state: Option<BTreeMap<String, f64>>,
     /// Part of the time in which the last-level cache was flushed (Intel).
     pub llc_flushed_ratio: Option<f64>,
+    /// Why the frequency was limited, as the hardware reports it (Intel): `PL2_PL3`, `MAX_TURBO_LIMIT`, `PROCHOT`;
+    /// with the part in front if it is not the CPU that was limited: `RING ICCMAX`.
+    pub limit_reasons: Option<Vec<String>>,
     /// Instructions that were executed.
     pub instructions: Option<f64>,
     /// Instructions for each clock cycle.

@@ -44,6 +44,8 @@ pub struct Gpu {
     pub states: Option<BTreeMap<String, f64>>,
     /// Part of the time in idle states, for those that have them (Intel).
     pub c_state_ratio: Option<f64>,
+    /// Why the frequency was limited, as the hardware reports it (Intel on macOS).
+    pub limit_reasons: Option<Vec<String>>,
     /// Length of the interval, in seconds: one that was left alone, to fall asleep, is told of all that time.
     pub interval_s: Option<f64>,
 }

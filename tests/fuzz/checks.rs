@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each target calls one of these")]
 
 use serde_json::Value;
-use telepipe::collect::powermetrics::{self, Told};
+use telepipe::collect::powermetrics::{self, Output};
 use telepipe::collect::vm_stat::{self, Parsed};
 use telepipe::common::lines::{Block, Splitter};
 use telepipe::record::Vmstat;
@@ -16,7 +16,7 @@ pub fn powermetrics(bytes: &[u8]) {
     let lines = bytes.split(|&byte| byte == b'\n').count();
     let mut samples = 0;
     for it in told {
-        let Told::Sample(sample) = it else { continue };
+        let Output::Sample(sample) = it else { continue };
         samples += 1;
         let records = [
             serde_json::to_value(&sample.cpus),
@@ -48,7 +48,7 @@ fn has_null(value: &Value) -> bool {
 }
 
 /// What the parser tells of bytes that come in pieces of that length.
-pub fn told(bytes: &[u8], piece: usize) -> Vec<Told> {
+pub fn told(bytes: &[u8], piece: usize) -> Vec<Output> {
     let (mut parser, mut lines, mut all) =
         (powermetrics::Parser::default(), Splitter::new(1 << 20), Vec::new());
     for piece in bytes.chunks(piece.max(1)) {

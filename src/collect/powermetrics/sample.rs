@@ -1,4 +1,4 @@
-//! What a sample of `powermetrics` says, whatever the format it came in.
+//! A sample of `powermetrics`, whichever format it came in.
 
 use std::collections::BTreeMap;
 use std::mem::take;
@@ -23,13 +23,13 @@ pub struct DomainPower {
 pub struct Sample {
     /// When it ended, to the second.
     pub ts: Option<Timestamp>,
-    /// How long it was, in seconds.
+    /// Its length, in seconds.
     pub elapsed_s: Option<f64>,
-    /// True for what sums up the samples, or all the time since boot.
+    /// Whether it sums up the samples, or all time since boot.
     pub summary: bool,
     /// Whether the package's power is without that of memory (Intel).
     pub memory_apart: bool,
-    /// Clusters of which CPUs are missing, where something was cut off or not understood.
+    /// Clusters that may lack CPUs, because something was cut off or not understood.
     pub unfinished: Vec<String>,
     /// Power by domain.
     pub powers: Vec<DomainPower>,
@@ -41,23 +41,23 @@ pub struct Sample {
     pub temperatures: Vec<Temperature>,
     /// Fans.
     pub fans: Vec<Fan>,
-    /// Heat.
+    /// Thermal pressure and limits.
     pub pressure: Option<ThermalPressure>,
-    /// The battery, and how bright what it feeds is.
+    /// The battery, and the brightness of what it feeds.
     pub battery: Option<Battery>,
-    /// Processes.
+    /// Processes and coalitions.
     pub tasks: Vec<Task>,
 }
 
 impl Sample {
-    /// Whether it says nothing but when it was.
+    /// Whether it has nothing but its time.
     pub fn is_empty(&self) -> bool {
         let Self { powers, cpus, gpus, temperatures, fans, pressure, battery, tasks, .. } = self;
         let lists = [powers.len(), cpus.len(), gpus.len(), temperatures.len(), fans.len(), tasks.len()];
         lists.iter().all(|length| *length == 0) && pressure.is_none() && battery.is_none()
     }
 
-    /// The part of a component that is there, or a new one.
+    /// Finds or adds a component.
     pub fn cpu(&mut self, component: &'static str, core: &str) -> &mut CpuPower {
         let found = self.cpus.iter().rposition(|cpu| cpu.component == component && cpu.core == core);
         let index = found.unwrap_or_else(|| {
@@ -67,7 +67,7 @@ impl Sample {
         &mut self.cpus[index]
     }
 
-    /// A cluster, with its name taken apart.
+    /// Finds or adds a cluster.
     pub fn cluster(&mut self, name: &str) -> &mut CpuPower {
         let cluster = self.cpu("cluster", name);
         if cluster.cluster.is_none() {
@@ -78,7 +78,7 @@ impl Sample {
         cluster
     }
 
-    /// A graphics processor.
+    /// Finds or adds a graphics processor.
     pub fn gpu(&mut self, number: u64) -> &mut Gpu {
         let name = format!("gpu{number}");
         let found = self.gpus.iter().position(|gpu| gpu.gpu == name);
@@ -89,7 +89,7 @@ impl Sample {
         &mut self.gpus[index]
     }
 
-    /// The battery.
+    /// Finds or adds the battery.
     pub fn battery(&mut self) -> &mut Battery {
         self.battery.get_or_insert_with(|| Battery {
             device: "battery".into(),
@@ -98,7 +98,7 @@ impl Sample {
         })
     }
 
-    /// `percent_charge`, which on Intel is in milliampere-hours; a full battery has thousands.
+    /// Sets the charge from `percent_charge`, which on Intel is in milliampere-hours, so thousands when full.
     pub fn charge(&mut self, value: f64) {
         let battery = self.battery();
         if value <= 100.0 {
@@ -108,7 +108,7 @@ impl Sample {
         }
     }
 
-    /// Whether the charge was told in milliampere-hours, or is to be taken for such.
+    /// Whether the charge is in milliampere-hours: if it is above 100, or was so before on this machine (`known`).
     pub fn in_milliampere_hours(&mut self, known: bool) -> bool {
         let Some(battery) = &mut self.battery else { return known };
         if known && let Some(ratio) = battery.charge_ratio.take() {
@@ -117,7 +117,7 @@ impl Sample {
         known || battery.charge_ah.is_some()
     }
 
-    /// Takes the power of a domain; the same one may be told twice.
+    /// Adds the power of a domain. Some are printed twice: the first one counts.
     pub fn power(&mut self, domain: &str, zone: Option<&str>, watts: f64) {
         let same = |known: &DomainPower| known.domain == domain && known.zone.as_deref() == zone;
         if watts.is_finite() && !self.powers.iter().any(same) {
@@ -126,7 +126,7 @@ impl Sample {
         }
     }
 
-    /// What follows from the whole: residencies of the same meaning, and the use of clusters.
+    /// Computes what needs the whole sample: residencies of one meaning, and the use of clusters.
     pub fn complete(&mut self) {
         self.drop_empty();
         let mut used: BTreeMap<String, Vec<Option<f64>>> = BTreeMap::new();
@@ -139,7 +139,7 @@ impl Sample {
         let unfinished = take(&mut self.unfinished);
         let whole = |cpu: &&mut CpuPower| cpu.component == "cluster" && !unfinished.contains(&cpu.core);
         for cluster in self.cpus.iter_mut().filter(whole) {
-            // Of no use if that of one CPU is not known.
+            // Unknown if that of any CPU is.
             let parts = used.get(&cluster.core).map_or(&[][..], Vec::as_slice);
             let sum = parts.iter().copied().sum::<Option<f64>>();
             cluster.core_active_ratio =
@@ -153,7 +153,7 @@ impl Sample {
 }
 
 impl Sample {
-    /// A row that could not be read leaves a name without a value.
+    /// Drops components that have only a name, because their rows could not be read.
     fn drop_empty(&mut self) {
         self.cpus.retain_mut(|cpu| {
             let names = (take(&mut cpu.core), cpu.cluster.take(), cpu.cluster_kind.take());
@@ -171,14 +171,14 @@ impl Sample {
     }
 }
 
-/// Makes residencies parts of all the time. Some systems tell parts of the active time: those sum to 1 where the
-/// active time is less, and cannot be told where it is not known.
-fn normalize(told: &mut Option<BTreeMap<u64, f64>>, active: Option<f64>) {
-    let Some(residency) = told else { return };
+/// Makes residencies parts of all time. Some versions print parts of the active time, which sum to 1 although the
+/// active time is less. Residencies that sum to 1 are dropped if the active time is not known.
+fn normalize(parts: &mut Option<BTreeMap<u64, f64>>, active: Option<f64>) {
+    let Some(residency) = parts else { return };
     let sum: f64 = residency.values().sum();
     let Some(active) = active else {
         if sum > 0.999 {
-            *told = None;
+            *parts = None;
         }
         return;
     };
@@ -189,14 +189,13 @@ fn normalize(told: &mut Option<BTreeMap<u64, f64>>, active: Option<f64>) {
     }
 }
 
-/// Makes what was asked for parts of the active time, which macOS 11 tells as parts of all the time: those sum to
-/// the active time.
-fn of_active(told: &mut Option<BTreeMap<String, f64>>, active: Option<f64>) {
-    let Some(requested) = told else { return };
+/// Makes requested states parts of the active time. macOS 11 prints parts of all time, which sum to the active time.
+fn of_active(parts: &mut Option<BTreeMap<String, f64>>, active: Option<f64>) {
+    let Some(requested) = parts else { return };
     let sum: f64 = requested.values().sum();
     let Some(active) = active else {
         if sum < 0.99 {
-            *told = None;
+            *parts = None;
         }
         return;
     };
@@ -222,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn residencies_of_both_meanings_become_parts_of_all_the_time() {
+    fn residencies_become_parts_of_all_time() {
         for (parts, active, expected) in [
             ([0.4, 0.6], 0.1, [0.04, 0.06]),
             ([0.04, 0.06], 0.1, [0.04, 0.06]),
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_asked_for_is_parts_of_the_active_time() {
+    fn requested_states_become_parts_of_the_active_time() {
         for (parts, active, expected) in [
             ([0.25, 0.75], Some(0.1), Some([0.25, 0.75])),
             ([0.25, 0.75], None, Some([0.25, 0.75])),

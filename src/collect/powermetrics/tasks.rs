@@ -1,160 +1,299 @@
-//! The table of tasks: its columns depend on the version and on options.
+//! Reads the table of tasks by its header: which columns it has depends on the version of macOS and on the `--show-…`
+//! options that `powermetrics` ran with.
 
-use super::bounds;
-use super::value::number;
+use super::value::{bounds, is_nan, number};
 use crate::collect::micro;
 use crate::record::Task;
 
-/// What a column holds.
+/// The meaning of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
+enum Field {
     Pid,
     Cpu,
     Gpu,
     User,
     Energy,
     Wakeups,
+    /// In no record.
     Other,
 }
 
-/// A column of the header.
+/// The columns of all `--show-process-…` options, without what follows in parentheses, and how many values each has.
+const COLUMNS: [(&str, Field, usize); 34] = [
+    ("ID", Field::Pid, 1),
+    ("CPU ms/s", Field::Cpu, 1),
+    ("samp ms/s", Field::Other, 1),
+    ("User%", Field::User, 1),
+    ("Deadlines", Field::Other, 2),
+    ("Deadlines/s", Field::Other, 2),
+    ("Wakeups", Field::Wakeups, 2),
+    ("Wakeups/s", Field::Wakeups, 2),
+    ("Dead", Field::Other, 1),
+    ("SFI ms/s", Field::Other, 1),
+    ("QoS", Field::Other, 1),
+    ("RPID", Field::Other, 1),
+    ("PPID", Field::Other, 1),
+    ("Bytes Read", Field::Other, 1),
+    ("Bytes Written", Field::Other, 1),
+    ("Pageins", Field::Other, 1),
+    ("Packets", Field::Other, 2),
+    ("Bytes", Field::Other, 2),
+    ("GPU ms/s", Field::Gpu, 1),
+    ("Disabled", Field::Other, 1),
+    ("Maint", Field::Other, 1),
+    ("BG", Field::Other, 1),
+    ("Util", Field::Other, 1),
+    ("Default", Field::Other, 1),
+    ("U-Init", Field::Other, 1),
+    ("U-Intr", Field::Other, 1),
+    ("PCPU ms/s", Field::Other, 1),
+    ("%PCPU", Field::Other, 1),
+    ("Switches", Field::Other, 1),
+    ("Energy Impact", Field::Energy, 1),
+    ("Instr/s", Field::Other, 1),
+    ("Cycles/s", Field::Other, 1),
+    ("P-Instr/s", Field::Other, 1),
+    ("P-Cycles/s", Field::Other, 1),
+];
+
+/// A column of a header.
 #[derive(Clone, Copy, Debug)]
 struct Column {
-    what: What,
-    /// Where its name begins, and its numbers do.
+    field: Field,
+    /// The offset of its name, in bytes. Its values begin there or to the right of it.
     from: usize,
-    /// How many numbers it has.
-    count: usize,
+    /// How many values it has; `None` for a column that is not known.
+    values: Option<usize>,
 }
 
 /// The columns after the name.
 #[derive(Debug)]
-pub struct Columns {
-    /// Where the names of tasks begin that are in no coalition.
+struct Columns {
+    /// The offset of the names.
     from: usize,
-    columns: Vec<Column>,
+    all: Vec<Column>,
+    /// Whether totals in brackets follow values (`--show-usage-summary`).
+    totals: bool,
 }
 
-/// A word, and where it begins.
+/// A word, and its offset in bytes.
 type Word<'a> = (usize, &'a str);
 
+/// A name, and the values of each column.
+type Cells<'t, 'w> = (&'t str, Vec<&'w [Word<'t>]>);
+
+/// A table whose rows are being read.
+#[derive(Debug)]
+pub struct Table {
+    columns: Columns,
+    /// Whether it has coalitions, with their tasks indented below them.
+    grouped: bool,
+    /// Whether the row before was not indented, so that it may be a coalition.
+    heads: bool,
+}
+
+impl Table {
+    /// A table with this header: `Name  ID  CPU ms/s  User%  Deadlines (<2 ms, 2-5 ms)  …`
+    pub fn begin(header: &[u8]) -> Option<Self> {
+        Columns::read(header).map(|columns| Self { columns, grouped: false, heads: false })
+    }
+
+    /// Adds the task of a row; false if the row cannot be read. A coalition is replaced by its tasks, and its number
+    /// is never reported as a process.
+    pub fn row(&mut self, line: &[u8], interval_s: Option<f64>, tasks: &mut Vec<Task>) -> bool {
+        let Some(mut task) = self.columns.task(line, interval_s) else { return false };
+        let indented = line.len() - line.trim_ascii_start().len() > self.columns.from;
+        if indented && !self.grouped {
+            self.grouped = true;
+            tasks.iter_mut().for_each(|coalition| coalition.pid = None);
+        }
+        if indented && self.heads {
+            tasks.pop();
+        }
+        if !indented && self.grouped {
+            task.pid = None;
+        }
+        self.heads = !indented;
+        tasks.push(task);
+        true
+    }
+}
+
 impl Columns {
-    /// `Name  ID  CPU ms/s  User%  Deadlines (<2 ms, 2-5 ms)  Wakeups (Intr, Pkg idle)`
-    pub fn read(line: &[u8]) -> Option<Self> {
+    fn read(line: &[u8]) -> Option<Self> {
         let text = line.trim_ascii_start().starts_with(b"Name ").then(|| str::from_utf8(line).ok())??;
-        let mut names = names(text).into_iter();
-        let ((from, "Name"), (id, "ID")) = (names.next()?, names.next()?) else { return None };
-        let mut columns = vec![Column { what: What::Pid, from: id, count: 1 }];
-        columns.extend(names.map(|(from, name)| {
-            let what = match name {
-                "CPU ms/s" => What::Cpu,
-                "GPU ms/s" => What::Gpu,
-                "User%" => What::User,
-                "Energy Impact" => What::Energy,
-                "Wakeups (Intr, Pkg idle)" => What::Wakeups,
-                _ => What::Other,
-            };
-            // As many numbers as its parentheses name: `Deadlines (<2 ms, 2-5 ms)`.
-            Column { what, from, count: 1 + name.matches(',').count() }
-        }));
-        Some(Self { from, columns })
+        let mut words = header_words(text);
+        let totals = words.iter().any(|(_, word)| *word == TOTAL);
+        words.retain(|(_, word)| *word != TOTAL);
+        let (from, _) = words.remove(0);
+        let (mut all, mut at, mut heading) = (Vec::<Column>::new(), 0, None);
+        while at < words.len() {
+            let (start, word) = words[at];
+            // What `QOS (ms/s)` heads are several columns, the first of which follows at once.
+            if word == "QOS" && words.get(at + 1).is_some_and(|(_, next)| next.starts_with('(')) {
+                heading = Some(start);
+                at += 2;
+                continue;
+            }
+            let from = heading.take().unwrap_or(start);
+            match known(&words[at..]) {
+                Some((length, field, values)) => {
+                    all.push(Column { field, from, values: Some(values) });
+                    at += length;
+                }
+                // What two blanks part is another column.
+                None => {
+                    let (before, name) = words[at.saturating_sub(1)];
+                    let goes_on = at > 0 && before + name.len() + 1 == start;
+                    let unknown = all.last().is_some_and(|column| column.values.is_none());
+                    if !(word.starts_with('(') || goes_on && unknown) {
+                        all.push(Column { field: Field::Other, from, values: None });
+                    }
+                    at += 1;
+                }
+            }
+        }
+        (all.first()?.field == Field::Pid).then_some(Self { from, all, totals })
     }
 
-    /// Whether a row is one of a coalition's tasks, which stand below it.
-    pub fn is_indented(&self, line: &[u8]) -> bool {
-        line.len() - line.trim_ascii_start().len() > self.from
-    }
-
-    /// A row.
-    pub fn task(&self, line: &[u8], interval_s: Option<f64>) -> Option<Task> {
+    /// Reads a row.
+    fn task(&self, line: &[u8], interval_s: Option<f64>) -> Option<Task> {
         let text = String::from_utf8_lossy(line);
-        let words = words(&text);
-        // In bytes, as the program pads them: those that are no text are three each once they are replaced.
+        let words = self.words(&text);
+        let id = self.all[0].from;
+        // Offsets are in bytes, as the program pads them. A byte that is no text becomes three.
         let exact = text.len() == line.len();
-        let placed = exact.then(|| self.by_place(&text, &words)).flatten();
-        let (name, numbers) = placed.or_else(|| self.by_count(&text, &words))?;
+        let (name, cells) = exact
+            .then(|| self.by_offset(&text, &words, id))
+            .flatten()
+            .or_else(|| self.by_count(&text, &words))
+            .or_else(|| {
+                // A name that is too long pushes its row to the right, by its end and one blank.
+                let pushed = words.iter().filter(|(from, word)| {
+                    let before = &text.as_bytes()[..*from];
+                    let one_blank = before.ends_with(b" ") && !before.ends_with(b"  ");
+                    *from > id && one_blank && word.parse::<i64>().is_ok()
+                });
+                pushed.map(|(from, _)| *from).find_map(|from| self.by_offset(&text, &words, from))
+            })?;
         let mut task = Task { comm: name.to_owned(), interval_s, ..Task::default() };
-        for (column, numbers) in self.columns.iter().zip(numbers) {
-            set(&mut task, column.what, numbers)?;
+        for (column, values) in self.all.iter().zip(cells) {
+            set(&mut task, column.field, values)?;
         }
         Some(task)
     }
 
-    /// Each number belongs to the column that it stands below. A coalition has none in some, but in the last one; how
-    /// many there are below a name that is not known here, the name need not say.
-    fn by_place<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>]) -> Option<Numbers<'t, 'w>> {
-        let id = self.columns[0].from;
+    /// The words of a row: without totals, and with both parts of `0/ 0` as one.
+    fn words<'t>(&self, text: &'t str) -> Vec<Word<'t>> {
+        let mut all: Vec<Word<'t>> = Vec::with_capacity(48);
+        let mut in_total = false;
+        for (from, word) in words(text) {
+            let number = |word: &str| word.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+            in_total |= self.totals && word.strip_prefix('[').is_some_and(number);
+            if in_total {
+                in_total = !word.ends_with(']');
+                continue;
+            }
+            match all.last_mut() {
+                Some((before, pair)) if pair.ends_with('/') && number(pair) && number(word) => {
+                    *pair = &text[*before..from + word.len()];
+                }
+                _ => all.push((from, word)),
+            }
+        }
+        all
+    }
+
+    /// Takes each value for the column that it is below, in a row whose process ID begins at `id`. A coalition has
+    /// no values in some columns, but has CPU time and wake-ups.
+    fn by_offset<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>], id: usize) -> Option<Cells<'t, 'w>> {
         let at = words.iter().position(|(from, _)| *from == id)?;
         let (name, mut rest) = (text[..id].trim(), &words[at..]);
-        let mut numbers = Vec::with_capacity(self.columns.len());
-        for (index, column) in self.columns.iter().enumerate() {
-            let end = self.columns.get(index + 1).map(|next| next.from);
+        let pushed = id - self.all[0].from;
+        let mut cells = Vec::with_capacity(self.all.len());
+        for (index, column) in self.all.iter().enumerate() {
+            let end = self.all.get(index + 1).map(|next| next.from + pushed);
             let count = rest.iter().take_while(|(from, _)| end.is_none_or(|end| *from < end)).count();
-            let empty = count == 0 && index > 0 && end.is_some();
-            if count != column.count && !empty && (column.what != What::Other || end.is_none()) {
+            let needed = matches!(column.field, Field::Pid | Field::Cpu | Field::Wakeups);
+            let used = column.field != Field::Other || end.is_none() && column.values.is_some();
+            if used && (needed || count > 0) && column.values != Some(count) {
                 return None;
             }
             let (here, after) = rest.split_at(count);
-            numbers.push(here);
+            cells.push(here);
             rest = after;
         }
-        (!name.is_empty()).then_some((name, numbers))
+        (!name.is_empty()).then_some((name, cells))
     }
 
-    /// A name that is too long moves its numbers; names may hold blanks, and numbers too, so they are counted from
-    /// the end.
-    fn by_count<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>]) -> Option<Numbers<'t, 'w>> {
-        let count = self.columns.iter().map(|column| column.count).sum();
+    /// Takes the values of a full row from its end, wherever they are: names may contain blanks, and numbers too.
+    fn by_count<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>]) -> Option<Cells<'t, 'w>> {
+        let count = self.all.iter().map(|column| column.values).sum::<Option<usize>>()?;
         let at = words.len().checked_sub(count).filter(|at| *at > 0)?;
-        let name = text[..words[at].0].trim();
-        let mut rest = &words[at..];
-        let take = |column: &Column| {
-            let (here, after) = rest.split_at(column.count);
+        let (name, mut rest) = (text[..words[at].0].trim(), &words[at..]);
+        let value = |word: &str| word.starts_with(|c: char| "-.0123456789".contains(c)) || word.len() == 1;
+        if name.contains("  ") || !rest.iter().all(|(_, word)| value(word) || is_nan(word)) {
+            return None;
+        }
+        let cells = self.all.iter().map(|column| {
+            let (here, after) = rest.split_at(column.values.unwrap_or(0));
             rest = after;
             here
-        };
-        let numbers = self.columns.iter().map(take).collect();
-        // Numbers of columns that are not in the header are no part of a name.
-        (!name.contains("  ")).then_some((name, numbers))
+        });
+        Some((name, cells.collect()))
     }
 }
 
-/// A name, and what is in each column.
-type Numbers<'t, 'w> = (&'t str, Vec<&'w [Word<'t>]>);
+/// Follows the names of columns that have a total after each value.
+const TOTAL: &str = "[total]";
 
-/// Names are parted by two blanks at least.
-fn names(text: &str) -> Vec<Word<'_>> {
+/// The words of a header, with what is in parentheses as one.
+fn header_words(text: &str) -> Vec<Word<'_>> {
     let mut all: Vec<Word<'_>> = Vec::new();
     for (from, word) in words(text) {
-        match all.last_mut().filter(|(before, name)| before + name.len() + 1 == from) {
-            Some((before, name)) => *name = &text[*before..from + word.len()],
-            None => all.push((from, word)),
+        match all.last_mut() {
+            Some((before, open)) if open.starts_with('(') && !open.ends_with(')') => {
+                *open = &text[*before..from + word.len()];
+            }
+            _ => all.push((from, word)),
         }
     }
     all
 }
 
-fn words(text: &str) -> Vec<Word<'_>> {
-    text.split_ascii_whitespace().map(|word| (word.as_ptr().addr() - text.as_ptr().addr(), word)).collect()
+/// The known column whose name these words begin with: its length in words, its meaning, and its values.
+fn known(words: &[Word<'_>]) -> Option<(usize, Field, usize)> {
+    (1..=2.min(words.len())).rev().find_map(|length| {
+        let name = words[..length].iter().map(|(_, word)| *word).collect::<Vec<_>>().join(" ");
+        let column = COLUMNS.iter().find(|(known, ..)| *known == name)?;
+        Some((length, column.1, column.2))
+    })
 }
 
-/// Takes what is in a column; `None` if it cannot be there.
-fn set(task: &mut Task, what: What, numbers: &[Word<'_>]) -> Option<()> {
-    let values: Option<Vec<f64>> = numbers.iter().map(|(_, word)| number(word.as_bytes())).collect();
-    let values = values?;
-    let Some(&value) = values.first() else { return Some(()) };
-    match what {
+fn words(text: &str) -> impl Iterator<Item = Word<'_>> {
+    text.split_ascii_whitespace().map(|word| (word.as_ptr().addr() - text.as_ptr().addr(), word))
+}
+
+/// Sets the field of a column; `None` if it cannot have this value. A NaN, from a division by zero, sets nothing.
+fn set(task: &mut Task, field: Field, values: &[Word<'_>]) -> Option<()> {
+    let Some(&(_, first)) = values.first() else { return Some(()) };
+    if field == Field::Other || values.iter().any(|(_, word)| is_nan(word)) {
+        return Some(());
+    }
+    let value = number(first.as_bytes())?;
+    match field {
         // Below zero for what is no single process.
-        What::Pid => task.pid = numbers[0].1.parse::<i64>().ok()?.try_into().ok(),
-        What::Cpu => task.cpu_ratio = Some(micro(bounds::processors(value / 1000.0)?)),
-        What::Gpu => task.gpu_ratio = Some(micro(bounds::processors(value / 1000.0)?)),
-        What::User => task.user_ratio = Some(bounds::ratio(value / 100.0)?),
-        What::Energy => task.energy_impact = Some(bounds::per_second(value)?),
-        What::Wakeups => {
+        Field::Pid => task.pid = first.parse::<i64>().ok()?.try_into().ok(),
+        Field::Cpu => task.cpu_ratio = Some(micro(bounds::processors(value / 1000.0)?)),
+        Field::Gpu => task.gpu_ratio = Some(micro(bounds::processors(value / 1000.0)?)),
+        Field::User => task.user_ratio = Some(bounds::ratio(value / 100.0)?),
+        Field::Energy => task.energy_impact = Some(bounds::per_second(value)?),
+        Field::Wakeups => {
+            let package = number(values.get(1)?.1.as_bytes())?;
             task.interrupt_wakeups_per_s = Some(bounds::per_second(value)?);
-            task.package_wakeups_per_s = Some(bounds::per_second(*values.get(1)?)?);
+            task.package_wakeups_per_s = Some(bounds::per_second(package)?);
         }
-        What::Other => {}
+        Field::Other => {}
     }
     Some(())
 }

@@ -19,8 +19,8 @@ const FILES: [&[u8]; 6] = [
 fn parse(bytes: &[u8]) -> (Vec<Sample>, Vec<String>) {
     let (mut samples, mut unknown) = (Vec::new(), Vec::new());
     let mut tell = |told| match told {
-        Told::Sample(sample) => samples.push(*sample),
-        Told::Unknown(what) => unknown.push(what),
+        Output::Sample(sample) => samples.push(*sample),
+        Output::Unknown { what, .. } => unknown.push(what),
     };
     let (mut parser, mut lines) = (Parser::default(), Splitter::new(MAX_LINE));
     let fed: Result<(), ()> = lines.feed_blocks(bytes, |block| {
@@ -52,7 +52,7 @@ fn text_and_list_of_the_same_facts_are_the_same_sample() {
 fn energy_is_the_sum_over_the_samples() {
     let (samples, unknown) = parse(FILES[4]);
     assert_eq!((samples.len(), unknown), (3, Vec::new()));
-    let mut records = records::Records::default();
+    let mut records = recording::Records::default();
     let energy: Vec<_> = samples.iter().map(|sample| records.powers(sample)[0].energy_joules).collect();
     assert_eq!(energy, [Some(1.5), Some(2.4), Some(2.7)]);
     assert_eq!(records.powers(&samples[0])[0].power_watts, Some(1.0));

@@ -1,4 +1,5 @@
-//! Values as `powermetrics` prints them in text: `93%`, `.43%`, `1020 MHz`, `12.39W`, lists in parentheses.
+//! Values as `powermetrics` prints them in text: `93%`, `.43%`, `1020 MHz`, `12.39W`, lists in parentheses; and the
+//! range in which each kind of value is credible.
 
 use std::collections::BTreeMap;
 
@@ -12,11 +13,76 @@ use nom::number::complete::double;
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, error::Error};
 
-use super::bounds;
 use crate::collect::micro;
 
-/// What a parser of bytes gives.
+/// The result of a parser of bytes.
 pub type Parsed<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
+
+/// Ranges of credible values. A value outside its range was damaged on its way and is not reported.
+pub mod bounds {
+    use std::ops::RangeInclusive;
+
+    use crate::collect::micro;
+
+    fn within(value: f64, range: RangeInclusive<f64>) -> Option<f64> {
+        range.contains(&value).then_some(value)
+    }
+
+    /// A part of a whole. The time and the whole are measured one after the other, so it can be slightly above 1.
+    pub fn ratio(value: f64) -> Option<f64> {
+        within(value, 0.0..=1.01).map(micro)
+    }
+
+    /// A frequency as a ratio of the nominal one.
+    pub fn nominal(value: f64) -> Option<f64> {
+        within(value, 0.0..=10.0).map(micro)
+    }
+
+    /// Below 100 GHz.
+    pub fn hertz(value: f64) -> Option<u64> {
+        within(value, 0.0..=1e11).map(|hertz| hertz.round() as u64)
+    }
+
+    /// Below 100 kW.
+    pub fn watts(value: f64) -> Option<f64> {
+        within(value, 0.0..=1e5)
+    }
+
+    /// From absolute zero to 1000 °C.
+    pub fn celsius(value: f64) -> Option<f64> {
+        within(value, -273.15..=1000.0)
+    }
+
+    /// Revolutions a minute, below 100,000.
+    pub fn rpm(value: f64) -> Option<f64> {
+        within(value, 0.0..=1e5)
+    }
+
+    /// A count that a floating-point number holds exactly.
+    pub fn count(value: f64) -> Option<u64> {
+        within(value, 0.0..=9_007_199_254_740_992.0).map(|count| count as u64)
+    }
+
+    /// CPU time per time: up to 10,000 CPUs.
+    pub fn processors(value: f64) -> Option<f64> {
+        within(value, 0.0..=1e4)
+    }
+
+    /// A rate, or a score computed from rates.
+    pub fn per_second(value: f64) -> Option<f64> {
+        within(value, 0.0..=1e9)
+    }
+
+    /// A thermal level or limit; the known ones are below 256.
+    pub fn level(value: f64) -> Option<f64> {
+        within(value, 0.0..=1000.0)
+    }
+
+    /// Seconds: at least a microsecond, the resolution of records.
+    pub fn length(seconds: f64) -> Option<f64> {
+        within(micro(seconds), 1e-6..=1e9)
+    }
+}
 
 /// A number without a sign: `12`, `12.5`, `.43`.
 pub fn plain(bytes: &[u8]) -> Parsed<'_, f64> {
@@ -29,7 +95,7 @@ fn scientific(bytes: &[u8]) -> Parsed<'_, f64> {
     preceded(space0, double).parse(bytes)
 }
 
-/// `93.5%` as 0.935; nothing of what is more than all.
+/// `93.5%` as 0.935; fails above 101 %.
 pub fn percent(bytes: &[u8]) -> Parsed<'_, f64> {
     map_opt(terminated(plain, char('%')), |value| bounds::ratio(value / 100.0)).parse(bytes)
 }
@@ -56,17 +122,17 @@ pub fn watts(bytes: &[u8]) -> Option<f64> {
     bounds::watts(value * factor)
 }
 
-/// All of it, with blanks around.
+/// Runs a parser that must consume all bytes, with blanks around.
 pub fn whole<'a, T>(parser: impl Fn(&'a [u8]) -> Parsed<'a, T>, bytes: &'a [u8]) -> Option<T> {
     all_consuming(delimited(space0, parser, space0)).parse(bytes).ok().map(|(_, value)| value)
 }
 
-/// A number, and nothing else.
+/// A finite number that is all of the bytes.
 pub fn number(bytes: &[u8]) -> Option<f64> {
     whole(scientific, bytes).filter(|value| value.is_finite())
 }
 
-/// A number, its unit, and perhaps a remark in parentheses.
+/// A number with its unit, perhaps followed by a remark in parentheses.
 pub fn with_unit(bytes: &[u8], unit: &str) -> Option<f64> {
     let remark = opt((space0, char('('), rest));
     let (_, (value, ..)) =
@@ -79,7 +145,7 @@ pub fn frequencies(bytes: &[u8]) -> Parsed<'_, BTreeMap<u64, f64>> {
     delimited((space0, char('(')), steps, (space0, char(')'))).parse(bytes)
 }
 
-/// `1100MHz: 0.00%, 1050MHz: 0.00%`. A frequency that comes twice has both parts.
+/// `1100MHz: 0.00%, 1050MHz: 0.00%`. The parts of a repeated frequency are added.
 pub fn steps(bytes: &[u8]) -> Parsed<'_, BTreeMap<u64, f64>> {
     let part = (frequency, preceded((space0, char(':')), percent));
     let list = delimited(space0, part, (space0, opt(char(','))));
@@ -101,7 +167,7 @@ pub fn states(bytes: &[u8]) -> Parsed<'_, BTreeMap<String, f64>> {
     Ok((left, list.into_iter().map(|(name, part)| (text(name), part)).collect()))
 }
 
-/// A ratio with a list after it, or without. A list that is cut off is `Err` beside the ratio.
+/// A ratio, with or without a list after it. A list that is cut off gives the ratio and `Err`.
 pub fn ratio_and<'a, T>(
     bytes: &'a [u8],
     list: impl Fn(&'a [u8]) -> Parsed<'a, T>,
@@ -113,7 +179,7 @@ pub fn ratio_and<'a, T>(
     Some((ratio, whole(list, left).map(Some).ok_or(())))
 }
 
-/// `106.15% (2335.26 Mhz)`: a ratio, and the frequency that it makes.
+/// `106.15% (2335.26 Mhz)`: a ratio of the nominal frequency, and the frequency.
 pub fn nominal(bytes: &[u8]) -> Option<(f64, u64)> {
     let ratio =
         |bytes| map_opt(terminated(plain, char('%')), |value| bounds::nominal(value / 100.0)).parse(bytes);
@@ -121,10 +187,16 @@ pub fn nominal(bytes: &[u8]) -> Option<(f64, u64)> {
     whole(read, bytes)
 }
 
-/// `CPU 0 frequency` with `CPU ` taken off: the number, and what follows.
+/// `0 frequency`: a number, and the text after it.
 pub fn numbered(text: &str) -> Option<(u64, &str)> {
     let (left, number) = integer::<_, Error<&[u8]>>(text.as_bytes()).ok()?;
     Some((number, text[text.len() - left.len()..].trim_start()))
+}
+
+/// `nan`, `-nan%`, `nan MHz`: the result of a division by zero.
+pub fn is_nan(value: &str) -> bool {
+    let unit = value.strip_prefix('-').unwrap_or(value).strip_prefix("nan");
+    unit.is_some_and(|unit| ["", "%", "MHz", "Mhz", "mW", "W"].contains(&unit.trim_start()))
 }
 
 #[cfg(test)]
