@@ -22,6 +22,8 @@ struct event {
 	struct task_id task;
 };
 
+RING_EVENT(struct event);
+
 static __always_inline void submit_event(struct times *t, struct request *rq, __u32 device, __u32 op,
 					 __u32 bytes, int error, struct pending *p, bool direct)
 {

@@ -8,59 +8,43 @@ use anyhow::Result;
 use clap::Parser;
 use clap::builder::ArgPredicate;
 
-use telepipe::bpf::args::EventArgs;
-use telepipe::common::options::Common;
+use telepipe::bpf::args::TracerArgs;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::record::{IO, IO_EVENT, Kind, LOST, STATUS};
 
-const MIN: &str = "The shortest total time that makes an event, such as 5ms (a bare number is seconds); 0 for every \
-    request; stands for --events too [default: 10ms]";
+const MIN: &str = "Write a record for each request that took at least this time, such as 5ms (a bare number is \
+    seconds); 0 for all; implies --events [default: 10ms]";
 
-/// Latency of block I/O by device and operation, as JSON lines
+/// Print the latency of block I/O by device and operation as JSON lines
 ///
-/// Every interval one record for each device and operation (read, write, flush, discard) that saw traffic: how
-/// many requests, how many bytes, and how long they took, in total, on the device, and waiting for it.
+/// Writes one record per interval for each device and operation (read, write, flush, discard) that was used: how
+/// many requests completed, how many bytes they transferred, and how long they took, in total, on the device, and in
+/// the queue.
 #[derive(Parser)]
 #[command(name = "iolat")]
 #[command(mut_arg("min", |arg| arg.default_value_if("events", ArgPredicate::IsPresent, "10ms").help(MIN)))]
-#[command(mut_arg("events", |arg| arg.help("Write a record for each request that took as long as --min [default: only with --min]")))]
-#[command(mut_arg("no_events", |arg| arg.help("Write no record for single requests [the default without --min]")))]
+#[command(mut_arg("events", |arg| arg.help("Write a record for each request that took at least --min [default: only with --min]")))]
+#[command(mut_arg("no_events", |arg| arg.help("Write no records for single requests [default without --min]")))]
 struct Iolat {
     #[command(flatten)]
-    common: Common,
+    tracer: TracerArgs,
 
-    #[command(flatten)]
-    event_args: EventArgs,
-
-    /// Only this device, such as vda or nvme0n1p2; may be given more than once
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    /// Trace only this device, such as vda or nvme0n1p2; can be repeated
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Filters")]
     device: Vec<String>,
 
-    /// All devices in one
-    #[arg(long)]
+    /// Count all devices as one
+    #[arg(long, help_heading = "Output")]
     aggregate: bool,
 
-    /// A partition is a device of its own
-    #[arg(long)]
+    /// Count each partition as a device
+    #[arg(long, help_heading = "Output")]
     partitions: bool,
 
-    /// Tell who submitted the slowest request, and each event (one more hook, at submission)
-    #[arg(long)]
+    /// Add who submitted the slowest request, and each event (attaches one more hook)
+    #[arg(long, help_heading = "Output")]
     who: bool,
-
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[command(flatten)]
-    tasks: telepipe::bpf::task::TaskFilter,
-
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[command(flatten)]
-    types: telepipe::bpf::kernel::KernelTypes,
-
-    /// How to hook into the kernel [default: the cheapest way that it takes]
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[arg(long, value_name = "HOW", hide = true)]
-    attach: Option<telepipe::bpf::attach::Attach>,
 }
 
 impl Program for Iolat {
@@ -77,37 +61,19 @@ impl Program for Iolat {
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
     fn generate(&self) -> Option<Generate> {
-        self.common.generate.what
+        self.tracer.common.generate.what
     }
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
-        use telepipe::bpf::iolat::{Options, Settings, run};
+        use telepipe::bpf::{iolat, tracer};
 
-        self.common.refuse_foreign("I/O is measured")?;
-        let events = self.event_args.events(self.event_args.has_min());
-        let summary = self.event_args.summary(true);
-        if !summary && events.is_none() {
-            let text = "--no-summary: that leaves nothing to write; add --events";
+        let Self { tracer: args, device: devices, aggregate, partitions, who } = self;
+        if !args.events.summary(true) && args.events.min().is_none() {
+            let text = "--no-summary leaves nothing to print; add --events";
             return Err(telepipe::common::program::Usage(text.into()).into());
         }
-        let settings = Settings {
-            attach: self.attach,
-            aggregate: self.aggregate,
-            by_partition: self.partitions,
-            tasks: self.tasks,
-            types: self.types,
-            who: self.who,
-            events,
-            ..Settings::default()
-        };
-        run(Options {
-            common: self.common,
-            devices: self.device,
-            settings,
-            summary,
-            histogram: self.event_args.histogram(),
-        })
+        tracer::run::<iolat::Iolat>(&args, iolat::Options { devices, aggregate, partitions, who })
     }
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]

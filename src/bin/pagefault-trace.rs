@@ -89,7 +89,7 @@ impl Program for PagefaultTrace {
         use telepipe::bpf::pagefault::{Options, Settings, run};
 
         self.common.refuse_foreign("page faults are measured")?;
-        let events = self.event_args.events(true);
+        let events = self.event_args.min();
         let settings = Settings {
             attach: self.attach,
             no_task_slots: self.no_task_slots,

@@ -95,7 +95,7 @@ impl Program for Schedlat {
         use telepipe::bpf::schedlat::{Options, Settings, run};
 
         self.common.refuse_foreign("scheduling is measured")?;
-        let (events, summary) = (self.event_args.events(true), self.event_args.summary(true));
+        let (events, summary) = (self.event_args.min(), self.event_args.summary(true));
         let processes = self.processes || !self.no_processes;
         if events.is_none() && !summary && !processes {
             let text = "--no-events, --no-summary, --no-processes: nothing is left to write";

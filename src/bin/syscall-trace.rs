@@ -88,7 +88,7 @@ impl Program for SyscallTrace {
         use telepipe::bpf::syscall::{Options, Settings, run};
 
         self.common.refuse_foreign("calls are traced")?;
-        let (events, summary) = (self.event_args.events(true), self.event_args.summary(false));
+        let (events, summary) = (self.event_args.min(), self.event_args.summary(false));
         if events.is_none() && !summary && self.stuck.is_none() {
             return Err(telepipe::common::program::Usage(
                 "--no-events: nothing is left; add --summary or --stuck".into(),

@@ -1,44 +1,19 @@
-//! How a program is attached: the cheapest way that the kernel takes.
-
-use std::fmt;
+//! Choosing how to attach.
 
 use anyhow::{Result, anyhow};
 
-/// The ways in which a tracer can hook into the kernel, the cheapest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-#[value(rename_all = "snake_case")]
-pub enum Attach {
-    /// A tracepoint with typed arguments, which are read without helper calls.
-    TpBtf,
-    /// A tracepoint with the same arguments, untyped.
-    RawTp,
-}
+pub use super::args::Attach;
 
-impl fmt::Display for Attach {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::TpBtf => "tp_btf",
-            Self::RawTp => "raw_tp",
-        })
-    }
-}
-
-impl Attach {
-    /// All of them.
-    pub const ALL: [Self; 2] = [Self::TpBtf, Self::RawTp];
-}
-
-/// What comes of the first way that the kernel takes, or of the only one that was asked for; where it takes none, why
-/// not the last.
+/// Tries the ways in order and returns the first that works; only `only`, if given.
 ///
 /// # Errors
-/// Those of the last way; if there is none to try.
+/// Those of the last try; if there is nothing to try.
 pub fn first<W: PartialEq, T>(
     ways: impl IntoIterator<Item = W>,
     only: Option<W>,
     mut load: impl FnMut(W) -> Result<T>,
 ) -> Result<T> {
-    let mut refused = anyhow!("this kernel has no such hooks");
+    let mut refused = anyhow!("--attach: not supported by this program on this kernel");
     for way in ways.into_iter().filter(|way| only.as_ref().is_none_or(|only| only == way)) {
         match load(way) {
             Ok(loaded) => return Ok(loaded),

@@ -14,10 +14,11 @@ use libbpf_rs::skel::SkelBuilder;
 use super::load::explain;
 use crate::common::program::Usage;
 
-/// The option of every tracer that stands in for what the kernel does not tell.
+/// The option that replaces the type information of a kernel.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Advanced")]
 pub struct KernelTypes {
-    /// The type information (BTF) of this very kernel, where it has none itself: all of it, as BTF or in an ELF file
+    /// Read the kernel's type information from this file (BTF, or ELF with BTF), if the kernel has none
     #[arg(long, value_name = "FILE")]
     pub btf: Option<PathBuf>,
 }

@@ -2,7 +2,6 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Mutex;
-use std::time::Duration;
 
 use anyhow::anyhow;
 use libbpf_rs::{ErrorKind, PrintLevel, libbpf_sys, set_print};
@@ -41,10 +40,7 @@ pub fn explain(error: &libbpf_rs::Error, doing: &str) -> anyhow::Error {
     anyhow!("{doing}: {error:#}\n{complaints}")
 }
 
-/// A time as the kernel's programs take it; 0 for none.
-pub fn nanos(time: Option<Duration>) -> u64 {
-    time.map_or(0, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-}
+pub use super::args::nanos;
 
 /// Sets the switches that all tracers have (`bpf/hist.h`, `ring.h` and `task.h`) in the constants of a skeleton,
 /// which has a type of its own for each: `switches!(data, settings, ring_bytes)`.

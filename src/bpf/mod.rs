@@ -33,6 +33,10 @@ pub mod self_filter;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod session;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod skeleton;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod syscall;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod task;
+#[cfg(all(target_os = "linux", feature = "bpf"))]
+pub mod tracer;

@@ -1,23 +1,19 @@
 //! A run of a tracer after it has attached: events as they come, a report per interval, until told to stop.
 
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::cgroup::Cgroups;
 use super::clock::KernelClock;
-use super::load::nanos;
 use super::pid_watch::PidWatch;
 use super::self_filter::SelfFilter;
 use crate::common::diag::log;
-use crate::common::emit::Emitter;
 use crate::common::options::Common;
 use crate::common::schedule::Ticker;
 use crate::common::stop::Stop;
-use crate::common::time::{Micros, Timestamp};
+use crate::common::time::Timestamp;
 
 /// Events are looked for this often; sooner when half of their buffer is full.
 const EVENTS_EVERY: Duration = Duration::from_millis(100);
@@ -55,37 +51,7 @@ pub trait Tracer {
     }
 }
 
-/// The interval that summaries are about.
-#[derive(Clone, Copy, Debug)]
-pub struct Interval {
-    /// When it began.
-    pub start: Timestamp,
-    /// When it ended.
-    pub end: Timestamp,
-    /// How long it was, in seconds.
-    pub seconds: f64,
-}
-
-/// Where records go, and what making them needs.
-pub struct Output {
-    /// Writes them.
-    pub emitter: Emitter,
-    /// From the kernel's time to that of day.
-    pub clock: KernelClock,
-    /// From the ids of cgroups to their paths.
-    pub cgroups: Cgroups,
-    /// What events had to reach to be told; `None` for all.
-    pub threshold: Option<Micros>,
-}
-
-impl Output {
-    /// Of this machine, with events of at least so long, if any.
-    pub fn new(emitter: Emitter, events: Option<Duration>) -> Self {
-        let nanos = nanos(events);
-        let threshold = (nanos > 0).then_some(Micros(nanos));
-        Self { emitter, clock: KernelClock::measure(), cgroups: Cgroups::new(Path::new("/")), threshold }
-    }
-}
+pub use super::tracer::{Interval, Output};
 
 /// Runs until the end that the options name, a signal, or that of the processes that were named. `began_ns` is
 /// when the tracer began to count, by the kernel's clock.

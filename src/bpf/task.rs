@@ -60,20 +60,21 @@ pub const MAX_PIDS: usize = 16;
 
 /// The options of every tracer that choose tasks; all must hold.
 #[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Filters")]
 pub struct TaskFilter {
-    /// Only this process, with all its threads; may be given more than once; ends when they have
+    /// Trace only this process and its threads, and end when it has ended; can be repeated
     #[arg(long, value_name = "PID", value_delimiter = ',', value_parser = process_number)]
     pub pid: Vec<u32>,
 
-    /// Only threads of this name, of which the kernel keeps 15 bytes
+    /// Trace only threads of this name, which the kernel cuts to 15 bytes
     #[arg(long, value_name = "NAME", value_parser = comm_name)]
     pub comm: Option<String>,
 
-    /// Only this user, by number or name
+    /// Trace only this user, a name or number
     #[arg(long, value_name = "USER", value_parser = user_number)]
     pub uid: Option<u32>,
 
-    /// Only this cgroup (v2) and those below it: its folder, its path such as /system.slice, or its id
+    /// Trace only this cgroup (v2) and those below it: a folder, a path such as /system.slice, or an id
     #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new())]
     pub cgroup: Option<String>,
 

@@ -1,282 +1,343 @@
 //! Block I/O latency: the user side of `bpf/iolat.bpf.c`.
-//!
-//! Reads the arrays that the kernel program counts in, and gives what each
-//! device and operation did in an interval, and the slow requests one by one.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
-
-use anyhow::{Context as _, Result};
-use libbpf_rs::{Link, ProgramMut};
+use anyhow::{Context as _, Result, bail};
+use libbpf_rs::ProgramMut;
+use rustix::thread::CapabilitySet;
 
 mod devices;
-mod layout;
-mod open;
 mod report;
-mod session;
 mod table;
 
-pub use devices::{Devices, Found, Survey};
-pub use layout::{Event, Geometry};
-pub use open::Settings;
-pub use session::{Options, run};
-pub use table::{Activity, Latency, Slowest, Table};
+pub use devices::{Devices, Found, Survey, Wanted};
+pub use table::{Activity, Geometry, Latency, Op, Table};
 
-use super::attach::Attach;
+use super::args::{Attach, TracerArgs};
 use super::clock::kernel_now;
-use super::load::{explain, recursion_misses};
-use super::map::{DoubleBuffer, MappedArray, Ring, load, memory, store};
-use super::self_filter::SelfFilter;
-use open::skeleton::{IolatSkel, types};
+use super::kernel::Kernel;
+use super::load::explain;
+use super::map::{MappedArray, Plain};
+use super::skeleton::{Skeleton as _, shared_load, shared_store, skeleton};
+use super::tracer::{Context, Interval, Output, Programs, Tracer, attach_all};
+use crate::common::emit::Emitter;
+use crate::common::time::Timestamp;
+use crate::record::Reason;
 
-/// What is done to a device. The numbers are those of `enum op`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Op {
-    /// Reads.
-    Read = 0,
-    /// Writes, also of zeroes.
-    Write = 1,
-    /// A flush of the device's cache.
-    Flush = 2,
-    /// Discards, also secure ones.
-    Discard = 3,
+skeleton!("iolat", IolatSkelBuilder, OpenIolatSkel, IolatSkel);
+
+pub use types::event as Event;
+
+// SAFETY: generated with the layout of the C struct, and it has only integers.
+unsafe impl Plain for types::event {}
+// SAFETY: as above.
+unsafe impl Plain for types::slot {}
+// SAFETY: as above.
+unsafe impl Plain for types::peak {}
+
+/// The budget for all maps, in bytes.
+const BUDGET: usize = 16 << 20;
+/// Room for the events of half a second, at some 10,000 a second.
+const RING_BYTES: u32 = 1 << 20;
+/// The most requests that are tracked at a time.
+const MAX_TRACKED: u32 = 1 << 16;
+/// The fewest: disks may appear later.
+const MIN_TRACKED: u32 = 1 << 12;
+/// Kernel memory for an entry of a hash map besides key and value, in bytes: an upper bound.
+const ENTRY_BYTES: usize = 80;
+
+/// What to measure.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Only these devices; all if empty.
+    pub devices: Vec<String>,
+    /// Count all devices as one.
+    pub aggregate: bool,
+    /// Count partitions as devices.
+    pub partitions: bool,
+    /// Record who submitted requests.
+    pub who: bool,
 }
 
-impl Op {
-    /// By the kernel program's number.
-    pub fn from_kernel(number: u8) -> Option<Self> {
-        [Self::Read, Self::Write, Self::Flush, Self::Discard].get(usize::from(number)).copied()
+/// What is known before the programs are loaded.
+pub struct Setup {
+    options: Options,
+    devices: Devices,
+    wanted: Wanted,
+    survey: Survey,
+    /// Who submits is needed, so there is a hook at submission.
+    with_task: bool,
+    /// Events are written.
+    events: bool,
+}
+
+impl Setup {
+    /// How many requests to track: twice as many as there can be, because more disks may appear.
+    fn tracked(&self) -> u32 {
+        u32::try_from(self.survey.requests * 2).unwrap_or(u32::MAX).clamp(MIN_TRACKED, MAX_TRACKED)
     }
 
-    /// The value of the field `op`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Read => "read",
-            Self::Write => "write",
-            Self::Flush => "flush",
-            Self::Discard => "discard",
-        }
+    /// What the budget leaves for the arrays of counters.
+    fn budget(&self) -> usize {
+        let entry = ENTRY_BYTES + size_of::<u64>() + size_of::<types::pending>();
+        let ring = if self.events { RING_BYTES as usize } else { 0 };
+        BUDGET - self.tracked() as usize * entry - ring
+    }
+
+    fn geometry(&self, cpus: usize) -> Geometry {
+        let disks = if self.options.aggregate { 1 } else { self.survey.disks };
+        Geometry::choose(disks, cpus, self.budget())
+    }
+
+    /// The hooks at submission and issue.
+    fn at_submission<'a>(progs: &'a generated::IolatProgs<'static>) -> [&'a ProgramMut<'static>; 3] {
+        [&progs.submit_btf, &progs.submit_raw, &progs.submit_insert]
     }
 }
 
-/// What the kernel program could not count, since it was last asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Requests of a device and operation that found no slot.
-    pub slots: u64,
-    /// Events that found the ring buffer full.
-    pub events: u64,
-    /// Submissions that found the map full: their requests' submitters or times are unknown.
-    pub submissions: u64,
-    /// Requests that carried no time at all.
-    pub untimed: u64,
-    /// Completions in an interrupt of another completion's count: newer kernels do not run a
-    /// program inside itself.
-    pub nested: u64,
-}
-
-/// The loaded and attached programs.
-pub struct Tracer {
-    /// How the main hook is attached.
-    pub attach: Attach,
-    skel: IolatSkel<'static>,
-    shared: *mut types::bss,
-    self_filter: SelfFilter,
-    geometry: Geometry,
+/// `iolat` while it runs.
+pub struct Iolat {
+    devices: Devices,
+    wanted: Wanted,
     table: Table,
-    double_buffer: DoubleBuffer,
-    links: Vec<Link>,
-    submission_attached: bool,
-    issue_attached: bool,
-    began_ns: u64,
-    counted: [u64; 6],
-    ring: Option<Ring<Event>>,
+    summary: bool,
+    histogram: bool,
+    /// The hooks for requests without times are attached, or cannot be.
+    complete: Complete,
+    /// What the last interval counted.
+    active: Vec<Activity>,
 }
 
-impl Tracer {
-    /// Loads and attaches.
-    ///
-    /// # Errors
-    /// If the kernel refuses, with what to do about it.
-    pub fn start(settings: &Settings) -> Result<Self> {
-        let (mut skel, attach, geometry) = open::load(settings)?;
-        let shared: *mut types::bss =
-            skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
-        let slots = MappedArray::new(&skel.maps.slots)?;
-        let peaks = MappedArray::new(&skel.maps.peaks)?;
-        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
-        let self_filter = if settings.with_task() {
-            // SAFETY: as above.
-            unsafe { SelfFilter::start(&settings.tasks, &settings.types, &raw mut (*shared).own_pids) }?
+/// Whether requests that do not carry their times are measured all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Complete {
+    /// Two more hooks are needed for that.
+    No { submission_attached: bool },
+    /// They are attached.
+    Yes,
+    /// They cannot be attached.
+    Never,
+}
+
+impl Tracer for Iolat {
+    type Skeleton = IolatSkel<'static>;
+    type Event = Event;
+    type Options = Options;
+    type Setup = Setup;
+
+    const SOURCE: &'static str = "block_rq_complete";
+
+    fn prepare(mut options: Options, args: &TracerArgs, emitter: &mut Emitter) -> Result<Setup> {
+        let devices = Devices::new(std::path::Path::new("/sys"));
+        let wanted = Wanted::find(&options.devices, options.partitions, &devices)?;
+        options.partitions |= wanted.partitions();
+        if !wanted.report(emitter, Timestamp::now())? {
+            emitter.flush()?;
+            bail!("--device: none of these devices has requests, which are what iolat measures");
+        }
+        let survey = devices.survey();
+        let with_task = options.who || args.tasks.is_on();
+        let events = args.events.min().is_some();
+        Ok(Setup { options, devices, wanted, survey, with_task, events })
+    }
+
+    fn ways(_: &Setup, kernel: &Kernel) -> Result<Vec<Attach>> {
+        match kernel.arguments("block_rq_complete") {
+            Some(3) => Ok(Attach::ALL.into()),
+            Some(arguments) => bail!(
+                "block_rq_complete has {arguments} arguments in this kernel, not 3: please report its version"
+            ),
+            None => bail!("this kernel has no tracepoint block_rq_complete"),
+        }
+    }
+
+    fn ring_bytes(_: &Setup) -> u32 {
+        RING_BYTES
+    }
+
+    fn leaves_out_self(setup: &Setup, args: &TracerArgs) -> bool {
+        setup.with_task && !args.tasks.include_self
+    }
+
+    fn configure(context: &Context<'_, Self>, open: &mut OpenIolatSkel<'static>) -> Result<()> {
+        let Context { setup, args, kernel, attach, cpus } = *context;
+        let geometry = setup.geometry(cpus);
+        let io_start = kernel.arguments("block_io_start").is_some();
+        // The queue was the first argument until 5.10, and in kernels that reverted that change.
+        let queue_first =
+            kernel.arguments("block_rq_issue").context("this kernel has no tracepoint block_rq_issue")? == 2;
+        let constants = IolatSkel::constants(open)?;
+        constants.slot_bits = geometry.slot_bits;
+        constants.shard_mask = geometry.shards - 1;
+        constants.aggregate = setup.options.aggregate;
+        constants.by_partition = setup.options.partitions;
+        constants.filter_devices = !setup.options.devices.is_empty();
+        constants.with_task = setup.with_task;
+        constants.filter_task = args.tasks.is_on();
+        constants.tell_all = setup.events;
+        constants.task_at_issue = setup.with_task && !io_start;
+        constants.request_argument = u32::from(queue_first);
+        constants.keep_pending = setup.survey.requests <= u64::from(setup.tracked());
+        let variables = open.maps.bss_data.as_deref_mut().context("the eBPF programs have no variables")?;
+        variables.time_submissions = setup.survey.untimed.into();
+        for (wanted, number) in variables.wanted_devices.iter_mut().zip(setup.wanted.numbers()) {
+            *wanted = *number;
+        }
+        let progs = &mut open.progs;
+        progs.complete_btf.set_autoload(attach == Attach::TpBtf);
+        progs.complete_raw.set_autoload(attach == Attach::RawTp);
+        progs.submit_btf.set_autoload(io_start && attach == Attach::TpBtf);
+        progs.submit_raw.set_autoload(io_start && attach == Attach::RawTp);
+        progs.submit_insert.set_autoload(!io_start);
+        let maps = &mut open.maps;
+        let tracked = setup.tracked();
+        let sized = maps
+            .slots
+            .set_max_entries(geometry.all_slots())
+            .and_then(|()| maps.peaks.set_max_entries(geometry.all_peaks()))
+            .and_then(|()| maps.owners.set_max_entries(1 << geometry.slot_bits))
+            .and_then(|()| maps.pending.set_max_entries(tracked));
+        sized.map_err(|e| explain(&e, "cannot size the maps"))
+    }
+
+    fn hooks<'a>(setup: &Setup, skeleton: &'a IolatSkel<'static>) -> Vec<&'a ProgramMut<'static>> {
+        let progs = &skeleton.progs;
+        let mut hooks = Vec::new();
+        if setup.with_task || setup.survey.untimed {
+            hooks.extend(Setup::at_submission(progs));
+        }
+        // Before 6.5 submission is seen where a request is queued or, if it never is, issued.
+        if setup.survey.untimed || (setup.with_task && progs.submit_insert.autoload()) {
+            hooks.push(&progs.issue);
+        }
+        hooks.extend([&progs.complete_btf, &progs.complete_raw]);
+        hooks
+    }
+
+    fn start(setup: Setup, args: &TracerArgs, programs: &mut Programs<Self>) -> Result<Self> {
+        let geometry = setup.geometry(programs.cpus);
+        let maps = &programs.skeleton.maps;
+        let table = Table::new(geometry, MappedArray::new(&maps.slots)?, MappedArray::new(&maps.peaks)?);
+        let complete = if setup.survey.untimed {
+            Complete::Yes
         } else {
-            SelfFilter::off()
+            Complete::No { submission_attached: setup.with_task }
         };
-        let mut tracer = Self {
-            attach,
-            skel,
-            shared,
-            self_filter,
-            geometry,
-            table: Table::new(geometry, slots, peaks),
-            double_buffer,
-            links: Vec::new(),
-            submission_attached: false,
-            issue_attached: false,
-            began_ns: 0,
-            counted: [0; 6],
-            ring: None,
-        };
-        if settings.events.is_some() {
-            tracer.ring = Some(Ring::open(&tracer.skel.maps.ring)?);
-        }
-        tracer.attach_all(settings)?;
-        Ok(tracer)
+        Ok(Self {
+            devices: setup.devices,
+            wanted: setup.wanted,
+            table,
+            summary: args.events.summary(true),
+            histogram: args.events.histogram(),
+            complete,
+            active: Vec::new(),
+        })
     }
 
-    fn attach_all(&mut self, settings: &Settings) -> Result<()> {
-        // Before 6.5 submission is seen where a request is queued, and, if it never is, issued.
-        let at_issue = settings.with_task() && self.skel.progs.submit_insert.autoload();
-        if settings.untimed {
-            self.time_submissions();
+    /// Whether another hook could still be attached.
+    fn works(&self, programs: &Programs<Self>) -> bool {
+        programs.skeleton.progs.issue.attach().is_ok()
+    }
+
+    fn started(&mut self, output: &mut Output, _: CapabilitySet) -> Result<()> {
+        let unseen = self.devices.without_requests().join(", ");
+        if self.wanted.all() && !unseen.is_empty() {
+            let detail =
+                "these devices have no requests of their own; their I/O is counted for the disks below them";
+            output.emitter.status(Timestamp::now(), &unseen, Reason::Unsupported, detail)?;
         }
-        if settings.with_task() || settings.untimed {
-            self.attach_submission().map_err(|e| explain(&e, "cannot attach to the submission of I/O"))?;
-        }
-        if at_issue || settings.untimed {
-            self.attach_issue().map_err(|e| explain(&e, "cannot attach to block_rq_issue"))?;
-        }
-        self.began_ns = kernel_now();
-        let main = self.main_program().attach();
-        self.links.push(main.map_err(|e| explain(&e, "cannot attach to block_rq_complete"))?);
         Ok(())
     }
 
-    fn main_program(&self) -> &ProgramMut<'static> {
-        match self.attach {
-            Attach::TpBtf => &self.skel.progs.complete_btf,
-            Attach::RawTp => &self.skel.progs.complete_raw,
+    fn event(&mut self, event: &Event, output: &mut Output) -> Result<()> {
+        match report::event(event, &mut self.devices, output) {
+            Some((ts, record)) => output.emitter.emit(ts, &record),
+            None => Ok(()),
         }
     }
 
-    /// When counting began, by the kernel's clock.
-    pub fn began_ns(&self) -> u64 {
-        self.began_ns
+    fn end_interval(&mut self, programs: &mut Programs<Self>) -> u64 {
+        let (half, end_ns) = programs.end_interval(kernel_now);
+        self.active.clear();
+        for slot in 0..self.table.slots() {
+            let key = shared_load!(programs, keys[slot]);
+            self.active.extend((key != 0).then(|| self.table.take(half, slot, key)).flatten());
+        }
+        end_ns
     }
 
-    /// Attaches to submission and issue too, for requests that do not carry their times.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn attach_missing(&mut self) -> libbpf_rs::Result<()> {
-        self.time_submissions();
-        self.attach_submission()?;
-        self.attach_issue()
-    }
-
-    fn time_submissions(&mut self) {
-        // SAFETY: valid as `shared` is.
-        unsafe { store(&raw mut (*self.shared).time_submissions, 1) };
-    }
-
-    fn attach_submission(&mut self) -> libbpf_rs::Result<()> {
-        if !self.submission_attached {
-            let progs = &self.skel.progs;
-            let loaded = [&progs.submit_btf, &progs.submit_raw, &progs.submit_insert];
-            for program in loaded.into_iter().filter(|program| program.autoload()) {
-                self.links.push(program.attach()?);
+    fn report(
+        &mut self,
+        programs: &mut Programs<Self>,
+        output: &mut Output,
+        interval: Interval,
+    ) -> Result<()> {
+        if self.summary {
+            let mut records: Vec<_> = self
+                .active
+                .iter()
+                .map(|activity| report::summary(activity, interval, &mut self.devices, self.histogram))
+                .collect();
+            records.sort_by(|a, b| (&a.device, a.op).cmp(&(&b.device, b.op)));
+            for record in &records {
+                output.emitter.emit(interval.end, record)?;
             }
-            self.submission_attached = true;
+        }
+        self.complete(programs, &mut output.emitter, interval.end)?;
+        let (found, unsupported) = self.wanted.look_again(&self.devices);
+        if found {
+            for (i, number) in self.wanted.numbers().iter().enumerate() {
+                shared_store!(programs, wanted_devices[i], *number);
+            }
+        }
+        for (name, why) in unsupported {
+            output.emitter.status(interval.end, &name, Reason::Unsupported, why)?;
         }
         Ok(())
     }
 
-    fn attach_issue(&mut self) -> libbpf_rs::Result<()> {
-        if !self.issue_attached {
-            self.links.push(self.skel.progs.issue.attach()?);
-            self.issue_attached = true;
+    fn losses(&self, programs: &Programs<Self>) -> Vec<(&'static str, u64)> {
+        vec![
+            ("io: more devices and operations than slots", shared_load!(programs, lost_slots)),
+            ("io_event: ring buffer full", programs.lost_events()),
+            ("io: map of submissions full", shared_load!(programs, lost_tasks)),
+            ("io: requests without any time", shared_load!(programs, untimed)),
+            ("io: completions inside a completion", programs.nested()),
+        ]
+    }
+}
+
+impl Iolat {
+    /// Attaches to submission and issue once requests do not carry their times.
+    fn complete(
+        &mut self,
+        programs: &mut Programs<Self>,
+        emitter: &mut Emitter,
+        now: Timestamp,
+    ) -> Result<()> {
+        let Complete::No { submission_attached } = self.complete else { return Ok(()) };
+        if shared_load!(programs, untimed) + shared_load!(programs, unsplit) == 0 {
+            return Ok(());
         }
-        Ok(())
-    }
-
-    /// Whether another hook could still be attached, with the privileges of now.
-    pub fn may_attach(&self) -> bool {
-        self.skel.progs.issue.attach().is_ok()
-    }
-
-    /// Readable when the ring buffer is half full; `None` without events.
-    pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.ring.as_ref().map(Ring::fd)
-    }
-
-    /// Gives the events that are waiting to `tell`, in their order.
-    ///
-    /// # Errors
-    /// The first that `tell` gives.
-    pub fn events(&self, tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
-        self.ring.as_ref().map_or(Ok(()), |ring| ring.drain(tell))
-    }
-
-    /// Ends the interval: what each device and operation did in it, in no order, and what
-    /// `at_switch` gave at its very end.
-    pub fn take<T>(&mut self, at_switch: impl FnOnce() -> T) -> (Vec<Activity>, T) {
-        let (half, seen) = self.double_buffer.switch(at_switch);
-        let active = (0..self.geometry.slots()).filter_map(|slot| {
-            // SAFETY: valid as `shared` is.
-            let key = unsafe { load(&raw const (*self.shared).keys[slot]) };
-            if key == 0 { None } else { self.table.take(half, slot, key) }
-        });
-        (active.collect(), seen)
-    }
-
-    /// What was not counted since the last call, and whether requests came without times while
-    /// nothing else measures them.
-    pub fn losses(&mut self) -> (Losses, bool) {
-        let shared = self.shared;
-        // SAFETY: valid as `shared` is.
-        let now = unsafe {
-            [
-                load(&raw const (*shared).lost_slots),
-                load(&raw const (*shared).lost_events),
-                load(&raw const (*shared).lost_tasks),
-                load(&raw const (*shared).untimed),
-                load(&raw const (*shared).unsplit),
-                recursion_misses(self.main_program().as_fd()).unwrap_or(self.counted[5]),
-            ]
-        };
-        let gained: [u64; 6] = std::array::from_fn(|i| now[i].saturating_sub(self.counted[i]));
-        self.counted = now;
-        let [slots, events, submissions, untimed, unsplit, nested] = gained;
-        let complete = self.issue_attached && self.submission_attached;
-        (Losses { slots, events, submissions, untimed, nested }, untimed + unsplit > 0 && !complete)
-    }
-
-    /// Counts only these devices from now on; at most [`Settings::MAX_DEVICES`].
-    pub fn want(&mut self, numbers: &[u32]) {
-        for (i, number) in numbers.iter().enumerate().take(Settings::MAX_DEVICES) {
-            // SAFETY: valid as `shared` is, and the index is below the length.
-            unsafe { store(&raw mut (*self.shared).wanted_devices[i], *number) };
+        shared_store!(programs, time_submissions, 1);
+        let progs = &programs.skeleton.progs;
+        let mut hooks = Vec::new();
+        if !submission_attached {
+            hooks.extend(Setup::at_submission(progs));
         }
-    }
-
-    /// What all maps take in the kernel, as it says itself.
-    fn map_bytes(&self) -> usize {
-        let maps = &self.skel.maps;
-        let fixed =
-            [&maps.slots, &maps.peaks, &maps.owners, &maps.pending, &maps.ring].map(|map| map.as_fd());
-        let data = [maps.bss.as_fd(), maps.rodata.as_fd()];
-        fixed.into_iter().chain(data).filter_map(memory).sum()
-    }
-
-    /// One line: how it is attached and what memory it takes in the kernel.
-    pub fn describe(&self) -> String {
-        let Geometry { shards, cpus, .. } = self.geometry;
-        format!(
-            "block_rq_complete by {}, {} hook{}; {} KiB of maps: {} slots in {shards} shards of {cpus} CPUs, twice",
-            self.attach,
-            self.links.len(),
-            if self.links.len() == 1 { "" } else { "s" },
-            self.map_bytes() / 1024,
-            self.geometry.slots(),
-        )
+        hooks.push(&progs.issue);
+        let source = "block_rq_issue";
+        match attach_all(hooks) {
+            Ok(links) => {
+                programs.links.extend(links);
+                self.complete = Complete::Yes;
+                let detail =
+                    "requests of a device do not carry their times: more hooks measure them from now on";
+                emitter.active(now, source, Attach::RawTp.name(), detail)
+            }
+            Err(error) => {
+                self.complete = Complete::Never;
+                let detail = format!("requests of a device do not carry their times: {error}");
+                emitter.status(now, source, Reason::Denied, &detail)
+            }
+        }
     }
 }

@@ -1,15 +1,15 @@
-//! From what the kernel program told to records.
+//! The records of `iolat`, made from what its eBPF programs counted.
 
-use super::layout::place;
-use super::{Activity, Devices, Event, Latency, Op};
-use crate::bpf::cgroup::Cgroups;
-use crate::bpf::clock::KernelClock;
+use super::Event;
+use super::devices::Devices;
+use super::table::{Activity, Latency, Op, sector};
 use crate::bpf::percentiles::{distribution, times};
-use crate::bpf::session::Interval;
+use crate::bpf::task::TaskId;
+use crate::bpf::tracer::{Interval, Output};
 use crate::common::time::{Micros, Timestamp};
 use crate::record::{Io, IoEvent};
 
-/// The record of what a device and operation did.
+/// The record of a device and operation in an interval.
 pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, histogram: bool) -> Io {
     let Activity { total, on_device, queue, .. } = activity;
     let of = |latency: &Latency| times(&latency.histogram, latency.sum_ns, latency.max_ns);
@@ -60,31 +60,25 @@ pub fn summary(activity: &Activity, interval: Interval, devices: &mut Devices, h
     }
 }
 
-/// When an event ended, and its record; `None` for an operation that is not known.
-pub fn event(
-    event: &Event,
-    threshold: Option<Micros>,
-    clock: KernelClock,
-    devices: &mut Devices,
-    cgroups: &mut Cgroups,
-) -> Option<(Timestamp, IoEvent)> {
-    let [total, device, queue] = event.times;
+/// The time and the record of an event; `None` for an unknown operation.
+pub fn event(event: &Event, devices: &mut Devices, output: &mut Output) -> Option<(Timestamp, IoEvent)> {
+    let Output { clock, threshold, cgroups, .. } = output;
     let split = |ns| (event.split != 0).then_some(Micros(ns));
     let mut record = IoEvent {
-        begin_ts: Some(clock.wall(event.end_ns.saturating_sub(total))),
+        begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.total_ns))),
         device: devices.name(event.device),
         op: Op::from_kernel(event.op)?.name(),
-        sector: place(event.sector),
+        sector: sector(event.sector),
         bytes: event.bytes.into(),
         error: error_name(event.error),
-        total_us: Micros(total),
-        threshold_us: threshold,
-        device_us: split(device),
-        queue_us: split(queue),
+        total_us: Micros(event.total_ns),
+        threshold_us: *threshold,
+        device_us: split(event.device_ns),
+        queue_us: split(event.queue_ns),
         ..IoEvent::default()
     };
-    let task = &event.task;
-    if task.known != 0 {
+    if event.task.known != 0 {
+        let task = TaskId::from(event.task);
         record.pid = Some(task.pid);
         record.tid = Some(task.tid);
         record.comm = Some(task.comm());
@@ -95,7 +89,7 @@ pub fn event(
     Some((clock.wall(event.end_ns), record))
 }
 
-/// `blk_status_t`, the errno that the kernel makes of it (block/blk-core.c), and its name.
+/// `blk_status_t`, its errno in the kernel (block/blk-core.c), and the name of that.
 const ERRORS: [(i32, i32, &str); 17] = [
     (1, 95, "EOPNOTSUPP"),
     (2, 110, "ETIMEDOUT"),
@@ -116,7 +110,7 @@ const ERRORS: [(i32, i32, &str); 17] = [
     (19, 22, "EINVAL"),
 ];
 
-/// The tracepoint told a negative errno until 5.15, and the status itself since.
+/// The name of an error: a negative errno until 5.15, a `blk_status_t` since.
 fn error_name(error: i32) -> Option<String> {
     let known = |(status, errno, _): &&(i32, i32, &str)| error == *status || error == -*errno;
     match (error, ERRORS.iter().find(known)) {
@@ -132,7 +126,9 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::bpf::cgroup::Cgroups;
     use crate::bpf::map::read;
+    use crate::common::emit::Emitter;
 
     const RECORDED: &str = include_str!("../../../tests/fixtures/iolat-events.hex");
 
@@ -149,11 +145,12 @@ mod tests {
         symlink("../../devices/virtual/block/loop0", numbers.join("7:0")).unwrap();
         symlink("../../devices/virtual/block/loop0/loop0p2", numbers.join("259:1")).unwrap();
         let mut devices = Devices::new(root.path());
-        let mut cgroups = Cgroups::new(root.path());
+        let emitter = Emitter::new("host", None, false);
+        let cgroups = Cgroups::new(root.path());
+        let mut output = Output { cgroups, ..Output::new(emitter, None) };
         let mut made = |what| {
             let recorded: Event = read(&recorded(what)).unwrap();
-            let (end, record) =
-                event(&recorded, None, KernelClock::measure(), &mut devices, &mut cgroups).unwrap();
+            let (end, record) = event(&recorded, &mut devices, &mut output).unwrap();
             assert_eq!(end.0 - record.begin_ts.unwrap().0, record.total_us.0, "{what}");
             IoEvent { begin_ts: None, ..record }
         };

@@ -1,20 +1,115 @@
-//! From the mapped arrays to what happened in an interval.
+//! Reads the arrays that the eBPF programs of `iolat` count in: what each device and operation did
+//! in an interval.
 
 use std::array;
 use std::collections::HashMap;
 
-use super::Op;
-use super::layout::{Geometry, Peak, Slot, place};
+use super::types::{peak, slot};
 use crate::bpf::hist::{FINE, Histogram, buckets};
 use crate::bpf::map::{MappedArray, load, store};
 use crate::bpf::task::TaskId;
 
-const BUCKETS: usize = buckets(FINE);
+/// What is done to a device: `enum op` of `bpf/iolat.h`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    /// Reads.
+    Read = 0,
+    /// Writes, also of zeroes.
+    Write = 1,
+    /// Flushes of the device's cache.
+    Flush = 2,
+    /// Discards, also secure ones.
+    Discard = 3,
+}
 
-/// One distribution of an interval.
+impl Op {
+    /// By the number in the kernel.
+    pub fn from_kernel(number: u8) -> Option<Self> {
+        [Self::Read, Self::Write, Self::Flush, Self::Discard].get(usize::from(number)).copied()
+    }
+
+    /// The value of the field `op`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Flush => "flush",
+            Self::Discard => "discard",
+        }
+    }
+}
+
+/// A sector of the kernel; all bits are set for requests that have none, such as flushes.
+pub fn sector(number: u64) -> Option<u64> {
+    (number != u64::MAX).then_some(number)
+}
+
+/// The most shards.
+const MAX_SHARDS: u32 = 16;
+/// Slots for eight disks that read, write, flush and discard: more disks may appear.
+const MIN_SLOT_BITS: u32 = 5;
+/// `MAX_SLOTS` of `bpf/iolat.bpf.c`.
+const MAX_SLOT_BITS: u32 = 10;
+
+/// The dimensions of the arrays: two halves, each of shards or CPUs, each of slots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// A shard has 2 to this power slots, one for each device and operation.
+    pub slot_bits: u32,
+    /// Copies of the slots. The CPUs are divided between them, to avoid contention.
+    pub shards: u32,
+    /// Possible CPUs.
+    pub cpus: u32,
+}
+
+impl Geometry {
+    /// Twice as many slots as `disks` that read and write need, and then as many shards as `cpus` and `budget`,
+    /// in bytes, allow.
+    pub fn choose(disks: usize, cpus: usize, budget: usize) -> Self {
+        let wanted = (disks * 4 + 8).next_power_of_two();
+        let slot_bits = wanted.ilog2().clamp(MIN_SLOT_BITS, MAX_SLOT_BITS);
+        let cpus = u32::try_from(cpus).unwrap_or(u32::MAX);
+        let mut choice = Self { slot_bits, shards: 1, cpus };
+        while choice.bytes() > budget && choice.slot_bits > 4 {
+            choice.slot_bits -= 1;
+        }
+        while choice.shards < cpus.min(MAX_SHARDS)
+            && let more = (Self { shards: choice.shards * 2, ..choice })
+            && more.bytes() <= budget
+        {
+            choice = more;
+        }
+        choice
+    }
+
+    fn slot(self, half: usize, shard: u32, slot: usize) -> usize {
+        ((half * self.shards as usize + shard as usize) << self.slot_bits) + slot
+    }
+
+    fn peak(self, half: usize, cpu: u32, slot: usize) -> usize {
+        ((half * self.cpus as usize + cpu as usize) << self.slot_bits) + slot
+    }
+
+    /// The length of the array of slots.
+    pub fn all_slots(self) -> u32 {
+        (2 * self.shards) << self.slot_bits
+    }
+
+    /// The length of the array of peaks.
+    pub fn all_peaks(self) -> u32 {
+        (2 * self.cpus) << self.slot_bits
+    }
+
+    /// The size of both arrays.
+    pub fn bytes(self) -> usize {
+        self.all_slots() as usize * size_of::<slot>() + self.all_peaks() as usize * size_of::<peak>()
+    }
+}
+
+/// One of the three times of requests in an interval.
 #[derive(Clone, Debug)]
 pub struct Latency {
-    /// How many took how long.
+    /// The distribution.
     pub histogram: Histogram,
     /// The sum, in nanoseconds.
     pub sum_ns: u64,
@@ -25,9 +120,9 @@ pub struct Latency {
 /// What one device and operation did in an interval.
 #[derive(Clone, Debug)]
 pub struct Activity {
-    /// The device's number; 0 if all are counted together.
+    /// The device's number; 0 if all devices are counted as one.
     pub device: u32,
-    /// What was done.
+    /// The operation.
     pub op: Op,
     /// Bytes that were read, written or discarded.
     pub bytes: u64,
@@ -37,65 +132,96 @@ pub struct Activity {
     pub total: Latency,
     /// From issue to completion, where the time of issue is known.
     pub on_device: Latency,
-    /// From submission to issue, likewise.
+    /// From submission to issue, where the time of issue is known.
     pub queue: Latency,
-    /// The start of the slowest request; `None` if its CPU's record of it is missing.
+    /// The request with the longest total time, if it is known.
     pub slowest: Option<Slowest>,
 }
 
 /// The request with the longest total time.
 #[derive(Clone, Copy, Debug)]
 pub struct Slowest {
-    /// Where it lay, in sectors of 512 bytes; `None` for what lies nowhere, as a flush.
+    /// The first sector, of 512 bytes; `None` for a flush.
     pub sector: Option<u64>,
-    /// How long it was.
+    /// The size; of a request that completed in parts, that of the last part.
     pub bytes: u32,
-    /// Who submitted it, if that is known.
+    /// Who submitted it, if that is recorded.
     pub task: Option<TaskId>,
 }
 
-/// What a slot held when it was last read, all shards together.
-struct Held {
-    sums: [u64; 5],
-    buckets: Box<[u32; 3 * BUCKETS]>,
+/// The sum of a slot over all shards.
+struct Snapshot {
+    bytes: u64,
+    errors: u64,
+    device_ns: u64,
+    queue_ns: u64,
+    unsplit_ns: u64,
+    /// Counts of total, device and queue time.
+    buckets: Vec<[u32; 3]>,
 }
 
-impl Held {
-    fn nothing() -> Self {
-        Self { sums: [0; 5], buckets: Box::new([0; 3 * BUCKETS]) }
+impl Snapshot {
+    fn zero() -> Self {
+        let buckets = vec![[0; 3]; buckets(FINE)];
+        Self { bytes: 0, errors: 0, device_ns: 0, queue_ns: 0, unsplit_ns: 0, buckets }
+    }
+
+    /// Counters wrap, and so do their sums and differences.
+    fn add(&mut self, slot: &slot) {
+        self.bytes = self.bytes.wrapping_add(slot.bytes);
+        self.errors = self.errors.wrapping_add(slot.errors);
+        self.device_ns = self.device_ns.wrapping_add(slot.device_ns);
+        self.queue_ns = self.queue_ns.wrapping_add(slot.queue_ns);
+        self.unsplit_ns = self.unsplit_ns.wrapping_add(slot.unsplit_ns);
+        for (sum, bucket) in self.buckets.iter_mut().zip(&slot.buckets) {
+            let counts = [bucket.total, bucket.device, bucket.queue];
+            *sum = array::from_fn(|i| sum[i].wrapping_add(counts[i]));
+        }
+    }
+
+    /// The histograms of total, device and queue time since `before`.
+    fn histograms(&self, before: &Self) -> [Histogram; 3] {
+        let mut histograms = [(); 3].map(|()| Histogram::new(FINE));
+        for (index, (now, before)) in self.buckets.iter().zip(&before.buckets).enumerate() {
+            for (kind, histogram) in histograms.iter_mut().enumerate() {
+                histogram.add(index, now[kind].wrapping_sub(before[kind]).into());
+            }
+        }
+        histograms
     }
 }
 
-/// The arrays, and what was read of them before.
+/// The mapped arrays, and what was read from them before.
 pub struct Table {
     geometry: Geometry,
-    slots: MappedArray<Slot>,
-    peaks: MappedArray<Peak>,
-    before: HashMap<(usize, usize), Held>,
+    slots: MappedArray<slot>,
+    peaks: MappedArray<peak>,
+    before: HashMap<(usize, usize), Snapshot>,
 }
 
 impl Table {
-    /// Of arrays of that geometry.
-    pub fn new(geometry: Geometry, slots: MappedArray<Slot>, peaks: MappedArray<Peak>) -> Self {
+    /// For arrays of these dimensions.
+    pub fn new(geometry: Geometry, slots: MappedArray<slot>, peaks: MappedArray<peak>) -> Self {
         Self { geometry, slots, peaks, before: HashMap::new() }
     }
 
-    /// What a slot of the half that is now still has gained since it was last read;
-    /// `None` if nothing.
+    /// The number of slots in a shard.
+    pub fn slots(&self) -> usize {
+        1 << self.geometry.slot_bits
+    }
+
+    /// What a slot has counted in `half` since it was last read; `None` if nothing. The programs must not
+    /// write to that half.
     pub fn take(&mut self, half: usize, slot: usize, key: u64) -> Option<Activity> {
         let now = self.read(half, slot);
-        let before = self.before.entry((half, slot)).or_insert_with(Held::nothing);
-        // Counters wrap, and so does their difference.
-        let gained: [u64; 5] = array::from_fn(|i| now.sums[i].wrapping_sub(before.sums[i]));
-        let [mut total, mut device, mut queue] = [(); 3].map(|()| Histogram::new(FINE));
-        for (kind, histogram) in [&mut total, &mut device, &mut queue].into_iter().enumerate() {
-            for bucket in 0..BUCKETS {
-                let at = bucket * 3 + kind;
-                histogram.add(bucket, now.buckets[at].wrapping_sub(before.buckets[at]).into());
-            }
-        }
+        let before = self.before.entry((half, slot)).or_insert_with(Snapshot::zero);
+        let [total, device, queue] = now.histograms(before);
+        let bytes = now.bytes.wrapping_sub(before.bytes);
+        let errors = now.errors.wrapping_sub(before.errors);
+        let device_ns = now.device_ns.wrapping_sub(before.device_ns);
+        let queue_ns = now.queue_ns.wrapping_sub(before.queue_ns);
+        let unsplit_ns = now.unsplit_ns.wrapping_sub(before.unsplit_ns);
         *before = now;
-        let [bytes, errors, device_ns, queue_ns, unsplit_ns] = gained;
         if bytes == 0 && total.count() == 0 {
             return None;
         }
@@ -105,60 +231,90 @@ impl Table {
             Latency { histogram, sum_ns, max_ns }
         };
         let total_ns = device_ns.wrapping_add(queue_ns).wrapping_add(unsplit_ns);
+        let slowest = (peak.total_ns > 0).then(|| Slowest {
+            sector: sector(peak.sector),
+            bytes: peak.bytes,
+            task: (peak.task.known != 0).then(|| peak.task.into()),
+        });
         Some(Activity {
             device: (key >> 3) as u32,
             op: Op::from_kernel(key as u8 & 7)?,
             bytes,
             errors,
-            slowest: (peak.longest[0] > 0).then(|| peak.slowest()),
-            total: latency(total, total_ns, peak.longest[0]),
-            on_device: latency(device, device_ns, peak.longest[1]),
-            queue: latency(queue, queue_ns, peak.longest[2]),
+            total: latency(total, total_ns, peak.total_ns),
+            on_device: latency(device, device_ns, peak.device_ns),
+            queue: latency(queue, queue_ns, peak.queue_ns),
+            slowest,
         })
     }
 
-    fn read(&self, half: usize, slot: usize) -> Held {
-        let mut held = Held::nothing();
-        for shard in 0..self.geometry.shards as usize {
-            let at = self.slots.at(self.geometry.slot(half, shard, slot));
-            for (i, sum) in held.sums.iter_mut().enumerate() {
-                // SAFETY: inside the mapped array, aligned by repr(C).
-                *sum = sum.wrapping_add(unsafe { load(&raw const (*at).sums[i]) });
-            }
-            for (i, count) in held.buckets.iter_mut().enumerate() {
-                // SAFETY: likewise.
-                *count = count.wrapping_add(unsafe { load(&raw const (*at).buckets[i]) });
-            }
+    fn read(&self, half: usize, slot: usize) -> Snapshot {
+        let mut sum = Snapshot::zero();
+        for shard in 0..self.geometry.shards {
+            // SAFETY: inside the mapped array, and aligned like the C struct.
+            sum.add(&unsafe { load(self.slots.at(self.geometry.slot(half, shard, slot))) });
         }
-        held
+        sum
     }
 
-    /// The longest times over all CPUs, which begin anew.
-    fn take_peak(&self, half: usize, slot: usize) -> Peak {
-        let mut highest = Peak::default();
-        for cpu in 0..self.geometry.cpus as usize {
+    /// The longest times over all CPUs, which are set to zero.
+    fn take_peak(&self, half: usize, slot: usize) -> peak {
+        let mut highest = peak::default();
+        for cpu in 0..self.geometry.cpus {
             let at = self.peaks.at(self.geometry.peak(half, cpu, slot));
-            // SAFETY: inside the mapped array; the half is still, so that nobody writes it.
-            let mut peak = unsafe { load(at) };
-            // SAFETY: likewise.
-            unsafe { store(&raw mut (*at).longest[0], 0) };
-            // SAFETY: likewise.
-            unsafe { store(&raw mut (*at).longest[1], 0) };
-            // SAFETY: likewise.
-            unsafe { store(&raw mut (*at).longest[2], 0) };
-            let longest = array::from_fn(|i| highest.longest[i].max(peak.longest[i]));
-            if peak.longest[0] >= highest.longest[0] {
-                std::mem::swap(&mut highest, &mut peak);
+            // SAFETY: inside the mapped array, in the half that the programs do not write.
+            let found = unsafe { load(at) };
+            // SAFETY: as above.
+            unsafe { store(&raw mut (*at).total_ns, 0) };
+            // SAFETY: as above.
+            unsafe { store(&raw mut (*at).device_ns, 0) };
+            // SAFETY: as above.
+            unsafe { store(&raw mut (*at).queue_ns, 0) };
+            let device_ns = highest.device_ns.max(found.device_ns);
+            let queue_ns = highest.queue_ns.max(found.queue_ns);
+            if found.total_ns >= highest.total_ns {
+                highest = found;
             }
-            highest.longest = longest;
+            (highest.device_ns, highest.queue_ns) = (device_ns, queue_ns);
         }
         highest
     }
 }
 
-impl Peak {
-    fn slowest(&self) -> Slowest {
-        let task = (self.task.known != 0).then_some(self.task);
-        Slowest { sector: place(self.sector), bytes: self.bytes, task }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: usize = 16 << 20;
+
+    #[test]
+    fn the_budget_holds() {
+        for (disks, budget) in
+            [0, 1, 9, 40, 300, 5000].into_iter().flat_map(|disks| [(disks, BUDGET), (disks, BUDGET / 3)])
+        {
+            for cpus in [1, 2, 3, 8, 64, 512] {
+                let choice = Geometry::choose(disks, cpus, budget);
+                assert!(choice.bytes() <= budget, "{disks} disks, {cpus} CPUs: {choice:?}");
+                assert!(choice.shards.is_power_of_two() && choice.shards < choice.cpus * 2, "{choice:?}");
+            }
+        }
+        assert_eq!(Geometry::choose(9, 2, BUDGET), Geometry { slot_bits: 6, shards: 2, cpus: 2 });
+    }
+
+    #[test]
+    fn every_element_has_one_index() {
+        let geometry = Geometry { slot_bits: 3, shards: 2, cpus: 3 };
+        let mut slots = Vec::new();
+        let mut peaks = Vec::new();
+        for half in 0..2 {
+            for slot in 0..8 {
+                slots.extend((0..2).map(|shard| geometry.slot(half, shard, slot)));
+                peaks.extend((0..3).map(|cpu| geometry.peak(half, cpu, slot)));
+            }
+        }
+        slots.sort_unstable();
+        peaks.sort_unstable();
+        assert!(slots.into_iter().eq(0..geometry.all_slots() as usize));
+        assert!(peaks.into_iter().eq(0..geometry.all_peaks() as usize));
     }
 }

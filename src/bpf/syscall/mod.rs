@@ -127,7 +127,7 @@ impl Tracer {
         let progs = &self.skel.progs;
         match self.attach {
             Attach::TpBtf => [&progs.enter_btf, &progs.exit_btf],
-            Attach::RawTp => [&progs.enter_raw, &progs.exit_raw],
+            _ => [&progs.enter_raw, &progs.exit_raw],
         }
     }
 
