@@ -201,7 +201,7 @@ fn nvml_reads_only_devices_that_are_awake() {
         ("source", json!("nvml")),
         ("utilization_ratio", json!(0.87)),
         ("memory_utilization_ratio", json!(0.13)),
-        ("memory_used_bytes", json!(1_000_000_000)),
+        ("memory_used_bytes", json!(400_000_000)),
         ("memory_total_bytes", json!(8_000_000_000u64)),
         ("frequency_hz", json!(1_410_000_000)),
         ("memory_frequency_hz", json!(5_001_000_000u64)),
@@ -244,6 +244,12 @@ fn unsupported_values_are_left_out() {
     let found = named(&records, "status", "source", "nvml 0000:01:00.0");
     assert_eq!((&found["reason"], &found["detail"]), (&json!("absent"), &json!("Driver Not Loaded")));
     assert_eq!((log, of(&records, "gpu").len()), (vec!["init".to_owned()], 2));
+    let (records, _) = asked(&tree, &["--once"], &[("STUB_OLD", "1")]);
+    let old = named(&records, "gpu", "gpu", "0000:01:00.0");
+    assert_eq!(
+        (&old["memory_used_bytes"], &old["memory_total_bytes"]),
+        (&json!(1_000_000_000), &json!(8_000_000_000u64))
+    );
     // Without --nvml, NVML is not used for another machine's tree.
     let records = tree.once();
     assert_eq!(named(&records, "status", "source", "nvml 0000:01:00.0")["reason"], "unsupported");

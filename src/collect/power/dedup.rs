@@ -43,10 +43,12 @@ impl History {
     }
 
     /// Whether the board has connected a `psys` counter. One that is still 0 since boot is not connected; one that
-    /// was 0 when it was opened is, until it is seen to stand still.
-    fn is_connected(&self, psys: &ZoneReading<'_>) -> bool {
+    /// was 0 when it was opened is, until it is seen to stand still. Without a package to compare with, as in virtual
+    /// machines, one sample that counted nothing is enough.
+    fn is_connected(&self, psys: &ZoneReading<'_>, alone: bool) -> bool {
         let still = self.still.get(&psys.zone.id).is_some_and(|joules| *joules >= STILL_JOULES);
-        !still && (psys.from_open || psys.raw > 0)
+        let counts = psys.raw > 0 || (psys.from_open && !(alone && psys.used.is_some()));
+        !still && counts
     }
 }
 
@@ -76,7 +78,8 @@ const STILL_JOULES: f64 = 10.0;
 pub fn account(all: &[ZoneReading<'_>], history: &mut History) -> Vec<Accounting> {
     history.update(all);
     let repeated: Vec<Option<String>> = all.iter().map(|it| repeats(all, it, history)).collect();
-    let works = |it: &ZoneReading<'_>| it.zone.is("psys") && history.is_connected(it);
+    let alone = !all.iter().any(|it| it.zone.is("package"));
+    let works = |it: &ZoneReading<'_>| it.zone.is("psys") && history.is_connected(it, alone);
     let first = |(it, repeated): &(&ZoneReading<'_>, &Option<String>)| works(it) && repeated.is_none();
     let psys = all.iter().zip(&repeated).find(first).map(|(it, _)| it.zone.id.clone());
     let decide = |(it, repeat): (&ZoneReading<'_>, &Option<String>)| {

@@ -235,6 +235,15 @@ mod tests {
     }
 
     #[test]
+    fn a_platform_alone_is_counted_only_if_it_counts() {
+        let zones = zones_of(&["psys"], &[0]);
+        let mut history = History::default();
+        assert_eq!(counted(&zones, &[0.0], None, &mut history), ["psys"]);
+        assert!(counted(&zones, &[0.0], Some(&[0.0]), &mut history).is_empty());
+        assert_eq!(counted(&zones, &[7.0], Some(&[7.0]), &mut history), ["psys"]);
+    }
+
+    #[test]
     fn dies_that_were_zero_when_opened_are_compared_by_what_they_count() {
         let zones = zones_of(&["package"], &[0, 1]);
         let both = ["package-0-die-0", "package-0-die-1"];

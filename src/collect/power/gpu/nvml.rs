@@ -56,6 +56,24 @@ struct Memory {
     used: c_ulonglong,
 }
 
+/// `nvmlMemory_v2_t`, in bytes: `used` does not include what the driver reserves, as nvidia-smi shows it.
+#[repr(C)]
+struct MemoryV2 {
+    /// The size of the structure, and 2 in the top byte.
+    version: c_uint,
+    total: c_ulonglong,
+    reserved: c_ulonglong,
+    free: c_ulonglong,
+    used: c_ulonglong,
+}
+
+impl Default for MemoryV2 {
+    fn default() -> Self {
+        let version = size_of::<Self>() as c_uint | 2 << 24;
+        Self { version, total: 0, reserved: 0, free: 0, used: 0 }
+    }
+}
+
 /// `nvmlPciInfo_t`.
 #[repr(C)]
 #[derive(Default)]
@@ -175,10 +193,12 @@ fn fill(library: &Library, device: Handle, values: &mut Values) {
         gpu.utilization_ratio = Some(f64::from(now.gpu) / 100.0);
         gpu.memory_utilization_ratio = Some(f64::from(now.memory) / 100.0);
     }
-    if let Some(memory) = get::<Memory>(library, device, c"nvmlDeviceGetMemoryInfo") {
-        gpu.memory_used_bytes = Some(memory.used);
-        gpu.memory_total_bytes = Some(memory.total);
-    }
+    // Drivers before 510 only have the first version.
+    let memory =
+        get::<MemoryV2>(library, device, c"nvmlDeviceGetMemoryInfo_v2").map(|it| (it.used, it.total));
+    let memory = memory
+        .or_else(|| get::<Memory>(library, device, c"nvmlDeviceGetMemoryInfo").map(|it| (it.used, it.total)));
+    (gpu.memory_used_bytes, gpu.memory_total_bytes) = memory.unzip();
     // Clock 1 is the multiprocessors', clock 2 the memory's; in megahertz.
     let hertz = |clock| {
         choose(library, device, c"nvmlDeviceGetClockInfo", clock).map(|mhz| u64::from(mhz) * 1_000_000)
