@@ -127,6 +127,17 @@ fn a_reader_that_has_stopped_does_not_hold_it_up() {
     drop(stdin);
 }
 
+#[test]
+fn a_slow_reader_is_waited_for_after_the_end_of_input() {
+    let mut child = start(&["--drain", "300ms"], Stdio::piped());
+    child.stdin.take().unwrap().write_all(lines(20_000).as_bytes()).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
+    let mut written = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut written).unwrap();
+    assert_eq!(end(child).0.status.code(), Some(0));
+    assert_eq!(written.matches("\"body\"").count(), 20_000);
+}
+
 #[cfg(feature = "sqlite")]
 #[test]
 fn a_reader_that_leaves_does_not_take_the_others_along() {
@@ -188,8 +199,11 @@ fn the_records_about_itself_fit_their_schema_and_add_up() {
     assert!(records.len() >= 3, "{stderr}");
     for record in &records {
         assert!(schema.is_valid(record), "{record}");
-        let sum = |names: [&str; 5]| names.iter().map(|name| record[name].as_u64().unwrap()).sum::<u64>();
-        assert_eq!(record["read"], sum(["delivered", "rejected", "dead_lettered", "pending", "dropped"]));
+        let sum = |names: [&str; 6]| names.iter().map(|name| record[name].as_u64().unwrap()).sum::<u64>();
+        assert_eq!(
+            record["read"],
+            sum(["delivered", "empty", "rejected", "dead_lettered", "pending", "dropped"])
+        );
     }
     let last = records.last().unwrap();
     assert_eq!((&last["read"], &last["delivered"], &last["rejected"]), (&51.into(), &50.into(), &1.into()));

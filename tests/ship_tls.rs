@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use rustix::process::Signal;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -114,20 +113,11 @@ fn answer(stream: TcpStream, config: &Arc<ServerConfig>) -> std::io::Result<Stri
     Ok(first)
 }
 
-/// Ships one line, and ends after two seconds if it does not arrive.
+/// Ships one line, and gives up after a second without success.
 fn ship(args: &[&str], variables: &[(&str, &str)]) -> support::Ended {
-    let mut ship =
-        Ship::start_with(&[args, &["--drain", "100ms", "--batch-age", "10ms"]].concat(), variables);
+    let mut ship = Ship::start_with(&[args, &["--drain", "1s"]].concat(), variables);
     ship.feed(LINE);
-    drop(ship.take_stdin());
-    let pid = rustix::process::Pid::from_raw(ship.pid().cast_signed()).unwrap();
-    let timer = std::thread::spawn(move || {
-        std::thread::sleep(Duration::from_secs(2));
-        let _ = rustix::process::kill_process(pid, Signal::TERM);
-    });
-    let ended = ship.wait();
-    timer.join().unwrap();
-    ended
+    ship.end()
 }
 
 #[test]

@@ -40,8 +40,12 @@ struct TeleShip {
     #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     queue_bytes: usize,
 
-    /// How long after a signal what waits may still be delivered
-    #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "5s", value_parser = duration)]
+    /// Send up to N requests at a time to each endpoint; 1 keeps them in order
+    #[arg(long, help_heading = "Delivery", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
+    in_flight: u8,
+
+    /// Give up this long after a signal, or after the end of input when nothing more is delivered
+    #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "30s", value_parser = duration)]
     drain: Duration,
 
     /// Write a ship_stats record per destination to stderr this often, and at the end
@@ -89,11 +93,12 @@ impl Program for TeleShip {
             bytes: self.batch_bytes,
             age: self.batch_age,
         };
-        let Self { drain, stats, queue_bytes, .. } = self;
+        let Self { drain, stats, queue_bytes, in_flight, .. } = self;
         let only_stdout = self.destinations.only_stdout();
         let stop = Stop::install(drain + Duration::from_secs(1), only_stdout);
         let stop = stop.context("cannot watch for signals")?;
-        let mut pipeline = Pipeline::new(Settings { limits, queue_bytes, drain, stats });
+        let in_flight = in_flight.into();
+        let mut pipeline = Pipeline::new(Settings { limits, queue_bytes, in_flight, drain, stats });
         self.destinations.open(&mut pipeline)?;
         if rustix::termios::isatty(rustix::stdio::stdin()) {
             log(format_args!("reading from the terminal; end with Ctrl-D"));

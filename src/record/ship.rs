@@ -21,6 +21,8 @@ pub struct ShipStats {
     pub read: u64,
     /// Lines that the destination has.
     pub delivered: u64,
+    /// Valid lines that contain nothing to send.
+    pub empty: u64,
     /// Lines that nobody can take: not JSON, too long, refused by the server.
     pub rejected: u64,
     /// Rejected lines that were kept in a file.
@@ -57,6 +59,7 @@ pub const SHIP_STATS: Kind = Kind::metrics::<ShipStats>(
     &[
         Metric::counter("read", "telepipe.ship.read", "{line}"),
         Metric::counter("delivered", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "delivered")]),
+        Metric::counter("empty", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "empty")]),
         Metric::counter("rejected", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "rejected")]),
         Metric::counter("dead_lettered", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "dead_lettered")]),
         Metric::counter("dropped", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "dropped")]),

@@ -1,115 +1,147 @@
-//! What became of every line and item, per sink. Two identities hold whenever
-//! one looks:
+//! The ledger of a sink: how many lines and items it got, and how each ended.
 //!
-//! - lines: `read = delivered + rejected + dead_lettered + pending + dropped`
+//! Two identities hold at every moment:
+//!
+//! - lines: `read = delivered + empty + rejected + dead_lettered + pending + dropped`
 //! - items (points, log records, spans, rows): `encoded = accepted + rejected_items`
 //!
-//! A line is pending from the moment it is read until it is settled, once. Items
-//! are counted when their request is settled, so that a batch that is split and
-//! encoded again counts once.
+//! [`Account::read`] gives a [`Pending`] for the lines that it counts. It cannot be copied, and is used up by
+//! [`Pending::settle`]; one that is dropped settles its lines as dropped. So each line has exactly one outcome.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
-/// The numbers of one sink, since the program began.
+/// The counts of a sink since the program started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Lines that came in; empty ones are none.
+    /// Lines read, without empty ones.
     pub read: u64,
-    /// Lines that the destination has.
+    /// Lines delivered.
     pub delivered: u64,
-    /// Lines that nobody can take: not JSON, too long, refused by the server.
+    /// Valid lines that contain nothing to send.
+    pub empty: u64,
+    /// Lines refused: not JSON, too long, or refused by the server.
     pub rejected: u64,
-    /// Rejected lines that were kept in a file.
+    /// Refused lines that were kept in a file.
     pub dead_lettered: u64,
-    /// Lines that wait or are on their way.
+    /// Lines without an outcome yet.
     pub pending: u64,
-    /// Lines given up: the reader of stdout left, or the input was cut in the middle of one.
+    /// Lines given up: the destination is gone, or the input ended in the middle of a line.
     pub dropped: u64,
     /// Items in settled requests.
     pub encoded: u64,
-    /// Items that the destination took.
+    /// Items that the destination accepted.
     pub accepted: u64,
     /// Items that it refused.
     pub rejected_items: u64,
-    /// Requests tried.
+    /// Requests sent.
     pub requests: u64,
-    /// Of these, the ones that had to be tried again.
+    /// Requests that failed and had to be sent again.
     pub retries: u64,
+}
+
+impl Counts {
+    /// True if everything that was read has arrived, to the last item.
+    pub fn complete(&self) -> bool {
+        self.read == self.delivered + self.empty && self.rejected_items == 0
+    }
+
+    fn of(&mut self, outcome: Outcome) -> &mut u64 {
+        match outcome {
+            Outcome::Delivered => &mut self.delivered,
+            Outcome::Empty => &mut self.empty,
+            Outcome::Rejected => &mut self.rejected,
+            Outcome::DeadLettered => &mut self.dead_lettered,
+            Outcome::Dropped => &mut self.dropped,
+        }
+    }
 }
 
 /// How a line ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Outcome {
     /// The destination has it.
     Delivered,
-    /// Nobody can take it.
+    /// It is valid, but contains nothing to send.
+    Empty,
+    /// It was refused, and is not kept.
     Rejected,
-    /// Given up.
+    /// It was refused, and kept among the dead letters.
+    DeadLettered,
+    /// It was given up.
     Dropped,
 }
 
-/// The counts of a sink, shared by those who read, deliver and report.
-#[derive(Default)]
+/// The ledger. The threads that read, deliver and report share it.
 pub struct Account(Mutex<State>);
 
-#[derive(Default)]
 struct State {
     counts: Counts,
-    /// Nothing can be delivered any more: what is read is dropped.
-    gone: bool,
+    /// Batches with lines that have no outcome yet, by the offset of their first line.
+    open: BTreeMap<u64, Open>,
+    settled_at: Instant,
+}
+
+struct Open {
+    since: Instant,
+    lines: u64,
 }
 
 impl Account {
-    /// The numbers of this moment; both identities hold.
+    /// An empty ledger.
+    pub fn new() -> Self {
+        let state = State { counts: Counts::default(), open: BTreeMap::new(), settled_at: Instant::now() };
+        Self(Mutex::new(state))
+    }
+
+    /// The counts at this moment.
     pub fn counts(&self) -> Counts {
         self.lock().counts
     }
 
-    /// `lines` were read and wait.
-    pub fn read(&self, lines: u64) {
-        let mut state = self.lock();
-        state.counts.read += lines;
-        let waiting = if state.gone { &mut state.counts.dropped } else { &mut state.counts.pending };
-        *waiting += lines;
+    /// The counts, and when the oldest pending line was read.
+    pub fn state(&self) -> (Counts, Option<Instant>) {
+        let state = self.lock();
+        (state.counts, state.open.values().map(|open| open.since).min())
     }
 
-    /// `lines` were read, and that was their end.
-    pub fn skip(&self, lines: u64, fate: Fate) {
-        let mut state = self.lock();
-        state.counts.read += lines;
-        *state.counts.of(fate) += lines;
+    /// The offset of the first line of the oldest batch that is not settled: where a restart would go on.
+    pub fn cursor(&self) -> Option<u64> {
+        self.lock().open.keys().next().copied()
     }
 
-    /// `lines` that waited are settled, be it after they were given up.
-    pub fn settle(&self, lines: u64, fate: Fate) {
-        let mut state = self.lock();
-        let waiting = if state.gone { &mut state.counts.dropped } else { &mut state.counts.pending };
-        *waiting -= lines;
-        *state.counts.of(fate) += lines;
+    /// When a line was settled last, or the program started.
+    pub fn settled_at(&self) -> Instant {
+        self.lock().settled_at
     }
 
-    /// Whatever waits, and whatever will be read, is dropped.
-    pub fn abandon(&self) {
-        let mut state = self.lock();
-        state.gone = true;
-        state.counts.dropped += std::mem::take(&mut state.counts.pending);
+    /// Counts `lines` that were read into the batch whose first line has the offset `batch`.
+    pub fn read(self: &Arc<Self>, batch: u64, since: Instant, lines: u64) -> Pending {
+        if lines > 0 {
+            let mut state = self.lock();
+            state.counts.read += lines;
+            state.counts.pending += lines;
+            state.open.entry(batch).or_insert(Open { since, lines: 0 }).lines += lines;
+        }
+        Pending { account: self.clone(), batch, lines }
     }
 
-    /// A request of `items` is settled, and of these `rejected` were refused.
+    /// Counts the `items` of a request that is settled, `rejected` of which were refused.
     pub fn items(&self, items: u64, rejected: u64) {
         let counts = &mut self.lock().counts;
-        // A server that claims to have refused more than it got does not break the identity.
+        // A server may report more refused items than it got.
         let rejected = rejected.min(items);
         counts.encoded += items;
         counts.accepted += items - rejected;
         counts.rejected_items += rejected;
     }
 
-    /// A request was tried; `again` if it will have to be tried again.
-    pub fn tried(&self, again: bool) {
+    /// Counts a request that was sent; `retry` if it must be sent again.
+    pub fn sent(&self, retry: bool) {
         let counts = &mut self.lock().counts;
         counts.requests += 1;
-        counts.retries += u64::from(again);
+        counts.retries += u64::from(retry);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,53 +149,138 @@ impl Account {
     }
 }
 
-impl Counts {
-    fn of(&mut self, fate: Fate) -> &mut u64 {
-        match fate {
-            Fate::Delivered => &mut self.delivered,
-            Fate::Rejected => &mut self.rejected,
-            Fate::Dropped => &mut self.dropped,
-        }
+/// Lines of one batch that were read and have no outcome yet.
+#[must_use = "dropping it settles its lines as dropped"]
+pub struct Pending {
+    account: Arc<Account>,
+    batch: u64,
+    lines: u64,
+}
+
+impl Pending {
+    /// The number of lines.
+    pub fn lines(&self) -> u64 {
+        self.lines
     }
 
-    /// True if everything that was read has arrived, to the last item.
-    pub fn complete(&self) -> bool {
-        self.read == self.delivered && self.rejected_items == 0
+    /// Splits off `lines`, or as many as there are.
+    pub fn take(&mut self, lines: u64) -> Self {
+        let lines = lines.min(self.lines);
+        self.lines -= lines;
+        Self { account: self.account.clone(), batch: self.batch, lines }
+    }
+
+    /// Adds more lines of the same batch.
+    pub fn merge(&mut self, mut more: Self) {
+        debug_assert_eq!(self.batch, more.batch);
+        self.lines += std::mem::take(&mut more.lines);
+    }
+
+    /// Gives these lines their outcome.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.finish(outcome);
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        let lines = std::mem::take(&mut self.lines);
+        if lines == 0 {
+            return;
+        }
+        let mut state = self.account.lock();
+        state.counts.pending -= lines;
+        *state.counts.of(outcome) += lines;
+        state.settled_at = Instant::now();
+        if let Some(open) = state.open.get_mut(&self.batch) {
+            open.lines -= lines;
+            if open.lines == 0 {
+                state.open.remove(&self.batch);
+            }
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.finish(Outcome::Dropped);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn assert_identities(account: &Account) {
+        let (counts, oldest) = account.state();
+        let Counts { read, delivered, empty, rejected, dead_lettered, pending, dropped, .. } = counts;
+        assert_eq!(read, delivered + empty + rejected + dead_lettered + pending + dropped);
+        assert_eq!(counts.encoded, counts.accepted + counts.rejected_items);
+        assert_eq!(pending > 0, oldest.is_some());
+        assert_eq!(pending > 0, account.cursor().is_some());
+    }
+
+    const OUTCOMES: [Outcome; 5] =
+        [Outcome::Delivered, Outcome::Empty, Outcome::Rejected, Outcome::DeadLettered, Outcome::Dropped];
+
+    proptest! {
+        /// Lines are read, split, merged, settled and forgotten in any order.
+        #[test]
+        fn every_line_has_exactly_one_outcome(
+            steps in prop::collection::vec((0u8..7, any::<prop::sample::Index>(), 0u64..20), 0..60)
+        ) {
+            let account = Arc::new(Account::new());
+            let (mut pendings, mut next, mut expected) = (Vec::<Pending>::new(), 0, [0; 5]);
+            for (step, index, lines) in steps {
+                if step == 0 || pendings.is_empty() {
+                    pendings.push(account.read(next, Instant::now(), lines));
+                    next += lines.max(1);
+                } else {
+                    let index = index.index(pendings.len());
+                    match step {
+                        1 => {
+                            let part = pendings[index].take(lines);
+                            pendings.push(part);
+                        }
+                        2..=5 => {
+                            let pending = pendings.swap_remove(index);
+                            expected[usize::from(step) - 2] += pending.lines();
+                            pending.settle(OUTCOMES[usize::from(step) - 2]);
+                        }
+                        _ => {
+                            let pending = pendings.swap_remove(index);
+                            expected[4] += pending.lines();
+                            drop(pending);
+                        }
+                    }
+                }
+                assert_identities(&account);
+            }
+            let counts = account.counts();
+            let settled = [counts.delivered, counts.empty, counts.rejected, counts.dead_lettered, counts.dropped];
+            prop_assert_eq!(settled, expected);
+        }
+    }
 
     #[test]
-    fn identities_hold_at_every_step() {
-        let account = Account::default();
-        let holds = || {
-            let Counts { read, delivered, rejected, dead_lettered, pending, dropped, .. } = account.counts();
-            assert_eq!(read, delivered + rejected + dead_lettered + pending + dropped);
-            let Counts { encoded, accepted, rejected_items, .. } = account.counts();
-            assert_eq!(encoded, accepted + rejected_items);
-        };
-        let steps: [&dyn Fn(); 10] = [
-            &|| account.read(10),
-            &|| account.settle(4, Fate::Delivered),
-            &|| account.settle(1, Fate::Rejected),
-            &|| account.items(40, 3),
-            &|| account.items(2, 7),
-            &|| account.skip(1, Fate::Rejected),
-            &|| account.settle(2, Fate::Dropped),
-            &|| account.abandon(),
-            &|| account.read(6),
-            &|| account.settle(1, Fate::Delivered),
-        ];
-        for step in steps {
-            step();
-            holds();
-        }
+    fn the_cursor_waits_for_the_oldest_batch() {
+        let account = Arc::new(Account::new());
+        let now = Instant::now();
+        let (mut first, second) = (account.read(0, now, 3), account.read(5, now, 2));
+        second.settle(Outcome::Delivered);
+        assert_eq!(account.cursor(), Some(0));
+        first.take(1).settle(Outcome::Rejected);
+        assert_eq!(account.cursor(), Some(0));
+        first.settle(Outcome::Delivered);
+        assert_eq!(account.cursor(), None);
+    }
+
+    #[test]
+    fn a_server_that_refuses_more_than_it_got_breaks_nothing() {
+        let account = Account::new();
+        account.items(40, 3);
+        account.items(2, 7);
         let counts = account.counts();
-        assert_eq!((counts.read, counts.pending, counts.dropped), (17, 0, 10));
-        assert_eq!((counts.rejected, counts.accepted, counts.rejected_items), (2, 37, 5));
+        assert_eq!((counts.encoded, counts.accepted, counts.rejected_items), (42, 37, 5));
         assert!(!counts.complete());
     }
 }

@@ -1,15 +1,15 @@
-//! Lines of the input that travel together.
+//! Batches: consecutive lines of the input that a sink encodes together, and what identifies them after a restart.
 
 use std::time::Instant;
 
+use serde::{Deserialize, Serialize};
+
 use crate::common::time::Timestamp;
 
-/// Lines of the input as they came, without their newlines, in their order.
+/// Lines of the input, unchanged, without their newlines, in order.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// When the first of them was read: what a line without a time of its own gets.
-    pub received: Timestamp,
-    /// The same on the monotonic clock: how old the batch is.
+    /// When the first line was read, on the monotonic clock.
     pub since: Instant,
     bytes: Vec<u8>,
     lines: Vec<Entry>,
@@ -19,20 +19,42 @@ pub struct Batch {
 struct Entry {
     offset: u64,
     end: usize,
+    received: Timestamp,
+}
+
+/// Which lines a batch has, and when they were read. With the input itself, this is enough to build the same batch,
+/// byte for byte, after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchRange {
+    /// The offset of the first line.
+    pub first: u64,
+    /// One more than the offset of the last line.
+    pub end: u64,
+    /// The time at which lines were read, from this offset on.
+    pub received: Vec<(u64, Timestamp)>,
 }
 
 impl Batch {
-    /// Empty, and begun now.
+    /// An empty batch.
     pub fn new() -> Self {
-        let (received, since) = (Timestamp::now(), Instant::now());
-        Self { received, since, bytes: Vec::new(), lines: Vec::new() }
+        Self::begun(Instant::now())
     }
 
-    /// Adds a line. `offset` is its number, from 0, among all lines of the
-    /// input, empty and refused ones too.
+    /// An empty batch that began then.
+    pub fn begun(since: Instant) -> Self {
+        Self { since, bytes: Vec::new(), lines: Vec::new() }
+    }
+
+    /// Adds a line that was read just now.
     pub fn push(&mut self, offset: u64, line: &[u8]) {
+        self.push_received(offset, Timestamp::now(), line);
+    }
+
+    /// Adds a line. `offset` is its number in the input, from 0; empty and refused lines count too. `received` is
+    /// the time at which it was read, which a line without a time of its own gets.
+    pub fn push_received(&mut self, offset: u64, received: Timestamp, line: &[u8]) {
         self.bytes.extend_from_slice(line);
-        self.lines.push(Entry { offset, end: self.bytes.len() });
+        self.lines.push(Entry { offset, end: self.bytes.len(), received });
     }
 
     /// The number of lines.
@@ -45,29 +67,60 @@ impl Batch {
         self.lines.is_empty()
     }
 
-    /// The bytes of all lines together.
+    /// The size of all lines together.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Line `index` of this batch, as it came.
+    /// Line `index` of this batch.
     pub fn line(&self, index: usize) -> &[u8] {
         let start = index.checked_sub(1).map_or(0, |before| self.lines[before].end);
         &self.bytes[start..self.lines[index].end]
     }
 
-    /// The number of line `index` in the input, from 0.
+    /// The offset of line `index` in the input.
     pub fn offset(&self, index: usize) -> u64 {
         self.lines[index].offset
     }
 
-    /// A batch of only these lines, as old as this one.
+    /// When line `index` was read.
+    pub fn received(&self, index: usize) -> Timestamp {
+        self.lines[index].received
+    }
+
+    /// A batch of only these lines.
     pub fn select(&self, indices: &[usize]) -> Self {
-        let mut part = Self { bytes: Vec::new(), lines: Vec::with_capacity(indices.len()), ..*self };
+        let mut part =
+            Self { since: self.since, bytes: Vec::new(), lines: Vec::with_capacity(indices.len()) };
         for &index in indices {
-            part.push(self.offset(index), self.line(index));
+            part.push_received(self.offset(index), self.received(index), self.line(index));
         }
         part
+    }
+
+    /// What to keep of this batch for a restart; `None` if it is empty.
+    pub fn range(&self) -> Option<BatchRange> {
+        let (first, last) = (self.lines.first()?, self.lines.last()?);
+        let mut received: Vec<(u64, Timestamp)> = Vec::new();
+        for line in &self.lines {
+            if received.last().is_none_or(|(_, time)| *time != line.received) {
+                received.push((line.offset, line.received));
+            }
+        }
+        Some(BatchRange { first: first.offset, end: last.offset + 1, received })
+    }
+
+    /// Builds the batch of `range` again from the lines of the input, which may be more than its own.
+    pub fn replay<'a>(range: &BatchRange, lines: impl IntoIterator<Item = (u64, &'a [u8])>) -> Self {
+        let mut batch = Self::new();
+        for (offset, line) in
+            lines.into_iter().filter(|(offset, _)| (range.first..range.end).contains(offset))
+        {
+            let known = range.received.partition_point(|(from, _)| *from <= offset);
+            let received = known.checked_sub(1).map_or(Timestamp(0), |index| range.received[index].1);
+            batch.push_received(offset, received, line);
+        }
+        batch
     }
 }
 
@@ -92,5 +145,26 @@ mod tests {
         let part = batch.select(&[0, 3]);
         assert_eq!((part.len(), part.bytes(), part.since), (2, 5, batch.since));
         assert_eq!((part.offset(1), part.line(1)), (10, &b"last"[..]));
+    }
+
+    #[test]
+    fn a_range_survives_json_and_rebuilds_the_batch() {
+        let input: Vec<(u64, Vec<u8>)> = (0..20).map(|n| (n, format!("line {n}").into_bytes())).collect();
+        let lines = || input.iter().map(|(offset, line)| (*offset, line.as_slice()));
+        let mut batch = Batch::new();
+        for (offset, line) in lines().filter(|(offset, _)| (4..15).contains(offset)) {
+            batch.push_received(offset, Timestamp(1000 + offset / 3), line);
+        }
+        let range = batch.range().unwrap();
+        assert_eq!((range.first, range.end, range.received.len()), (4, 15, 4));
+        let stored = serde_json::to_string(&range).unwrap();
+        let again = Batch::replay(&serde_json::from_str(&stored).unwrap(), lines());
+        assert_eq!(again.len(), batch.len());
+        for index in 0..batch.len() {
+            let facts =
+                |batch: &Batch| (batch.offset(index), batch.received(index), batch.line(index).to_vec());
+            assert_eq!(facts(&again), facts(&batch));
+        }
+        assert_eq!(Batch::new().range(), None);
     }
 }

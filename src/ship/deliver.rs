@@ -1,249 +1,246 @@
-//! From a queue to a destination: encode, send, and act on the verdict.
+//! The delivery loop of a sink: encodes batches, sends requests, several at a time, and acts on the verdicts.
 //!
-//! One thread per sink, with a runtime of its own; nothing else in tele-ship
-//! knows about tasks and futures. This is the one place where verdicts are
-//! handled, and where the lines of a sink are settled.
+//! Each sink has a thread with an async runtime of its own; only this file and the sinks know about tasks. Encoding
+//! and the bookkeeping happen on that thread between events, so nothing here needs a lock.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
-use tokio::sync::Notify;
+use tokio::task::JoinSet;
 
-use super::account::{Account, Counts, Fate};
-use super::backoff::Backoff;
-use super::queue::Queue;
-use super::{Batch, Encoded, Request, Sink, Verdict};
+use super::account::{Outcome, Pending};
+use super::endpoint::{Endpoint, Item, Source};
+use super::queue::{Queued, Room};
+use super::worker::SinkWorker;
+use super::{Batch, Encoded, Sink, Verdict};
 use crate::common::diag::{excerpt, log};
 
-/// How many rejected lines a sink shows.
-pub(super) const SHOWN: u64 = 5;
-/// How often an outage that goes on is mentioned.
-const REMIND: Duration = Duration::from_secs(60);
-/// The longest wait of ours while the program is ending.
-const HURRIED: Duration = Duration::from_secs(1);
-
-/// What belongs to one sink and is shared by those who read, deliver and report.
-pub struct Lane {
-    /// The sink's name.
-    pub name: &'static str,
-    /// What waits for it.
-    pub queue: Queue,
-    /// What became of what it got.
-    pub account: Account,
-    /// When the batch that is being gathered was begun, if there is one.
-    gathering: Mutex<Option<Instant>>,
-    /// The destination was a reader, and it left.
-    reader_left: AtomicBool,
-    hurried: AtomicBool,
-    hurry: Notify,
-}
-
-impl Lane {
-    /// For a sink of that name, with a queue of about `limit` bytes.
-    pub fn new(name: &'static str, limit: usize) -> Self {
-        Self {
-            name,
-            queue: Queue::new(limit),
-            account: Account::default(),
-            gathering: Mutex::default(),
-            reader_left: AtomicBool::new(false),
-            hurried: AtomicBool::new(false),
-            hurry: Notify::new(),
-        }
-    }
-
-    /// Says since when lines are gathered that are in no batch yet.
-    pub fn gather(&self, since: Option<Instant>) {
-        *self.gathering.lock().unwrap_or_else(PoisonError::into_inner) = since;
-    }
-
-    /// The counts, and how long the oldest line that is pending has waited: none if none is.
-    pub fn state(&self) -> (Counts, Option<Duration>) {
-        loop {
-            let counts = self.account.counts();
-            let gathering = || *self.gathering.lock().unwrap_or_else(PoisonError::into_inner);
-            let oldest = self.queue.oldest().or_else(gathering);
-            // A line is in the queue or gathered whenever it is pending. If that is not what is seen,
-            // the last one was settled meanwhile: look again.
-            match oldest.filter(|_| counts.pending > 0) {
-                None if counts.pending > 0 => std::thread::yield_now(),
-                oldest => return (counts, oldest.map(|since| since.elapsed())),
-            }
-        }
-    }
-
-    /// The program is ending: wait no longer than a moment between attempts.
-    pub fn hurry(&self) {
-        self.hurried.store(true, Ordering::Release);
-        self.hurry.notify_one();
-    }
-
-    /// Whether something is missing at the destination that a reader did not choose to miss.
-    pub fn failed(&self) -> bool {
-        !self.account.counts().complete() && !self.reader_left.load(Ordering::Acquire)
-    }
-
-    /// Gives up on a destination whose reader left, which is no failure.
-    pub fn reader_left(&self) {
-        self.reader_left.store(true, Ordering::Release);
-        self.abandon();
-    }
-
-    /// Gives up on the destination: what waits, and what will come, is dropped.
-    pub fn abandon(&self) {
-        self.queue.abandon();
-        self.account.abandon();
-    }
-
-    /// Counts and, if it is among the first, shows a line that nobody can take.
-    fn reject(&self, batch: &Batch, index: usize, reason: &str) {
-        self.account.settle(1, Fate::Rejected);
-        let rejected = self.account.counts().rejected;
-        if rejected <= SHOWN {
-            let (number, text) = (batch.offset(index) + 1, excerpt(batch.line(index)));
-            log(format_args!("{}: line {number} rejected: {reason}: {text}", self.name));
-        }
-        if rejected == SHOWN {
-            log(format_args!("{}: more rejected lines are counted, not shown", self.name));
-        }
-    }
-}
+/// How often an outage that goes on is reported.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// How far encoded requests may exceed the memory limit, so that an endpoint in an outage does not stop the others.
+const EXCESS: usize = 8 << 20;
 
 /// Delivers until the queue ends.
-pub fn run<S: Sink>(runtime: &Runtime, sink: S, lane: &Lane) {
-    runtime.block_on(async {
-        let mut delivery = Delivery { sink, lane, outage: None, told: None };
-        while let Some(batch) = lane.queue.first().await {
-            delivery.batch(batch).await;
-            lane.queue.settled();
-        }
-    });
+pub fn run<S: Sink>(runtime: &Runtime, sink: S, worker: &Arc<SinkWorker>, in_flight: usize) {
+    let window = if sink.keeps_order() { 1 } else { in_flight };
+    let endpoints = (0..sink.endpoints()).map(|_| State::new(window)).collect();
+    let tasks = JoinSet::new();
+    runtime.block_on(Delivery { sink, worker, endpoints, tasks, input: Input::Idle }.run());
 }
 
-struct Delivery<'a, S> {
+struct Delivery<'a, S: Sink> {
     sink: S,
-    lane: &'a Lane,
-    outage: Option<Outage>,
-    /// What the server said last beside success, so that it is told once.
-    told: Option<(bool, Option<String>)>,
+    worker: &'a Arc<SinkWorker>,
+    endpoints: Vec<State<S::Body>>,
+    tasks: JoinSet<Event<S::Body>>,
+    input: Input,
 }
 
-struct Outage {
-    since: Instant,
-    mentioned: Instant,
+/// An endpoint, and what was reported about it.
+struct State<B> {
+    endpoint: Endpoint<B>,
+    reported: Option<Instant>,
+    /// The last partial success or warning, which is reported once.
+    answer: Option<(bool, Option<String>)>,
 }
 
-/// A request, and the batch that its line indices refer to.
-type Work<B> = (Arc<Batch>, Request<B>);
+impl<B> State<B> {
+    fn new(window: usize) -> Self {
+        Self { endpoint: Endpoint::new(window), reported: None, answer: None }
+    }
+}
+
+#[derive(PartialEq)]
+enum Input {
+    /// No task waits for a batch.
+    Idle,
+    Waiting,
+    Ended,
+}
+
+enum Event<B> {
+    Batch(Option<Queued>),
+    Verdict(usize, Item<B>, Verdict),
+    Ending,
+}
 
 impl<S: Sink> Delivery<'_, S> {
-    async fn batch(&mut self, batch: Arc<Batch>) {
-        let mut work = Vec::new();
-        self.encode(batch, &mut work);
-        while let Some((batch, request)) = work.pop() {
-            match self.send(&request.body).await {
-                Verdict::Delivered { rejected_items, message } => {
-                    self.delivered(&request, rejected_items, message);
+    async fn run(mut self) {
+        let worker = self.worker.clone();
+        self.tasks.spawn(async move {
+            worker.ending().await;
+            Event::Ending
+        });
+        loop {
+            self.start();
+            if self.input == Input::Ended && self.waiting() == 0 {
+                return;
+            }
+            match self.event().await {
+                Some(Event::Batch(Some(queued))) => {
+                    self.input = Input::Idle;
+                    let Queued { batch, pending, room } = queued;
+                    self.encode(Source::new(batch, room), pending);
                 }
-                Verdict::Split { .. } if request.lines.len() > 1 => {
-                    let (first, second) = request.lines.split_at(request.lines.len() / 2);
-                    self.encode(Arc::new(batch.select(second)), &mut work);
-                    self.encode(Arc::new(batch.select(first)), &mut work);
+                Some(Event::Batch(None)) => self.input = Input::Ended,
+                Some(Event::Verdict(_, _, Verdict::Gone { reason })) => return self.gone(reason.as_deref()),
+                Some(Event::Verdict(index, item, verdict)) => self.settle(index, item, verdict),
+                Some(Event::Ending) => {
+                    self.endpoints.iter_mut().for_each(|state| state.endpoint.hurry());
                 }
-                Verdict::Split { reason } | Verdict::Reject { reason } => {
-                    self.lane.account.items(request.items, request.items);
-                    for &index in &request.lines {
-                        self.lane.reject(&batch, index, &reason);
-                    }
-                }
-                Verdict::Gone { reason } => return self.gone(reason.as_deref()),
-                Verdict::Retry { .. } => {}
+                None => {}
             }
         }
     }
 
-    /// Adds the requests of a batch, the first on top, and settles what needs none.
-    fn encode(&mut self, batch: Arc<Batch>, work: &mut Vec<Work<S::Body>>) {
-        let Encoded { requests, rejected, empty: _ } = self.sink.encode(&batch);
-        let carried: usize = requests.iter().map(|request| request.lines.len()).sum();
-        let silent = batch.len().saturating_sub(carried + rejected.len());
-        self.lane.account.settle(silent as u64, Fate::Delivered);
+    /// Starts whatever can start: requests, and the wait for a batch.
+    fn start(&mut self) {
+        let now = Instant::now();
+        for (index, state) in self.endpoints.iter_mut().enumerate() {
+            while let Some(item) = state.endpoint.start(now) {
+                let sending = self.sink.send(&item.request.body);
+                self.tasks.spawn(async move { Event::Verdict(index, item, sending.await) });
+            }
+        }
+        let free = || self.endpoints.iter().any(|state| state.endpoint.is_free());
+        let more = self.waiting() == 0 || (free() && self.worker.budget.within(EXCESS));
+        if more && self.input == Input::Idle {
+            self.input = Input::Waiting;
+            let worker = self.worker.clone();
+            self.tasks.spawn(async move { Event::Batch(worker.queue.next().await) });
+        }
+    }
+
+    /// The number of requests without a verdict.
+    fn waiting(&self) -> usize {
+        self.endpoints.iter().map(|state| state.endpoint.len()).sum()
+    }
+
+    /// Waits for what happens next; `None` if an attempt is due.
+    async fn event(&mut self) -> Option<Event<S::Body>> {
+        let wake = self.endpoints.iter().filter_map(|state| state.endpoint.wake()).min();
+        let next = async {
+            match self.tasks.join_next().await {
+                Some(event) => event,
+                None => std::future::pending().await,
+            }
+        };
+        let event = match wake {
+            Some(at) => tokio::time::timeout_at(at.into(), next).await.ok()?,
+            None => next.await,
+        };
+        // Tasks are not cancelled while this runs, so a task without an event has panicked.
+        Some(event.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
+    }
+
+    /// Encodes lines, settles those without a request, and queues the requests. A line that the sink left out is dropped.
+    fn encode(&mut self, source: Source, mut pending: Pending) {
+        let Encoded { requests, rejected, empty } = self.sink.encode(&source.batch);
+        pending.take(empty.len() as u64).settle(Outcome::Empty);
         for (index, reason) in rejected {
-            self.lane.reject(&batch, index, &reason);
+            self.worker.refuse(&source.batch, index, &reason, pending.take(1));
         }
-        work.extend(requests.into_iter().rev().map(|request| (batch.clone(), request)));
+        let source = Arc::new(source);
+        for request in requests {
+            let pending = pending.take(request.lines.len() as u64);
+            let room = self.room(self.sink.size(&request.body));
+            let state = &mut self.endpoints[self.sink.endpoint(&request.body)];
+            state.endpoint.push(Item::new(source.clone(), request, pending, room));
+        }
+        debug_assert_eq!(pending.lines(), 0, "{} leaves out lines", self.worker.name);
     }
 
-    /// Tries until the verdict is another than "not now".
-    async fn send(&mut self, body: &S::Body) -> Verdict {
-        let mut backoff = Backoff::default();
-        loop {
-            let verdict = self.sink.send(body).await;
-            self.lane.account.tried(matches!(verdict, Verdict::Retry { .. }));
-            let Verdict::Retry { after, reason } = verdict else {
-                self.recovered();
-                return verdict;
-            };
-            self.failed(&reason);
-            self.pause(&mut backoff, after).await;
+    fn room(&self, bytes: usize) -> Room {
+        self.worker.budget.take(bytes)
+    }
+
+    fn settle(&mut self, index: usize, item: Item<S::Body>, verdict: Verdict) {
+        self.worker.account.sent(matches!(verdict, Verdict::Retry { .. }));
+        let state = &mut self.endpoints[index];
+        if let Verdict::Retry { after, reason } = verdict {
+            let lasted = state.endpoint.failed(item, after, self.worker.is_ending());
+            return self.report_outage(index, lasted, &reason);
+        }
+        if let Some(lasted) = state.endpoint.succeeded() {
+            state.reported = None;
+            log(format_args!("{}: works again after {:.1} s", self.worker.name, lasted.as_secs_f64()));
+        }
+        match verdict {
+            Verdict::Delivered { rejected_items, message } => {
+                self.worker.account.items(item.request.items, rejected_items);
+                item.pending.settle(Outcome::Delivered);
+                self.report_answer(index, rejected_items, message);
+            }
+            Verdict::Split { .. } if item.request.lines.len() > 1 => self.split(item),
+            Verdict::Split { reason } | Verdict::Reject { reason } => self.reject(item, &reason),
+            Verdict::Retry { .. } | Verdict::Gone { .. } => {}
         }
     }
 
-    /// Ending is a reason to wait less, but not to press a server that asked for time.
-    async fn pause(&self, backoff: &mut Backoff, wish: Option<Duration>) {
-        let hurried = self.lane.hurried.load(Ordering::Acquire);
-        let wait = backoff.next(wish, if hurried { HURRIED } else { Duration::MAX });
-        match wish {
-            Some(_) => tokio::time::sleep(wait).await,
-            None => drop(tokio::time::timeout(wait, self.lane.hurry.notified()).await),
+    /// Encodes the halves of a request that is too large.
+    fn split(&mut self, item: Item<S::Body>) {
+        let Item { source, request, mut pending, .. } = item;
+        let (first, second) = request.lines.split_at(request.lines.len() / 2);
+        for half in [first, second] {
+            let batch: Batch = source.batch.select(half);
+            let room = self.room(batch.bytes());
+            let pending = pending.take(half.len() as u64);
+            self.encode(Source::new(batch, room), pending);
         }
     }
 
-    fn delivered(&mut self, request: &Request<S::Body>, rejected_items: u64, message: Option<String>) {
-        self.lane.account.settle(request.lines.len() as u64, Fate::Delivered);
-        self.lane.account.items(request.items, rejected_items);
-        let answer = (rejected_items > 0, message);
-        if answer == (false, None) || self.told.as_ref() == Some(&answer) {
+    fn reject(&self, item: Item<S::Body>, reason: &str) {
+        let Item { source, request, mut pending, .. } = item;
+        self.worker.account.items(request.items, request.items);
+        for &index in &request.lines {
+            self.worker.refuse(&source.batch, index, reason, pending.take(1));
+        }
+    }
+
+    /// The destination is gone: everything that is pending is dropped, here and in the queue.
+    fn gone(self, reason: Option<&str>) {
+        self.worker.account.sent(false);
+        match reason {
+            None => self.worker.reader_left(),
+            Some(reason) => {
+                log(format_args!("{}: {reason}; nothing more is written there", self.worker.name));
+                self.worker.queue.abandon();
+            }
+        }
+    }
+
+    /// Reports a failure when an outage begins, and then once a minute.
+    fn report_outage(&mut self, index: usize, lasted: Duration, reason: &str) {
+        let (name, now) = (self.worker.name, Instant::now());
+        let reported = &mut self.endpoints[index].reported;
+        match *reported {
+            None => log(format_args!("{name}: {reason}; trying again until it works")),
+            Some(at) if now - at >= REPORT_INTERVAL => {
+                let (secs, lines) = (lasted.as_secs(), self.worker.account.counts().pending);
+                log(format_args!("{name}: {reason}; failing for {secs} s; {lines} lines wait"));
+            }
+            Some(_) => return,
+        }
+        *reported = Some(now);
+    }
+
+    /// Reports items that the server refused, or its warning, unless it is the last one again.
+    fn report_answer(&mut self, index: usize, refused: u64, message: Option<String>) {
+        if refused == 0 && message.is_none() {
             return;
         }
-        let text = answer.1.as_deref().map_or("no reason given".into(), |text| excerpt(text.as_bytes()));
-        let name = self.lane.name;
-        match rejected_items {
+        let answer = Some((refused > 0, message));
+        if self.endpoints[index].answer == answer {
+            return;
+        }
+        let message = answer.as_ref().and_then(|(_, message)| message.as_deref());
+        let name = self.worker.name;
+        let text = message.map_or("no reason given".into(), |text| excerpt(text.as_bytes()));
+        match refused {
             0 => log(format_args!("{name}: the server warns: {text}")),
             items => log(format_args!("{name}: the server refused {items} items of a request: {text}")),
         }
-        self.told = Some(answer);
-    }
-
-    fn gone(&self, reason: Option<&str>) {
-        let Some(reason) = reason else { return self.lane.reader_left() };
-        log(format_args!("{}: {reason}; nothing more is written there", self.lane.name));
-        self.lane.abandon();
-    }
-
-    fn failed(&mut self, reason: &str) {
-        let (name, now) = (self.lane.name, Instant::now());
-        let waiting = self.lane.account.counts().pending;
-        match &mut self.outage {
-            None => {
-                log(format_args!("{name}: {reason}; trying again until it works"));
-                self.outage = Some(Outage { since: now, mentioned: now });
-            }
-            Some(outage) if now - outage.mentioned >= REMIND => {
-                let secs = (now - outage.since).as_secs();
-                log(format_args!("{name}: {reason}; since {secs} s; {waiting} lines wait"));
-                outage.mentioned = now;
-            }
-            Some(_) => {}
-        }
-    }
-
-    fn recovered(&mut self) {
-        if let Some(Outage { since, .. }) = self.outage.take() {
-            let secs = since.elapsed().as_secs_f64();
-            log(format_args!("{}: works again after {secs:.1} s", self.lane.name));
-        }
+        self.endpoints[index].answer = answer;
     }
 }

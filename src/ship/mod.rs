@@ -1,12 +1,13 @@
-//! From lines on stdin to a server that has them.
+//! `tele-ship`: delivers lines from stdin to servers, databases and files.
 //!
-//! Input cuts what it reads into [`Batch`]es: lines as they came, each with its
-//! offset. Every sink takes every batch, on a thread of its own: it encodes the
-//! lines into [`Request`]s, synchronously and deterministically, and sends them,
-//! asynchronously. What comes back is a [`Verdict`], the only thing that flows
-//! against the stream. A sink is one file here and its line in the list of sinks.
+//! The reading thread ([`pipeline`]) splits stdin into lines and adds each to the queue of every sink, which gathers
+//! them into [`Batch`]es. Each sink has a thread (`deliver`): it encodes a batch into [`Request`]s, which wait at
+//! the endpoint that they are for (`endpoint`), and sends several at a time. The [`Verdict`] on a request decides
+//! whether it is settled, split, or sent again. The ledger (`account`) has the outcome of every line.
+//!
+//! A new sink is a file here, and its options and a line in [`destinations`].
 
-use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 pub mod destinations;
@@ -20,87 +21,116 @@ pub mod sqlite;
 pub mod stdout;
 
 mod account;
-mod backoff;
 mod batch;
+mod dead_letter;
 mod deliver;
-mod input;
+mod endpoint;
 mod queue;
 mod report;
+mod worker;
 
-pub use batch::Batch;
-pub use input::Limits;
+pub use batch::{Batch, BatchRange};
+pub use queue::Limits;
 
-/// What a sink makes of some lines. Each line is in
-/// exactly one of the three; empty lines count as delivered.
+/// What a sink makes of a batch. Each line is in exactly one request, or rejected, or empty.
 pub struct Encoded<B> {
-    /// To be sent, in this order.
+    /// The requests, in order.
     pub requests: Vec<Request<B>>,
-    /// Lines that this sink can never take, by their index in the batch, and why.
+    /// Lines that this sink can never deliver, by their index in the batch, and why.
     pub rejected: Vec<(usize, String)>,
     /// Lines that are valid but contain nothing to send, by their index in the batch.
     pub empty: Vec<usize>,
 }
 
-/// One request, and the lines that it carries.
+/// A request and the lines that it carries.
 pub struct Request<B> {
-    /// What to send: the sink's own type.
+    /// What to send; the type is the sink's own.
     pub body: B,
-    /// Indices into the batch; a line is in at most one request.
+    /// Indices into the batch. A line is in at most one request.
     pub lines: Vec<usize>,
-    /// Points, log records, spans or rows in it.
+    /// The number of points, log records, spans or rows in it.
     pub items: u64,
 }
 
-/// What became of a request.
+/// The result of one attempt to send a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// The server has it, less the items that it says it refused.
+    /// The server accepted it, possibly without some items.
     Delivered {
         /// Items that the server refused without naming them (OTLP's partial success).
         rejected_items: u64,
-        /// What it said about them.
+        /// The server's message about them.
         message: Option<String>,
     },
-    /// Not now: try again, not before `after` if the server said so.
+    /// Send it again later.
     Retry {
-        /// The server's own wish.
+        /// The delay that the server asked for.
         after: Option<Duration>,
-        /// What went wrong, for stderr.
+        /// What went wrong.
         reason: String,
     },
-    /// Not in one piece: send the halves, down to the line that is at fault.
+    /// Too large, or one line of it is at fault: send it in halves, down to a single line.
     Split {
-        /// What the server said, for when a single line is left.
+        /// What is wrong with it.
         reason: String,
     },
-    /// Never: the same request would be refused again.
+    /// The server would refuse it again.
     Reject {
-        /// What the server said.
+        /// Why it refused.
         reason: String,
     },
-    /// The destination is no more, and will take nothing again.
+    /// The destination will never accept anything again.
     Gone {
-        /// What happened; `None` if the reader of stdout left, which is nobody's fault.
+        /// What happened; `None` if the reader of stdout left, which is no error.
         reason: Option<String>,
     },
 }
 
 impl Verdict {
-    /// Taken whole.
+    /// Accepted completely.
     pub const DELIVERED: Self = Self::Delivered { rejected_items: 0, message: None };
 }
+
+/// An attempt in progress.
+pub type Sending = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
 /// A destination.
 pub trait Sink {
     /// What a request carries.
-    type Body;
+    type Body: Send + 'static;
 
-    /// How messages and statistics call it.
+    /// The name in messages and statistics.
     fn name(&self) -> &'static str;
 
-    /// Makes requests of the lines of a batch. The same lines give the same requests.
+    /// The number of endpoints. An outage of one does not stop the others.
+    fn endpoints(&self) -> usize {
+        1
+    }
+
+    /// The endpoint that a body is for, less than [`Sink::endpoints`].
+    fn endpoint(&self, _: &Self::Body) -> usize {
+        0
+    }
+
+    /// Whether requests must be sent one after the other.
+    fn keeps_order(&self) -> bool {
+        true
+    }
+
+    /// Whether to give up when nothing is accepted for a while after the end of input. False for a destination that
+    /// blocks without failing.
+    fn is_bounded(&self) -> bool {
+        true
+    }
+
+    /// The memory that a body takes, in bytes.
+    fn size(&self, _: &Self::Body) -> usize {
+        0
+    }
+
+    /// Encodes a batch. The same lines give the same requests.
     fn encode(&mut self, batch: &Batch) -> Encoded<Self::Body>;
 
-    /// Tries once.
-    fn send(&mut self, body: &Self::Body) -> impl Future<Output = Verdict>;
+    /// Starts one attempt to send a request.
+    fn send(&mut self, body: &Self::Body) -> Sending;
 }

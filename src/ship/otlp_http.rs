@@ -3,6 +3,8 @@
 mod answer;
 mod target;
 
+use std::future::ready;
+
 use anyhow::Result;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
@@ -11,7 +13,7 @@ pub use self::target::OtlpArgs;
 use self::answer::Answer;
 use self::target::{Compression, Target, shows_password};
 use super::otlp::{self, Encoder, Signal};
-use super::{Batch, Encoded, Request, Sink, Verdict};
+use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
 use crate::http::{Client, Method, Proxies, Settings, gzip};
@@ -100,6 +102,23 @@ impl Sink for OtlpHttp {
         "otlp"
     }
 
+    /// One per signal: a server can lack one of the paths, and each signal can have a server of its own.
+    fn endpoints(&self) -> usize {
+        Signal::ALL.len()
+    }
+
+    fn endpoint(&self, post: &Post) -> usize {
+        post.signal as usize
+    }
+
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
+    fn size(&self, post: &Post) -> usize {
+        post.request.body().and_then(|body| body.as_bytes()).map_or(0, <[u8]>::len)
+    }
+
     fn encode(&mut self, batch: &Batch) -> Encoded<Post> {
         let Encoded { requests, mut rejected, empty } = self.encoder.encode(batch);
         let mut posts = Vec::with_capacity(requests.len());
@@ -112,11 +131,11 @@ impl Sink for OtlpHttp {
         Encoded { requests: posts, rejected, empty }
     }
 
-    async fn send(&mut self, post: &Post) -> Verdict {
+    fn send(&mut self, post: &Post) -> Sending {
         let (target, client) = &self.targets[post.signal as usize];
         match post.request.try_clone() {
-            Some(request) => attempt(client.clone(), request, target.server()).await,
-            None => Verdict::Reject { reason: "a request that can be sent only once".into() },
+            Some(request) => Box::pin(attempt(client.clone(), request, target.server())),
+            None => Box::pin(ready(Verdict::Reject { reason: "the request cannot be sent again".into() })),
         }
     }
 }

@@ -1,12 +1,13 @@
-//! The whole way: read stdin, cut batches, hand them to every sink, and end well.
+//! Reads stdin, hands the lines to every sink, and ends in an orderly way.
 //!
-//! Reading happens on the thread that calls [`Pipeline::run`]; each sink has a
-//! thread of its own. When the queue of one is full, reading stops, and the
-//! pipe makes whoever writes into it wait. After the first SIGINT or SIGTERM
-//! reading goes on for a moment, since in a pipeline the producer got the signal
-//! too and writes its last lines; then what waits has until the end of the
-//! grace time to arrive.
+//! Reading happens on the thread that calls [`Pipeline::run`]; each sink has a thread of its own. When the queue of
+//! one is full, reading stops, and the pipe makes its writers wait.
+//!
+//! After the first SIGINT or SIGTERM, reading goes on briefly: in a pipeline the producer got the signal too, and
+//! writes its last lines. Then the sinks have the drain time to deliver what is pending. After the end of input they
+//! have as long as they make progress, and the drain time without any.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -15,75 +16,98 @@ use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::account::Fate;
-use super::deliver::{self, Lane, SHOWN};
-use super::input::{Cutter, Limits, Piece, Splitter};
+use super::Sink;
+use super::account::Outcome;
+use super::dead_letter::{DeadLetter, DeadLetters, Samples};
+use super::deliver;
+use super::queue::Limits;
 use super::report::Reporter;
-use super::{Batch, Sink};
+use super::worker::SinkWorker;
 use crate::common::diag::log;
+use crate::common::lines::{Line, Splitter};
 use crate::common::stop::Stop;
+use crate::record::MAX_LINE;
 
-/// How long after a signal lines may still come in: longer than a producer takes to end.
+/// How long lines are still read after a signal: longer than a producer takes to end.
 const LAST_LINES: Duration = Duration::from_secs(2);
-/// How soon a signal is noticed where a descriptor cannot be waited for.
-const GLANCE: Duration = Duration::from_millis(100);
+/// How often to look for a signal while waiting for something else.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 * 1024;
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+/// How much of a line that is too long is held, for messages.
+const START: usize = 400;
 
 /// How a pipeline works.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// When a batch is full.
+    /// When a batch is complete.
     pub limits: Limits,
-    /// Bytes that may wait for a sink before reading stops.
+    /// The memory that a sink's pending data may take before reading stops.
     pub queue_bytes: usize,
-    /// How long after a signal what waits may still be delivered.
+    /// How many requests an endpoint may have in flight.
+    pub in_flight: usize,
+    /// How long pending lines may still be delivered after a signal, or without progress after the end of input.
     pub drain: Duration,
     /// How often to write `ship_stats` records.
     pub stats: Option<Duration>,
 }
 
-/// Sinks, and what feeds them.
+/// The sinks and what feeds them.
 pub struct Pipeline {
     settings: Settings,
-    lanes: Vec<Arc<Lane>>,
+    workers: Vec<Arc<SinkWorker>>,
+    dead_letters: Arc<dyn DeadLetters>,
     splitter: Splitter,
-    cutter: Cutter,
+    /// The offset of the next line. Every line has one, whatever becomes of it.
+    next: u64,
+    /// The start of the line being read, if it is too long.
+    long: Vec<u8>,
     ended: (Sender<()>, Receiver<()>),
     asked_at: Option<Instant>,
-    /// Lines longer than any may be.
-    too_long: u64,
 }
 
 impl Pipeline {
-    /// Without a sink yet.
+    /// A pipeline without sinks.
     pub fn new(settings: Settings) -> Self {
-        let (splitter, cutter) = (Splitter::default(), Cutter::new(settings.limits));
-        Self { settings, lanes: Vec::new(), splitter, cutter, ended: channel(), asked_at: None, too_long: 0 }
+        Self {
+            settings,
+            workers: Vec::new(),
+            dead_letters: Arc::new(Samples::default()),
+            splitter: Splitter::new(MAX_LINE),
+            next: 0,
+            long: Vec::new(),
+            ended: channel(),
+            asked_at: None,
+        }
     }
 
-    /// Adds a sink, and starts its thread.
+    /// Adds a sink and starts its thread.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn add<S: Sink + Send + 'static>(&mut self, sink: S) -> Result<()> {
-        let lane = Arc::new(Lane::new(sink.name(), self.settings.queue_bytes));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Settings { limits, queue_bytes, in_flight, .. } = self.settings;
+        let dead_letters = self.dead_letters.clone();
+        let worker = SinkWorker::new(sink.name(), sink.is_bounded(), limits, queue_bytes, dead_letters);
+        let worker = Arc::new(worker);
+        // Look for I/O after every task: encoding a batch takes milliseconds, and sockets wait meanwhile.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build();
         let runtime = runtime.context("cannot start delivery")?;
-        let guard = Ending(lane.clone(), self.ended.0.clone());
+        let guard = Ending(worker.clone(), self.ended.0.clone());
         std::thread::Builder::new()
-            .name(lane.name.into())
-            .spawn(move || deliver::run(&runtime, sink, &guard.0))
+            .name(worker.name.into())
+            .spawn(move || deliver::run(&runtime, sink, &guard.0, in_flight))
             .context("cannot start a thread")?;
-        self.lanes.push(lane);
+        self.workers.push(worker);
         Ok(())
     }
 
-    /// Delivers what comes on stdin until it ends, or `stop` is asked.
+    /// Delivers what comes on stdin until it ends or `stop` is asked.
     ///
     /// # Errors
-    /// If stdin cannot be read, or not everything that was read arrived.
+    /// If stdin cannot be read, or not everything that was read was delivered.
     pub fn run(mut self, stop: &Stop) -> Result<()> {
-        let reporter = Arc::new(Reporter::new(self.lanes.clone(), self.settings.stats));
+        let reporter = Arc::new(Reporter::new(self.workers.clone(), self.settings.stats));
         let (forced, watching) = (reporter.clone(), reporter.clone());
         stop.on_forced_end(move || forced.summary());
         let (running, ended) = channel();
@@ -92,133 +116,143 @@ impl Pipeline {
         self.finish(read.as_ref().is_ok_and(|eof| *eof));
         self.drain(stop);
         if stop.reader_gone() {
-            self.lanes.iter().for_each(|lane| lane.reader_left());
+            self.workers.iter().for_each(|worker| worker.reader_left());
         }
         drop(running);
         let _ = watcher.context("cannot start a thread")?.join();
         reporter.summary();
         read?;
-        if self.lanes.iter().any(|lane| lane.failed()) {
+        if self.workers.iter().any(|worker| worker.has_failed()) {
             bail!("not everything was delivered");
         }
         Ok(())
     }
 
-    /// Reads to the end of stdin (true), or until it is time to end (false).
+    /// Reads to the end of stdin (true), or until the program must end (false).
     fn read(&mut self, stop: &Stop) -> rustix::io::Result<bool> {
         let mut buffer = vec![0; CHUNK];
         loop {
-            let asked = self.notice(stop);
+            let asked = self.asked(stop);
             let enough = asked.map(|at| at + LAST_LINES.min(self.settings.drain / 2));
-            let passed = |time: Option<Instant>| time.is_some_and(|time| Instant::now() >= time);
-            if passed(enough) || stop.reader_gone() || self.deserted() {
+            if enough.is_some_and(|time| Instant::now() >= time) || stop.reader_gone() || self.is_deserted() {
                 return Ok(false);
             }
-            let due = self.cutter.due();
-            if passed(due) {
-                self.push_rest();
-                continue;
-            }
-            let room = self.lanes.iter().all(|lane| lane.queue.wait_for_room(GLANCE));
-            if !room || !readable(asked.is_none().then_some(stop), [enough, due].into_iter().flatten().min())?
-            {
+            let room = self.workers.iter().all(|worker| worker.budget.wait(CHECK_INTERVAL));
+            if !room || !readable(asked.is_none().then_some(stop), enough)? {
                 continue;
             }
             match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
                 Ok(0) => return Ok(true),
-                Ok(length) => self.take(|splitter, each| splitter.feed(&buffer[..length], each)),
+                Ok(length) => self.take(&buffer[..length], false),
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// When the program was first seen to be asked to end.
-    fn notice(&mut self, stop: &Stop) -> Option<Instant> {
+    /// When the program noticed that it was asked to end.
+    fn asked(&mut self, stop: &Stop) -> Option<Instant> {
         if stop.asked() && self.asked_at.is_none() {
             self.asked_at = Some(Instant::now());
         }
         self.asked_at
     }
 
-    /// Whether no sink takes anything any more.
-    fn deserted(&self) -> bool {
-        self.lanes.iter().all(|lane| lane.queue.abandoned())
+    /// Whether no sink accepts lines any more.
+    fn is_deserted(&self) -> bool {
+        self.workers.iter().all(|worker| worker.queue.abandoned())
     }
 
-    /// Counts the lines that `split` gives, then batches them: never is a line settled before it is counted.
-    fn take(&mut self, split: impl FnOnce(&mut Splitter, &mut dyn FnMut(Piece<'_>))) {
-        let (mut lines, mut full) = (0, Vec::new());
-        let (lanes, cutter, too_long) = (&self.lanes, &mut self.cutter, &mut self.too_long);
-        split(&mut self.splitter, &mut |piece| match piece {
-            Piece::Line(offset, line) => {
-                lines += 1;
-                cutter.push(offset, line, |batch| full.push(batch));
-            }
-            Piece::TooLong(offset) => {
-                *too_long += 1;
-                if *too_long <= SHOWN {
-                    log(format_args!("line {} rejected: longer than 1 MiB", offset + 1));
+    /// Adds the lines that `chunk` completes, and the last one at the end of input, to the queue of every sink.
+    fn take(&mut self, chunk: &[u8], eof: bool) {
+        let Self { workers, dead_letters, splitter, next, long, .. } = self;
+        let mut intakes: Vec<_> = workers.iter().map(|worker| worker.queue.intake()).collect();
+        let mut too_long = Vec::new();
+        let mut each = |line: Line<'_>| {
+            match line {
+                Line::Whole(line) => {
+                    if let Some(line) = content(line) {
+                        intakes.iter_mut().for_each(|intake| intake.push(*next, line));
+                    }
+                    *next += 1;
                 }
-                if *too_long == SHOWN {
-                    log(format_args!("more lines that are too long are counted, not shown"));
+                Line::Part { bytes, last } => {
+                    dead_letters.part(*next, bytes);
+                    long.extend_from_slice(&bytes[..bytes.len().min(START - long.len())]);
+                    if last {
+                        too_long.push((*next, std::mem::take(long)));
+                        *next += 1;
+                    }
                 }
-                lanes.iter().for_each(|lane| lane.account.skip(1, Fate::Rejected));
             }
-        });
-        // What is pending is seen to wait somewhere at any moment: in the queue, or being gathered.
-        let oldest = full.first().map(|batch: &Arc<Batch>| batch.since).or_else(|| self.cutter.since());
-        self.lanes.iter().for_each(|lane| lane.gather(oldest));
-        self.lanes.iter().for_each(|lane| lane.account.read(lines));
-        full.into_iter().for_each(|batch| self.push(batch));
-        self.gathered();
-    }
-
-    fn gathered(&self) {
-        self.lanes.iter().for_each(|lane| lane.gather(self.cutter.since()));
-    }
-
-    fn push(&self, batch: Arc<Batch>) {
-        self.lanes.iter().for_each(|lane| lane.queue.push(batch.clone()));
-    }
-
-    fn push_rest(&mut self) {
-        if let Some(batch) = self.cutter.cut() {
-            self.push(batch);
-            self.gathered();
+            Ok::<_, Infallible>(())
+        };
+        let Ok(()) = if eof { splitter.end(&mut each) } else { splitter.feed(chunk, &mut each) };
+        drop(intakes);
+        for (offset, line) in &too_long {
+            for worker in &self.workers {
+                let pending = worker.account.read(*offset, Instant::now(), 1);
+                let letter =
+                    DeadLetter { sink: worker.name, offset: *offset, line, reason: "longer than 1 MiB" };
+                worker.refuse_line(&letter, pending);
+            }
         }
     }
 
-    /// No more is read: the last lines go their way.
+    /// Passes on the last lines and closes the queues.
     fn finish(&mut self, eof: bool) {
         if eof {
-            self.take(|splitter, each| splitter.end(each));
-        } else if self.splitter.unfinished() {
-            self.lanes.iter().for_each(|lane| lane.account.skip(1, Fate::Dropped));
+            self.take(b"", true);
+        } else if self.splitter.is_partial()
+            && self.splitter.partial().is_none_or(|start| content(start).is_some())
+        {
+            for worker in &self.workers {
+                worker.account.read(u64::MAX, Instant::now(), 1).settle(Outcome::Dropped);
+            }
         }
-        self.push_rest();
-        self.lanes.iter().for_each(|lane| lane.queue.close());
+        self.workers.iter().for_each(|worker| worker.queue.close());
     }
 
-    /// Waits until every sink is done, or it is time to end.
+    /// Waits until every sink has finished, or the drain time is over.
     fn drain(&mut self, stop: &Stop) {
-        let (mut running, mut hurried) = (self.lanes.len(), false);
-        while running > 0 {
-            if let Some(asked) = self.notice(stop) {
-                if asked.elapsed() >= self.settings.drain || stop.reader_gone() {
+        let (closed, drain) = (Instant::now(), self.settings.drain);
+        self.workers.iter().for_each(|worker| worker.hurry());
+        let is_stalled = |worker: &Arc<SinkWorker>| {
+            worker.is_bounded && worker.account.settled_at().max(closed).elapsed() >= drain
+        };
+        loop {
+            let running: Vec<_> =
+                self.workers.iter().filter(|worker| !worker.is_finished()).cloned().collect();
+            if running.is_empty() {
+                return;
+            }
+            if let Some(asked) = self.asked(stop) {
+                if asked.elapsed() >= drain || stop.reader_gone() {
                     return;
                 }
-                if !hurried {
-                    self.lanes.iter().for_each(|lane| lane.hurry());
-                    hurried = true;
+            } else if running.iter().all(is_stalled) {
+                for worker in running {
+                    let (name, lines) = (worker.name, worker.account.counts().pending);
+                    let first = worker.account.cursor().map_or(0, |offset| offset + 1);
+                    log(format_args!(
+                        "{name}: giving up: nothing delivered for {drain:?} (--drain); {lines} lines are lost, \
+                         from line {first} on"
+                    ));
                 }
+                return;
             }
-            running -= usize::from(self.ended.1.recv_timeout(GLANCE).is_ok());
+            let _ = self.ended.1.recv_timeout(CHECK_INTERVAL);
         }
     }
 }
 
-/// Waits until stdin can be read; false if `stop` is asked or the time comes before.
+/// A line without a byte order mark, which files of some programs begin with; `None` if it is blank.
+fn content(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+    (!line.trim_ascii().is_empty()).then_some(line)
+}
+
+/// Waits until stdin is readable; false if `stop` is asked or `until` comes first.
 fn readable(stop: Option<&Stop>, until: Option<Instant>) -> rustix::io::Result<bool> {
     let stdin = rustix::stdio::stdin();
     let mut fds = vec![PollFd::new(&stdin, PollFlags::IN)];
@@ -231,14 +265,15 @@ fn readable(stop: Option<&Stop>, until: Option<Instant>) -> rustix::io::Result<b
     }
 }
 
-/// Tells, however the thread of a sink ends, that it has.
-struct Ending(Arc<Lane>, Sender<()>);
+/// Reports that the thread of a sink has ended, even by a panic.
+struct Ending(Arc<SinkWorker>, Sender<()>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.abandon();
+            self.0.queue.abandon();
         }
+        self.0.finish();
         let _ = self.1.send(());
     }
 }

@@ -1,8 +1,7 @@
-//! Batches that wait for one sink, bounded by their bytes.
+//! The queue of one sink: gathers lines into batches, and bounds the memory that all of its pending data takes.
 //!
-//! The reading thread pushes, and asks for room before it reads on; the
-//! delivering thread looks at the first batch, and takes it out once it is
-//! settled, so that what is on its way counts as waiting.
+//! The reading thread adds lines through [`Queue::intake`], and asks for room before it reads on. The delivering
+//! thread takes batches. Whatever takes memory holds a [`Room`], which returns it to the [`Budget`] when dropped.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,64 +10,135 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Batch;
+use super::account::{Account, Pending};
+use crate::common::time::Timestamp;
 
-/// What an entry costs beside its bytes, about: many tiny batches are memory too.
-const OVERHEAD: usize = 512;
+/// When a batch is complete.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// It has this many lines.
+    pub lines: usize,
+    /// Another line would exceed this many bytes. A longer line is a batch of its own.
+    pub bytes: usize,
+    /// Its first line was read this long ago.
+    pub age: Duration,
+}
+
+/// How much memory the pending data of a sink may take.
+pub struct Budget {
+    limit: usize,
+    used: Mutex<usize>,
+    freed: Condvar,
+}
+
+/// A part of a budget that is in use.
+pub struct Room {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget of `limit` bytes.
+    pub fn new(limit: usize) -> Arc<Self> {
+        Arc::new(Self { limit, used: Mutex::new(0), freed: Condvar::new() })
+    }
+
+    /// Uses `bytes`, even beyond the limit.
+    pub fn take(self: &Arc<Self>, bytes: usize) -> Room {
+        let mut room = Room { budget: self.clone(), bytes: 0 };
+        room.grow(bytes);
+        room
+    }
+
+    /// Waits up to `patience` until less than the limit is used; false if it is not.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let full = |used: &mut usize| *used >= self.limit;
+        let waited = self.freed.wait_timeout_while(self.lock(), patience, full);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    /// Whether no more than `excess` bytes above the limit are used.
+    pub fn within(&self, excess: usize) -> bool {
+        *self.lock() <= self.limit.saturating_add(excess)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, usize> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Room {
+    /// Uses `bytes` more.
+    fn grow(&mut self, bytes: usize) {
+        *self.budget.lock() += bytes;
+        self.bytes += bytes;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        *self.budget.lock() -= self.bytes;
+        self.budget.freed.notify_all();
+    }
+}
+
+/// What a batch costs in addition to its lines: many small batches take memory too.
+const BATCH_COST: usize = 512;
+/// The same for a line.
+const LINE_COST: usize = 3 * size_of::<u64>();
+
+/// A batch on its way, with the lines that it must account for.
+pub struct Queued {
+    /// The lines.
+    pub batch: Batch,
+    /// The same lines in the ledger.
+    pub pending: Pending,
+    /// The memory that they take.
+    pub room: Room,
+}
 
 /// The queue of one sink.
 pub struct Queue {
-    limit: usize,
+    limits: Limits,
+    budget: Arc<Budget>,
+    account: Arc<Account>,
     state: Mutex<State>,
-    room: Condvar,
     ready: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    batches: VecDeque<Arc<Batch>>,
-    cost: usize,
+    /// Not complete yet.
+    gathering: Option<Queued>,
+    complete: VecDeque<Queued>,
     closed: bool,
     abandoned: bool,
 }
 
-fn cost(batch: &Batch) -> usize {
-    batch.bytes() + batch.len() * size_of::<usize>() * 2 + OVERHEAD
-}
-
 impl Queue {
-    /// Has room until it holds `limit` bytes or more.
-    pub fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default(), room: Condvar::new(), ready: Notify::new() }
+    /// An empty queue.
+    pub fn new(limits: Limits, budget: Arc<Budget>, account: Arc<Account>) -> Self {
+        Self { limits, budget, account, state: Mutex::default(), ready: Notify::new() }
     }
 
-    /// Adds a batch; never waits. What comes after [`Queue::abandon`] is not kept.
-    pub fn push(&self, batch: Arc<Batch>) {
-        let mut state = self.lock();
-        if !state.abandoned {
-            state.cost += cost(&batch);
-            state.batches.push_back(batch);
-            self.ready.notify_one();
-        }
+    /// Adds the lines of one read, which happened now.
+    pub fn intake(&self) -> Intake<'_> {
+        let (received, since) = (Timestamp::now(), Instant::now());
+        Intake { queue: self, state: self.lock(), received, since, uncounted: 0, refused: 0 }
     }
 
-    /// Waits at most `patience` for room; true if there is.
-    pub fn wait_for_room(&self, patience: Duration) -> bool {
-        let full = |state: &mut State| state.cost >= self.limit && !state.abandoned;
-        let waited = self.room.wait_timeout_while(self.lock(), patience, full);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
-    }
-
-    /// Nothing more will be pushed.
+    /// Declares that no more lines follow.
     pub fn close(&self) {
         self.lock().closed = true;
         self.ready.notify_one();
     }
 
-    /// Nothing more will be taken: empties the queue for good.
+    /// Drops everything in the queue, and everything that follows.
     pub fn abandon(&self) {
-        let mut state = self.lock();
-        *state = State { abandoned: true, closed: state.closed, ..State::default() };
-        self.room.notify_all();
+        let left = std::mem::replace(&mut *self.lock(), State { abandoned: true, ..State::default() });
+        // After the lock is released: it settles lines and frees memory.
+        drop(left);
+        self.ready.notify_one();
     }
 
     /// True after [`Queue::abandon`].
@@ -76,34 +146,28 @@ impl Queue {
         self.lock().abandoned
     }
 
-    /// The first batch, which stays in; `None` once the queue is closed and empty, or abandoned.
-    pub async fn first(&self) -> Option<Arc<Batch>> {
+    /// Takes the next batch as soon as it is complete or old enough; `None` at the end of the queue.
+    pub async fn next(&self) -> Option<Queued> {
         loop {
-            {
-                let state = self.lock();
-                if let Some(batch) = state.batches.front() {
-                    return Some(batch.clone());
+            let due = {
+                let mut state = self.lock();
+                if let Some(queued) = state.complete.pop_front() {
+                    return Some(queued);
                 }
-                if state.closed || state.abandoned {
+                let due = state.gathering.as_ref().map(|queued| queued.batch.since + self.limits.age);
+                if state.closed || due.is_some_and(|due| due <= Instant::now()) {
+                    return state.gathering.take();
+                }
+                if state.abandoned {
                     return None;
                 }
+                due
+            };
+            match due {
+                Some(due) => drop(tokio::time::timeout_at(due.into(), self.ready.notified()).await),
+                None => self.ready.notified().await,
             }
-            self.ready.notified().await;
         }
-    }
-
-    /// Takes out the first batch: it is settled.
-    pub fn settled(&self) {
-        let mut state = self.lock();
-        if let Some(batch) = state.batches.pop_front() {
-            state.cost -= cost(&batch);
-            self.room.notify_all();
-        }
-    }
-
-    /// When the oldest batch that waits was begun.
-    pub fn oldest(&self) -> Option<Instant> {
-        self.lock().batches.front().map(|batch| batch.since)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -111,51 +175,143 @@ impl Queue {
     }
 }
 
+/// Adds lines to a queue, which stays locked meanwhile: no line is delivered before it is counted.
+pub struct Intake<'a> {
+    queue: &'a Queue,
+    state: MutexGuard<'a, State>,
+    received: Timestamp,
+    since: Instant,
+    /// Lines of the batch being gathered that the ledger does not have yet.
+    uncounted: u64,
+    /// Lines for a queue that was abandoned.
+    refused: u64,
+}
+
+impl Intake<'_> {
+    /// Adds a line.
+    pub fn push(&mut self, offset: u64, line: &[u8]) {
+        if self.state.abandoned {
+            self.refused += 1;
+            return;
+        }
+        let Limits { lines, bytes, .. } = self.queue.limits;
+        if self.state.gathering.as_ref().is_some_and(|queued| queued.batch.bytes() + line.len() > bytes) {
+            self.complete();
+        }
+        let queued = self.state.gathering.get_or_insert_with(|| Queued {
+            batch: Batch::begun(self.since),
+            pending: self.queue.account.read(offset, self.since, 0),
+            room: self.queue.budget.take(BATCH_COST),
+        });
+        queued.batch.push_received(offset, self.received, line);
+        self.uncounted += 1;
+        if queued.batch.len() >= lines || queued.batch.bytes() >= bytes {
+            self.complete();
+        }
+    }
+
+    /// Counts what the batch being gathered has got since it was counted last.
+    fn count(&mut self) {
+        let uncounted = std::mem::take(&mut self.uncounted);
+        if let Some(Queued { batch, pending, room }) = &mut self.state.gathering {
+            pending.merge(self.queue.account.read(batch.offset(0), batch.since, uncounted));
+            let cost = BATCH_COST + batch.bytes() + batch.len() * LINE_COST;
+            room.grow(cost.saturating_sub(room.bytes));
+        }
+    }
+
+    fn complete(&mut self) {
+        self.count();
+        let complete = self.state.gathering.take();
+        self.state.complete.extend(complete);
+    }
+}
+
+impl Drop for Intake<'_> {
+    fn drop(&mut self) {
+        self.count();
+        drop(self.queue.account.read(u64::MAX, self.since, self.refused));
+        self.queue.ready.notify_one();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ship::account::Outcome;
 
-    fn batch(bytes: usize) -> Arc<Batch> {
-        let mut batch = Batch::new();
-        batch.push(0, &vec![b'x'; bytes]);
-        Arc::new(batch)
+    const NO_LIMITS: Limits = Limits { lines: usize::MAX, bytes: usize::MAX, age: Duration::from_secs(3600) };
+
+    fn queue(limits: Limits, bytes: usize) -> (Arc<Queue>, Arc<Budget>, Arc<Account>) {
+        let (budget, account) = (Budget::new(bytes), Arc::new(Account::new()));
+        (Arc::new(Queue::new(limits, budget.clone(), account.clone())), budget, account)
+    }
+
+    fn push(queue: &Queue, offset: u64, bytes: usize) {
+        queue.intake().push(offset, &vec![b'x'; bytes]);
     }
 
     fn block_on<F: Future>(future: F) -> F::Output {
-        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
     }
 
     #[test]
-    fn room_comes_back_when_the_first_is_settled() {
-        let queue = Queue::new(1000);
-        assert!(queue.wait_for_room(Duration::ZERO));
-        queue.push(batch(900));
-        assert!(!queue.wait_for_room(Duration::from_millis(1)));
-        assert_eq!(block_on(queue.first()).unwrap().bytes(), 900);
-        assert!(!queue.wait_for_room(Duration::from_millis(1)), "on its way is still waiting");
-        queue.settled();
-        assert!(queue.wait_for_room(Duration::ZERO));
+    fn batches_are_cut_by_lines_and_bytes() {
+        let sizes = |limits: Limits, lines: &[usize]| {
+            let (queue, _, _) = queue(limits, usize::MAX);
+            let mut intake = queue.intake();
+            for (offset, length) in lines.iter().enumerate() {
+                intake.push(offset as u64, &vec![b'x'; *length]);
+            }
+            drop(intake);
+            queue.close();
+            let mut sizes = Vec::new();
+            while let Some(queued) = block_on(queue.next()) {
+                assert_eq!(queued.pending.lines(), queued.batch.len() as u64);
+                sizes.push(queued.batch.len());
+            }
+            sizes
+        };
+        let limits = Limits { lines: 3, bytes: 100, ..NO_LIMITS };
+        assert_eq!(sizes(limits, &[1; 7]), [3, 3, 1]);
+        assert_eq!(sizes(limits, &[50, 50, 1]), [2, 1]);
+        assert_eq!(sizes(limits, &[60, 41, 500, 1]), [1, 1, 1, 1]);
     }
 
     #[test]
-    fn closing_ends_it_after_the_last() {
-        let queue = Queue::new(1000);
-        queue.push(batch(1));
-        queue.close();
-        assert!(block_on(queue.first()).is_some());
-        queue.settled();
-        assert!(block_on(queue.first()).is_none());
+    fn a_batch_is_taken_when_it_is_old_enough() {
+        let (queue, ..) = queue(Limits { age: Duration::from_millis(50), ..NO_LIMITS }, usize::MAX);
+        push(&queue, 0, 10);
+        push(&queue, 1, 10);
+        let begin = Instant::now();
+        assert_eq!(block_on(queue.next()).unwrap().batch.len(), 2);
+        assert!(begin.elapsed() >= Duration::from_millis(40));
     }
 
     #[test]
-    fn a_waiting_reader_wakes() {
-        let queue = Arc::new(Queue::new(100));
-        queue.push(batch(200));
-        let other = queue.clone();
-        let waiter = std::thread::spawn(move || other.wait_for_room(Duration::from_secs(20)));
+    fn room_returns_when_the_batch_is_gone() {
+        let (queue, budget, account) = queue(Limits { lines: 1, ..NO_LIMITS }, 1000);
+        assert!(budget.wait(Duration::ZERO));
+        push(&queue, 0, 900);
+        assert!(!budget.wait(Duration::from_millis(1)));
+        let queued = block_on(queue.next()).unwrap();
+        assert!(!budget.wait(Duration::from_millis(1)), "a batch on its way takes memory");
+        queued.pending.settle(Outcome::Delivered);
+        drop(queued.room);
+        assert!(budget.wait(Duration::ZERO));
+        assert_eq!(account.counts().delivered, 1);
+    }
+
+    #[test]
+    fn an_abandoned_queue_drops_what_it_has_and_gets() {
+        let (queue, budget, account) = queue(NO_LIMITS, 100);
+        push(&queue, 0, 200);
+        let waiter = std::thread::spawn(move || budget.wait(Duration::from_secs(20)));
         queue.abandon();
         assert!(waiter.join().unwrap());
-        queue.push(batch(200));
-        assert!(queue.oldest().is_none() && block_on(queue.first()).is_none());
+        push(&queue, 1, 200);
+        assert!(block_on(queue.next()).is_none());
+        let counts = account.counts();
+        assert_eq!((counts.read, counts.dropped, counts.pending), (2, 2, 0));
     }
 }

@@ -11,7 +11,7 @@ use rustix::stdio::stderr;
 use rustix::termios::{isatty, tcgetwinsize};
 
 use super::account::Counts;
-use super::deliver::Lane;
+use super::worker::SinkWorker;
 
 use crate::common::diag;
 use crate::common::time::Timestamp;
@@ -21,7 +21,7 @@ const LIVE: Duration = Duration::from_secs(1);
 
 /// Knows the sinks, and tells about them.
 pub struct Reporter {
-    lanes: Vec<Arc<Lane>>,
+    workers: Vec<Arc<SinkWorker>>,
     /// `--stats`.
     every: Option<Duration>,
     host: Vec<u8>,
@@ -30,9 +30,9 @@ pub struct Reporter {
 
 impl Reporter {
     /// Of these sinks; counting began now.
-    pub fn new(lanes: Vec<Arc<Lane>>, every: Option<Duration>) -> Self {
+    pub fn new(workers: Vec<Arc<SinkWorker>>, every: Option<Duration>) -> Self {
         let host = serde_json::to_vec(&crate::common::options::this_host()).unwrap_or_default();
-        Self { lanes, every, host, start: Timestamp::now() }
+        Self { workers, every, host, start: Timestamp::now() }
     }
 
     /// Tells while the program runs, until the other end of `ended` is gone.
@@ -51,7 +51,7 @@ impl Reporter {
                 self.records();
             }
             if live {
-                let read = self.lanes.iter().map(|lane| lane.account.counts().read).max().unwrap_or(0);
+                let read = self.workers.iter().map(|worker| worker.account.counts().read).max().unwrap_or(0);
                 diag::status(&self.status(((read - before) as f64 / period.as_secs_f64()).round()));
                 before = read;
             }
@@ -63,15 +63,15 @@ impl Reporter {
         if self.every.is_some() {
             self.records();
         }
-        for lane in &self.lanes {
-            diag::log(format_args!("{}: {}", lane.name, identity(&lane.account.counts())));
+        for worker in &self.workers {
+            diag::log(format_args!("{}: {}", worker.name, identity(&worker.account.counts())));
         }
     }
 
     fn records(&self) {
-        for lane in &self.lanes {
+        for worker in &self.workers {
             let mut line = Vec::new();
-            if crate::common::emit::write_line(&mut line, Timestamp::now(), &self.host, &self.stats(lane))
+            if crate::common::emit::write_line(&mut line, Timestamp::now(), &self.host, &self.stats(worker))
                 .is_ok()
             {
                 diag::line(&String::from_utf8_lossy(&line));
@@ -79,13 +79,14 @@ impl Reporter {
         }
     }
 
-    fn stats(&self, lane: &Lane) -> ShipStats {
-        let (counts, oldest) = lane.state();
+    fn stats(&self, worker: &SinkWorker) -> ShipStats {
+        let (counts, oldest) = worker.state();
         ShipStats {
             start_ts: self.start,
-            sink: lane.name.into(),
+            sink: worker.name.into(),
             read: counts.read,
             delivered: counts.delivered,
+            empty: counts.empty,
             rejected: counts.rejected,
             dead_lettered: counts.dead_lettered,
             pending: counts.pending,
@@ -102,9 +103,10 @@ impl Reporter {
     /// One line that fits the terminal.
     fn status(&self, rate: f64) -> String {
         let mut text = format!("{rate} records/s");
-        for lane in &self.lanes {
-            let (counts, oldest) = lane.state();
-            text += &format!(" · {}: {} delivered, {} waiting", lane.name, counts.delivered, counts.pending);
+        for worker in &self.workers {
+            let (counts, oldest) = worker.state();
+            text +=
+                &format!(" · {}: {} delivered, {} waiting", worker.name, counts.delivered, counts.pending);
             if let Some(oldest) = oldest {
                 text += &format!(", oldest {} s", oldest.as_secs());
             }
@@ -117,10 +119,10 @@ impl Reporter {
 }
 
 fn identity(counts: &Counts) -> String {
-    let Counts { read, delivered, rejected, dead_lettered, pending, dropped, .. } = counts;
+    let Counts { read, delivered, empty, rejected, dead_lettered, pending, dropped, .. } = counts;
     let Counts { encoded, accepted, rejected_items, .. } = counts;
     format!(
-        "{read} lines read = {delivered} delivered + {rejected} rejected + {dead_lettered} dead-lettered \
+        "{read} lines read = {delivered} delivered + {empty} empty + {rejected} rejected + {dead_lettered} dead-lettered \
          + {pending} pending + {dropped} dropped; {encoded} items encoded = {accepted} accepted \
          + {rejected_items} rejected"
     )

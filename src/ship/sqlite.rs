@@ -13,7 +13,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::future::{Future, ready};
+use std::future::ready;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ use rusqlite::{ErrorCode, ToSql, TransactionBehavior};
 use self::file::{Failure, File, explain};
 use self::rows::{Cell, MOST_TABLES, Row, Shapes};
 use self::schema::{OTHER, Table};
-use super::{Batch, Encoded, Request, Sink, Verdict};
+use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
 use crate::common::diag::log;
 
 /// The sink.
@@ -146,8 +146,9 @@ impl Sink for Sqlite {
         Encoded { requests, rejected, empty: Vec::new() }
     }
 
-    fn send(&mut self, body: &Vec<Row>) -> impl Future<Output = Verdict> {
-        ready(self.store(body).map_or_else(|failure| self.verdict(&failure), |()| Verdict::DELIVERED))
+    fn send(&mut self, body: &Vec<Row>) -> Sending {
+        let stored = self.store(body);
+        Box::pin(ready(stored.map_or_else(|failure| self.verdict(&failure), |()| Verdict::DELIVERED)))
     }
 }
 

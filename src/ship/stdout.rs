@@ -1,12 +1,12 @@
-//! OTLP/JSON on stdout: one line per batch and signal, as in the Collector's files.
+//! Writes OTLP/JSON to stdout: one line per batch and signal, as in the Collector's files.
 
-use std::future::{Future, ready};
+use std::future::ready;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::otlp::{self, Encoder};
-use super::{Batch, Encoded, Request, Sink, Verdict};
+use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
 
 /// The sink.
 pub struct Stdout(Encoder);
@@ -25,6 +25,15 @@ impl Sink for Stdout {
         "stdout"
     }
 
+    /// A slow reader, such as a pager, is waited for.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn size(&self, body: &Vec<u8>) -> usize {
+        body.len()
+    }
+
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
         let Encoded { requests, rejected, empty } = self.0.encode(batch);
         let json = |Request { body, lines, items }: Request<otlp::Body>| Request {
@@ -35,12 +44,12 @@ impl Sink for Stdout {
         Encoded { requests: requests.into_iter().map(json).collect(), rejected, empty }
     }
 
-    fn send(&mut self, body: &Vec<u8>) -> impl Future<Output = Verdict> {
-        ready(match write(body) {
+    fn send(&mut self, body: &Vec<u8>) -> Sending {
+        Box::pin(ready(match write(body) {
             Ok(()) => Verdict::DELIVERED,
             Err(Errno::PIPE) => Verdict::Gone { reason: None },
             Err(error) => Verdict::Gone { reason: Some(format!("cannot write: {error}")) },
-        })
+        }))
     }
 }
 
@@ -50,7 +59,7 @@ fn write(mut rest: &[u8]) -> rustix::io::Result<()> {
         match rustix::io::write(stdout, rest) {
             Ok(length) => rest = &rest[length..],
             Err(Errno::INTR) => {}
-            // Somebody gave us a stdout that does not block: wait for it instead.
+            // stdout was opened as non-blocking: wait until it can be written.
             Err(Errno::AGAIN) => {
                 poll(&mut [PollFd::new(&stdout, PollFlags::OUT)], None)?;
             }

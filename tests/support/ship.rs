@@ -1,7 +1,8 @@
-//! A `tele-ship` that runs: feeds it lines, sends it signals, and takes its accounts apart.
+//! Runs `tele-ship`: feeds it lines, sends it signals, and parses its statistics.
 
 use std::io::{Read, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -10,39 +11,43 @@ use serde_json::Value;
 
 use super::poll;
 
-/// No run of a test lasts longer.
+/// How long a test waits for anything.
 const LIMIT: Duration = Duration::from_secs(90);
 
-/// A running program; killed when dropped.
+/// Output that is collected as it comes.
+type Output = Arc<Mutex<Vec<u8>>>;
+
+/// A running program, which is killed when dropped.
 pub struct Ship {
     child: Child,
     stdin: Option<ChildStdin>,
-    stdout: Option<JoinHandle<Vec<u8>>>,
-    stderr: Option<JoinHandle<Vec<u8>>>,
+    stdout: Output,
+    stderr: Output,
+    readers: Vec<JoinHandle<()>>,
 }
 
-/// How it ended.
+/// How a run ended.
 #[derive(Debug)]
 pub struct Ended {
     /// The exit code; `None` if a signal killed it.
     pub code: Option<i32>,
-    /// What it wrote.
+    /// Its output.
     pub stdout: Vec<u8>,
-    /// What it said, less the records.
+    /// Its messages.
     pub stderr: String,
     /// Every `ship_stats` record.
     pub records: Vec<Value>,
-    /// The last one of each sink.
+    /// The last record of each sink.
     pub stats: Vec<Value>,
 }
 
 impl Ship {
-    /// Starts one with these arguments and, unless they have it, `--stats`, in an environment without OTEL variables and proxies.
+    /// Starts it with these arguments, and with `--stats` unless they have it. OTEL variables and proxies are unset.
     pub fn start(args: &[&str]) -> Self {
         Self::start_with(args, &[])
     }
 
-    /// The same, with these variables.
+    /// As [`Ship::start`], with these environment variables.
     pub fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tele-ship"));
         let foreign = |name: &str| name.starts_with("OTEL_") || name.to_lowercase().ends_with("_proxy");
@@ -55,12 +60,16 @@ impl Ship {
         }
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("tele-ship starts");
-        let (stdout, stderr) = (child.stdout.take().map(drain), child.stderr.take().map(drain));
+        let (stdout, stderr) = (Output::default(), Output::default());
+        let readers = vec![
+            collect(child.stdout.take().expect("a pipe"), stdout.clone()),
+            collect(child.stderr.take().expect("a pipe"), stderr.clone()),
+        ];
         let stdin = child.stdin.take();
-        Self { child, stdin, stdout, stderr }
+        Self { child, stdin, stdout, stderr, readers }
     }
 
-    /// Runs one on this input to its end.
+    /// Runs it on this input to its end.
     pub fn run(args: &[&str], input: impl AsRef<[u8]>) -> Ended {
         let mut ship = Self::start(args);
         ship.feed(input);
@@ -70,17 +79,31 @@ impl Ship {
     /// Writes to its stdin, which stays open.
     ///
     /// # Panics
-    /// When nobody reads there.
+    /// If nothing reads it.
     pub fn feed(&mut self, input: impl AsRef<[u8]>) {
         self.stdin.as_mut().expect("an open stdin").write_all(input.as_ref()).expect("a reader on stdin");
     }
 
-    /// Takes the writing end of its stdin.
+    /// The writing end of its stdin.
     pub fn take_stdin(&mut self) -> ChildStdin {
         self.stdin.take().expect("an open stdin")
     }
 
-    /// SIGINT, SIGTERM.
+    /// Waits until stderr contains `text`.
+    ///
+    /// # Panics
+    /// If it does not within the time limit.
+    pub fn wait_for(&self, text: &str) {
+        let stderr = || String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned();
+        assert!(poll(LIMIT, || stderr().contains(text).then_some(())).is_some(), "no {text}: {}", stderr());
+    }
+
+    /// Waits until a `ship_stats` record has this count. Needs a short `--stats`.
+    pub fn wait_for_count(&self, name: &str, count: u64) {
+        self.wait_for(&format!("\"{name}\":{count},"));
+    }
+
+    /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("tele-ship takes a signal");
     }
@@ -99,14 +122,14 @@ impl Ship {
     /// Waits for its end, while stdin stays open.
     ///
     /// # Panics
-    /// When it does not come, and when an account does not add up.
+    /// If it does not end in time, or the counts of a record do not add up.
     pub fn wait(mut self) -> Ended {
         let status = poll(LIMIT, || self.child.try_wait().expect("a child"));
         let code = status.expect("tele-ship ends in time").code();
-        let text =
-            |output: Option<JoinHandle<Vec<u8>>>| output.map(|thread| thread.join().expect("its output"));
-        let (stdout, stderr) = (text(self.stdout.take()), text(self.stderr.take()));
-        let stderr = String::from_utf8(stderr.unwrap_or_default()).expect("stderr is UTF-8");
+        self.readers.drain(..).for_each(|reader| reader.join().expect("its output"));
+        let take = |output: &Output| std::mem::take(&mut *output.lock().unwrap());
+        let (stdout, stderr) = (take(&self.stdout), take(&self.stderr));
+        let stderr = String::from_utf8(stderr).expect("stderr is UTF-8");
         let (records, words): (Vec<_>, Vec<_>) = stderr.lines().partition(|line| line.starts_with('{'));
         assert!(words.iter().all(|line| line.starts_with("tele-ship: ")), "{stderr}");
         let records: Vec<Value> =
@@ -117,16 +140,15 @@ impl Ship {
             stats.retain(|known| known["sink"] != record["sink"]);
             stats.push(record.clone());
         }
-        let (stdout, stderr) = (stdout.unwrap_or_default(), words.join("\n"));
-        Ended { code, stdout, stderr, records, stats }
+        Ended { code, stdout, stderr: words.join("\n"), records, stats }
     }
 }
 
-/// Both identities.
+/// Checks both identities.
 fn balanced(stats: &Value) {
     let sum = |names: &[&str]| names.iter().map(|name| stats[*name].as_u64().expect("a count")).sum::<u64>();
-    let fates = ["delivered", "rejected", "dead_lettered", "pending", "dropped"];
-    assert_eq!(sum(&["read"]), sum(&fates), "{stats}");
+    let outcomes = ["delivered", "empty", "rejected", "dead_lettered", "pending", "dropped"];
+    assert_eq!(sum(&["read"]), sum(&outcomes), "{stats}");
     assert_eq!(sum(&["encoded_items"]), sum(&["accepted_items", "rejected_items"]), "{stats}");
     assert_eq!(sum(&["pending"]) > 0, stats["oldest_pending_s"].is_number(), "{stats}");
 }
@@ -146,17 +168,18 @@ impl Ended {
 
 impl Drop for Ship {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn drain(mut from: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
+fn collect(mut from: impl Read + Send + 'static, into: Output) -> JoinHandle<()> {
     std::thread::spawn(move || {
-        let mut all = Vec::new();
-        let _ = from.read_to_end(&mut all);
-        all
+        let mut chunk = [0; 65536];
+        while let Ok(length @ 1..) = from.read(&mut chunk) {
+            into.lock().unwrap().extend_from_slice(&chunk[..length]);
+        }
     })
 }
 

@@ -128,7 +128,7 @@ impl Encoder {
         });
         for index in 0..batch.len() {
             let line = Line::parse(batch.line(index));
-            match line.and_then(|line| self.line(&line, batch.received.0)) {
+            match line.and_then(|line| self.line(&line, batch.received(index).0)) {
                 Ok((_, 0)) => empty.push(index),
                 Ok((signal, items)) => {
                     let request = &mut requests[signal as usize];

@@ -1,7 +1,7 @@
-//! What an OTLP/HTTP server's answer means.
+//! Interprets the responses of OTLP/HTTP servers.
 //!
-//! OTLP 1.x, "OTLP/HTTP Response" and "Retryable Response Codes": success may be
-//! partial; 429, 502, 503 and 504 ask to try again; everything else is final.
+//! OTLP 1.x, "OTLP/HTTP Response" and "Retryable Response Codes": success may be partial; 429, 502, 503 and 504 ask
+//! to try again; everything else is final. 407 is retried too: it comes from a proxy, and is no fault of the lines.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use serde_json::Value;
 use crate::common::time::Timestamp;
 use crate::ship::Verdict;
 
-/// The parts of an answer that matter.
+/// The parts of a response that matter.
 pub struct Answer<'a> {
-    /// 200 and so on.
+    /// The status code.
     pub status: u16,
-    /// `Retry-After`, as it came.
+    /// The `Retry-After` header.
     pub retry_after: Option<&'a str>,
-    /// Whether `Content-Type` says JSON.
+    /// Whether the body is JSON.
     pub json: bool,
     /// The body, or its beginning.
     pub body: &'a [u8],
 }
 
-/// `google.rpc.Status`, which the body of a failure is.
+/// `google.rpc.Status`, the body of a failure.
 #[derive(Clone, PartialEq, Eq, Message)]
 struct Status {
     #[prost(int32, tag = "1")]
@@ -34,7 +34,7 @@ struct Status {
 }
 
 impl Answer<'_> {
-    /// What to do about it; `server` opens the reason, `now` is for a date in `Retry-After`.
+    /// What to do next. `server` opens the reason; a date in `Retry-After` is relative to `now`.
     pub fn verdict(&self, server: &str, now: Timestamp) -> Verdict {
         if (200..300).contains(&self.status) {
             if self.body.trim_ascii_start().starts_with(b"<") {
@@ -43,19 +43,19 @@ impl Answer<'_> {
             let (rejected_items, message) = self.partial();
             return Verdict::Delivered { rejected_items, message };
         }
-        let said = self.message();
-        let reason = match said.as_str() {
+        let message = self.message();
+        let reason = match message.as_str() {
             "" => format!("{server} answers {}", self.status),
-            said => format!("{server} answers {}: {said}", self.status),
+            message => format!("{server} answers {}: {message}", self.status),
         };
         match self.status {
-            429 | 502 | 503 | 504 => {
+            407 | 429 | 502 | 503 | 504 => {
                 let after = self.retry_after.and_then(|text| retry_after(text, now));
                 Verdict::Retry { after, reason }
             }
             413 => Verdict::Split { reason },
             // Go's http.MaxBytesReader, which the Collector reports as a bad request.
-            400 if said.contains("request body too large") => Verdict::Split { reason },
+            400 if message.contains("request body too large") => Verdict::Split { reason },
             _ => Verdict::Reject { reason },
         }
     }
@@ -82,13 +82,12 @@ impl Answer<'_> {
         (u64::try_from(rejected).unwrap_or(0), Some(message).filter(|message| !message.is_empty()))
     }
 
-    /// Success, but of what? A login page, behind which no line arrives, or a proxy's greeting is no OTLP
-    /// server's answer.
+    /// Describes a success that no OTLP server sends, such as the login page of a proxy.
     fn strange(&self) -> String {
-        format!("its {} is no answer of an OTLP server: {}", self.status, self.message())
+        format!("its {} is not the answer of an OTLP server: {}", self.status, self.message())
     }
 
-    /// What the server says about a failure, on one line.
+    /// The message of a failure, on one line.
     fn message(&self) -> String {
         let json = || serde_json::from_slice::<Value>(self.body).ok();
         let text = if self.json {
@@ -103,7 +102,7 @@ impl Answer<'_> {
     }
 }
 
-/// What a page says, about: servers and proxies that know nothing of OTLP answer with one.
+/// The text of an HTML page, roughly: servers and proxies that do not know OTLP answer with one.
 fn without_tags(page: &str) -> String {
     let after_tag = |part: &str| part.split_once('>').map_or(" ".to_owned(), |(_, text)| format!(" {text}"));
     page.split('<').skip(1).map(after_tag).collect()
@@ -130,7 +129,7 @@ mod tests {
 
     #[test]
     fn statuses() {
-        for status in [429, 502, 503, 504] {
+        for status in [407, 429, 502, 503, 504] {
             assert!(matches!(verdict(status, false, b""), Verdict::Retry { after: None, .. }), "{status}");
         }
         for status in [301, 308, 400, 401, 403, 404, 408, 415, 500, 501, 505] {
@@ -172,9 +171,9 @@ mod tests {
         let json = br#"{"partialSuccess":{"rejectedDataPoints":7}}"#;
         assert_eq!(verdict(200, true, json), Verdict::Delivered { rejected_items: 7, message: None });
         for json in [false, true] {
-            let reason = "server: its 200 is no answer of an OTLP server: Log in".into();
+            let reason = "server: its 200 is not the answer of an OTLP server: Log in".into();
             assert_eq!(verdict(200, json, b" <html>Log in</html>"), Verdict::Retry { after: None, reason });
-            let expected = refused(0, "its 200 is no answer of an OTLP server: hello");
+            let expected = refused(0, "its 200 is not the answer of an OTLP server: hello");
             assert_eq!(verdict(200, json, b"hello"), expected);
             assert_eq!(verdict(200, json, b""), Verdict::DELIVERED);
         }

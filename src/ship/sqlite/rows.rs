@@ -85,7 +85,7 @@ impl Shapes {
     pub fn row(&mut self, batch: &Batch, index: usize) -> Result<Row, String> {
         let bytes = batch.line(index);
         let line = Line::parse(bytes)?;
-        let received = || Cell::Text(batch.received.to_string());
+        let received = || Cell::Text(batch.received(index).to_string());
         let is_record = match line.class() {
             Class::Record(_) => true,
             Class::Otlp => false,

@@ -1,0 +1,244 @@
+//! The requests of one endpoint of a sink: which wait, how many are in flight, and when the next attempt is due.
+//!
+//! Requests go out oldest first. When one fails, the endpoint is in an outage: the failed requests wait in line
+//! again, and one at a time is tried, after a delay that doubles from half a second to half a minute, with full
+//! jitter, and never before the server's Retry-After.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::account::Pending;
+use super::queue::Room;
+use super::{Batch, Request};
+
+const FIRST_DELAY: Duration = Duration::from_millis(500);
+const MAX_DELAY: Duration = Duration::from_secs(30);
+/// The longest delay while the program ends.
+const MAX_DELAY_ENDING: Duration = Duration::from_secs(1);
+/// The longest Retry-After that is honoured.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
+/// A batch that requests refer to.
+pub struct Source {
+    /// The lines.
+    pub batch: Batch,
+    _room: Room,
+}
+
+impl Source {
+    /// A batch, and the memory that it takes until its last request is settled.
+    pub fn new(batch: Batch, room: Room) -> Self {
+        Self { batch, _room: room }
+    }
+}
+
+/// A request on its way.
+pub struct Item<B> {
+    /// The lines that it was made from.
+    pub source: Arc<Source>,
+    /// What to send.
+    pub request: Request<B>,
+    /// Its lines in the ledger.
+    pub pending: Pending,
+    _room: Room,
+    /// The failures that the endpoint had seen when this request was sent.
+    failures: u32,
+}
+
+impl<B> Item<B> {
+    /// A request that was not sent yet. `room` is the memory that its body takes.
+    pub fn new(source: Arc<Source>, request: Request<B>, pending: Pending, room: Room) -> Self {
+        Self { source, request, pending, _room: room, failures: 0 }
+    }
+
+    /// The offset of its first line.
+    fn offset(&self) -> u64 {
+        self.request.lines.first().map_or(0, |line| self.source.batch.offset(*line))
+    }
+}
+
+/// One endpoint.
+pub struct Endpoint<B> {
+    window: usize,
+    waiting: VecDeque<Item<B>>,
+    in_flight: usize,
+    /// Since when requests fail.
+    outage: Option<Instant>,
+    /// Failed attempts of the outage, each counted once, however many requests were in flight.
+    failures: u32,
+    due: Option<Due>,
+}
+
+#[derive(Clone, Copy)]
+struct Due {
+    at: Instant,
+    /// The server asked for it.
+    asked: bool,
+}
+
+impl<B> Endpoint<B> {
+    /// An endpoint that takes `window` requests at a time.
+    pub fn new(window: usize) -> Self {
+        Self { window, waiting: VecDeque::new(), in_flight: 0, outage: None, failures: 0, due: None }
+    }
+
+    /// Adds a request, before all that have later lines.
+    pub fn push(&mut self, item: Item<B>) {
+        let index = self.waiting.partition_point(|other| other.offset() <= item.offset());
+        self.waiting.insert(index, item);
+    }
+
+    /// Takes the next request to send, if one may be sent now.
+    pub fn start(&mut self, now: Instant) -> Option<Item<B>> {
+        let window = if self.outage.is_some() { 1 } else { self.window };
+        if self.in_flight >= window || self.due.is_some_and(|due| due.at > now) {
+            return None;
+        }
+        let mut item = self.waiting.pop_front()?;
+        item.failures = self.failures;
+        self.in_flight += 1;
+        Some(item)
+    }
+
+    /// When [`Endpoint::start`] gives a request although nothing else happens.
+    pub fn wake(&self) -> Option<Instant> {
+        let idle = self.in_flight == 0 && !self.waiting.is_empty();
+        self.due.filter(|_| idle).map(|due| due.at)
+    }
+
+    /// The number of requests that wait or are in flight.
+    pub fn len(&self) -> usize {
+        self.waiting.len() + self.in_flight
+    }
+
+    /// Whether another request could be sent at once.
+    pub fn is_free(&self) -> bool {
+        self.len() < if self.outage.is_some() { 1 } else { self.window }
+    }
+
+    /// A request got its answer. Gives how long the outage lasted that this ends.
+    pub fn succeeded(&mut self) -> Option<Duration> {
+        self.in_flight -= 1;
+        (self.failures, self.due) = (0, None);
+        self.outage.take().map(|since| since.elapsed())
+    }
+
+    /// A request must be sent again, not before `after` if the server asked for that. Gives how long the outage
+    /// has lasted.
+    pub fn failed(&mut self, item: Item<B>, after: Option<Duration>, ending: bool) -> Duration {
+        let now = Instant::now();
+        self.in_flight -= 1;
+        if item.failures == self.failures {
+            let most = if ending { MAX_DELAY_ENDING } else { MAX_DELAY };
+            let at = now + delay(self.failures, most, random());
+            self.failures = self.failures.saturating_add(1);
+            self.due = Some(Due { at, asked: false });
+        }
+        if let Some(after) = after {
+            let at = now + after.min(MAX_RETRY_AFTER);
+            self.due = Some(Due { at: self.due.map_or(at, |due| due.at.max(at)), asked: true });
+        }
+        self.push(item);
+        now - *self.outage.get_or_insert(now)
+    }
+
+    /// The program ends: an attempt that the server did not ask to delay is due soon.
+    pub fn hurry(&mut self) {
+        if let Some(due) = &mut self.due
+            && !due.asked
+        {
+            due.at = due.at.min(Instant::now() + MAX_DELAY_ENDING.mul_f64(random()));
+        }
+    }
+}
+
+fn delay(failures: u32, most: Duration, jitter: f64) -> Duration {
+    FIRST_DELAY.saturating_mul(1 << failures.min(16)).min(most).mul_f64(jitter)
+}
+
+/// A random number from 0 up to 1. The seeds of the standard library's hash tables are random enough to keep clients
+/// from retrying in step.
+fn random() -> f64 {
+    let bits = RandomState::new().build_hasher().finish();
+    (bits >> 11) as f64 / (1u64 << 53) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ship::account::{Account, Outcome};
+    use crate::ship::queue::Budget;
+
+    fn item(offset: u64) -> Item<()> {
+        let mut batch = Batch::new();
+        batch.push(offset, b"x");
+        let budget = Budget::new(usize::MAX);
+        let source = Arc::new(Source::new(batch, budget.take(1)));
+        let pending = Arc::new(Account::new()).read(offset, Instant::now(), 1);
+        Item::new(source, Request { body: (), lines: vec![0], items: 1 }, pending, budget.take(1))
+    }
+
+    fn started(endpoint: &mut Endpoint<()>, now: Instant) -> Vec<Item<()>> {
+        std::iter::from_fn(|| endpoint.start(now)).collect()
+    }
+
+    fn offsets(items: &[Item<()>]) -> Vec<u64> {
+        items.iter().map(Item::offset).collect()
+    }
+
+    #[test]
+    fn an_outage_tries_one_request_at_a_time_oldest_first() {
+        let mut endpoint = Endpoint::new(3);
+        (0..5).for_each(|offset| endpoint.push(item(offset)));
+        let mut items = started(&mut endpoint, Instant::now());
+        assert_eq!(offsets(&items), [0, 1, 2]);
+        assert!(!endpoint.is_free());
+        // All three fail: one failure, and they are in line before the others.
+        while let Some(item) = items.pop() {
+            endpoint.failed(item, None, false);
+        }
+        assert_eq!((endpoint.failures, endpoint.len()), (1, 5));
+        let later = Instant::now() + FIRST_DELAY;
+        assert!(endpoint.wake().is_some_and(|at| at <= later));
+        let mut items = started(&mut endpoint, later);
+        assert_eq!(offsets(&items), [0]);
+        endpoint.failed(items.remove(0), None, false);
+        assert_eq!(endpoint.failures, 2);
+        // The first success opens the window again.
+        let mut items = started(&mut endpoint, later + MAX_DELAY);
+        items.remove(0).pending.settle(Outcome::Delivered);
+        assert!(endpoint.succeeded().is_some());
+        assert_eq!(offsets(&started(&mut endpoint, Instant::now())), [1, 2, 3]);
+        assert!(endpoint.succeeded().is_none());
+    }
+
+    #[test]
+    fn retry_after_is_a_lower_bound_that_the_end_does_not_shorten() {
+        let mut endpoint = Endpoint::new(1);
+        endpoint.push(item(0));
+        let first = started(&mut endpoint, Instant::now()).remove(0);
+        endpoint.failed(first, Some(Duration::from_secs(7)), false);
+        endpoint.hurry();
+        let wake = endpoint.wake().unwrap() - Instant::now();
+        assert!(wake > Duration::from_secs(6) && wake <= Duration::from_secs(7), "{wake:?}");
+    }
+
+    #[test]
+    fn delays_double_up_to_the_limit() {
+        let delays: Vec<_> = (0..9).map(|failures| delay(failures, MAX_DELAY, 1.0).as_millis()).collect();
+        assert_eq!(delays, [500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000, 30_000]);
+        assert_eq!(delay(9, MAX_DELAY_ENDING, 0.5), Duration::from_millis(500));
+        assert!(delay(u32::MAX, MAX_DELAY, 1.0) == MAX_DELAY);
+    }
+
+    #[test]
+    fn jitter_is_full() {
+        let draws: Vec<_> = (0..1000).map(|_| random()).collect();
+        assert!(draws.iter().all(|draw| (0.0..1.0).contains(draw)));
+        let mean = draws.iter().sum::<f64>() / 1000.0;
+        assert!((0.4..0.6).contains(&mean), "{mean}");
+        assert!(draws.iter().any(|draw| *draw < 0.05) && draws.iter().any(|draw| *draw > 0.95));
+    }
+}

@@ -1,0 +1,112 @@
+//! The state of a sink that the threads which read, deliver and report share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Batch;
+use super::account::{Account, Counts, Outcome, Pending};
+use super::dead_letter::{DeadLetter, DeadLetters};
+use super::queue::{Budget, Limits, Queue};
+
+/// A sink at work.
+pub struct SinkWorker {
+    /// The sink's name.
+    pub name: &'static str,
+    /// What waits to be encoded.
+    pub queue: Queue,
+    /// The memory that pending data takes.
+    pub budget: Arc<Budget>,
+    /// The outcome of every line.
+    pub account: Arc<Account>,
+    /// False for a destination that is waited for without limit after the end of input.
+    pub is_bounded: bool,
+    dead_letters: Arc<dyn DeadLetters>,
+    reader_left: AtomicBool,
+    finished: AtomicBool,
+    ending: AtomicBool,
+    end: Notify,
+}
+
+impl SinkWorker {
+    /// The state of a sink that has not started.
+    pub fn new(
+        name: &'static str,
+        is_bounded: bool,
+        limits: Limits,
+        queue_bytes: usize,
+        dead_letters: Arc<dyn DeadLetters>,
+    ) -> Self {
+        let (budget, account) = (Budget::new(queue_bytes), Arc::new(Account::new()));
+        Self {
+            name,
+            queue: Queue::new(limits, budget.clone(), account.clone()),
+            budget,
+            account,
+            is_bounded,
+            dead_letters,
+            reader_left: AtomicBool::new(false),
+            finished: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
+            end: Notify::new(),
+        }
+    }
+
+    /// The counts, and for how long the oldest pending line has waited.
+    pub fn state(&self) -> (Counts, Option<Duration>) {
+        let (counts, oldest) = self.account.state();
+        (counts, oldest.map(|since| since.elapsed()))
+    }
+
+    /// The program ends: shortens the delays between attempts.
+    pub fn hurry(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.end.notify_one();
+    }
+
+    /// Whether the program ends.
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+
+    /// Waits for [`SinkWorker::hurry`].
+    pub async fn ending(&self) {
+        self.end.notified().await;
+    }
+
+    /// Whether the thread of the sink has ended.
+    pub fn is_finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
+    /// The thread of the sink ends.
+    pub fn finish(&self) {
+        self.finished.store(true, Ordering::Release);
+    }
+
+    /// Whether the destination lacks something, other than by the choice of its reader.
+    pub fn has_failed(&self) -> bool {
+        !self.account.counts().complete() && !self.reader_left.load(Ordering::Acquire)
+    }
+
+    /// The reader of stdout left, which is no failure: drops what waits and what follows.
+    pub fn reader_left(&self) {
+        self.reader_left.store(true, Ordering::Release);
+        self.queue.abandon();
+    }
+
+    /// Settles a line of a batch that this sink cannot deliver.
+    pub fn refuse(&self, batch: &Batch, index: usize, reason: &str, pending: Pending) {
+        let letter =
+            DeadLetter { sink: self.name, offset: batch.offset(index), line: batch.line(index), reason };
+        self.refuse_line(&letter, pending);
+    }
+
+    /// Settles a line that no sink can deliver.
+    pub fn refuse_line(&self, letter: &DeadLetter<'_>, pending: Pending) {
+        let kept = self.dead_letters.keep(letter);
+        pending.settle(if kept { Outcome::DeadLettered } else { Outcome::Rejected });
+    }
+}
