@@ -34,7 +34,7 @@ measure() { # OPTIONS…
         rm -f "/tmp/go-$mode"
         mkfifo "/tmp/go-$mode"
         if [ -n "$crowded" ]; then
-            number=$((number + PLACES))
+            number=$((number + TASK_SLOTS))
             next_pid $number
         fi
         setsid $program 1 /tmp/file "$mode" "$count" <>"/tmp/go-$mode" >"/tmp/caused-$mode" &

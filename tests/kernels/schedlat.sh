@@ -35,7 +35,7 @@ sysctl -q -w net.core.bpf_jit_kallsyms=1 kernel.sched_schedstats=1 2>/dev/null
 
 spin() { taskset 2 sh -c 'while :; do :; done' & }
 # Where `crowded`, the next of those that share a place in the kernel.
-neighbour() { [ -z "$crowded" ] || next_pid $((${1:-1000000} + PLACES)); }
+neighbour() { [ -z "$crowded" ] || next_pid $((${1:-1000000} + TASK_SLOTS)); }
 # Two spinners and a sleeper, from their birth until they stand still.
 measure() { # WAY OPTIONS…
     way=$1
@@ -56,8 +56,8 @@ measure() { # WAY OPTIONS…
     sleep 0.3
     finish
     expect "$way-lost" 'lost == 0' lost="$lost"
-    [ -z "$crowded" ] || expect "$way-numbers" 'two == one + places && three == two + places' \
-        one=$one two=$two three=$three places=$PLACES
+    [ -z "$crowded" ] || expect "$way-numbers" 'two == one + slots && three == two + slots' \
+        one=$one two=$two three=$three slots=$TASK_SLOTS
     for pid in $one $two $three; do
         case $pid in "$one") task=one ;; "$two") task=two ;; *) task=sleeper ;; esac
         set -- $(of $pid)

@@ -37,7 +37,7 @@ work() {
         calls fifo /tmp/nobody &
         other=$!
         sleep 0.5
-        next_pid $((other + PLACES))
+        next_pid $((other + TASK_SLOTS))
     fi
     calls "$@" >/tmp/told &
     pid=$!
@@ -45,7 +45,7 @@ work() {
     [ -n "$crowded" ] || return
     kill -9 $other
     wait $other
-    [ $pid = $((other + PLACES)) ] || not_ok "${prefix}numbers" "$pid and $other share no place"
+    [ $pid = $((other + TASK_SLOTS)) ] || not_ok "${prefix}numbers" "$pid and $other share no slot"
 }
 
 measure() { # PREFIX OPTIONS…
