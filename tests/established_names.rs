@@ -1,4 +1,4 @@
-//! The names that existing dashboards use: all 30 are fed by rows that `powermetrics` and `vm_stat` print.
+//! Tests that the records of `pmstat` and `vmstat-json` have values for all 30 metric names of existing dashboards.
 
 mod support;
 
@@ -10,10 +10,10 @@ use support::records::{of, records};
 use support::{program, samples};
 use telepipe::record::{CPU_POWER, GPU, Kind, Mapping, POWER, TEMPERATURE, VMSTAT};
 
-/// What records feed: by the name (with `{field}` replaced) and its labels, the value in the name's own unit.
-fn fed(records: &[Value]) -> HashMap<String, f64> {
+/// The values of metrics by name and labels, in the unit of the name.
+fn metrics_of(records: &[Value]) -> HashMap<String, f64> {
     let kinds: [&Kind; 5] = [&POWER, &CPU_POWER, &GPU, &TEMPERATURE, &VMSTAT];
-    let mut fed = HashMap::new();
+    let mut values = HashMap::new();
     for kind in kinds {
         let Mapping::Metrics { metrics, .. } = kind.mapping else { continue };
         for (record, metric) in of(records, kind.name)
@@ -32,25 +32,25 @@ fn fed(records: &[Value]) -> HashMap<String, f64> {
             if !labels.is_empty() {
                 name = format!("{name}{{{}}}", labels.join(","));
             }
-            fed.insert(name, value * established.factor);
+            values.insert(name, value * established.factor);
         }
     }
-    fed
+    values
 }
 
-/// Everything that these three recordings feed: of a processor of Apple, of one of Intel with its sensors, of memory.
-fn of_recordings(apple: &Path, intel: &Path, memory: &Path) -> HashMap<String, f64> {
+/// The metrics of three recordings: an Apple processor, the sensors of an Intel machine, and memory.
+fn metrics_of_recordings(apple: &Path, intel: &Path, memory: &Path) -> HashMap<String, f64> {
     let input =
         |program: &Path, file: &Path| records(program, &["--input", file.to_str().unwrap(), "-n", "1"]);
-    let mut all = fed(&input(program!("pmstat"), apple));
+    let mut all = metrics_of(&input(program!("pmstat"), apple));
     assert!(!all.keys().any(|name| name.starts_with("powermetrics_cpu_") && name.contains("Cluster")));
-    let sensors = fed(&input(program!("pmstat"), intel)).into_iter();
+    let sensors = metrics_of(&input(program!("pmstat"), intel)).into_iter();
     all.extend(sensors.filter(|(name, _)| name.starts_with("powermetrics_cpu_temperature")));
-    all.extend(fed(&input(program!("vmstat-json"), memory)));
+    all.extend(metrics_of(&input(program!("vmstat-json"), memory)));
     all
 }
 
-/// Every name, with the values as `expected` has them, in this order.
+/// Checks that every name has its expected value.
 fn all_thirty(found: &HashMap<String, f64>, cpu: &str, expected: [f64; 30]) {
     let names = [
         "powermetrics_cpu_power_milliwatts",
@@ -85,15 +85,15 @@ fn all_thirty(found: &HashMap<String, f64>, cpu: &str, expected: [f64; 30]) {
         "vmstat_swap_outs_total",
     ];
     for (name, value) in names.iter().zip(expected) {
-        let found = found.get(*name).unwrap_or_else(|| panic!("nothing feeds {name}: {found:?}"));
+        let found = found.get(*name).unwrap_or_else(|| panic!("no value for {name}: {found:?}"));
         assert!((found - value).abs() < 1e-9 * value.max(1.0), "{name}: {found}, not {value}");
     }
 }
 
 #[test]
-fn rows_of_our_own_feed_all_of_them() {
+fn own_recordings_have_all_names() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let found = of_recordings(
+    let found = metrics_of_recordings(
         &fixtures.join("powermetrics/apple.txt"),
         &fixtures.join("powermetrics/intel.txt"),
         &fixtures.join("vm_stat/one_shot.txt"),
@@ -119,11 +119,11 @@ fn rows_of_our_own_feed_all_of_them() {
     all_thirty(&found, "cpu1", [&powers[..], &pages, &totals].concat().try_into().unwrap());
 }
 
-/// The values are those that a person reads in the files.
+/// The expected values were read from the files by hand.
 #[test]
-fn rows_of_real_machines_feed_all_of_them() {
+fn recordings_of_real_machines_have_all_names() {
     let Some(samples) = samples() else { return };
-    let found = of_recordings(
+    let found = metrics_of_recordings(
         &samples.join("powermetrics/m4max_macos15.5_text_default.txt"),
         &samples.join("powermetrics/intel_mbp15,1_macos11.5_text_smc.txt"),
         &samples.join("vm_stat/macos_16384_macmini_2026-05.txt"),

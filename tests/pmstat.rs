@@ -1,4 +1,4 @@
-//! `pmstat` over what `powermetrics` printed, as text and as property lists.
+//! Tests of `pmstat --input` with recordings of `powermetrics`, as text and as property lists.
 
 mod support;
 
@@ -26,10 +26,10 @@ fn lost_by_source(records: &[Value]) -> Vec<(Value, Value)> {
 }
 
 #[test]
-fn each_oddity_of_the_format_is_read() {
-    // File, the record (a field and its value), and of that a pointer and its value.
+fn oddities_of_the_format_are_read() {
+    // A file, a field and its value that select a record, and a pointer into it with the value there.
     let cases: &[(&str, (&str, &str), &str, Value)] = &[
-        // Names of clusters: any upper-case letters and digits.
+        // Cluster names of upper-case letters and digits.
         ("newest.txt", ("core", "M0-Cluster"), "/frequency_hz", 1_344_000_000.into()),
         ("newest.txt", ("core", "S-Cluster"), "/cluster_kind", "S".into()),
         ("apple.txt", ("core", "P0-Cluster"), "/cluster_kind", "P".into()),
@@ -43,12 +43,12 @@ fn each_oddity_of_the_format_is_read() {
         ("apple.txt", ("core", "E-Cluster"), "/residency/1200000000", 0.3.into()),
         ("apple.txt", ("core", "P0-Cluster"), "/residency/3000000000", 0.045.into()),
         ("newest.txt", ("core", "S-Cluster"), "/residency/1000000000", 0.5.into()),
-        // What the hardware was on for, and what its cores did.
+        // Active time of the hardware, and the use of its cores.
         ("apple.txt", ("core", "E-Cluster"), "/active_ratio", 0.5.into()),
         ("apple.txt", ("core", "E-Cluster"), "/core_active_ratio", 0.15.into()),
         ("apple.txt", ("core", "P0-Cluster"), "/down_ratio", 0.87.into()),
         ("apple.txt", ("core", "P0-Cluster"), "/online_ratio", 0.14.into()),
-        // Rows of power by version, and which contains which.
+        // Rows of power differ by version. Some contain others.
         ("old.txt", ("zone", "E-Cluster"), "/parent", "cpu".into()),
         ("old.txt", ("domain", "cpu"), "/power_watts", 0.009.into()),
         ("old.txt", ("domain", "dram"), "/counted", false.into()),
@@ -56,10 +56,10 @@ fn each_oddity_of_the_format_is_read() {
         ("apple.txt", ("domain", "combined"), "/counted", true.into()),
         ("apple.txt", ("domain", "gpu"), "/counted", false.into()),
         ("old.txt", ("core", "E-Cluster"), "/instructions", 1.5e9.into()),
-        // What was asked for: parts of all the time there, of the active time here.
+        // Requested states are parts of all time on macOS 11, of the active time since.
         ("old.txt", ("gpu", "gpu0"), "/requested/720000000", 0.909_091.into()),
         ("apple.txt", ("gpu", "gpu0"), "/requested/P1", 0.8.into()),
-        // Intel: no blank before the unit, rows that belong to the CPU above.
+        // Intel: no blank before the unit, rows that belong to the CPU above, reasons of limits.
         ("intel.txt", ("domain", "package"), "/power_watts", 12.39.into()),
         ("intel.txt", ("core", "cpu1"), "/frequency_hz", 2_589_170_000u64.into()),
         ("intel.txt", ("core", "cpu0"), "/nominal_ratio", 1.0615.into()),
@@ -71,11 +71,11 @@ fn each_oddity_of_the_format_is_read() {
         ("intel.txt", ("gpu", "gpu0"), "/limit_reasons/0", "THERMAL".into()),
         ("intel.txt", ("gpu", "gpu0"), "/name", "IntelIG".into()),
         ("intel.txt", ("gpu", "gpu0"), "/utilization_ratio", 0.0654.into()),
-        // What the display does is no power, and left out.
+        // Rows about the display are skipped.
         ("intel.txt", ("gpu", "gpu0"), "/residency/500000000", 0.015.into()),
         ("intel.txt", ("gpu", "gpu0"), "/active_ratio", 0.04.into()),
         ("intel.txt", ("core", "system"), "/active_ratio", 0.372.into()),
-        // Intel's package does not contain memory, that of Apple does.
+        // Apple's package power contains memory, Intel's does not.
         ("intel.txt", ("domain", "cpu"), "/parent", "package".into()),
         ("intel.txt", ("domain", "gpu"), "/power_watts", 1.5.into()),
         ("intel.txt", ("domain", "dram"), "/counted", true.into()),
@@ -83,7 +83,7 @@ fn each_oddity_of_the_format_is_read() {
         ("intel.txt", ("sensor_id", "gpu_die"), "/temperature_celsius", 70.0.into()),
         ("intel.txt", ("sensor_id", "fan0"), "/speed_rpm", 3906.89.into()),
         ("intel.txt", ("kind", "thermal_pressure"), "/prochots", 3.into()),
-        // Milliampere-hours where there should be percent.
+        // Milliampere-hours, although the row is called percent.
         ("intel.txt", ("kind", "battery"), "/charge_ah", 6.325.into()),
         ("intel.txt", ("kind", "battery"), "/keyboard_backlight_ratio", 0.25.into()),
         ("apple.txt", ("kind", "battery"), "/charge_ratio", 0.6.into()),
@@ -107,7 +107,7 @@ fn each_oddity_of_the_format_is_read() {
         ("summary.txt", ("comm", "a [2] tool"), "/interrupt_wakeups_per_s", 3.0.into()),
         ("summary.txt", ("comm", "a [2] tool"), "/gpu_ratio", 0.000_25.into()),
         ("summary.txt", ("comm", "DEAD_TASKS"), "/user_ratio", 0.6858.into()),
-        // Lists: repeated keys, MHz called Hz.
+        // Lists: repeated keys, and MHz in a key called Hz.
         ("apple.plist", ("gpu", "gpu0"), "/frequency_hz", 400_000_000.into()),
         ("apple.plist", ("gpu", "gpu0"), "/residency/800000000", 0.05.into()),
         ("apple.plist", ("domain", "cpu"), "/energy_joules", 0.5.into()),
@@ -125,7 +125,7 @@ fn each_oddity_of_the_format_is_read() {
 }
 
 #[test]
-fn text_and_list_of_the_same_facts_give_the_same_records() {
+fn text_and_list_give_the_same_records() {
     let sorted = |name: &str| {
         let mut lines: Vec<_> = input(&fixture(name), &[]).iter().map(Value::to_string).collect();
         lines.sort();
@@ -134,7 +134,7 @@ fn text_and_list_of_the_same_facts_give_the_same_records() {
     assert_eq!(sorted("apple.txt"), sorted("apple.plist"));
 }
 
-/// Of Intel, whose list has no rows of energy models but the package's; what both have.
+/// Compares what both formats have. Lists of Intel have only the package of the energy model.
 #[test]
 fn text_and_list_of_intel_agree() {
     let text = input(&fixture("intel.txt"), &[]);
@@ -154,11 +154,11 @@ fn text_and_list_of_intel_agree() {
 }
 
 #[test]
-fn samples_of_a_stream_have_their_times_and_their_energy() {
+fn samples_of_a_stream_continue_times_and_energy() {
     let lines = input(&fixture("stream.plist"), &[]);
     let power = of(&lines, "power");
     let column = |field: &str| power.iter().map(|record| record[field].clone()).collect::<Vec<_>>();
-    // Told to the second, a sample and a half each.
+    // The list has whole seconds, the samples are 1.5 s long.
     let times = [
         "2026-09-29T11:44:14.000000000Z",
         "2026-09-29T11:44:15.500000000Z",
@@ -170,7 +170,7 @@ fn samples_of_a_stream_have_their_times_and_their_energy() {
 }
 
 #[test]
-fn a_summary_is_left_out_where_its_samples_were_told() {
+fn a_summary_of_earlier_samples_is_left_out() {
     let lines = input(&fixture("old.txt"), &[]);
     let packages: Vec<_> = lines.iter().filter(|record| record["domain"] == "package").collect();
     assert_eq!(packages.len(), 2);
@@ -179,7 +179,7 @@ fn a_summary_is_left_out_where_its_samples_were_told() {
 }
 
 #[test]
-fn tasks_are_told_on_demand() {
+fn tasks_need_an_option() {
     assert!(of(&input(&fixture("intel.txt"), &[]), "task").is_empty());
     let all = input(&fixture("intel.txt"), &["--tasks"]);
     assert_eq!(of(&all, "task").len(), 2);
@@ -187,7 +187,7 @@ fn tasks_are_told_on_demand() {
 }
 
 #[test]
-fn what_is_not_understood_is_counted_and_shown() {
+fn lines_that_are_not_understood_are_counted_and_logged() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("cut");
     let text = fs::read_to_string(fixture("apple.txt")).unwrap();
@@ -207,7 +207,7 @@ fn what_is_not_understood_is_counted_and_shown() {
 }
 
 #[test]
-fn energy_begins_anew_where_samples_do_not_follow_each_other() {
+fn energy_begins_anew_after_a_gap_in_time() {
     let first = fs::read_to_string(fixture("stream.plist")).unwrap();
     let second = first.replace("T11:", "T12:");
     assert_ne!(first, second);
@@ -227,7 +227,7 @@ fn energy_begins_anew_where_samples_do_not_follow_each_other() {
 }
 
 #[test]
-fn a_recording_is_of_no_host_unless_one_is_named() {
+fn the_host_of_a_recording_is_unknown_unless_given() {
     let lists = [fixture("stream.plist"), fixture("../vm_stat/one_shot.txt")];
     for (program, file) in [program!("pmstat"), program!("vmstat-json")].into_iter().zip(&lists) {
         let hosts = |more: &[&str]| {
@@ -238,13 +238,13 @@ fn a_recording_is_of_no_host_unless_one_is_named() {
         assert_eq!(hosts(&[]), [Value::from("unknown")].into());
         assert_eq!(hosts(&["--host", "mac"]), [Value::from("mac")].into());
         let output = run(program, &["--input", file, "--duration", "2s"]);
-        assert_eq!(output.status.code(), Some(2), "a recording has no time in which it could end");
+        assert_eq!(output.status.code(), Some(2), "a recording does not end after a time");
         assert!(output.stdout.is_empty());
     }
 }
 
 #[test]
-fn samplers_are_those_of_powermetrics() {
+fn samplers_need_a_powermetrics_to_run() {
     for more in [
         &["--input", "/dev/null"][..],
         if cfg!(target_os = "linux") { &["--once"] } else { &["--input", "-"] },
@@ -255,7 +255,7 @@ fn samplers_are_those_of_powermetrics() {
     }
 }
 
-/// The reports of tables that were lost.
+/// Captures from reports of lost tables.
 #[test]
 fn reported_captures_are_read() {
     let Some(samples) = samples() else { return };
@@ -266,7 +266,7 @@ fn reported_captures_are_read() {
         lines
     };
     let all = read("tasks_showall.txt");
-    // Its coalition is replaced by the two tasks.
+    // The coalition is replaced by its two tasks.
     assert_eq!(of(&all, "task").len(), 2);
     let task = all.iter().find(|record| record["pid"] == 24_620).unwrap();
     assert_eq!(task["comm"], "powermetrics");
@@ -305,7 +305,7 @@ fn sections_that_are_not_understood_are_counted_by_their_headings() {
 }
 
 #[test]
-fn an_input_of_something_else_fails() {
+fn an_input_without_anything_understood_fails() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("other");
     fs::write(&path, "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\n").unwrap();
@@ -317,7 +317,7 @@ fn an_input_of_something_else_fails() {
 }
 
 #[test]
-fn every_recorded_capture_is_accounted_for() {
+fn no_line_of_a_real_capture_is_lost() {
     let Some(samples) = samples() else { return };
     let mut seen = 0;
     for entry in fs::read_dir(samples.join("powermetrics")).unwrap() {
@@ -328,7 +328,7 @@ fn every_recorded_capture_is_accounted_for() {
         }
         let lines = input(path.to_str().unwrap(), &["--tasks"]);
         let lost: f64 = of(&lines, "lost").iter().map(|record| number(record, "count")).sum();
-        // One of them ends in the middle of a word.
+        // This one ends in the middle of a word.
         let cut = if name.starts_with("m3max") { 1.0 } else { 0.0 };
         assert_eq!(lost, cut, "{name}");
         let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
@@ -343,8 +343,8 @@ fn every_recorded_capture_is_accounted_for() {
             "package power",
         ];
         let rows = text.lines().filter(|line| words.iter().any(|word| line.contains(word))).count();
-        let told = of(&lines, "power").iter().filter(|record| record["domain"] != "gpu").count();
-        assert_eq!(told, rows, "{name}");
+        let records = of(&lines, "power").iter().filter(|record| record["domain"] != "gpu").count();
+        assert_eq!(records, rows, "{name}");
         seen += 1;
     }
     assert!(seen >= 15, "{seen}");

@@ -1,5 +1,5 @@
-//! What holds for any recording of `powermetrics` and `vm_stat`, whole, cut, joined, or with ends of lines of another
-//! system; the fuzz targets check the same.
+//! Properties of every recording of `powermetrics` and `vm_stat`: whole, cut, joined, or with CRLF line ends. The fuzz
+//! targets check the same ones.
 
 mod support;
 
@@ -9,9 +9,9 @@ mod checks;
 use std::fs;
 use std::path::Path;
 
-use telepipe::collect::powermetrics::Output;
+use telepipe::collect::powermetrics::Parsed;
 
-/// Every recording of our own, and of real machines where there are some: what of, its name, its bytes.
+/// The program, name and bytes of every recording: our own, and those of real machines if there are some.
 fn recordings() -> Vec<(&'static str, String, Vec<u8>)> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let mut all = Vec::new();
@@ -38,7 +38,7 @@ fn check(what: &str, bytes: &[u8]) {
 }
 
 #[test]
-fn whole_or_cut_anywhere() {
+fn recordings_may_be_cut_anywhere() {
     for (what, _, bytes) in recordings() {
         check(what, &bytes);
         let step = bytes.len().div_ceil(60);
@@ -46,38 +46,39 @@ fn whole_or_cut_anywhere() {
     }
 }
 
-fn told(bytes: &[u8]) -> (Vec<Output>, Vec<Output>) {
-    checks::told(bytes, 4096).into_iter().partition(|it| matches!(it, Output::Sample(_)))
+/// The samples of a recording, and what was not understood.
+fn parsed(bytes: &[u8]) -> (Vec<Parsed>, Vec<Parsed>) {
+    checks::powermetrics_parsed(bytes, 4096).into_iter().partition(|it| matches!(it, Parsed::Sample(_)))
 }
 
 #[test]
-fn ends_of_lines_of_another_system_change_nothing() {
+fn crlf_line_ends_change_nothing() {
     for (what, name, bytes) in recordings() {
         let text = String::from_utf8(bytes.clone()).unwrap();
         let other = text.replace('\n', "\r\n").into_bytes();
         match what {
-            "powermetrics" => assert_eq!(told(&other).0, told(&bytes).0, "{name}"),
+            "powermetrics" => assert_eq!(parsed(&other).0, parsed(&bytes).0, "{name}"),
             _ => assert_eq!(checks::vm_stat(&other), checks::vm_stat(&bytes), "{name}"),
         }
     }
 }
 
 #[test]
-fn recordings_one_after_another_give_the_samples_of_each() {
+fn joined_recordings_give_the_samples_of_each() {
     let recordings = recordings();
     let (mut all, mut samples, mut unknown) = (Vec::new(), Vec::new(), 0);
     for (_, name, bytes) in recordings.iter().filter(|it| it.0 == "powermetrics") {
-        // One without a header goes on with the sample before it.
+        // Without a header, it would continue the sample before.
         if name.contains("fragment") || name.contains("newest") {
             continue;
         }
-        let (mut of_one, not) = told(bytes);
+        let (mut of_one, not) = parsed(bytes);
         samples.append(&mut of_one);
         unknown += not.len();
         all.extend_from_slice(bytes);
         all.push(b'\n');
     }
-    let (found, not) = told(&all);
+    let (found, not) = parsed(&all);
     assert_eq!((found.len(), not.len()), (samples.len(), unknown));
     assert!(found == samples, "a sample differs");
 }

@@ -11,41 +11,41 @@ use super::{Kind, Metric, Record, Temporality};
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Battery {
-    /// Which one: `BAT0`, `AC`, `battery`.
+    /// The device: `BAT0`, `AC`, `battery`.
     pub device: String,
     /// `battery`, `mains`, `ups` or `usb`.
     pub supply_type: String,
-    /// What it is called.
+    /// The name of the model.
     pub name: Option<String>,
     /// `charging`, `discharging`, `full`, `not charging`.
     pub status: Option<String>,
     /// Whether an adapter is connected.
     pub online: Option<bool>,
-    /// How full it is.
+    /// The charge, as a part of the full charge.
     pub charge_ratio: Option<f64>,
-    /// What it holds, in ampere-hours.
+    /// The charge, in ampere-hours.
     pub charge_ah: Option<f64>,
-    /// What it holds when full, in ampere-hours.
+    /// The full charge, in ampere-hours.
     pub charge_full_ah: Option<f64>,
-    /// What it holds, in joules.
+    /// The stored energy, in joules.
     pub energy_joules: Option<f64>,
-    /// What it holds when full, in joules.
+    /// The energy when full, in joules.
     pub energy_full_joules: Option<f64>,
-    /// What it held when it was new and full, in joules.
+    /// The energy when full and new, in joules.
     pub energy_design_joules: Option<f64>,
-    /// The power that goes into it or comes out of it; `status` says which.
+    /// The power into or out of it; `status` shows which.
     pub power_watts: Option<f64>,
-    /// Its voltage.
+    /// The voltage.
     pub voltage_volts: Option<f64>,
-    /// The current into it or out of it.
+    /// The current into or out of it.
     pub current_amperes: Option<f64>,
-    /// How warm it is.
+    /// The temperature.
     pub temperature_celsius: Option<f64>,
-    /// How often it was charged.
+    /// The number of charge cycles.
     pub cycles: Option<u64>,
-    /// Brightness of the screen as a part of the brightest (macOS).
+    /// Brightness of the screen, as a part of the maximum (macOS).
     pub backlight_ratio: Option<f64>,
-    /// Brightness of the keyboard as a part of the brightest (macOS).
+    /// Brightness of the keyboard, as a part of the maximum (macOS).
     pub keyboard_backlight_ratio: Option<f64>,
 }
 
@@ -56,7 +56,7 @@ impl Record for Battery {
 /// Each sample, for each one.
 pub const BATTERY: Kind = Kind::metrics::<Battery>(
     "battery",
-    "A battery or an adapter: how full, how much power, which state",
+    "A battery or an adapter: charge, power, state",
     Temporality::Delta,
     &[
         Metric::gauge("charge_ratio", "hw.battery.charge", "1"),

@@ -1,4 +1,4 @@
-//! Frequency and residency of processors: of a core, of a cluster of cores, of a package.
+//! Frequency and residency of CPUs, cores, clusters and packages.
 
 use std::collections::BTreeMap;
 
@@ -9,54 +9,54 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 
 /// The body of a `cpu_power` record: `powermetrics` of macOS; cpufreq and cpuidle of Linux
-/// (kernel `drivers/cpufreq`, `drivers/cpuidle/sysfs.c`). All of an interval, but the frequency of Linux, which
-/// is of the moment.
+/// (kernel `drivers/cpufreq`, `drivers/cpuidle/sysfs.c`). Values are means over the interval, except that the frequency
+/// on Linux is the current one.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct CpuPower {
-    /// What it is of: `cpu` (what the scheduler runs tasks on), `core`, `cluster`, `package` or `system`.
+    /// The kind of component: `cpu` (a hardware thread), `core`, `cluster`, `package` or `system`.
     pub component: &'static str,
-    /// Its name: `cpu0`, `core1`, `E-Cluster`, `package0`, `policy4`.
+    /// The name of the component: `cpu0`, `core1`, `E-Cluster`, `package0`, `policy4`.
     pub core: String,
-    /// The cluster that a CPU belongs to, or that this is.
+    /// The cluster of a CPU, or the name of this cluster.
     pub cluster: Option<String>,
-    /// The kind of the cluster as reported, without its number: `E`, `P`, `M`, `S`.
+    /// The kind of cluster, as reported, without its number: `E`, `P`, `M`, `S`.
     pub cluster_kind: Option<String>,
     /// Frequency while active.
     pub frequency_hz: Option<u64>,
-    /// The lowest frequency that it may have.
+    /// The lowest frequency allowed.
     pub frequency_min_hz: Option<u64>,
-    /// The highest frequency that it may have.
+    /// The highest frequency allowed.
     pub frequency_max_hz: Option<u64>,
     /// Frequency as a ratio of the nominal one (Intel).
     pub nominal_ratio: Option<f64>,
-    /// Who decides the frequency (Linux): `schedutil`, `powersave` …
+    /// The governor of the frequency (Linux): `schedutil`, `powersave` …
     pub governor: Option<String>,
-    /// Part of the time in which it ran. Of a cluster, that of its hardware: any of its cores, or what they share, was on.
+    /// Part of the time that it was active. A cluster is active while any of its cores, or what they share, is on.
     pub active_ratio: Option<f64>,
-    /// Of a cluster: the mean of `active_ratio` over its cores, which is how much of it was used.
+    /// How much of a cluster was used: the mean of `active_ratio` over its cores.
     pub core_active_ratio: Option<f64>,
-    /// Part of the time in which it was idle.
+    /// Part of the time that it was idle.
     pub idle_ratio: Option<f64>,
-    /// Part of the time in which it was switched off.
+    /// Part of the time that it was switched off.
     pub down_ratio: Option<f64>,
-    /// Part of the time in which it was online.
+    /// Part of the time that it was online.
     pub online_ratio: Option<f64>,
-    /// Hertz to the part of the time at that frequency. Together they are `active_ratio`; on Linux, which counts
-    /// the frequency while idle too, they are 1.
+    /// Part of the time at each frequency in hertz. The parts sum to `active_ratio`; on Linux, which counts idle time
+    /// too, to 1.
     pub residency: Option<BTreeMap<u64, f64>>,
-    /// Part of the time in any idle state, where the source says so in one number.
+    /// Part of the time in any idle state, if the source has it as one number.
     pub c_state_ratio: Option<f64>,
-    /// Idle state to the part of the time in it.
+    /// Part of the time in each idle state.
     pub c_state: Option<BTreeMap<String, f64>>,
-    /// Part of the time in which the last-level cache was flushed (Intel).
+    /// Part of the time that the last-level cache was flushed (Intel).
     pub llc_flushed_ratio: Option<f64>,
     /// Why the frequency was limited, as the hardware reports it (Intel): `PL2_PL3`, `MAX_TURBO_LIMIT`, `PROCHOT`;
-    /// with the part in front if it is not the CPU that was limited: `RING ICCMAX`.
+    /// `RING ICCMAX` if not the CPU but another part was limited.
     pub limit_reasons: Option<Vec<String>>,
-    /// Instructions that were executed.
+    /// Instructions retired in the interval.
     pub instructions: Option<f64>,
-    /// Instructions for each clock cycle.
+    /// Instructions per clock cycle.
     pub instructions_per_cycle: Option<f64>,
     /// Length of the interval, in seconds.
     pub interval_s: Option<f64>,

@@ -8,45 +8,45 @@ use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
 
-/// The body of a `gpu` record: `powermetrics` of macOS; of Linux NVML, and amdgpu, i915 and xe in sysfs.
+/// The body of a `gpu` record: `powermetrics` of macOS; on Linux NVML, and amdgpu, i915 and xe in sysfs.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Gpu {
-    /// Which one: `gpu0`, or its PCI address.
+    /// The ID: `gpu0`, or the PCI address.
     pub gpu: String,
-    /// What it is called.
+    /// The name of the model.
     pub name: Option<String>,
-    /// Who says so: `powermetrics`, `nvml`, `amdgpu`, `i915`, `xe`.
+    /// The source: `powermetrics`, `nvml`, `amdgpu`, `i915`, `xe`.
     pub source: String,
-    /// `suspended` for one that sleeps; it is not asked anything, as that would wake it.
+    /// `suspended` for a sleeping GPU, which is not read because that would wake it.
     pub runtime_status: Option<String>,
     /// Frequency while active.
     pub frequency_hz: Option<u64>,
-    /// Frequency of its memory.
+    /// Frequency of the memory.
     pub memory_frequency_hz: Option<u64>,
-    /// Part of the time in which it ran.
+    /// Part of the time that it was active.
     pub active_ratio: Option<f64>,
-    /// Part of the time in which it was idle.
+    /// Part of the time that it was idle.
     pub idle_ratio: Option<f64>,
-    /// Part of the time in which it was busy, as its driver says.
+    /// Part of the time that it was busy, as counted by the driver.
     pub utilization_ratio: Option<f64>,
-    /// Part of the time in which its memory was read or written.
+    /// Part of the time that its memory was read or written.
     pub memory_utilization_ratio: Option<f64>,
-    /// Memory of its own in use.
+    /// Used memory of its own.
     pub memory_used_bytes: Option<u64>,
     /// Memory of its own.
     pub memory_total_bytes: Option<u64>,
-    /// Hertz to the part of the time at that frequency. Together they are `active_ratio`.
+    /// Part of the time at each frequency in hertz. The parts sum to `active_ratio`.
     pub residency: Option<BTreeMap<u64, f64>>,
-    /// Part of the active time in which software asked for that state, or that frequency in hertz.
+    /// Part of the active time that software requested each state, or each frequency in hertz.
     pub requested: Option<BTreeMap<String, f64>>,
-    /// Part of the time in each state of the software.
+    /// Part of the time in each software state.
     pub states: Option<BTreeMap<String, f64>>,
-    /// Part of the time in idle states, for those that have them (Intel).
+    /// Part of the time in idle states (Intel).
     pub c_state_ratio: Option<f64>,
     /// Why the frequency was limited, as the hardware reports it (Intel on macOS).
     pub limit_reasons: Option<Vec<String>>,
-    /// Length of the interval, in seconds: one that was left alone, to fall asleep, is told of all that time.
+    /// Length of the interval, in seconds. It is longer for a GPU that was not read for a while, so that it could sleep.
     pub interval_s: Option<f64>,
 }
 

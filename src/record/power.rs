@@ -7,32 +7,33 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 use crate::common::time::Timestamp;
 
-/// The body of a `power` record: `powermetrics` of macOS; of Linux RAPL (kernel `drivers/powercap/intel_rapl_*.c`,
+/// The body of a `power` record: `powermetrics` of macOS; on Linux RAPL (kernel `drivers/powercap/intel_rapl_*.c`,
 /// `arch/x86/events/rapl.c`), hwmon and batteries.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Power {
-    /// When the energy began to count: on macOS the program's first sample, or the first after a gap; of perf when it was opened; of other
-    /// counters of Linux boot.
+    /// When the energy began to count: on macOS at the first sample, or the first after a gap; with perf when its
+    /// counter was opened; with other counters of Linux at boot.
     pub start_ts: Option<Timestamp>,
-    /// What uses it: `package`, `cpu` (all cores), `core` (a single one, of AMD), `gpu`, `ane`, `dram`, `cluster`,
-    /// `combined`, `psys`, `uncore`, or as the source calls it.
+    /// The consumer: `package`, `cpu` (all cores), `core` (a single one, on AMD), `gpu`, `ane`, `dram`, `cluster`,
+    /// `combined`, `psys`, `uncore`, or as the source names it.
     pub domain: String,
-    /// Which of several, as the source names it: `E-Cluster`, `package-0/core`.
+    /// The zone, if there are several, as the source names it: `E-Cluster`, `package-0/core`.
     pub zone: Option<String>,
     /// The domain or zone that contains it.
     pub parent: Option<String>,
-    /// Who says so: `powermetrics`, `perf`, `powercap`, `hwmon`, `nvml`, `amdgpu`, `i915`.
+    /// The source: `powermetrics`, `perf`, `powercap`, `hwmon`, `nvml`, `amdgpu`, `i915`.
     pub source: String,
-    /// Whether it belongs into the machine's sum: false for what another counted domain contains or repeats.
+    /// Whether it is part of the machine's sum: false if another counted domain contains or repeats it.
     pub counted: bool,
-    /// Energy since `start_ts`, over all wraps of the counter that were seen.
+    /// Energy since `start_ts`, with every wrap of the counter that was noticed.
     pub energy_joules: Option<f64>,
     /// Mean power in the interval; on Linux from the second sample on.
     pub power_watts: Option<f64>,
     /// Length of the interval, in seconds.
     pub interval_s: Option<f64>,
-    /// Of the interval, how long the machine was suspended. The power is then left out: who used it is not known.
+    /// How long the machine was suspended in the interval, in seconds. `power_watts` is then absent, because the energy
+    /// is that of both parts.
     pub suspended_s: Option<f64>,
 }
 

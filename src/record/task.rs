@@ -1,4 +1,4 @@
-//! What single processes do to power.
+//! CPU time, wake-ups and power of single processes.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,26 +6,26 @@ use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
 
-/// The body of a `task` record: a row of the tasks sampler of `powermetrics`, all of the interval.
+/// The body of a `task` record: a row of the tasks sampler of `powermetrics`, over the interval.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Task {
-    /// The process; absent for those that have ended, for all together, and for a coalition, which is told only
-    /// where its tasks are not.
+    /// The process ID. Absent for ended tasks, for the sum of all tasks, and for coalitions, which are reported only
+    /// if their tasks are not.
     pub pid: Option<u64>,
-    /// Its name; `ALL_TASKS` is the sum, `DEAD_TASKS` are those that ended.
+    /// The name of the process. `ALL_TASKS` is the sum of all, `DEAD_TASKS` that of the ended ones.
     pub comm: String,
-    /// CPU time, as a part of one CPU: 1.5 is one and a half CPUs.
+    /// CPU time per time: 1.5 is one and a half CPUs.
     pub cpu_ratio: Option<f64>,
-    /// Of the CPU time, the part outside the kernel.
+    /// The part of the CPU time in user mode.
     pub user_ratio: Option<f64>,
-    /// Time on the graphics processor, as a part of it.
+    /// GPU time per time.
     pub gpu_ratio: Option<f64>,
-    /// Interrupts a second that woke the processor for it.
+    /// Wake-ups of a CPU by interrupts, per second.
     pub interrupt_wakeups_per_s: Option<f64>,
-    /// Those a second that woke the whole package.
+    /// Wake-ups of the package from idle, per second.
     pub package_wakeups_per_s: Option<f64>,
-    /// What macOS makes of all of these, in its own unit.
+    /// The energy impact that macOS computes from all of these, without a unit.
     pub energy_impact: Option<f64>,
     /// Length of the interval, in seconds.
     pub interval_s: Option<f64>,
@@ -52,22 +52,22 @@ pub const TASK: Kind = Kind::metrics::<Task>(
 )
 .about(&[("pid", "process.pid"), ("comm", "process.executable.name")]);
 
-/// The body of a `process_power` record: a part of the packages' energy (Linux).
+/// The body of a `process_power` record: a process's part of the packages' energy (Linux).
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ProcessPower {
-    /// The process; absent for what no process used.
+    /// The process ID. Absent for energy that belongs to no process.
     pub pid: Option<u64>,
-    /// Its name; `idle` is what was used while no process ran, `others` by processes that ended
-    /// in the interval and by interrupts.
+    /// The name of the process. `idle` is the energy while no process ran, `others` that of processes that ended in
+    /// the interval and of interrupts.
     pub comm: String,
-    /// Its part of the energy of all packages in the interval. All parts together are the whole.
+    /// Its part of the energy of all packages in the interval. All parts together are that energy.
     pub energy_joules: f64,
-    /// The same, per second.
+    /// The mean power: this energy per second.
     pub power_watts: f64,
-    /// Its CPU time in the interval, as a part of all CPUs' time.
+    /// Its CPU time as a part of the time of all CPUs.
     pub cpu_ratio: f64,
-    /// How it was split: `cpu_time`, in proportion to the time on CPUs.
+    /// How the energy was split: `cpu_time`, in proportion to CPU time.
     pub method: &'static str,
     /// Length of the interval, in seconds.
     pub interval_s: f64,

@@ -1,4 +1,4 @@
-//! Temperatures, fans, voltages, and what the system makes of them.
+//! Temperatures, fans, voltages, and thermal throttling.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -12,19 +12,19 @@ use crate::common::time::Timestamp;
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Temperature {
-    /// Which sensor: `cpu_die`, `coretemp.0/coretemp/temp1`, `thermal_zone0`.
+    /// The sensor: `cpu_die`, `coretemp.0/coretemp/temp1`, `thermal_zone0`.
     pub sensor_id: String,
-    /// Of what: `cpu`, `gpu`, `disk`, `other`.
+    /// The component that it measures: `cpu`, `gpu`, `disk`, `other`.
     pub component: &'static str,
-    /// What its driver or board calls it.
+    /// The name that its driver or the board gives it.
     pub label: Option<String>,
     /// The chip or driver: `smc`, `coretemp`, `nvme`.
     pub source: String,
-    /// How warm it is.
+    /// The temperature.
     pub temperature_celsius: f64,
-    /// From where on it is too warm.
+    /// The temperature from which it is too hot.
     pub high_celsius: Option<f64>,
-    /// From where on it takes harm.
+    /// The temperature from which it is damaged.
     pub critical_celsius: Option<f64>,
 }
 
@@ -35,7 +35,7 @@ impl Record for Temperature {
 /// Each sample, for each sensor.
 pub const TEMPERATURE: Kind = Kind::metrics::<Temperature>(
     "temperature",
-    "What a sensor says of temperature",
+    "The temperature that a sensor measures",
     Temporality::Delta,
     &[Metric::gauge("temperature_celsius", "hw.temperature", "Cel")
         .prometheus("powermetrics_{component}_temperature_celsius", 1.0)],
@@ -52,13 +52,13 @@ pub const TEMPERATURE: Kind = Kind::metrics::<Temperature>(
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Fan {
-    /// Which fan: `fan0`, `nct6775.656/nct6779/fan2`.
+    /// The fan: `fan0`, `nct6775.656/nct6779/fan2`.
     pub sensor_id: String,
-    /// What its driver or board calls it.
+    /// The name that its driver or the board gives it.
     pub label: Option<String>,
     /// The chip or driver.
     pub source: String,
-    /// Turns a minute.
+    /// Revolutions per minute.
     pub speed_rpm: f64,
 }
 
@@ -69,7 +69,7 @@ impl Record for Fan {
 /// Each sample, for each fan.
 pub const FAN: Kind = Kind::metrics::<Fan>(
     "fan",
-    "How fast a fan turns",
+    "The speed of a fan",
     Temporality::Delta,
     &[Metric::gauge("speed_rpm", "hw.fan.speed", "rpm")],
 )
@@ -79,9 +79,9 @@ pub const FAN: Kind = Kind::metrics::<Fan>(
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Voltage {
-    /// Which input: `nct6775.656/nct6779/in0`.
+    /// The input: `nct6775.656/nct6779/in0`.
     pub sensor_id: String,
-    /// What its driver or board calls it.
+    /// The name that its driver or the board gives it.
     pub label: Option<String>,
     /// The chip or driver.
     pub source: String,
@@ -102,34 +102,34 @@ pub const VOLTAGE: Kind = Kind::metrics::<Voltage>(
 )
 .about(&[("sensor_id", "hw.id"), ("label", "hw.name"), ("source", "telepipe.source")]);
 
-/// The body of a `thermal_pressure` record: the level of macOS; on Linux what x86 processors count
+/// The body of a `thermal_pressure` record: the level of macOS; on Linux the throttle counts of x86 processors
 /// (kernel `arch/x86/kernel/cpu/mce/therm_throt.c`), one record for each package.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ThermalPressure {
-    /// Which package (Linux): `package-0`.
+    /// The package (Linux): `package-0`.
     pub package: Option<String>,
-    /// Boot, since when Linux counts.
+    /// The boot time, from which Linux counts.
     pub start_ts: Option<Timestamp>,
-    /// How often a core was held back because it was hot, of all cores of the package (Linux).
+    /// How often cores of the package were throttled by heat, in total (Linux).
     pub core_throttles: Option<u64>,
-    /// How often the package was held back because it was hot (Linux).
+    /// How often the package was throttled by heat (Linux).
     pub package_throttles: Option<u64>,
-    /// As the system calls it: `Nominal`, `Moderate`, `Heavy`, `Trapping`, `Sleeping`.
+    /// The level, as macOS names it: `Nominal`, `Moderate`, `Heavy`, `Trapping`, `Sleeping`.
     pub level: Option<String>,
-    /// The processor's level (Intel).
+    /// The thermal level of the CPU (Intel).
     pub cpu_level: Option<i64>,
-    /// The graphics processor's level (Intel).
+    /// The thermal level of the GPU (Intel).
     pub gpu_level: Option<i64>,
-    /// The level of what is connected (Intel).
+    /// The thermal level of connected devices (Intel).
     pub io_level: Option<i64>,
-    /// The limit on the processor's frequency (Intel).
+    /// The limit on the frequency of the CPU (Intel).
     pub cpu_plimit: Option<f64>,
-    /// The limit on the graphics processor inside (Intel).
+    /// The limit on the internal GPU (Intel).
     pub gpu_plimit: Option<f64>,
-    /// The limit on a second graphics processor (Intel).
+    /// The limit on a second GPU (Intel).
     pub gpu2_plimit: Option<f64>,
-    /// How often the processor was held back because something was hot.
+    /// How often the CPU was throttled because a component was hot (PROCHOT).
     pub prochots: Option<u64>,
 }
 
@@ -140,7 +140,7 @@ impl Record for ThermalPressure {
 /// Each sample.
 pub const THERMAL_PRESSURE: Kind = Kind::metrics::<ThermalPressure>(
     "thermal_pressure",
-    "How far the system holds itself back because of heat",
+    "Throttling of the system because of heat",
     Temporality::Cumulative,
     &[
         Metric::counter("core_throttles", "telepipe.thermal.throttles", "{event}")

@@ -1,22 +1,22 @@
-//! What holds for any bytes. The fuzz targets call this with what a fuzzer makes of recordings, the tests with
-//! recordings and their parts.
+//! Properties of the parsers for any bytes. The fuzz targets check them for bytes that a fuzzer derives from recordings,
+//! the tests for recordings and parts of them.
 #![allow(dead_code, reason = "each target calls one of these")]
 
 use serde_json::Value;
-use telepipe::collect::powermetrics::{self, Output};
+use telepipe::collect::powermetrics;
 use telepipe::collect::vm_stat::{self, Parsed};
 use telepipe::common::lines::{Block, Splitter};
 use telepipe::record::Vmstat;
 
-/// It comes to an end, says the same however the bytes come, gives numbers that JSON can hold, and no more samples
-/// than lines.
+/// The parser ends, its result does not depend on how the bytes are split, numbers are finite, and there are at most as
+/// many samples as lines.
 pub fn powermetrics(bytes: &[u8]) {
-    let told = told(bytes, bytes.len());
-    assert_eq!(told, self::told(bytes, 7), "in pieces");
+    let parsed = powermetrics_parsed(bytes, bytes.len());
+    assert_eq!(parsed, powermetrics_parsed(bytes, 7), "in pieces");
     let lines = bytes.split(|&byte| byte == b'\n').count();
     let mut samples = 0;
-    for it in told {
-        let Output::Sample(sample) = it else { continue };
+    for it in parsed {
+        let powermetrics::Parsed::Sample(sample) = it else { continue };
         samples += 1;
         let records = [
             serde_json::to_value(&sample.cpus),
@@ -37,7 +37,7 @@ pub fn powermetrics(bytes: &[u8]) {
     assert!(samples <= lines, "{samples} samples of {lines} lines");
 }
 
-/// What is not there is left out; null is a number that is none.
+/// Whether there is a null, which is a number that is not finite.
 fn has_null(value: &Value) -> bool {
     match value {
         Value::Null => true,
@@ -47,8 +47,8 @@ fn has_null(value: &Value) -> bool {
     }
 }
 
-/// What the parser tells of bytes that come in pieces of that length.
-pub fn told(bytes: &[u8], piece: usize) -> Vec<Output> {
+/// Parses bytes that arrive in pieces of the given length.
+pub fn powermetrics_parsed(bytes: &[u8], piece: usize) -> Vec<powermetrics::Parsed> {
     let (mut parser, mut lines, mut all) =
         (powermetrics::Parser::default(), Splitter::new(1 << 20), Vec::new());
     for piece in bytes.chunks(piece.max(1)) {
@@ -66,7 +66,7 @@ pub fn told(bytes: &[u8], piece: usize) -> Vec<Output> {
     all
 }
 
-/// It comes to an end, names are words, and there are no more samples than lines. Gives the samples.
+/// The parser ends, names are words, and there are at most as many samples as lines. Returns the samples.
 pub fn vm_stat(bytes: &[u8]) -> Vec<vm_stat::Sample> {
     let lines = bytes.split(|&byte| byte == b'\n').count();
     let (mut parser, mut samples) = (vm_stat::Parser::default(), Vec::new());

@@ -18,7 +18,7 @@ use text::{Text, Understood};
 
 /// What a parser makes of its input.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Output {
+pub enum Parsed {
     /// A complete sample.
     Sample(Box<Sample>),
     /// Something that was not understood.
@@ -46,7 +46,7 @@ const LONGEST_LIST: usize = 64 << 20;
 
 impl Parser {
     /// Takes some lines with their newlines; the last one may lack it.
-    pub fn lines(&mut self, mut lines: &[u8], give: &mut dyn FnMut(Output)) {
+    pub fn lines(&mut self, mut lines: &[u8], give: &mut dyn FnMut(Parsed)) {
         while !lines.is_empty() {
             if let Some(list) = &mut self.list
                 && let inside @ 1.. = inside_list(lines)
@@ -63,7 +63,7 @@ impl Parser {
     }
 
     /// Takes a line without its newline.
-    fn line(&mut self, line: &[u8], give: &mut dyn FnMut(Output)) {
+    fn line(&mut self, line: &[u8], give: &mut dyn FnMut(Parsed)) {
         let (mut part, mut rest) = first_part(line);
         self.part(part, give);
         while !rest.is_empty() {
@@ -73,7 +73,7 @@ impl Parser {
     }
 
     /// Takes a part of a line that belongs to one document.
-    fn part(&mut self, line: &[u8], give: &mut dyn FnMut(Output)) {
+    fn part(&mut self, line: &[u8], give: &mut dyn FnMut(Parsed)) {
         if line.starts_with(b"<?xml") {
             self.finish(give);
             self.list = Some(Vec::new());
@@ -94,7 +94,7 @@ impl Parser {
 
     /// Takes what follows the last newline. Such a line may have been cut off, and counts as not understood unless
     /// its end shows that it is whole.
-    pub fn rest(&mut self, line: &[u8], give: &mut dyn FnMut(Output)) {
+    pub fn rest(&mut self, line: &[u8], give: &mut dyn FnMut(Parsed)) {
         let (mut line, mut rest) = first_part(line);
         while !rest.is_empty() {
             self.part(line, give);
@@ -110,13 +110,13 @@ impl Parser {
     }
 
     /// Ends the input.
-    pub fn finish(&mut self, give: &mut dyn FnMut(Output)) {
+    pub fn finish(&mut self, give: &mut dyn FnMut(Parsed)) {
         self.end_list(give);
         let done = self.text.finish();
         self.sample(done, give);
     }
 
-    fn text_line(&mut self, line: &[u8], give: &mut dyn FnMut(Output)) {
+    fn text_line(&mut self, line: &[u8], give: &mut dyn FnMut(Parsed)) {
         if let Some(model) = line.trim_ascii().strip_prefix(FIRST_ROW) {
             self.finish(give);
             self.model(model.trim_ascii());
@@ -136,9 +136,9 @@ impl Parser {
         }
     }
 
-    fn unknown(&self, line: &[u8], give: &mut dyn FnMut(Output)) {
+    fn unknown(&self, line: &[u8], give: &mut dyn FnMut(Parsed)) {
         let section = self.text.heading().map(str::to_owned);
-        give(Output::Unknown { section, what: excerpt(line) });
+        give(Parsed::Unknown { section, what: excerpt(line) });
     }
 
     /// Sets the machine that the next samples come from.
@@ -149,25 +149,25 @@ impl Parser {
         }
     }
 
-    fn sample(&mut self, sample: Option<Sample>, give: &mut dyn FnMut(Output)) {
+    fn sample(&mut self, sample: Option<Sample>, give: &mut dyn FnMut(Parsed)) {
         let Some(mut sample) = sample else { return };
         self.milliampere_hours = sample.in_milliampere_hours(self.milliampere_hours);
-        give(Output::Sample(Box::new(sample)));
+        give(Parsed::Sample(Box::new(sample)));
     }
 
-    fn end_long_list(&mut self, give: &mut dyn FnMut(Output)) {
+    fn end_long_list(&mut self, give: &mut dyn FnMut(Parsed)) {
         if self.list.as_ref().is_some_and(|list| list.len() > LONGEST_LIST) {
             self.end_list(give);
         }
     }
 
-    fn end_list(&mut self, give: &mut dyn FnMut(Output)) {
+    fn end_list(&mut self, give: &mut dyn FnMut(Parsed)) {
         let Some(list) = self.list.take() else { return };
         let document = plist::read(&list);
-        document.unread.into_iter().for_each(|what| give(Output::Unknown { section: None, what }));
+        document.unread.into_iter().for_each(|what| give(Parsed::Unknown { section: None, what }));
         for what in document.unknown {
             let section = what.split('.').next().map(str::to_owned);
-            give(Output::Unknown { section, what });
+            give(Parsed::Unknown { section, what });
         }
         document.model.iter().for_each(|model| self.model(model.as_bytes()));
         self.sample(document.sample, give);

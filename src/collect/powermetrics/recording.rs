@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use anyhow::{Context as _, Result};
 
 use super::sample::{DomainPower, Sample};
-use super::{Output, Parser};
+use super::{Parsed, Parser};
 use crate::collect::micro;
 use crate::common::diag::log;
 use crate::common::emit::Emitter;
@@ -73,7 +73,7 @@ impl Recording {
     fn take(
         &mut self,
         out: &mut Emitter,
-        feed: impl FnOnce(&mut Parser, &mut dyn FnMut(Output)),
+        feed: impl FnOnce(&mut Parser, &mut dyn FnMut(Parsed)),
     ) -> Result<()> {
         if self.done() {
             return Ok(());
@@ -82,13 +82,13 @@ impl Recording {
         feed(&mut self.parser, &mut |output| outputs.push(output));
         for output in outputs {
             match output {
-                Output::Sample(mut sample) if !self.done() => {
+                Parsed::Sample(mut sample) if !self.done() => {
                     self.any = true;
                     let written = self.records.write(&mut sample, out)?;
                     self.left = self.left.map(|left| left.saturating_sub(u64::from(written)));
                 }
-                Output::Sample(_) => {}
-                Output::Unknown { section, what } => self.unknown(section, &what, out)?,
+                Parsed::Sample(_) => {}
+                Parsed::Unknown { section, what } => self.unknown(section, &what, out)?,
             }
         }
         Ok(())

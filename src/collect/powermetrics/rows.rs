@@ -8,8 +8,8 @@ use nom::sequence::delimited;
 
 use super::sample::{Sample, domain};
 use super::value::{
-    Parsed, bounds, frequencies, frequency, is_nan, nominal, number, numbered, percent, plain, ratio_and,
-    states, steps, watts, whole, with_unit,
+    ParseResult, bounds, frequencies, frequency, is_nan, nominal, number, numbered, percent, plain,
+    ratio_and, states, steps, watts, whole, with_unit,
 };
 use crate::record::{CpuPower, Fan, Temperature, ThermalPressure};
 
@@ -271,7 +271,7 @@ impl Rows {
             _ if what.starts_with("average active frequency as fraction of nominal") => {
                 set(&mut gpu.frequency_hz, nominal(value).map(|(_, hz)| hz))
             }
-            // What else the drivers of Intel's and AMD's graphics count: display, power saving, duty cycles.
+            // Other counts of the drivers of Intel and AMD: display, power saving, duty cycles.
             _ => (number.is_some() && quantity(value)).into(),
         }
     }
@@ -431,7 +431,7 @@ fn set<T>(field: &mut Option<T>, value: Option<T>) -> Understood {
 /// A ratio with its list.
 fn listed<'a, T>(
     value: &'a [u8],
-    list: impl Fn(&'a [u8]) -> Parsed<'a, T>,
+    list: impl Fn(&'a [u8]) -> ParseResult<'a, T>,
     ratio: &mut Option<f64>,
     parts: &mut Option<T>,
 ) -> Understood {

@@ -18,9 +18,10 @@ enum Field {
     Other,
 }
 
-/// The columns of all `--show-process-…` options, without what follows in parentheses, and how many values each has.
-const COLUMNS: [(&str, Field, usize); 34] = [
+/// The columns of all `--show-process-…` options, without what is in parentheses, and their numbers of values.
+const COLUMNS: [(&str, Field, usize); 38] = [
     ("ID", Field::Pid, 1),
+    ("PID", Field::Pid, 1),
     ("CPU ms/s", Field::Cpu, 1),
     ("samp ms/s", Field::Other, 1),
     ("User%", Field::User, 1),
@@ -44,10 +45,13 @@ const COLUMNS: [(&str, Field, usize); 34] = [
     ("BG", Field::Other, 1),
     ("Util", Field::Other, 1),
     ("Default", Field::Other, 1),
+    ("Lgcy", Field::Other, 1),
     ("U-Init", Field::Other, 1),
     ("U-Intr", Field::Other, 1),
     ("PCPU ms/s", Field::Other, 1),
     ("%PCPU", Field::Other, 1),
+    ("SCPU ms/s", Field::Other, 1),
+    ("%SCPU", Field::Other, 1),
     ("Switches", Field::Other, 1),
     ("Energy Impact", Field::Energy, 1),
     ("Instr/s", Field::Other, 1),
@@ -62,7 +66,7 @@ struct Column {
     field: Field,
     /// The offset of its name, in bytes. Its values begin there or to the right of it.
     from: usize,
-    /// How many values it has; `None` for a column that is not known.
+    /// The number of its values; `None` for an unknown column.
     values: Option<usize>,
 }
 
@@ -129,7 +133,7 @@ impl Columns {
         let (mut all, mut at, mut heading) = (Vec::<Column>::new(), 0, None);
         while at < words.len() {
             let (start, word) = words[at];
-            // What `QOS (ms/s)` heads are several columns, the first of which follows at once.
+            // `QOS (ms/s)` heads several columns. The first of them follows after one blank.
             if word == "QOS" && words.get(at + 1).is_some_and(|(_, next)| next.starts_with('(')) {
                 heading = Some(start);
                 at += 2;
@@ -141,7 +145,7 @@ impl Columns {
                     all.push(Column { field, from, values: Some(values) });
                     at += length;
                 }
-                // What two blanks part is another column.
+                // Two blanks separate columns.
                 None => {
                     let (before, name) = words[at.saturating_sub(1)];
                     let goes_on = at > 0 && before + name.len() + 1 == start;
@@ -161,14 +165,14 @@ impl Columns {
         let text = String::from_utf8_lossy(line);
         let words = self.words(&text);
         let id = self.all[0].from;
-        // Offsets are in bytes, as the program pads them. A byte that is no text becomes three.
+        // `powermetrics` pads by bytes. Invalid UTF-8 becomes three bytes each.
         let exact = text.len() == line.len();
         let (name, cells) = exact
             .then(|| self.by_offset(&text, &words, id))
             .flatten()
             .or_else(|| self.by_count(&text, &words))
             .or_else(|| {
-                // A name that is too long pushes its row to the right, by its end and one blank.
+                // A long name pushes the rest of its row to the right, one blank after its end.
                 let pushed = words.iter().filter(|(from, word)| {
                     let before = &text.as_bytes()[..*from];
                     let one_blank = before.ends_with(b" ") && !before.ends_with(b"  ");
@@ -247,7 +251,7 @@ impl Columns {
 /// Follows the names of columns that have a total after each value.
 const TOTAL: &str = "[total]";
 
-/// The words of a header, with what is in parentheses as one.
+/// The words of a header; parentheses make one word.
 fn header_words(text: &str) -> Vec<Word<'_>> {
     let mut all: Vec<Word<'_>> = Vec::new();
     for (from, word) in words(text) {
@@ -282,7 +286,7 @@ fn set(task: &mut Task, field: Field, values: &[Word<'_>]) -> Option<()> {
     }
     let value = number(first.as_bytes())?;
     match field {
-        // Below zero for what is no single process.
+        // Negative for sums of tasks.
         Field::Pid => task.pid = first.parse::<i64>().ok()?.try_into().ok(),
         Field::Cpu => task.cpu_ratio = Some(micro(bounds::processors(value / 1000.0)?)),
         Field::Gpu => task.gpu_ratio = Some(micro(bounds::processors(value / 1000.0)?)),
@@ -326,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_too_long_moves_its_numbers() {
+    fn a_name_that_is_too_long_pushes_its_row() {
         let text = "org.example.a.long.coalition.of.that.name 77     1500.00   1499.00    68.22  0.10    0.20               0.98    1.00              250.00    33.50";
         let task = row(HEADER, text).unwrap();
         assert_eq!(
             (task.comm.as_str(), task.pid, task.cpu_ratio, task.energy_impact),
             ("org.example.a.long.coalition.of.that.name", Some(77), Some(1.5), Some(33.5))
         );
-        // In letters of several bytes, as the program counts them.
+        // Names are padded by bytes.
         let task = row(
             HEADER,
             &text.replace("org.example.a.long.coalition.of.that.name", "café                             "),
@@ -342,9 +346,9 @@ mod tests {
         assert_eq!((task.comm.as_str(), task.pid, task.cpu_ratio), ("café", Some(77), Some(1.5)));
     }
 
-    /// As coalitions are, which have neither a part outside the kernel nor deadlines.
+    /// Coalitions have no value in some columns.
     #[test]
-    fn columns_with_nothing_in_them_are_left_out() {
+    fn columns_without_a_value_are_left_out() {
         let text = "org.example.browser                8      300.00    299.00                                       90.00   20.00             250.00    7.00";
         let task = row(HEADER, text).unwrap();
         let expected = Task {
@@ -362,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn columns_that_are_not_known_take_no_number_of_others() {
+    fn unknown_columns_do_not_shift_others() {
         let header = b"Name                               ID     CPU ms/s  User%  QOS (ms/s) Default  Maint   BG      GPU ms/s";
         let text = "editor                             8083   21.05     79.16  1.00                2.00    3.00    4.00";
         for text in [text.to_owned(), text.replace("1.00                2.00 ", "1.00      2.50      2.00 ")]
@@ -373,13 +377,99 @@ mod tests {
                 ("editor", Some(8083), Some(0.021_05), Some(0.7916), Some(0.004)),
             );
         }
-        // More numbers than names, and none where it should stand.
+        // One value more than columns, and a process ID that is not an integer.
         assert_eq!(row(header, "editor 8083  21.05  79.16  1.00  2.00  3.00  4.00 9.00"), None);
         assert_eq!(row(header, "editor of blanks  8083.5  21.05  79.16  1.00  2.00  3.00  4.00"), None);
     }
 
+    /// Every subset of the columns that `--show-process-…` options add, for tasks and for coalitions.
     #[test]
-    fn numbers_that_cannot_be_are_no_row() {
+    fn any_combination_of_columns_is_read() {
+        // The text of a header, and of a task's and a coalition's row below it.
+        let options: [[&str; 3]; 9] = [
+            ["samp ms/s  ", "1.00       ", "1.00       "],
+            ["SFI ms/s  ", "    0.00  ", "          "],
+            ["QoS (L/T)  ", "  0/ 3     ", "           "],
+            ["RPID  PPID  ", " -1     1   ", "            "],
+            [
+                "Bytes Read  Bytes Written  Pageins  ",
+                "      1.0             2.0     3.0   ",
+                "      1.0             2.0           ",
+            ],
+            [
+                "Packets (In/Out)       Bytes (In/Out)        ",
+                "      1.0        2.0        3.0        4.0   ",
+                "                                             ",
+            ],
+            [
+                "QOS (ms/s) Disabled Maint   BG      ",
+                "            8.05    1.00    2.00    ",
+                "                                    ",
+            ],
+            ["PCPU ms/s %PCPU  Switches  ", "8.13      83.86  0.79      ", "                           "],
+            [
+                "Instr/s      Cycles/s    P-Instr/s    P-Cycles/s   ",
+                " 38831789     19125190    36802553     17103870    ",
+                " 38831789     19125190    36802553     17103870    ",
+            ],
+        ];
+        for chosen in 0..1 << options.len() {
+            let mut rows = [
+                "Name            ID     CPU ms/s  User%  ".to_owned(),
+                "a 1 (b) [2]     77     1500.00   50.00  ".to_owned(),
+                "com.example.a   8      1500.00          ".to_owned(),
+            ];
+            let mut add =
+                |cells: &[&str; 3]| rows.iter_mut().zip(cells).for_each(|(row, cell)| row.push_str(cell));
+            add(&[
+                "Deadlines (<2 ms, 2-5 ms)  Wakeups (Intr, Pkg idle)  ",
+                "0.10    0.20               10169.82 360.76           ",
+                "                           1.00    0.50              ",
+            ]);
+            for (number, option) in options.iter().enumerate() {
+                if chosen & 1 << number != 0 {
+                    add(option);
+                }
+            }
+            add(&["GPU ms/s  Energy Impact", "250.00    33.50", "          33.50"]);
+            let [header, task, coalition] = &rows;
+            let read =
+                |text: &str| row(header.as_bytes(), text).unwrap_or_else(|| panic!("{header}\n{text}"));
+            let values = |task: Task| {
+                let wakeups = (task.interrupt_wakeups_per_s, task.package_wakeups_per_s);
+                (
+                    (task.comm, task.pid),
+                    (task.cpu_ratio, task.user_ratio),
+                    wakeups,
+                    (task.gpu_ratio, task.energy_impact),
+                )
+            };
+            let shared = (Some(1.5), Some(33.5));
+            assert_eq!(
+                values(read(task)),
+                (
+                    ("a 1 (b) [2]".into(), Some(77)),
+                    (shared.0, Some(0.5)),
+                    (Some(10_169.82), Some(360.76)),
+                    (Some(0.25), shared.1)
+                ),
+                "{header}\n{task}"
+            );
+            assert_eq!(
+                values(read(coalition)),
+                (
+                    ("com.example.a".into(), Some(8)),
+                    (shared.0, None),
+                    (Some(1.0), Some(0.5)),
+                    (None, shared.1)
+                ),
+                "{header}\n{coalition}"
+            );
+        }
+    }
+
+    #[test]
+    fn rows_with_values_out_of_range_are_refused() {
         let text = |cpu: &str, user: &str, wakeups: &str| {
             format!(
                 "task                               1      {cpu:9} 1.00       {user:6} 0.00    0.00               {wakeups:7} 0.00              0.00      0.00"

@@ -1,43 +1,46 @@
-//! What recordings give; that damaged ones invent nothing is in `tests/damaged.rs`.
+//! Tests of whole recordings, and of damaged ones: nothing panics, and no number is invented.
 
-mod damaged;
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::prelude::*;
 
 use super::*;
 use crate::common::lines::{Block, Splitter};
 use crate::record::MAX_LINE;
 
-const FILES: [&[u8]; 6] = [
+const FILES: [&[u8]; 7] = [
     include_bytes!("../../../tests/fixtures/powermetrics/apple.txt"),
     include_bytes!("../../../tests/fixtures/powermetrics/old.txt"),
     include_bytes!("../../../tests/fixtures/powermetrics/intel.txt"),
     include_bytes!("../../../tests/fixtures/powermetrics/apple.plist"),
     include_bytes!("../../../tests/fixtures/powermetrics/stream.plist"),
     include_bytes!("../../../tests/fixtures/powermetrics/intel.plist"),
+    include_bytes!("../../../tests/fixtures/powermetrics/all.txt"),
 ];
 
-/// The samples of it, and how many lines or keys were not understood.
+/// The samples of a recording, and the lines and keys that were not understood.
 fn parse(bytes: &[u8]) -> (Vec<Sample>, Vec<String>) {
     let (mut samples, mut unknown) = (Vec::new(), Vec::new());
-    let mut tell = |told| match told {
-        Output::Sample(sample) => samples.push(*sample),
-        Output::Unknown { what, .. } => unknown.push(what),
+    let mut give = |output| match output {
+        Parsed::Sample(sample) => samples.push(*sample),
+        Parsed::Unknown { what, .. } => unknown.push(what),
     };
     let (mut parser, mut lines) = (Parser::default(), Splitter::new(MAX_LINE));
     let fed: Result<(), ()> = lines.feed_blocks(bytes, |block| {
         let (Block::Lines(bytes) | Block::Part { bytes, .. }) = block;
-        parser.lines(bytes, &mut tell);
+        parser.lines(bytes, &mut give);
         Ok(())
     });
     fed.unwrap();
     if let Some(rest) = lines.partial() {
-        parser.rest(rest, &mut tell);
+        parser.rest(rest, &mut give);
     }
-    parser.finish(&mut tell);
+    parser.finish(&mut give);
     (samples, unknown)
 }
 
 #[test]
-fn text_and_list_of_the_same_facts_are_the_same_sample() {
+fn text_and_list_give_the_same_sample() {
     let ((text, unknown), (list, unknown_keys)) = (parse(FILES[0]), parse(FILES[3]));
     assert_eq!((unknown, unknown_keys), (Vec::new(), Vec::new()));
     let sorted = |mut samples: Vec<Sample>| {
@@ -49,7 +52,7 @@ fn text_and_list_of_the_same_facts_are_the_same_sample() {
 }
 
 #[test]
-fn energy_is_the_sum_over_the_samples() {
+fn energy_sums_over_samples() {
     let (samples, unknown) = parse(FILES[4]);
     assert_eq!((samples.len(), unknown), (3, Vec::new()));
     let mut records = recording::Records::default();
@@ -59,7 +62,7 @@ fn energy_is_the_sum_over_the_samples() {
 }
 
 #[test]
-fn a_list_without_its_end_gives_what_is_whole() {
+fn a_list_without_its_end_is_read_as_far_as_it_is_whole() {
     let list = FILES[3];
     let cut = list.windows(20).position(|bytes| bytes == b"<key>thermal_pressur").unwrap();
     let (samples, unknown) = parse(&list[..cut]);
@@ -74,7 +77,7 @@ fn stripped() -> &'static [u8] {
 }
 
 #[test]
-fn lists_are_parted_wherever_they_end() {
+fn lists_end_anywhere_in_a_line() {
     let one = parse(FILES[3]).0;
     for (between, lost) in
         [("\0", 0), ("", 0), (" \0\n", 0), ("\n\0\u{feff}", 0), (" and what is no list\0", 1)]
@@ -85,7 +88,7 @@ fn lists_are_parted_wherever_they_end() {
         assert_eq!((samples.len(), unknown.len()), (20, lost), "{between:?}: {unknown:?}");
         assert!(samples.iter().all(|sample| *sample == one[0]));
     }
-    // Text whose last line has no end, before a list, and the other way around.
+    // Text without a last newline before a list, and after one.
     let text = FILES[0].trim_ascii_end();
     let header = text.windows(4).position(|bytes| bytes == b"*** ").unwrap();
     let (samples, unknown) = parse(&[text, stripped(), text, &text[header..]].concat());
@@ -93,14 +96,14 @@ fn lists_are_parted_wherever_they_end() {
 }
 
 #[test]
-fn a_mark_of_the_byte_order_is_no_part_of_a_file() {
+fn a_byte_order_mark_is_ignored() {
     for file in FILES {
         assert_eq!(parse(&[BYTE_ORDER_MARK, file].concat()), parse(file));
     }
 }
 
 #[test]
-fn a_list_that_is_cut_off_takes_no_text_with_it() {
+fn text_after_a_list_that_is_cut_off_is_read() {
     let whole = parse(FILES[1]).0;
     let cut = &FILES[3][..900];
     let of_cut = parse(cut).1.len();
@@ -112,7 +115,7 @@ fn a_list_that_is_cut_off_takes_no_text_with_it() {
 }
 
 #[test]
-fn lines_of_a_list_after_one_that_cannot_be_are_counted() {
+fn lines_after_an_error_in_a_list_are_counted() {
     let text = String::from_utf8(FILES[3].to_vec()).unwrap();
     let (before, after) = text.split_once("<key>gpu</key>").unwrap();
     let lines = after.lines().filter(|line| !line.is_empty()).count();
@@ -120,7 +123,7 @@ fn lines_of_a_list_after_one_that_cannot_be_are_counted() {
 }
 
 #[test]
-fn how_long_a_processor_was_active_follows_only_from_all_that_is_known_of_it() {
+fn active_time_is_computed_only_from_complete_data() {
     let find = |samples: &[Sample], name: &str| samples[0].cpus.iter().find(|cpu| cpu.core == name).cloned();
     let active = |bytes: &[u8]| find(&parse(bytes).0, "P0-Cluster").and_then(|cluster| cluster.active_ratio);
     assert_eq!(active(FILES[3]), Some(0.05));
@@ -130,7 +133,7 @@ fn how_long_a_processor_was_active_follows_only_from_all_that_is_known_of_it() {
     assert!(text.contains(down));
     let without = text.replace(down, "");
     assert_eq!(active(without.as_bytes()), None);
-    // What an older system tells has no times, and the frequencies alone contradict.
+    // Lists of older versions have no times. The frequencies alone contradict.
     assert_eq!(active(without.replace("down_ns", "idle_ns").as_bytes()), None);
     // Two of a cluster's four CPUs are not the cluster.
     let (cut, _) = text.split_once("<key>cpu</key><integer>1</integer>").unwrap();
@@ -139,7 +142,7 @@ fn how_long_a_processor_was_active_follows_only_from_all_that_is_known_of_it() {
 }
 
 #[test]
-fn a_recording_begins_where_its_first_row_does() {
+fn joined_recordings_are_separated_at_the_first_row() {
     // The last line of the one before has no end.
     let text = [FILES[0].trim_ascii_end(), FILES[2]].concat();
     let (samples, unknown) = parse(&text);
@@ -151,7 +154,7 @@ fn a_recording_begins_where_its_first_row_does() {
 }
 
 #[test]
-fn a_battery_that_was_told_in_milliampere_hours_stays_so_when_it_is_nearly_empty() {
+fn a_battery_in_milliampere_hours_stays_so_when_nearly_empty() {
     let text = |model: &str, charges: &[u32]| {
         let sample = |charge: &u32| {
             format!(
@@ -176,14 +179,14 @@ fn a_battery_that_was_told_in_milliampere_hours_stays_so_when_it_is_nearly_empty
         let charge = |sample: &Sample| {
             sample.battery.as_ref().map(|battery| (battery.charge_ah, battery.charge_ratio)).unwrap()
         };
-        let told: Vec<_> = samples.iter().map(charge).collect();
-        assert_eq!(told, [(Some(0.12), None), (Some(0.096), None), (None, Some(0.96))]);
+        let charges: Vec<_> = samples.iter().map(charge).collect();
+        assert_eq!(charges, [(Some(0.12), None), (Some(0.096), None), (None, Some(0.96))]);
         assert_eq!(unknown, Vec::<String>::new());
     }
 }
 
 #[test]
-fn noise_is_no_row_wherever_it_comes() {
+fn noise_is_ignored_anywhere() {
     for file in &FILES[..3] {
         let text = str::from_utf8(file).unwrap();
         let noisy = text.replace('\n', "\nproc_pidpath 1460 failed(0)\nSecond underflow occured.\n");
@@ -193,7 +196,7 @@ fn noise_is_no_row_wherever_it_comes() {
 }
 
 #[test]
-fn values_that_cannot_be_are_counted_and_not_told() {
+fn values_out_of_range_are_counted_and_not_reported() {
     let rows = [
         "CPU 0 active residency: 450.00%",
         "CPU 0 idle residency: 101.5%",
@@ -244,7 +247,7 @@ fn values_that_cannot_be_are_counted_and_not_told() {
         let (samples, unknown) = list(&case);
         assert_eq!((samples.len(), unknown.len()), (0, 1), "{case} {samples:?} {unknown:?}");
     }
-    // In bounds, the same are told.
+    // Values in range are reported.
     for case in [cpu("idle_ratio", "0.5"), smc("cpu_die", "40"), smc("num_prochots", "0")] {
         let (samples, unknown) = list(&case);
         assert_eq!((samples.len(), unknown.len()), (1, 0), "{case}");
@@ -253,15 +256,15 @@ fn values_that_cannot_be_are_counted_and_not_told() {
 
 /// As a part of no time at all is.
 #[test]
-fn what_a_division_by_zero_gave_is_not_told_and_not_counted() {
+fn nan_is_neither_reported_nor_counted() {
     for (row, unknown) in [
         ("E-Cluster instructions per clock: nan", 0),
         ("CPU 0 active residency: -nan%", 0),
         ("CPU 0 frequency: nan MHz", 0),
         ("CPU 0 frequency: nano MHz", 1),
     ] {
-        let told = parse(format!("**** Processor usage ****\n{row}\n").as_bytes());
-        assert_eq!((told.0.len(), told.1.len()), (0, unknown), "{row}");
+        let parsed = parse(format!("**** Processor usage ****\n{row}\n").as_bytes());
+        assert_eq!((parsed.0.len(), parsed.1.len()), (0, unknown), "{row}");
     }
     let text = str::from_utf8(FILES[3]).unwrap();
     let (of, nan) = ("<key>idle_ratio</key><real>0.75</real>", "<key>idle_ratio</key><real>nan</real>");
@@ -272,12 +275,12 @@ fn what_a_division_by_zero_gave_is_not_told_and_not_counted() {
 }
 
 #[test]
-fn coalitions_are_told_only_where_their_tasks_are_not() {
-    let told = |bytes: &[u8]| {
+fn coalitions_are_replaced_by_their_tasks() {
+    let found = |bytes: &[u8]| {
         let (samples, unknown) = parse(bytes);
         assert_eq!(unknown, Vec::<String>::new());
-        let tasks = samples.into_iter().flat_map(|sample| sample.tasks);
-        tasks.map(|task| (task.comm, task.pid, task.cpu_ratio)).collect::<Vec<_>>()
+        let all = samples.into_iter().flat_map(|sample| sample.tasks);
+        all.map(|task| (task.comm, task.pid, task.cpu_ratio)).collect::<Vec<_>>()
     };
     let expected = [
         ("daemon".to_owned(), None, Some(0.004)),
@@ -296,7 +299,7 @@ fn coalitions_are_told_only_where_their_tasks_are_not() {
         quiet                 9      1.00                                        1.00    2.00\n\
         ALL_TASKS             -2     305.00    50.00  1.00    2.00               1.00    2.00\n";
     let moved = old.replace('\n', "\n    ").replace("*** \n", "***\n");
-    assert_eq!((told(old.as_bytes()), told(moved.as_bytes())), (expected.to_vec(), expected.to_vec()));
+    assert_eq!((found(old.as_bytes()), found(moved.as_bytes())), (expected.to_vec(), expected.to_vec()));
     let text = "*** Running tasks ***\n\nName                  ID     CPU ms/s\n\
         daemon                7      4.00\n\
         org.example.browser   8      300.00\n\
@@ -304,7 +307,7 @@ fn coalitions_are_told_only_where_their_tasks_are_not() {
         \x20 Helper              601    100.00\n\
         quiet                 9      1.00\n\
         ALL_TASKS             -2     305.00\n";
-    assert_eq!(told(text.as_bytes()), expected);
+    assert_eq!(found(text.as_bytes()), expected);
     let row = |name: &str, id: &str, ms: &str, tasks: &str| {
         format!(
             "<dict><key>{id}</key><integer>{}</integer><key>name</key><string>{name}</string>\
@@ -317,11 +320,11 @@ fn coalitions_are_told_only_where_their_tasks_are_not() {
         + &row("org.example.browser", "id", "300", &format!("<key>tasks</key><array>{tasks}</array>"))
         + &row("quiet", "id", "1", "<key>tasks</key><array></array>");
     let list = format!("<?xml?>\n<plist><dict><key>coalitions</key><array>{list}</array></dict></plist>\n");
-    assert_eq!(told(list.as_bytes()), expected[..4]);
+    assert_eq!(found(list.as_bytes()), expected[..4]);
 }
 
 #[test]
-fn a_section_that_comes_again_without_a_header_is_of_a_sample_of_unknown_length() {
+fn a_repeated_section_without_a_header_begins_a_sample_of_unknown_length() {
     let text = b"*** Sampled system activity (Tue Sep 29 19:44:14 2026 +0800) (500.00ms elapsed) ***\n\
         **** Processor usage ****\nCPU Power: 5 mW\n**** Processor usage ****\nCPU Power: 7 mW\n";
     let (samples, _) = parse(text);
@@ -331,10 +334,162 @@ fn a_section_that_comes_again_without_a_header_is_of_a_sample_of_unknown_length(
 }
 
 #[test]
-fn what_is_unknown_is_told() {
+fn unknown_rows_and_keys_are_given() {
     let (samples, unknown) =
         parse(b"**** New section ****\nAn odd row: 12\nCPU Power: 5\nCPU 0 frequency: x MHz\n\tBad\n");
     assert_eq!((samples.len(), unknown.len()), (0, 4));
     let list = String::from_utf8(FILES[4].to_vec()).unwrap().replace("cpu_energy", "brand_new");
     assert_eq!(parse(list.as_bytes()).1, ["processor.brand_new"; 3]);
+}
+
+/// All numbers that were measured and not computed.
+fn numbers(samples: &[Sample]) -> Vec<f64> {
+    let mut all = Vec::new();
+    for sample in samples {
+        all.extend(sample.elapsed_s);
+        all.extend(sample.powers.iter().map(|power| power.watts));
+        for cpu in &sample.cpus {
+            all.extend(cpu.frequency_hz.map(|hz| hz as f64));
+            all.extend(
+                [cpu.idle_ratio, cpu.down_ratio, cpu.online_ratio, cpu.c_state_ratio].into_iter().flatten(),
+            );
+            all.extend(cpu.residency.iter().flat_map(|parts| parts.keys()).map(|hz| *hz as f64));
+        }
+        for gpu in &sample.gpus {
+            all.extend(gpu.frequency_hz.map(|hz| hz as f64));
+            all.extend([gpu.idle_ratio, gpu.utilization_ratio, gpu.c_state_ratio].into_iter().flatten());
+            all.extend(gpu.residency.iter().flat_map(|parts| parts.keys()).map(|hz| *hz as f64));
+        }
+        all.extend(
+            sample.battery.iter().flat_map(|battery| [battery.charge_ratio, battery.charge_ah]).flatten(),
+        );
+        all.extend(sample.temperatures.iter().map(|sensor| sensor.temperature_celsius));
+        all.extend(sample.fans.iter().map(|fan| fan.speed_rpm));
+        all.extend(sample.tasks.iter().filter_map(|task| task.energy_impact));
+    }
+    all
+}
+
+/// Active times, which text has and which are computed from lists.
+fn active(samples: &[Sample]) -> Vec<f64> {
+    let cpus = samples.iter().flat_map(|sample| &sample.cpus).filter_map(|cpu| cpu.active_ratio);
+    let gpus = samples.iter().flat_map(|sample| &sample.gpus).filter_map(|gpu| gpu.active_ratio);
+    cpus.chain(gpus).collect()
+}
+
+/// All numbers with their names, the computed ones too, of all samples together.
+fn facts(samples: &[Sample]) -> HashSet<(String, i64)> {
+    let mut all = HashSet::new();
+    let mut parts = |name: &str, what: &str, parts: &Option<BTreeMap<u64, f64>>| {
+        let parts = parts.iter().flatten();
+        all.extend(parts.map(|(hz, part)| (format!("{name} {what} {hz}"), rounded(*part))));
+    };
+    for sample in samples {
+        sample.cpus.iter().for_each(|cpu| parts(&cpu.core, "residency", &cpu.residency));
+        sample.gpus.iter().for_each(|gpu| parts(&gpu.gpu, "residency", &gpu.residency));
+    }
+    let mut add = |name: &str, what: &str, value: Option<f64>| {
+        all.extend(value.map(|value| (format!("{name} {what}"), rounded(value))));
+    };
+    for sample in samples {
+        for cpu in &sample.cpus {
+            add(&cpu.core, "active", cpu.active_ratio);
+            add(&cpu.core, "active of its cores", cpu.core_active_ratio);
+        }
+        sample.gpus.iter().for_each(|gpu| add(&gpu.gpu, "active", gpu.active_ratio));
+        if let Some(battery) = &sample.battery {
+            add("battery", "backlight", battery.backlight_ratio);
+            add("battery", "keyboard", battery.keyboard_backlight_ratio);
+        }
+    }
+    all.extend(numbers(samples).into_iter().map(|value| ("measured".to_owned(), rounded(value))));
+    all
+}
+
+/// The numbers of a changed recording that the whole one does not have.
+fn new_facts(changed: &[u8], whole: &[u8]) -> Vec<(String, i64)> {
+    let whole = facts(&parse(whole).0);
+    facts(&parse(changed).0).into_iter().filter(|fact| !whole.contains(fact)).collect()
+}
+
+/// The printed numbers, in every unit that they may have.
+fn printed(bytes: &[u8]) -> HashSet<i64> {
+    let text = String::from_utf8_lossy(bytes);
+    let words = text.split(|c: char| !(c.is_ascii_digit() || c == '.'));
+    let values = words.filter_map(|word| word.trim_end_matches('.').parse::<f64>().ok());
+    values
+        .flat_map(|value| [1e-6, 1e-3, 1e-2, 1.0, 1e3, 1e6, 1e9].map(|factor| rounded(value * factor)))
+        .collect()
+}
+
+fn rounded(value: f64) -> i64 {
+    (value * 1e6).round() as i64
+}
+
+/// A number of the samples that was not printed.
+fn invented(bytes: &[u8]) -> Option<f64> {
+    let printed = printed(bytes);
+    let samples = parse(bytes).0;
+    numbers(&samples).into_iter().chain(active(&samples)).find(|value| !printed.contains(&rounded(*value)))
+}
+
+#[test]
+fn a_missing_or_repeated_line_invents_nothing() {
+    for file in FILES[..4].iter().chain(&FILES[5..6]) {
+        let lines: Vec<_> = file.split_inclusive(|&byte| byte == b'\n').collect();
+        for at in 0..lines.len() {
+            for times in [0, 2] {
+                let changed = [&lines[..at], &vec![lines[at]; times], &lines[at + 1..]].concat().concat();
+                let what = format!("{times} times {}", String::from_utf8_lossy(lines[at]));
+                assert_eq!(new_facts(&changed, file), [], "{what}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn text_cut_anywhere_invents_nothing(which in 0usize..3, part in 0.0..1.0f64) {
+        let text = FILES[which];
+        let cut = (text.len() as f64 * part) as usize;
+        let unknown = parse(&text[..cut]).1;
+        prop_assert!(unknown.len() <= 1, "{:?}", unknown);
+        prop_assert_eq!(new_facts(&text[..cut], text), [], "at {}", cut);
+    }
+
+    #[test]
+    fn a_list_cut_anywhere_invents_nothing(which in 3usize..6, part in 0.0..1.0f64) {
+        let list = FILES[which];
+        let cut = (list.len() as f64 * part) as usize;
+        prop_assert_eq!(new_facts(&list[..cut], list), [], "at {}", cut);
+    }
+
+    #[test]
+    fn a_changed_byte_invents_nothing(which in 0usize..4, at: prop::sample::Index, byte: u8) {
+        let mut text = [FILES[0], FILES[1], FILES[2], FILES[6]][which].to_vec();
+        let at = at.index(text.len());
+        text[at] = byte;
+        prop_assert_eq!(invented(&text), None);
+    }
+
+    #[test]
+    fn a_changed_byte_of_a_list_does_no_harm(which in 3usize..6, at: prop::sample::Index, byte: u8) {
+        let mut list = FILES[which].to_vec();
+        let at = at.index(list.len());
+        list[at] = byte;
+        parse(&list);
+    }
+
+    #[test]
+    fn odd_lines_do_no_harm(text in "((CPU|GPU|E-Cluster|Battery|Fan|Name  ID|\\*\\*\\*) ?[0-9]{0,3}( Power| HW active residency| frequency)?: ?[0-9.]{0,6}(%|mW| MHz)?( \\([0-9 :MHz%]{0,9}\\)?)?\n|<\\?xml|<dict>|</plist>\n|.){0,9}") {
+        parse(text.as_bytes());
+    }
+
+    #[test]
+    fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        parse(&bytes);
+        parse(&[&b"<?xml?><plist><dict>"[..], &bytes].concat());
+    }
 }

@@ -11,7 +11,7 @@ use super::rows::Rows;
 pub use super::rows::Understood;
 use super::sample::Sample;
 use super::tasks::Table;
-use super::value::{Parsed, bounds, number};
+use super::value::{ParseResult, bounds, number};
 use crate::common::time::Timestamp;
 use Understood::{No, Partly, Yes};
 
@@ -154,7 +154,7 @@ impl Header {
             )
             .parse(bytes)
         };
-        let (rest, what): (_, &[u8]) = Parsed::<'_, &[u8]>::ok(what(line))?;
+        let (rest, what): (_, &[u8]) = ParseResult::<'_, &[u8]>::ok(what(line))?;
         let text = str::from_utf8(rest).ok()?;
         if !text.ends_with("***") {
             return None;

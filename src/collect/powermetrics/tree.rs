@@ -2,6 +2,9 @@
 //!
 //! A list that is cut off is read as far as it is whole: a container keeps the values before the cut, and a value or a
 //! key alone is left out.
+//!
+//! quick-xml is not used: building this tree from its events (0.42) reads 105 MB/s, this reader 400 MB/s. `pmstat` is to
+//! be 20 times as fast as asitop's parser, which reads 13 MB/s.
 
 use std::borrow::Cow;
 

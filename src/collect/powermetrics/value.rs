@@ -16,7 +16,7 @@ use nom::{IResult, error::Error};
 use crate::collect::micro;
 
 /// The result of a parser of bytes.
-pub type Parsed<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
+pub type ParseResult<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
 
 /// Ranges of credible values. A value outside its range was damaged on its way and is not reported.
 pub mod bounds {
@@ -85,23 +85,23 @@ pub mod bounds {
 }
 
 /// A number without a sign: `12`, `12.5`, `.43`.
-pub fn plain(bytes: &[u8]) -> Parsed<'_, f64> {
+pub fn plain(bytes: &[u8]) -> ParseResult<'_, f64> {
     let digits = take_while1(|byte: u8| byte.is_ascii_digit() || byte == b'.');
     preceded(space0, map_opt(digits, |word| str::from_utf8(word).ok()?.parse().ok())).parse(bytes)
 }
 
 /// A number with sign and exponent.
-fn scientific(bytes: &[u8]) -> Parsed<'_, f64> {
+fn scientific(bytes: &[u8]) -> ParseResult<'_, f64> {
     preceded(space0, double).parse(bytes)
 }
 
 /// `93.5%` as 0.935; fails above 101 %.
-pub fn percent(bytes: &[u8]) -> Parsed<'_, f64> {
+pub fn percent(bytes: &[u8]) -> ParseResult<'_, f64> {
     map_opt(terminated(plain, char('%')), |value| bounds::ratio(value / 100.0)).parse(bytes)
 }
 
 /// Hertz of `1020 MHz`, `2335.26 Mhz`, `1.2 GHz`.
-pub fn frequency(bytes: &[u8]) -> Parsed<'_, u64> {
+pub fn frequency(bytes: &[u8]) -> ParseResult<'_, u64> {
     let unit = alt((tag_no_case("MHz"), tag_no_case("GHz"), tag_no_case("KHz")));
     let read = (plain, preceded(space0, unit));
     map_opt(read, |(value, unit): (f64, &[u8])| {
@@ -123,7 +123,7 @@ pub fn watts(bytes: &[u8]) -> Option<f64> {
 }
 
 /// Runs a parser that must consume all bytes, with blanks around.
-pub fn whole<'a, T>(parser: impl Fn(&'a [u8]) -> Parsed<'a, T>, bytes: &'a [u8]) -> Option<T> {
+pub fn whole<'a, T>(parser: impl Fn(&'a [u8]) -> ParseResult<'a, T>, bytes: &'a [u8]) -> Option<T> {
     all_consuming(delimited(space0, parser, space0)).parse(bytes).ok().map(|(_, value)| value)
 }
 
@@ -141,12 +141,12 @@ pub fn with_unit(bytes: &[u8], unit: &str) -> Option<f64> {
 }
 
 /// `(600 MHz: .40% 972 MHz:  99%)`.
-pub fn frequencies(bytes: &[u8]) -> Parsed<'_, BTreeMap<u64, f64>> {
+pub fn frequencies(bytes: &[u8]) -> ParseResult<'_, BTreeMap<u64, f64>> {
     delimited((space0, char('(')), steps, (space0, char(')'))).parse(bytes)
 }
 
 /// `1100MHz: 0.00%, 1050MHz: 0.00%`. The parts of a repeated frequency are added.
-pub fn steps(bytes: &[u8]) -> Parsed<'_, BTreeMap<u64, f64>> {
+pub fn steps(bytes: &[u8]) -> ParseResult<'_, BTreeMap<u64, f64>> {
     let part = (frequency, preceded((space0, char(':')), percent));
     let list = delimited(space0, part, (space0, opt(char(','))));
     let add = |mut map: BTreeMap<u64, f64>, (frequency, part)| {
@@ -158,7 +158,7 @@ pub fn steps(bytes: &[u8]) -> Parsed<'_, BTreeMap<u64, f64>> {
 }
 
 /// `(P1 : 100% P2 :   0%)`, `(C2: 15.64% C3: 0.00% )`.
-pub fn states(bytes: &[u8]) -> Parsed<'_, BTreeMap<String, f64>> {
+pub fn states(bytes: &[u8]) -> ParseResult<'_, BTreeMap<String, f64>> {
     let name = take_while1(|byte: u8| byte.is_ascii_alphanumeric() || byte == b'_');
     let part = (name, preceded((space0, char(':')), percent));
     let list = many0(preceded(space0, part));
@@ -170,7 +170,7 @@ pub fn states(bytes: &[u8]) -> Parsed<'_, BTreeMap<String, f64>> {
 /// A ratio, with or without a list after it. A list that is cut off gives the ratio and `Err`.
 pub fn ratio_and<'a, T>(
     bytes: &'a [u8],
-    list: impl Fn(&'a [u8]) -> Parsed<'a, T>,
+    list: impl Fn(&'a [u8]) -> ParseResult<'a, T>,
 ) -> Option<(f64, Result<Option<T>, ()>)> {
     let (left, ratio) = percent(bytes).ok()?;
     if left.trim_ascii().is_empty() {

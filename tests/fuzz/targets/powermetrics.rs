@@ -1,4 +1,4 @@
-//! Any bytes as what `powermetrics` printed.
+//! Fuzzes the parser of `powermetrics`.
 #![no_main]
 
 #[path = "../checks.rs"]

@@ -1,4 +1,4 @@
-//! Any bytes as what `vm_stat` printed.
+//! Fuzzes the parser of `vm_stat`.
 #![no_main]
 
 #[path = "../checks.rs"]
