@@ -57,8 +57,8 @@ struct pipe_end {
 
 /* The process that ran know_self, its parent, and so on; 0 after the last. */
 __u32 ancestors[MAX_ANCESTORS];
-/* Only for the type: the skeleton has no types that no variable is of. */
-struct pipe_end pipe_end_type;
+/* Puts the type into the BTF of the program, from which the Rust struct is generated. */
+const struct pipe_end *pipe_end_type;
 
 SEC("raw_tp/telepipe_self")
 int know_self(__u64 *ctx)

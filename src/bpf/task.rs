@@ -55,6 +55,13 @@ pub fn comm(padded: &[u8; COMM_LEN]) -> Cow<'_, str> {
     String::from_utf8_lossy(&padded[..end])
 }
 
+/// Whether this is a PID namespace, as in a container: process numbers here are not those that the kernel traces by.
+pub fn in_pid_namespace() -> bool {
+    /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h.
+    const OUTERMOST: &str = "pid:[4026531836]";
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|found| found != Path::new(OUTERMOST))
+}
+
 /// How many processes can be asked for.
 pub const MAX_PIDS: usize = 16;
 

@@ -8,16 +8,15 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use anyhow::{Context as _, Result};
 use libbpf_rs::{Link, ProgramMut};
 
-mod layout;
 mod open;
 mod report;
 mod session;
 mod table;
 
-pub use layout::{Event, Geometry, Longest, Process, Stint};
 pub use open::Settings;
 pub use session::{Options, run};
-pub use table::{Processes, Waits};
+pub use table::{Geometry, Longest, Process, Processes, Waits};
+pub use types::event as Event;
 
 use super::attach::Attach;
 use super::clock::kernel_now;
@@ -27,6 +26,9 @@ use super::self_filter::SelfFilter;
 use open::Loaded;
 use open::skeleton::{SchedlatSkel, types};
 use table::Table;
+
+// SAFETY: generated with the layout of the C struct, and it has only integers.
+unsafe impl super::map::Plain for Event {}
 
 /// What the kernel programs could not count, since they were last asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,7 +52,6 @@ pub struct Losses {
 /// The loaded and attached programs.
 pub struct Tracer {
     attach: Attach,
-    by_cgroup: bool,
     skel: SchedlatSkel<'static>,
     shared: *mut types::bss,
     self_filter: SelfFilter,
@@ -80,14 +81,13 @@ impl Tracer {
             MappedArray::new(&maps.runqs)?,
             MappedArray::new(&maps.groups)?,
             MappedArray::new(&maps.table)?,
-            MappedArray::new(&maps.stints)?,
+            MappedArray::new(&maps.time_slices)?,
         );
         let ring = settings.events.map(|_| Ring::open(&maps.ring)).transpose()?;
         // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
         let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
         let mut tracer = Self {
             attach,
-            by_cgroup: settings.by_cgroup,
             skel,
             shared,
             self_filter,
@@ -153,13 +153,9 @@ impl Tracer {
     /// Ends the interval that began at `begin_ns`: its waits, all together, by CPU, by cgroup or
     /// both, what the processes did, and when it ended.
     pub fn take(&mut self, begin_ns: u64, per_cpu: bool) -> (Vec<Waits>, Processes, u64) {
-        let (half, (end_ns, at_end)) = self.double_buffer.switch(|| (kernel_now(), self.table.stints()));
-        let waits = if self.by_cgroup {
-            self.table.take_groups(half, per_cpu)
-        } else {
-            self.table.take_waits(half, per_cpu)
-        };
-        (waits, self.table.take_processes(half, &at_end, begin_ns, end_ns), end_ns)
+        let (half, (end_ns, at_end)) = self.double_buffer.switch(|| (kernel_now(), self.table.time_slices()));
+        let waits = self.table.waits(half, per_cpu);
+        (waits, self.table.processes(half, &at_end, begin_ns, end_ns), end_ns)
     }
 
     /// What was not counted since the last call.
@@ -188,7 +184,7 @@ impl Tracer {
     /// What all maps take in the kernel, in bytes.
     fn bytes(&self) -> usize {
         let maps = &self.skel.maps;
-        let counts = [maps.runqs.as_fd(), maps.groups.as_fd(), maps.table.as_fd(), maps.stints.as_fd()];
+        let counts = [maps.runqs.as_fd(), maps.groups.as_fd(), maps.table.as_fd(), maps.time_slices.as_fd()];
         let waits = [maps.waits.as_fd(), maps.waits_by_tid.as_fd()];
         let rest = [maps.ring.as_fd(), maps.bss.as_fd(), maps.rodata.as_fd()];
         counts.into_iter().chain(waits).chain(rest).filter_map(memory).sum()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use libbpf_rs::skel::OpenSkel as _;
 
-use super::layout::Geometry;
+use super::table::Geometry;
 use crate::bpf::attach::{Attach, first};
 use crate::bpf::kernel::{Kernel, KernelTypes};
 use crate::bpf::load::{explain, switches};
@@ -128,7 +128,7 @@ fn sizes(open: &mut OpenSchedlatSkel<'_>, settings: &Settings, geometry: Geometr
     maps.runqs.set_max_entries(count(2 * cpus))?;
     maps.groups.set_max_entries(count(2 * cpus * geometry.groups()))?;
     maps.table.set_max_entries(count(2 * cpus * geometry.processes()))?;
-    maps.stints.set_max_entries(count(cpus))?;
+    maps.time_slices.set_max_entries(count(cpus))?;
     maps.waits_by_tid.set_max_entries(ELSEWHERE)?;
     if settings.events.is_some() {
         maps.ring.set_max_entries(RING_BYTES)?;

@@ -1,12 +1,12 @@
-//! From what the kernel programs told to records.
+//! Makes records of what the eBPF programs measured.
 
-use super::layout::{Event, Longest, Process};
-use super::table::Waits;
+use super::table::{Description, Process, Waits};
+use super::types::event as Event;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::percentiles::{distribution, times};
 use crate::bpf::session::Interval;
-use crate::bpf::task::comm;
+use crate::bpf::task::{COMM_LEN, comm, in_pid_namespace};
 use crate::common::time::{Micros, Timestamp};
 use crate::record::{Runq, RunqEvent, Sched};
 
@@ -14,7 +14,7 @@ use crate::record::{Runq, RunqEvent, Sched};
 pub fn runq(waits: &Waits, interval: Interval, cgroups: &mut Cgroups, histogram: bool) -> Runq {
     let (cgroup, container_id) = waits.cgroup_id.map_or((None, None), |id| cgroups.names(id));
     let count = waits.histogram.count();
-    let longest: Option<Longest> = (waits.longest.ns > 0).then_some(waits.longest);
+    let longest = (waits.longest.ns > 0).then_some(&waits.longest);
     let show = histogram && count > 0;
     Runq {
         cpu: waits.cpu,
@@ -26,13 +26,13 @@ pub fn runq(waits: &Waits, interval: Interval, cgroups: &mut Cgroups, histogram:
         count,
         times: times(&waits.histogram, waits.sum_ns, waits.longest.ns),
         max_pid: longest.map(|longest| longest.pid),
-        max_comm: longest.map(|longest| comm(&longest.comm).into_owned()),
-        max_prev_comm: longest.map(|longest| comm(&longest.prev_comm).into_owned()),
+        max_comm: longest.map(|longest| longest.comm.clone()),
+        max_prev_comm: longest.map(|longest| longest.prev_comm.clone()),
         distribution: show.then(|| distribution(&waits.histogram)),
     }
 }
 
-/// When a long wait ended, and its record.
+/// The record of a long wait, and when it ended.
 pub fn event(
     event: &Event,
     threshold: Option<Micros>,
@@ -40,6 +40,7 @@ pub fn event(
     cgroups: &mut Cgroups,
 ) -> (Timestamp, RunqEvent) {
     let task = &event.task;
+    let name = |padded: &[i8; COMM_LEN]| comm(&padded.map(i8::cast_unsigned)).into_owned();
     let (cgroup, container_id) = cgroups.names(task.cgroup_id);
     let record = RunqEvent {
         begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.wait_ns))),
@@ -48,10 +49,10 @@ pub fn event(
         cpu: event.cpu,
         pid: task.pid,
         tid: task.tid,
-        comm: task.comm(),
+        comm: name(&task.comm),
         uid: task.uid,
         prev_pid: event.prev_pid,
-        prev_comm: comm(&event.prev_comm).into_owned(),
+        prev_comm: name(&event.prev_comm),
         cgroup_id: (task.cgroup_id != 0).then_some(task.cgroup_id),
         cgroup,
         container_id,
@@ -59,29 +60,37 @@ pub fn event(
     (clock.wall(event.end_ns), record)
 }
 
-/// The record of a process, of which `known` is what was seen of it in earlier intervals.
-pub fn sched(process: &Process, known: Option<&Process>, interval: Interval, cgroups: &mut Cgroups) -> Sched {
-    // One that was on its CPU all the time was not described by the kernel in this interval.
-    let described = (process.comm[0] != 0).then(|| named(process));
-    let who = if described.is_some() { Some(process) } else { known };
-    let cgroup_id = who.map(|who| who.cgroup_id).filter(|id| *id != 0);
+/// The record of a process. `known` is its description of an earlier interval, if this one has none.
+pub fn sched(
+    process: &Process,
+    known: Option<&Description>,
+    interval: Interval,
+    cgroups: &mut Cgroups,
+) -> Sched {
+    let described = process.description.as_ref();
+    let description = described.or(known);
+    let cgroup_id = description.map(|description| description.cgroup_id).filter(|id| *id != 0);
     let (cgroup, container_id) = cgroup_id.map_or((None, None), |id| cgroups.names(id));
-    let (voluntary, involuntary) = (u64::from(process.voluntary), u64::from(process.involuntary));
-    let switches = voluntary + involuntary;
+    let switches = process.voluntary + process.involuntary;
+    // A process that ran all the time may have executed another program since it was described.
+    let comm = match described {
+        Some(described) => Some(described.comm.clone()),
+        None => comm_from_proc(process.pid).or_else(|| known.map(|known| known.comm.clone())),
+    };
     Sched {
         pid: process.pid,
-        comm: described.or_else(|| from_proc(process.pid)).or_else(|| known.map(named)),
-        uid: who.map(|who| who.uid),
+        comm,
+        uid: description.map(|description| description.uid),
         cgroup_id,
         cgroup,
         container_id,
         start_ts: Some(interval.start),
         interval_s: interval.seconds,
         context_switches: switches,
-        voluntary_switches: voluntary,
-        involuntary_switches: involuntary,
-        wakeups: process.wakeups.into(),
-        migrations: process.migrations.into(),
+        voluntary_switches: process.voluntary,
+        involuntary_switches: process.involuntary,
+        wakeups: process.wakeups,
+        migrations: process.migrations,
         cpu_time_us: Micros(process.cpu_ns),
         mean_timeslice_us: process.cpu_ns.checked_div(switches).map(Micros),
         runq_us: Micros(process.runq_ns),
@@ -89,11 +98,11 @@ pub fn sched(process: &Process, known: Option<&Process>, interval: Interval, cgr
     }
 }
 
-fn named(process: &Process) -> String {
-    comm(&process.comm).into_owned()
-}
-
-fn from_proc(pid: u32) -> Option<String> {
+/// The name of a process, from /proc; `None` where its numbers are not the kernel's.
+fn comm_from_proc(pid: u32) -> Option<String> {
+    if in_pid_namespace() {
+        return None;
+    }
     let text = std::fs::read(format!("/proc/{pid}/comm")).ok()?;
     Some(String::from_utf8_lossy(text.strip_suffix(b"\n").unwrap_or(&text)).into_owned())
 }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 
 use anyhow::Result;
 
-use super::layout::Process;
+use super::table::{Description, Process};
 use super::{Losses, Processes, Settings, Tracer, Waits, report};
 use crate::bpf::pid_watch::PidWatch;
 use crate::bpf::self_filter::SelfFilter;
@@ -75,8 +75,8 @@ struct Session {
     /// What the interval that was ended last held.
     waits: Vec<Waits>,
     processes: Processes,
-    /// Those of the interval before.
-    known: Processes,
+    /// The processes of the interval before.
+    known: HashMap<u32, Description>,
 }
 
 impl session::Tracer for Session {
@@ -120,19 +120,13 @@ impl session::Tracer for Session {
 }
 
 impl Session {
-    /// Who a process is, is told by the kernel when it is first seen in an interval: one that runs
-    /// on and on is known from before.
+    /// Keeps the descriptions of the processes of this interval: one that goes on running is not described again.
     fn remember(&mut self) {
-        let mut now = std::mem::take(&mut self.processes);
-        for (pid, process) in &mut now {
-            if process.comm[0] == 0
-                && let Some(before) = self.known.get(pid)
-            {
-                *process = *before;
-            }
-        }
-        now.retain(|_, process| process.comm[0] != 0);
-        self.known = now;
+        let mut before = std::mem::take(&mut self.known);
+        let now = std::mem::take(&mut self.processes).into_iter();
+        self.known = now
+            .filter_map(|(pid, process)| Some((pid, process.description.or_else(|| before.remove(&pid))?)))
+            .collect();
     }
 }
 
