@@ -27,7 +27,7 @@ __u64 in_map;         /* waits that are in waits_by_tid now */
 __u64 lost_waits;     /* waits whose begin found no room */
 __u64 lost_groups;    /* waits of cgroups that found no slot */
 __u64 lost_processes; /* switches, wake-ups and migrations of processes that found no slot */
-__u64 unseen;         /* switches at which the kernel ran no program */
+__u64 unseen;         /* switches to a task at which the kernel ran no program */
 __u64 negative;       /* waits that seem to have ended before they began */
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -436,9 +436,10 @@ static __always_inline void account(__u64 now, struct task_struct *prev, struct 
 		return;
 	first = !slice->since_ns;
 	seen = slice->tid == (__u32)READ(direct, prev, pid);
-	if (!first && !seen)
-		COUNT(&unseen, 1);
 	if (READ(direct, prev, pid) && task_asked_for(prev, direct)) {
+		/* Some sandboxes run no program while a task of their init is on the CPU. */
+		if (!first && !seen)
+			COUNT(&unseen, 1);
 		process = process_of(prev, direct);
 		if (process) {
 			__u64 exec_id = READ(direct, prev, self_exec_id);

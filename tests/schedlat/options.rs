@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::tracer::{Tracer, assert_without_rights, of, ready};
-use crate::work::{SLEEP, Work, last_cpu, schedlat, total, trace};
+use crate::work::{SLEEP, Work, last_cpu, schedlat, trace};
 
 fn count(records: &[Value]) -> u64 {
     of(records, "runq").iter().map(|record| record["count"].as_u64().unwrap()).sum()

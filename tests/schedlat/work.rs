@@ -37,9 +37,13 @@ impl Work {
     /// Holds it, so that its numbers stand still.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
-        while !self.status("State").starts_with('T') {
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        self.stopped();
+    }
+
+    /// Waits until it has stopped, by itself or as asked.
+    pub fn stopped(&self) {
+        let stopped = || self.status("State").starts_with('T').then_some(());
+        crate::support::poll(Duration::from_secs(30), stopped).unwrap();
         // On its way to that state it still leaves the CPU.
         std::thread::sleep(Duration::from_millis(50));
     }
