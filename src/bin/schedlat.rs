@@ -1,74 +1,61 @@
-//! `schedlat`: how long tasks wait for a CPU, and what each process made of the scheduler.
+//! `schedlat`: how long tasks wait for a CPU, and what each process does on the CPUs.
 //!
-//! Follows the scheduler's wake-ups and switches by eBPF, on Linux.
+//! Traces the scheduler's wake-ups and switches by eBPF, on Linux.
 
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Parser;
 
-use telepipe::bpf::args::EventArgs;
-use telepipe::common::options::Common;
+use telepipe::bpf::args::TracerArgs;
 use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::record::{Kind, LOST, RUNQ, RUNQ_EVENT, SCHED, STATUS};
 
-const MIN: &str = "The shortest wait that makes an event, such as 5ms (a bare number is seconds); 0 for all";
+const MIN: &str =
+    "Write a record for each wait of at least this time, such as 5ms (a bare number is seconds); 0 for all";
 
-/// Run-queue latency and scheduling of processes, as JSON lines
+/// Print run-queue latency and the scheduling of processes as JSON lines
 ///
-/// Every interval one record of how long tasks that could run waited for a CPU, one for each of the processes that
-/// waited most, and at once a record for each long wait.
+/// Writes one record per interval of how long tasks that could run waited for a CPU, one for each of the processes
+/// that waited most, and a record for each long wait when it ends.
 #[derive(Parser)]
 #[command(name = "schedlat")]
 #[command(mut_arg("min", |arg| arg.default_value("10ms").help(MIN)))]
+#[command(mut_arg("events", |arg| arg.help("Write a record for each wait of at least --min [the default]")))]
+#[command(mut_arg("no_events", |arg| arg.help("Write no records for single waits")))]
 #[command(mut_arg("summary", |arg| arg.help("Write runq records for each interval [the default]")))]
 #[command(mut_arg("no_summary", |arg| arg.help("Write no runq records")))]
 struct Schedlat {
     #[command(flatten)]
-    common: Common,
+    tracer: TracerArgs,
 
-    #[command(flatten)]
-    event_args: EventArgs,
-
-    /// A runq record for each CPU
-    #[arg(long)]
+    /// Write a runq record for each CPU
+    #[arg(long, help_heading = "Output")]
     per_cpu: bool,
 
-    /// A runq record for each cgroup (v2)
-    #[arg(long)]
+    /// Write a runq record for each cgroup (v2)
+    #[arg(long, help_heading = "Output")]
     per_cgroup: bool,
 
     /// Write sched records for each interval [the default]
-    #[arg(long, overrides_with = "no_processes")]
+    #[arg(long, overrides_with = "no_processes", help_heading = "Output")]
     processes: bool,
 
-    /// Write no sched records; a tenth less cost
-    #[arg(long)]
+    /// Write no sched records
+    #[arg(long, help_heading = "Output")]
     no_processes: bool,
 
-    /// Of so many processes, those that waited most
+    /// Write sched records for the N processes that waited most
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(help_heading = "Output")]
     top: u64,
 
-    /// Of all processes
-    #[arg(long, conflicts_with = "top")]
+    /// Write sched records for all processes
+    #[arg(long, conflicts_with = "top", help_heading = "Output")]
     all: bool,
 
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[command(flatten)]
-    tasks: telepipe::bpf::task::TaskFilter,
-
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[command(flatten)]
-    types: telepipe::bpf::kernel::KernelTypes,
-
-    /// How to hook into the kernel [default: the cheapest way that it takes]
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[arg(long, value_name = "HOW", hide = true)]
-    attach: Option<telepipe::bpf::attach::Attach>,
-
-    /// Keep waits in the map of those whose place another thread has
+    /// Keep all waits in the map for threads that do not own their slot
     #[arg(long, hide = true)]
     no_task_slots: bool,
 }
@@ -87,37 +74,27 @@ impl Program for Schedlat {
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
     fn generate(&self) -> Option<Generate> {
-        self.common.generate.what
+        self.tracer.common.generate.what
     }
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
-        use telepipe::bpf::schedlat::{Options, Settings, run};
+        use telepipe::bpf::{schedlat, tracer};
 
-        self.common.refuse_foreign("scheduling is measured")?;
-        let (events, summary) = (self.event_args.min(), self.event_args.summary(true));
         let processes = self.processes || !self.no_processes;
-        if events.is_none() && !summary && !processes {
-            let text = "--no-events, --no-summary, --no-processes: nothing is left to write";
+        let args = self.tracer;
+        if args.events.min().is_none() && !args.events.summary(true) && !processes {
+            let text = "--no-events, --no-summary and --no-processes leave nothing to print; leave one out";
             return Err(telepipe::common::program::Usage(text.into()).into());
         }
-        let settings = Settings {
-            attach: self.attach,
-            no_task_slots: self.no_task_slots,
-            tasks: self.tasks,
-            types: self.types,
-            by_cgroup: self.per_cgroup,
-            processes,
-            events,
-        };
-        run(Options {
-            common: self.common,
-            settings,
-            summary,
+        let options = schedlat::Options {
             per_cpu: self.per_cpu,
-            histogram: self.event_args.histogram(),
+            per_cgroup: self.per_cgroup,
+            processes,
             top: if self.all { None } else { usize::try_from(self.top).ok() },
-        })
+            no_task_slots: self.no_task_slots,
+        };
+        tracer::run::<schedlat::Schedlat>(&args, options)
     }
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]
@@ -127,33 +104,42 @@ impl Program for Schedlat {
 }
 
 const OVERHEAD: &str = "\
-One hook at each wake-up, one at each switch. They count in memory that is shared with the program: nothing is \
-copied, and no process is woken, but for events. Linux 6.18 in a virtual machine, a wake-up and a switch together: 311 ns \
-for runq records alone (--no-events), 323 ns with sched records, 740 ns for runqlat of libbpf-tools (`scripts/bench tracers`; all \
-with the clock readings of kernel.bpf_stats_enabled in it).
+One hook at each wake-up and one at each switch. They count in memory that is shared with the program: nothing is \
+copied, and no process is woken, except for events. Linux 6.18 in a virtual machine, for a wake-up and a switch together: \
+311 ns for runq records alone (--no-events), 323 ns with sched records, 740 ns for runqlat of libbpf-tools \
+(`scripts/bench tracers`; all include the clock readings of kernel.bpf_stats_enabled).
 
-The maps take at most 16 MiB of kernel memory, less where there are few CPUs; -v says how much. What waits is noted \
-in an array of 32,768 places, by the thread's number, and in a map where another that waits has the place.";
+The maps take at most 16 MiB of kernel memory, less on machines with few CPUs; -v prints how much. The begin of a wait \
+is kept in an array with 32,768 slots, chosen by the thread's number. A thread whose slot is owned by another one that \
+waits is kept in a hash map.";
 
 const CAVEATS: &str = "\
-A wait is counted when it ends. One that goes on is in no record yet; a task that was waiting already when schedlat \
-began is counted from its next wait on.
+A wait is counted when it ends. One that goes on is in no record yet, and a task that was already waiting when \
+schedlat started is counted from its next wait on.
 
-A wait begins with the wake-up: that the task is moved to another CPU while it waits is part of it. The time in \
-which a hypervisor runs somebody else is not seen by this kernel: a task that is on a CPU is taken to run.
+A wait begins with the wake-up, and includes the move to another CPU. Time in which a hypervisor runs another \
+machine is not visible to this kernel: a task that is on a CPU counts as running.
 
-The idle task is nobody: a CPU without work waits for nothing. The name in max_prev_comm and prev_comm is that of \
-the task that left the CPU last, which may be the idle task (swapper): the wait was then that for the CPU to wake up.
+The idle task is not counted. The name in max_prev_comm and prev_comm is that of the task that left the CPU last; \
+if it is the idle task (swapper), the wait was for the CPU to wake up.
 
-In sched records the time on a CPU is split between intervals; waits and switches count where they end. \
-The switches of one process are those of all its threads, as the sum of /proc/PID/task/*/status has them.
+In sched records, cpu_time_us and runq_us are the kernel's own totals, those of /proc/PID/schedstat. For a task that is on a \
+CPU when an interval ends, its time so far is counted by the clock, and corrected when it leaves the CPU. A wait in \
+runq records is measured from hook to hook, and is some microseconds longer than the kernel's. Kernels without \
+CONFIG_SCHED_INFO keep no total of waits; there, runq_us is measured as well.
 
-What shares this program's process group is left out, unless --include-self is given: with it, all that a shell \
-without job control starts beside it, as in a script, from cron, over ssh with a command, or in CI. There, start it \
-with setsid.
+Switches and other counts of a process are sums over all its threads. Processes that ran on no CPU in an interval \
+have no record.
 
-Processes that ran on none of the CPUs in an interval are not in it. Numbers of processes are those of the host, \
-also when schedlat runs in a container, where --pid is refused.";
+Some sandboxes run no eBPF program while a task of their process 1 is on a CPU. A switch from such a task is not seen: the \
+wait of the task that follows is not counted, and is reported as lost (\"switches at which no program was run\"); its CPU \
+time is counted all the same. The CPU time and the switches of process 1 itself are incomplete there.
+
+schedlat leaves out itself and the processes that read its output through pipes, unless --include-self is given. A \
+process that joins the pipeline later is found within a second, or, on machines with so many open files that a look \
+takes longer than 10 ms, within a hundred times as long as that look.
+
+Process numbers are those of the host, also when schedlat runs in a container, where --pid is refused.";
 
 fn main() -> ExitCode {
     telepipe::common::entry::main::<Schedlat>()

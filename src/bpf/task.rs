@@ -85,7 +85,7 @@ pub struct TaskFilter {
     #[arg(long, value_name = "PATH", value_parser = NonEmptyStringValueParser::new())]
     pub cgroup: Option<String>,
 
-    /// Trace this program's own process group too, which a pipeline shares
+    /// Trace this program and the processes that read its output, too
     #[arg(long)]
     pub include_self: bool,
 }

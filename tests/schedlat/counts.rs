@@ -45,7 +45,10 @@ fn brief_time_slices_are_as_long_as_the_kernel_counts_them() {
         work.signal(Signal::CONT);
         let clock: f64 = work.output().parse().unwrap();
         // It does not count the way out of the first stop and into the second.
-        assert!(clock <= sum("cpu_time_us") && clock >= 0.9 * sum("cpu_time_us"), "{way}: {clock} us by its own clock");
+        assert!(
+            clock <= sum("cpu_time_us") && clock >= 0.9 * sum("cpu_time_us"),
+            "{way}: {clock} us by its own clock"
+        );
     }
 }
 

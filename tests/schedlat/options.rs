@@ -128,7 +128,7 @@ fn mistakes_in_the_call() {
         (&["--sys-root", "/tmp"][..], "--sys-root"),
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
         (&["--top", "0"], "--top"),
-        (&["--no-events", "--no-summary", "--no-processes"], "nothing is left"),
+        (&["--no-events", "--no-summary", "--no-processes"], "--no-processes"),
         (&["--top", "3", "--all"], "--all"),
         (&["--pid", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"], "--pid"),
     ] {

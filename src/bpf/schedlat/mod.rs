@@ -1,111 +1,130 @@
-//! Run-queue latency: the user side of `bpf/schedlat.bpf.c`.
-//!
-//! Reads the arrays that the kernel programs count in, and gives how long tasks waited for a CPU
-//! in an interval, what each process did, and the long waits one by one.
+//! Run-queue latency and scheduling of processes: the user side of `bpf/schedlat.bpf.c`.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use anyhow::{Context as _, Result};
-use libbpf_rs::{Link, ProgramMut};
+use anyhow::{Result, bail};
+use libbpf_rs::ProgramMut;
 
-mod open;
 mod report;
-mod session;
 mod table;
 
-pub use open::Settings;
-pub use session::{Options, run};
-pub use table::{Geometry, Longest, Process, Processes, Waits};
-pub use types::event as Event;
+pub use table::{Description, Geometry, Longest, Process, Processes, Waits};
 
-use super::attach::Attach;
+use super::args::{Attach, TracerArgs};
 use super::clock::kernel_now;
-use super::load::{explain, recursion_misses};
-use super::map::{DoubleBuffer, MappedArray, Ring, load, memory};
-use super::self_filter::SelfFilter;
-use open::Loaded;
-use open::skeleton::{SchedlatSkel, types};
+use super::kernel::Kernel;
+use super::load::explain;
+use super::map::{MappedArray, Plain};
+use super::skeleton::{Skeleton as _, shared_load, skeleton};
+use super::tracer::{Context, Interval, Output, Programs, Tracer};
+use crate::common::emit::Emitter;
 use table::Table;
 
+skeleton!("schedlat", SchedlatSkelBuilder, OpenSchedlatSkel, SchedlatSkel);
+
+pub use types::event as Event;
+
 // SAFETY: generated with the layout of the C struct, and it has only integers.
-unsafe impl super::map::Plain for Event {}
+unsafe impl Plain for types::event {}
 
-/// What the kernel programs could not count, since they were last asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Waits for which there was no room to note when they began.
-    pub waits: u64,
-    /// Waits of cgroups that found no slot.
-    pub groups: u64,
-    /// Switches, wake-ups and migrations of processes that found no slot.
-    pub processes: u64,
-    /// Events that found the ring buffer full.
-    pub events: u64,
-    /// Switches that no program was run at.
-    pub unseen: u64,
-    /// Waits that seem to have ended before they began.
-    pub negative: u64,
-    /// Runs of a program that the kernel left out, because it was running on that CPU already.
-    pub nested: u64,
+/// Threads that can wait while another thread owns their slot.
+const WAITS_IN_MAP: u32 = 1 << 13;
+
+/// What to measure.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Count the waits of each CPU separately.
+    pub per_cpu: bool,
+    /// Count the waits of each cgroup separately.
+    pub per_cgroup: bool,
+    /// Count what each process does.
+    pub processes: bool,
+    /// How many processes have a record; `None` for all.
+    pub top: Option<usize>,
+    /// Keep all waits in the map for threads that do not own their slot: to test that map.
+    pub no_task_slots: bool,
 }
 
-/// The loaded and attached programs.
-pub struct Tracer {
-    attach: Attach,
-    skel: SchedlatSkel<'static>,
-    shared: *mut types::bss,
-    self_filter: SelfFilter,
+/// `schedlat` while it runs.
+pub struct Schedlat {
+    options: Options,
+    summary: bool,
+    histogram: bool,
     table: Table,
-    double_buffer: DoubleBuffer,
-    links: Vec<Link>,
-    began_ns: u64,
-    counted: [u64; 7],
-    ring: Option<Ring<Event>>,
+    /// When the interval began.
+    begin_ns: u64,
+    /// What the last interval counted.
+    waits: Vec<Waits>,
+    processes: Processes,
+    /// The processes of the interval before.
+    known: HashMap<u32, Description>,
 }
 
-impl Tracer {
-    /// Loads and attaches.
-    ///
-    /// # Errors
-    /// If the kernel refuses, with what to do about it.
-    pub fn start(settings: &Settings) -> Result<Self> {
-        let Loaded { mut skel, attach, geometry } = open::load(settings)?;
-        let shared: *mut types::bss =
-            skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
-        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let self_filter =
-            unsafe { SelfFilter::start(&settings.tasks, &settings.types, &raw mut (*shared).own_pids) }?;
-        let maps = &skel.maps;
-        let table = Table::new(
-            geometry,
-            MappedArray::new(&maps.runqs)?,
-            MappedArray::new(&maps.groups)?,
-            MappedArray::new(&maps.table)?,
-            MappedArray::new(&maps.time_slices)?,
-        );
-        let ring = settings.events.map(|_| Ring::open(&maps.ring)).transpose()?;
-        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
-        let mut tracer = Self {
-            attach,
-            skel,
-            shared,
-            self_filter,
-            table,
-            double_buffer,
-            links: Vec::new(),
-            began_ns: 0,
-            counted: [0; 7],
-            ring,
-        };
-        tracer.attach_all()?;
-        Ok(tracer)
+impl Tracer for Schedlat {
+    type Skeleton = SchedlatSkel<'static>;
+    type Event = Event;
+    type Options = Options;
+    type Setup = Options;
+
+    const SOURCE: &'static str = "sched_switch";
+
+    fn prepare(options: Options, _: &TracerArgs, _: &mut Emitter) -> Result<Options> {
+        Ok(options)
     }
 
-    /// The programs that are attached all the time, the one that ends waits first.
-    fn hooks(&self) -> Vec<&ProgramMut<'static>> {
-        let progs = &self.skel.progs;
-        let all = [
+    fn ways(_: &Options, kernel: &Kernel) -> Result<Vec<Attach>> {
+        match kernel.arguments("sched_switch") {
+            Some(3 | 4) => Ok(Attach::ALL.into()),
+            Some(arguments) => bail!(
+                "sched_switch has {arguments} arguments in this kernel, not 3 or 4: please report its version"
+            ),
+            None => bail!("this kernel has no tracepoint sched_switch"),
+        }
+    }
+
+    fn configure(context: &Context<'_, Self>, open: &mut OpenSchedlatSkel<'static>) -> Result<()> {
+        let Context { setup: options, kernel, attach, cpus, .. } = *context;
+        let geometry = Geometry::choose(cpus, options.per_cgroup, options.processes);
+        let constants = SchedlatSkel::constants(open)?;
+        // Since 5.18 the state is an argument.
+        constants.state_argument = kernel.arguments("sched_switch") == Some(4);
+        constants.only_map = options.no_task_slots;
+        constants.by_cgroup = options.per_cgroup;
+        constants.group_bits = geometry.group_bits.unwrap_or(0);
+        constants.processes = options.processes;
+        constants.process_bits = geometry.process_bits.unwrap_or(0);
+        constants.tell_all = true;
+        let (btf, raw) = (attach == Attach::TpBtf, attach == Attach::RawTp);
+        let progs = &mut open.progs;
+        for (program, load) in [
+            (&mut progs.switch_btf, btf),
+            (&mut progs.wakeup_btf, btf),
+            (&mut progs.wakeup_new_btf, btf),
+            (&mut progs.migrate_btf, btf && options.processes),
+            (&mut progs.switch_raw, raw),
+            (&mut progs.wakeup_raw, raw),
+            (&mut progs.wakeup_new_raw, raw),
+            (&mut progs.migrate_raw, raw && options.processes),
+        ] {
+            program.set_autoload(load);
+        }
+        let count = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
+        let maps = &mut open.maps;
+        let sized = maps
+            .runqs
+            .set_max_entries(count(2 * cpus))
+            .and_then(|()| maps.groups.set_max_entries(count(2 * cpus * geometry.groups())))
+            .and_then(|()| maps.table.set_max_entries(count(2 * cpus * geometry.processes())))
+            .and_then(|()| maps.time_slices.set_max_entries(count(cpus)))
+            .and_then(|()| maps.waits_by_tid.set_max_entries(WAITS_IN_MAP));
+        sized.map_err(|e| explain(&e, "cannot size the maps"))
+    }
+
+    /// The hook that ends waits comes first, so that no wait seems endless.
+    fn hooks<'a>(_: &Options, skeleton: &'a SchedlatSkel<'static>) -> Vec<&'a ProgramMut<'static>> {
+        let progs = &skeleton.progs;
+        vec![
             &progs.switch_btf,
             &progs.switch_raw,
             &progs.wakeup_btf,
@@ -114,89 +133,87 @@ impl Tracer {
             &progs.wakeup_new_raw,
             &progs.migrate_btf,
             &progs.migrate_raw,
-        ];
-        all.into_iter().filter(|program| program.autoload()).collect()
+        ]
     }
 
-    fn attach_all(&mut self) -> Result<()> {
-        self.began_ns = kernel_now();
-        let links: Result<Vec<Link>> = self
-            .hooks()
-            .into_iter()
-            .map(|program| {
-                let name = program.name().to_string_lossy().into_owned();
-                program.attach().map_err(|e| explain(&e, &format!("cannot attach {name}")))
-            })
-            .collect();
-        self.links = links?;
+    fn start(options: Options, args: &TracerArgs, programs: &mut Programs<Self>) -> Result<Self> {
+        let geometry = Geometry::choose(programs.cpus, options.per_cgroup, options.processes);
+        let maps = &programs.skeleton.maps;
+        let table = Table::new(
+            geometry,
+            MappedArray::new(&maps.runqs)?,
+            MappedArray::new(&maps.groups)?,
+            MappedArray::new(&maps.table)?,
+            MappedArray::new(&maps.time_slices)?,
+        );
+        Ok(Self {
+            options,
+            summary: args.events.summary(true),
+            histogram: args.events.histogram(),
+            table,
+            begin_ns: programs.began_ns(),
+            waits: Vec::new(),
+            processes: Processes::new(),
+            known: HashMap::new(),
+        })
+    }
+
+    fn event(&mut self, event: &Event, output: &mut Output) -> Result<()> {
+        let (ts, record) = report::event(event, output.threshold, output.clock, &mut output.cgroups);
+        output.emitter.emit(ts, &record)
+    }
+
+    fn end_interval(&mut self, programs: &mut Programs<Self>) -> u64 {
+        let (half, (end_ns, slices)) = programs.end_interval(|| (kernel_now(), self.table.time_slices()));
+        self.waits = self.table.waits(half, self.options.per_cpu);
+        self.processes = self.table.processes(half, &slices, self.begin_ns, end_ns);
+        self.begin_ns = end_ns;
+        end_ns
+    }
+
+    fn report(&mut self, _: &mut Programs<Self>, output: &mut Output, interval: Interval) -> Result<()> {
+        if self.summary {
+            for waits in &self.waits {
+                let record = report::runq(waits, interval, &mut output.cgroups, self.histogram);
+                output.emitter.emit(interval.end, &record)?;
+            }
+        }
+        for process in most(&self.processes, self.options.top) {
+            let record = report::sched(process, self.known.get(&process.pid), interval, &mut output.cgroups);
+            output.emitter.emit(interval.end, &record)?;
+        }
+        self.remember();
         Ok(())
     }
 
-    /// When counting began, by the kernel's clock.
-    pub fn began_ns(&self) -> u64 {
-        self.began_ns
+    fn losses(&self, programs: &Programs<Self>) -> Vec<(&'static str, u64)> {
+        vec![
+            ("runq: no room for the begin of a wait", shared_load!(programs, lost_waits)),
+            ("runq: more cgroups than slots", shared_load!(programs, lost_groups)),
+            ("sched: more processes than slots", shared_load!(programs, lost_processes)),
+            ("runq_event: ring buffer full", programs.lost_events()),
+            ("sched: switches at which no program was run", shared_load!(programs, unseen)),
+            ("runq: waits that ended before they began", shared_load!(programs, negative)),
+            ("runq: hooks inside a hook", programs.nested()),
+        ]
     }
+}
 
-    /// Readable when the ring buffer is half full; `None` without events.
-    pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.ring.as_ref().map(Ring::fd)
+impl Schedlat {
+    /// Keeps the descriptions of the processes of this interval: one that goes on running is not described again.
+    fn remember(&mut self) {
+        let mut before = std::mem::take(&mut self.known);
+        let now = std::mem::take(&mut self.processes).into_iter();
+        self.known = now
+            .filter_map(|(pid, process)| Some((pid, process.description.or_else(|| before.remove(&pid))?)))
+            .collect();
     }
+}
 
-    /// Gives the events that are waiting to `tell`, in their order.
-    ///
-    /// # Errors
-    /// The first that `tell` gives.
-    pub fn events(&self, tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
-        self.ring.as_ref().map_or(Ok(()), |ring| ring.drain(tell))
-    }
-
-    /// Ends the interval that began at `begin_ns`: its waits, all together, by CPU, by cgroup or
-    /// both, what the processes did, and when it ended.
-    pub fn take(&mut self, begin_ns: u64, per_cpu: bool) -> (Vec<Waits>, Processes, u64) {
-        let (half, (end_ns, at_end)) = self.double_buffer.switch(|| (kernel_now(), self.table.time_slices()));
-        let waits = self.table.waits(half, per_cpu);
-        (waits, self.table.processes(half, &at_end, begin_ns, end_ns), end_ns)
-    }
-
-    /// What was not counted since the last call.
-    pub fn losses(&mut self) -> Losses {
-        let misses = self.hooks().into_iter().map(|program| recursion_misses(program.as_fd()));
-        let nested = misses.sum::<Option<u64>>().unwrap_or(self.counted[6]);
-        let shared = self.shared;
-        // SAFETY: the memory belongs to the skeleton, which is never freed.
-        let now = unsafe {
-            [
-                load(&raw const (*shared).lost_waits),
-                load(&raw const (*shared).lost_groups),
-                load(&raw const (*shared).lost_processes),
-                load(&raw const (*shared).lost_events),
-                load(&raw const (*shared).unseen),
-                load(&raw const (*shared).negative),
-                nested,
-            ]
-        };
-        let [waits, groups, processes, events, unseen, negative, nested] =
-            std::array::from_fn(|i| now[i].saturating_sub(self.counted[i]));
-        self.counted = now;
-        Losses { waits, groups, processes, events, unseen, negative, nested }
-    }
-
-    /// What all maps take in the kernel, in bytes.
-    fn bytes(&self) -> usize {
-        let maps = &self.skel.maps;
-        let counts = [maps.runqs.as_fd(), maps.groups.as_fd(), maps.table.as_fd(), maps.time_slices.as_fd()];
-        let waits = [maps.waits.as_fd(), maps.waits_by_tid.as_fd()];
-        let rest = [maps.ring.as_fd(), maps.bss.as_fd(), maps.rodata.as_fd()];
-        counts.into_iter().chain(waits).chain(rest).filter_map(memory).sum()
-    }
-
-    /// One line: how it is attached and what memory it takes in the kernel.
-    pub fn describe(&self) -> String {
-        format!(
-            "sched_switch by {}, {} hooks; {} KiB of maps",
-            self.attach,
-            self.links.len(),
-            self.bytes() / 1024,
-        )
-    }
+/// The processes that waited most, and of these that used most CPU time, first.
+fn most(processes: &Processes, top: Option<usize>) -> Vec<&Process> {
+    let mut list: Vec<_> = processes.values().collect();
+    list.sort_by_key(|process| (Reverse((process.runq_ns, process.cpu_ns)), process.pid));
+    list.truncate(top.unwrap_or(usize::MAX));
+    list
 }

@@ -1,12 +1,12 @@
 //! Makes records of what the eBPF programs measured.
 
+use super::Event;
 use super::table::{Description, Process, Waits};
-use super::types::event as Event;
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::percentiles::{distribution, times};
-use crate::bpf::session::Interval;
-use crate::bpf::task::{COMM_LEN, comm, in_pid_namespace};
+use crate::bpf::task::{TaskId, comm, in_pid_namespace};
+use crate::bpf::tracer::Interval;
 use crate::common::time::{Micros, Timestamp};
 use crate::record::{Runq, RunqEvent, Sched};
 
@@ -39,8 +39,7 @@ pub fn event(
     clock: KernelClock,
     cgroups: &mut Cgroups,
 ) -> (Timestamp, RunqEvent) {
-    let task = &event.task;
-    let name = |padded: &[i8; COMM_LEN]| comm(&padded.map(i8::cast_unsigned)).into_owned();
+    let task = TaskId::from(event.task);
     let (cgroup, container_id) = cgroups.names(task.cgroup_id);
     let record = RunqEvent {
         begin_ts: Some(clock.wall(event.end_ns.saturating_sub(event.wait_ns))),
@@ -49,10 +48,10 @@ pub fn event(
         cpu: event.cpu,
         pid: task.pid,
         tid: task.tid,
-        comm: name(&task.comm),
+        comm: task.comm(),
         uid: task.uid,
         prev_pid: event.prev_pid,
-        prev_comm: name(&event.prev_comm),
+        prev_comm: comm(&event.prev_comm.map(i8::cast_unsigned)).into_owned(),
         cgroup_id: (task.cgroup_id != 0).then_some(task.cgroup_id),
         cgroup,
         container_id,

@@ -204,7 +204,11 @@ impl Table {
 
     /// The waits that a half gained which no longer changes; by CPU, by cgroup, or both.
     pub fn waits(&mut self, half: usize, per_cpu: bool) -> Vec<Waits> {
-        if self.geometry.group_bits.is_some() { self.by_cgroup(half, per_cpu) } else { self.all(half, per_cpu) }
+        if self.geometry.group_bits.is_some() {
+            self.by_cgroup(half, per_cpu)
+        } else {
+            self.all(half, per_cpu)
+        }
     }
 
     fn all(&mut self, half: usize, per_cpu: bool) -> Vec<Waits> {
@@ -255,8 +259,7 @@ impl Table {
             self.waits_before.insert(index, now_counts);
             let cpu = per_cpu.then_some((index / slots % cpus) as u32);
             let id = gained.cgroup_id;
-            let waits =
-                found.entry((cpu, id)).or_insert_with(|| Waits::new(GROUP_SCALE, cpu, Some(id)));
+            let waits = found.entry((cpu, id)).or_insert_with(|| Waits::new(GROUP_SCALE, cpu, Some(id)));
             waits.add(&gained, &now.longest);
         }
         let mut list: Vec<_> = found.into_values().filter(|waits| waits.histogram.count() > 0).collect();
@@ -376,9 +379,8 @@ fn split(
         let running = ahead.entry(slice.pid).or_default();
         running.cpu_ns += end_ns - slice.since_ns;
         running.runq_ns += slice.wait_ns;
-        let process = processes
-            .entry(slice.pid)
-            .or_insert_with(|| Process { pid: slice.pid, ..Process::default() });
+        let process =
+            processes.entry(slice.pid).or_insert_with(|| Process { pid: slice.pid, ..Process::default() });
         if slice.since_ns >= begin_ns {
             process.max_runq_ns = process.max_runq_ns.max(slice.wait_ns);
         }
@@ -508,7 +510,8 @@ mod tests {
     fn what_a_late_program_adds_belongs_to_a_later_interval() {
         let mut table = table();
         let switches = |processes: &Processes| {
-            let mut list: Vec<_> = processes.values().map(|process| (process.pid, process.voluntary)).collect();
+            let mut list: Vec<_> =
+                processes.values().map(|process| (process.pid, process.voluntary)).collect();
             list.sort_unstable();
             list
         };
@@ -525,7 +528,9 @@ mod tests {
         change(&table.groups, 2, |slot| (slot.id, slot.sum_ns, slot.buckets[5]) = (77, 400, 2));
         let waits = |table: &mut Table| {
             let list = table.waits(0, false);
-            list.iter().map(|waits| (waits.cgroup_id, waits.sum_ns, waits.histogram.count())).collect::<Vec<_>>()
+            list.iter()
+                .map(|waits| (waits.cgroup_id, waits.sum_ns, waits.histogram.count()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(waits(&mut table), [(Some(77), 400, 2)]);
         change(&table.groups, 2, |slot| (slot.sum_ns, slot.buckets[6]) = (500, 1));
