@@ -371,6 +371,19 @@ fn kinds_and_fields_that_are_data_fit_in_all_the_same() {
     assert_eq!((ended.code, sqlite3(&db, "SELECT count(*) FROM load")), (Some(0), vec!["1".into()]));
 }
 
+/// As a cron line has it, on a machine where nothing has created the directory.
+#[test]
+fn the_directory_of_a_new_database_is_created_for_its_owner() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let parent = dir.path().join("telepipe");
+    let db = parent.join("x.db");
+    let ended = Ship::run(&["--sqlite", db.to_str().unwrap()], "{}\n");
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!(std::fs::metadata(&parent).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(sqlite3(&db, "SELECT json FROM other"), ["{}"]);
+}
+
 #[test]
 fn without_a_destination_the_user_s_own_folder_has_it() {
     let dir = tempfile::tempdir().unwrap();

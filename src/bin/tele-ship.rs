@@ -1,4 +1,4 @@
-//! `tele-ship`: from JSON lines on stdin to a database or a server.
+//! `tele-ship`: delivers JSON lines from stdin to a server, a database or stdout.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,31 +24,35 @@ struct TeleShip {
     #[command(flatten)]
     destinations: Destinations,
 
-    /// Send when this many lines have come together
+    /// Complete a batch at this many lines
     #[arg(long, help_heading = "Delivery", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
     batch_lines: u32,
 
-    /// Send when they have this many bytes
+    /// Complete a batch at this many bytes
     #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
     batch_bytes: usize,
 
-    /// Send when the first of them is this old
+    /// Complete a batch this long after its first line
     #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "1s", value_parser = duration)]
     batch_age: Duration,
 
-    /// Stop reading when this much waits for a destination
-    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
-    queue_bytes: usize,
-
-    /// Send up to N requests at a time to each endpoint; 1 keeps them in order
+    /// Send up to this many requests at a time to each endpoint
+    ///
+    /// 1 keeps requests in order.
     #[arg(long, help_heading = "Delivery", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
     in_flight: u8,
 
-    /// Give up this long after a signal, or after the end of input when nothing more is delivered
+    /// Stop reading while this much is pending for a destination
+    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    queue_bytes: usize,
+
+    /// Give up after this long without progress at the end of input
+    ///
+    /// Also the time to deliver pending lines after a signal.
     #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "30s", value_parser = duration)]
     drain: Duration,
 
-    /// Write a ship_stats record per destination to stderr this often, and at the end
+    /// Write ship_stats records to stderr at this interval, and at the end
     #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
     stats: Option<Duration>,
 
@@ -61,17 +65,20 @@ impl Program for TeleShip {
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("Send to the OpenTelemetry Collector on this host", "scrape | tele-ship --otlp"),
         (
-            "Send to another one, with a secret that is on no command line",
+            "Send to another host, with a secret that is not on the command line",
             "scrape | tele-ship --otlp https://otel.example.com --header-file ~/.otlp-headers",
         ),
-        ("Keep a day in a database, and look into it", "scrape --duration 24h | tele-ship --sqlite today.db"),
+        ("Store a day in a database", "scrape --duration 24h | tele-ship --sqlite today.db"),
         (
-            "The newest load averages",
+            "Print the latest load averages",
             "sqlite3 today.db 'select ts, load_1m from load order by ts desc limit 5'",
         ),
-        ("Several destinations at once", "scrape | tele-ship --otlp --sqlite today.db"),
-        ("See what would be sent", "scrape --once | tele-ship --stdout | jq ."),
-        ("From cron: give up after a minute", "scrape --once -i 1s | timeout 1m tele-ship --otlp"),
+        ("Deliver to two destinations", "scrape | tele-ship --otlp --sqlite today.db"),
+        ("Show what would be sent", "scrape --once | tele-ship --stdout | jq ."),
+        (
+            "In a crontab: one sample a minute, giving up after 20 s if the server is down",
+            "scrape --once -i 1s | tele-ship --otlp --drain 20s",
+        ),
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[
         ("INPUT", INPUT),
@@ -101,76 +108,85 @@ impl Program for TeleShip {
         let mut pipeline = Pipeline::new(Settings { limits, queue_bytes, in_flight, drain, stats });
         self.destinations.open(&mut pipeline)?;
         if rustix::termios::isatty(rustix::stdio::stdin()) {
-            log(format_args!("reading from the terminal; end with Ctrl-D"));
+            log(format_args!("reading from the terminal; end the input with Ctrl-D"));
         }
         pipeline.run(&stop)
     }
 }
 
 const INPUT: &str = "\
-Each line is one JSON object of at most 1 MiB. Records of telepipe's programs become the metrics and log records \
-that their declarations say; `metric`, `log` and `span` records, from any program, describe themselves; a line of \
-OTLP/JSON is taken as it is; any other object becomes a log record whose body it is.
+Each line is one JSON object of at most 1 MiB. Records of telepipe's programs become metrics and log records, as \
+their kinds declare. `metric`, `log` and `span` records, from any program, describe themselves. Lines of OTLP/JSON \
+are taken unchanged. Any other object becomes a log record with the object as its body.
 
-Lines of nothing but white space are passed over and not counted, and a byte order mark before a line is no part of \
-it. A line that a destination can never take is rejected: it is counted, and the first few are shown on stderr with \
-the reason. No destination takes what is longer than 1 MiB, not UTF-8, not JSON (half a surrogate pair such as \
-`\\ud800` in a string is not), or not an object. SQLite takes everything else. For OTLP, a record is rejected too if a \
-field that has a place there holds something else, and the reason names the field: `ts`, `start_ts` or `begin_ts` that \
-is not an RFC 3339 time; a field of one of our metrics that is not a number, or buckets that make no sense; a `metric` \
-without `name` or `value`, of an unknown `type` or `temporality`, whose `unit` is not a string or `attributes` not a \
-map, or whose `bounds`, `bucket_counts` and `count` do not fit together; a `span` without ids, `name` or `begin_ts`, \
-or that begins after its end; a `log` whose `severity` is neither a name nor a number from 1 to 24; a line of OTLP/JSON \
-that is not as the specification has it. Fields of a `metric` or `span`, or of a kind of ours that is metrics, that have \
-no place are not sent to OTLP. There an integer that does not fit 64 signed bits is its digits as a string, or as the \
-value of a metric the nearest double.";
+Blank lines are skipped and not counted. A byte order mark before a line is ignored. A line with nothing to send, such \
+as a record with no field that is a metric, counts as `empty`.
+
+A line that a destination cannot accept is rejected: it is counted, and the first few are shown on stderr with the \
+reason. Every destination rejects lines over 1 MiB, and lines that are not UTF-8 or not a JSON object (a string with half a \
+surrogate pair, such as `\\ud800`, is not JSON). SQLite accepts everything else. For OTLP, a record is also rejected if \
+a field has the wrong type; the reason names the field: `ts`, `start_ts` or `begin_ts` that is not an RFC 3339 time; a \
+metric that is not a number; a histogram with inconsistent fields; a `metric` without `name` or `value`, or with an \
+unknown `type` or `temporality`; a `span` without ids, `name` or `begin_ts`, or that ends before it begins; a `log` with an \
+unknown `severity`; OTLP/JSON that does not follow the specification.
+
+Fields that have no counterpart in OTLP are not sent there: unknown fields of `metric`, `span` and of telepipe's metric \
+kinds. An integer that does not fit 64 signed bits is sent as a string of its digits, or, as the value of a metric, as \
+the nearest double.";
 
 const DELIVERY: &str = "\
-Every destination gets every line, at its own pace. A request that fails because the server cannot be reached, \
-takes too long or answers 429, 502, 503 or 504 is tried again until it succeeds, after a random time of up to half \
-a second that doubles up to half a minute, and not before the server's Retry-After. Any other refusal is final. A \
-request that is too large (413) is split. Items that a server refuses within a request that it accepts (partial \
-success) are counted and not sent again.
+Every destination gets every line, independently of the others. For OTLP, so does each signal (metrics, logs, traces): \
+one that fails does not delay the others while there is memory (--queue-bytes).
 
-Nothing is dropped to make room: when --queue-bytes wait for a destination, reading stops, and the pipe makes the \
-producers wait. A request whose answer was lost is sent again, so that a server may see it twice.
+A request is sent again if the server cannot be reached, does not answer in time, or answers 429, 502, 503 or 504. The \
+delay is random, up to half a second at first, and doubles up to half a minute; it is never shorter than the server's \
+Retry-After. While an endpoint fails, one request at a time is tried, oldest first. Any other error is final. A request \
+that is too large (413) is split. Items that a server refuses in a request that it accepts (partial success) are \
+counted and not sent again.
 
-After the first SIGINT or SIGTERM input is read until its end, for two seconds at most, and what waits has --drain \
-to arrive; a second signal ends the program at once.
+Nothing is dropped to save memory: when --queue-bytes are pending for a destination, tele-ship stops reading, and \
+the programs that write to it wait. A request whose answer is lost is sent again, so a server can get it twice. Up to --in-flight \
+requests are sent at a time, so they can arrive out of order.
 
-At the end stderr tells per destination what became of every line, and, with --stats, so does a `ship_stats` record.";
+At the end of input, tele-ship delivers what is pending. It gives up on a destination to which nothing could be \
+delivered for --drain. After the first SIGINT or SIGTERM it reads for two more seconds at most, so that the \
+producers in the same pipeline can finish, and ends --drain after the signal at the latest. A second signal ends it at once. In each case \
+stderr reports the outcome of every line, per destination; with --stats, so does a `ship_stats` record.";
 
 const DATABASE: &str = "\
-The table of a kind has its name, a column per field, and an index on `ts`; `kind` itself is not a column. New \
-fields become new columns. Booleans are 0 and 1, arrays and objects JSON text. Lines without `kind` and `ts` go whole \
-into the table `other`. A value that its column cannot hold exactly, such as a string among numbers, goes to a column \
-`^text:NAME`, `^number:NAME` or `^json:NAME` beside it, and so does a field whose name differs from another's only in \
-case. An integer above 2^63-1 or below -2^63, however long, is kept as text, in its digits.
+Each kind has a table of its name with a column per field and an index on `ts`; `kind` is not a column. New fields \
+become new columns. Booleans are stored as 0 and 1, arrays and objects as JSON text. Lines without `kind` or `ts` go \
+unchanged to the table `other`.
 
-Names that are data do not make tables and columns without end: a table has at most 1000 columns, and the fields for \
-which there is none are together an object in the column `^more`; beyond 500 tables, lines of further kinds go whole \
-into `other`, which stderr says once.
+A value that its column cannot store exactly, such as a string in a column of numbers, goes to a second column, \
+`^text:NAME`, `^number:NAME` or `^json:NAME`. So does a field whose name differs from another's only in case. An \
+integer above 2^63-1 or below -2^63 is stored as text.
 
-The database is in WAL mode: others can read it while it is written. A batch is one transaction. After a power cut \
-the last transactions may be missing, and the database is consistent. If the file is moved away, a new one is begun.
+A table has at most 1000 columns; further fields are stored as an object in the column `^more`. A database has at most \
+500 tables; lines of further kinds go to `other`.
 
-Its `PRAGMA application_id` is 1953524080 (\"tpip\"). A database that is not empty and does not have it is another \
-program's: tele-ship leaves it as it is and fails, or, if it comes in place of the one that is being written, waits \
-until it is gone. Who wants the tables in it all the same sets that number.";
+If the directory of a new database does not exist, it is created, for its owner only; its parent must exist. The database \
+is in WAL mode, so others can read it while it is written. A batch is one transaction. After a power failure the last \
+transactions can be missing, but the database is consistent. If the file is moved away, tele-ship begins a new one.
+
+The database has the `PRAGMA application_id` 1953524080 (\"tpip\"). tele-ship does not write to a database that has tables and \
+another id. To add its tables to such a database anyway, set that id.";
 
 const ENVIRONMENT: &str = "\
 OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _COMPRESSION, _TIMEOUT, _CERTIFICATE, _CLIENT_CERTIFICATE, _CLIENT_KEY and \
 _PROTOCOL (http/protobuf), and the same with METRICS_, LOGS_ or TRACES_ after OTLP_ for one signal; \
-OTEL_SERVICE_NAME; OTEL_RESOURCE_ATTRIBUTES; HTTP_PROXY, HTTPS_PROXY and NO_PROXY; XDG_DATA_HOME. Options go before \
-variables.
+OTEL_SERVICE_NAME; OTEL_RESOURCE_ATTRIBUTES; XDG_DATA_HOME. Options override variables.
 
-A record's own `host` is always its `host.name`: one in OTEL_RESOURCE_ATTRIBUTES is for lines that name no host, so \
-that streams of several hosts stay apart. Of the other attributes there, those that begin with `host.` or `os.` are \
-said of this host only, all others of every host.";
+HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name HTTP proxies. NO_PROXY lists hosts to reach directly, as in curl: `*`, \
+domains (with their subdomains), addresses and networks such as 10.0.0.0/8, each with an optional port. Loopback \
+addresses never go through a proxy.
+
+`host.name` is always the `host` of the record. A host.name in OTEL_RESOURCE_ATTRIBUTES applies to lines without \
+`host`. Its other attributes that begin with `host.` or `os.` apply to this host only, all others to every host.";
 
 const EXIT_STATUS: &str = "\
-0 if every destination has every line that was read, or the reader of stdout left; 1 if something was rejected, is \
-still pending or was dropped, or the program failed; 2 for a mistake on the command line or in the environment; \
+0 if every destination has every line that was read, or the reader of stdout left; 1 if a line was rejected or \
+dropped, or is still pending, or the program failed; 2 for a mistake on the command line or in the environment; \
 130 after a second signal.";
 
 const OVERHEAD: &str = "\
@@ -179,15 +195,14 @@ without compression: a million data points of scrape took 0.2 s of CPU time, a m
 histograms of a busy disk, 1.5 s; gzip adds half of that and 14 %. It encodes on one thread: 4.4 million points of \
 scrape a second, 0.65 million of iolat.
 
-Memory: what waits, up to --queue-bytes per destination, and the batches that are being encoded and sent.";
+Memory: up to --queue-bytes per destination for pending lines and requests, and up to 8 MiB more.";
 
 const CAVEATS: &str = "\
-Several programs can write into the pipe that tele-ship reads: those of telepipe write whole lines, and lines of up to \
-4096 bytes (PIPE_BUF) stay whole. A longer one, or one that another program passes on in pieces, as ssh does, can get \
-another's line in its middle, and then is rejected; after ssh, grep --line-buffered . makes whole lines again.
+Several programs can write to the pipe that tele-ship reads. Telepipe's programs write whole lines, and lines of up to \
+4096 bytes (PIPE_BUF) stay whole. A longer line, or one that another program passes on in pieces, as ssh does, can be \
+mixed with another program's, and is then rejected. After ssh, `grep --line-buffered .` makes the lines whole again.
 
-Waiting lines are in memory: they are lost if the program is killed or the machine stops. At the end of input \
-tele-ship goes on trying for as long as a server is away; bound that with timeout(1), which leaves --drain for the rest.";
+Pending lines are in memory: they are lost if the program is killed or the machine stops.";
 
 fn main() -> ExitCode {
     telepipe::common::entry::main::<TeleShip>()

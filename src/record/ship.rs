@@ -1,4 +1,4 @@
-//! What tele-ship says about its own work.
+//! `ship_stats` records: the statistics of tele-ship.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,41 +7,42 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 use crate::common::time::Timestamp;
 
-/// The body of a `ship_stats` record. Two identities hold in each: `read` =
-/// `delivered` + `rejected` + `dead_lettered` + `pending` + `dropped`, and
-/// `encoded_items` = `accepted_items` + `rejected_items`.
+/// The body of a `ship_stats` record. In each, `read` = `delivered` + `empty` + `rejected` + `dead_lettered` +
+/// `pending` + `dropped`, and `encoded_items` = `accepted_items` + `rejected_items`.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct ShipStats {
-    /// When the program, and with it the counting, began.
+    /// When the program started, and counting with it.
     pub start_ts: Timestamp,
     /// The destination: `otlp`, `sqlite`, `stdout`.
     pub sink: String,
-    /// Lines that came in; empty ones are none.
+    /// Lines read, without blank ones.
     pub read: u64,
-    /// Lines that the destination has.
+    /// Lines delivered.
     pub delivered: u64,
     /// Valid lines that contain nothing to send.
     pub empty: u64,
-    /// Lines that nobody can take: not JSON, too long, refused by the server.
+    /// Lines refused: not JSON, too long, or refused by the server.
     pub rejected: u64,
-    /// Rejected lines that were kept in a file.
+    /// Refused lines that were kept in a file.
     pub dead_lettered: u64,
     /// Lines that wait or are on their way.
     pub pending: u64,
-    /// Lines given up: the reader of stdout left, or the input was cut in the middle of one.
+    /// Lines given up: the destination is gone, or the input ended in the middle of a line.
     pub dropped: u64,
-    /// Points, log records, spans and rows that requests held.
+    /// Points, log records, spans and rows in settled requests.
     pub encoded_items: u64,
-    /// Of these, the ones that the destination took.
+    /// Items that the destination accepted.
     pub accepted_items: u64,
-    /// Of these, the ones that it refused.
+    /// Items that it refused.
     pub rejected_items: u64,
-    /// Requests tried.
+    /// Requests sent.
     pub requests: u64,
-    /// Of these, the ones that had to be tried again.
+    /// Requests that failed and had to be sent again.
     pub retries: u64,
-    /// How long ago the oldest line that waits was read.
+    /// Series of cumulative counters that were evicted to bound memory.
+    pub evicted_series: u64,
+    /// The time since the oldest pending line was read.
     pub oldest_pending_s: Option<f64>,
 }
 
@@ -51,10 +52,10 @@ impl Record for ShipStats {
 
 const OUTCOME: &str = "telepipe.ship.outcome";
 
-/// At the end and every `--stats` interval, per sink.
+/// One per destination, every `--stats` interval and at the end.
 pub const SHIP_STATS: Kind = Kind::metrics::<ShipStats>(
     "ship_stats",
-    "What became of the lines that tele-ship read, per destination",
+    "The outcome of the lines that tele-ship read, per destination",
     Temporality::Cumulative,
     &[
         Metric::counter("read", "telepipe.ship.read", "{line}"),
@@ -68,6 +69,7 @@ pub const SHIP_STATS: Kind = Kind::metrics::<ShipStats>(
         Metric::counter("rejected_items", "telepipe.ship.items", "{item}").with(&[(OUTCOME, "rejected")]),
         Metric::counter("requests", "telepipe.ship.requests", "{request}"),
         Metric::counter("retries", "telepipe.ship.retries", "{request}"),
+        Metric::counter("evicted_series", "telepipe.ship.series.evicted", "{series}"),
         Metric::gauge("oldest_pending_s", "telepipe.ship.pending.age", "s"),
     ],
 )

@@ -39,6 +39,8 @@ pub struct Counts {
     pub requests: u64,
     /// Requests that failed and had to be sent again.
     pub retries: u64,
+    /// Series of counters that the encoder evicted to bound its memory.
+    pub evicted_series: u64,
 }
 
 impl Counts {
@@ -135,6 +137,11 @@ impl Account {
         counts.encoded += items;
         counts.accepted += items - rejected;
         counts.rejected_items += rejected;
+    }
+
+    /// Sets the number of evicted series.
+    pub fn set_evicted_series(&self, evicted: u64) {
+        self.lock().counts.evicted_series = evicted;
     }
 
     /// Counts a request that was sent; `retry` if it must be sent again.

@@ -137,6 +137,7 @@ impl<S: Sink> Delivery<'_, S> {
     /// Encodes lines, settles those without a request, and queues the requests. A line that the sink left out is dropped.
     fn encode(&mut self, source: Source, mut pending: Pending) {
         let Encoded { requests, rejected, empty } = self.sink.encode(&source.batch);
+        self.worker.account.set_evicted_series(self.sink.evicted_series());
         pending.take(empty.len() as u64).settle(Outcome::Empty);
         for (index, reason) in rejected {
             self.worker.refuse(&source.batch, index, &reason, pending.take(1));

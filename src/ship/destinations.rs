@@ -25,7 +25,9 @@ pub struct Destinations {
     #[arg(long, help_heading = "Destinations")]
     stdout: bool,
 
-    /// Write to a SQLite database, one table per kind [default without any destination: $XDG_DATA_HOME/telepipe/telemetry.db]
+    /// Write to a SQLite database, one table per kind
+    ///
+    /// Without any destination, tele-ship writes to $XDG_DATA_HOME/telepipe/telemetry.db.
     #[cfg(feature = "sqlite")]
     #[arg(long, value_name = "FILE", help_heading = "Destinations")]
     sqlite: Option<std::path::PathBuf>,
@@ -34,7 +36,9 @@ pub struct Destinations {
     #[arg(long, value_name = "NAMES", default_value = "semconv", help_heading = "OTLP")]
     names: Names,
 
-    /// Distinguish this pipeline from others of the host, in service.instance.id
+    /// Distinguish this pipeline from others of the host
+    ///
+    /// The name becomes part of service.instance.id.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, help_heading = "OTLP")]
     pipeline: String,
 }

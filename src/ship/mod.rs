@@ -128,6 +128,11 @@ pub trait Sink {
         0
     }
 
+    /// How many series of counters were evicted to bound memory.
+    fn evicted_series(&self) -> u64 {
+        0
+    }
+
     /// Encodes a batch. The same lines give the same requests.
     fn encode(&mut self, batch: &Batch) -> Encoded<Self::Body>;
 

@@ -119,6 +119,10 @@ impl Sink for OtlpHttp {
         post.request.body().and_then(|body| body.as_bytes()).map_or(0, <[u8]>::len)
     }
 
+    fn evicted_series(&self) -> u64 {
+        self.encoder.series().evicted()
+    }
+
     fn encode(&mut self, batch: &Batch) -> Encoded<Post> {
         let Encoded { requests, mut rejected, empty } = self.encoder.encode(batch);
         let mut posts = Vec::with_capacity(requests.len());

@@ -277,3 +277,52 @@ impl Drop for Ending {
         let _ = self.1.send(());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Mutex;
+
+    /// Keeps every letter and every part.
+    #[derive(Default)]
+    struct Kept(Mutex<(Vec<u8>, Vec<(u64, Vec<u8>)>)>);
+
+    impl DeadLetters for Kept {
+        fn part(&self, _: u64, bytes: &[u8]) {
+            self.0.lock().unwrap().0.extend_from_slice(bytes);
+        }
+
+        fn keep(&self, letter: &DeadLetter<'_>) -> bool {
+            self.0.lock().unwrap().1.push((letter.offset, letter.line.to_vec()));
+            true
+        }
+    }
+
+    #[test]
+    fn lines_that_are_too_long_reach_the_dead_letters_whole() {
+        let limits = Limits { lines: 10, bytes: 1 << 20, age: Duration::from_secs(3600) };
+        let settings = Settings {
+            limits,
+            queue_bytes: usize::MAX,
+            in_flight: 1,
+            drain: Duration::from_secs(1),
+            stats: None,
+        };
+        let kept = Arc::new(Kept::default());
+        let mut pipeline = Pipeline::new(settings);
+        let worker = Arc::new(SinkWorker::new("x", true, limits, usize::MAX, kept.clone()));
+        (pipeline.dead_letters, pipeline.workers) = (kept.clone(), vec![worker.clone()]);
+
+        let long: Vec<u8> = (0..MAX_LINE + 5).map(|n| b'a' + (n % 26) as u8).collect();
+        let input = [b"\xef\xbb\xbf{}\n \n", &long[..], b"\n{}\n", &long[..]].concat();
+        input.chunks(100_000).for_each(|chunk| pipeline.take(chunk, false));
+        pipeline.take(b"", true);
+
+        let (parts, letters) = &*kept.0.lock().unwrap();
+        assert!(*parts == [&long[..], &long[..]].concat(), "{} bytes", parts.len());
+        let letters: Vec<_> = letters.iter().map(|(offset, line)| (*offset, &line[..])).collect();
+        assert_eq!(letters, [(2, &long[..START]), (4, &long[..START])]);
+        let counts = worker.account.counts();
+        assert_eq!((counts.read, counts.pending, counts.dead_lettered, counts.rejected), (4, 2, 2, 0));
+    }
+}

@@ -96,6 +96,7 @@ impl Reporter {
             rejected_items: counts.rejected_items,
             requests: counts.requests,
             retries: counts.retries,
+            evicted_series: counts.evicted_series,
             oldest_pending_s: oldest.map(|oldest| oldest.as_secs_f64()),
         }
     }

@@ -1,11 +1,10 @@
-//! An embedded database: one table per kind, a column per field, an index on `ts`.
+//! Writes to a SQLite database: one table per kind, a column per field, an index on `ts`.
 //!
-//! A batch is one transaction. The file is in WAL mode, so that the ordinary
-//! `sqlite3` reads it while it is written. What is no record (no `kind`, no `ts`)
-//! goes as it is into the table `other`. A line without `ts` gets the time at which it was read.
+//! A batch is one transaction. The file is in WAL mode, so that `sqlite3` can read it meanwhile. Lines that are not
+//! records (no `kind` or no `ts`) go unchanged to the table `other`. A line without `ts` gets the time at which it was
+//! read.
 
 mod file;
-mod names;
 mod rows;
 mod schema;
 #[cfg(test)]
@@ -18,11 +17,10 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{ErrorCode, ToSql, TransactionBehavior};
+use rusqlite::{ErrorCode, TransactionBehavior};
 
 use self::file::{Failure, File, explain};
-use self::rows::{Cell, MOST_TABLES, Row, Shapes};
+use self::rows::{MAX_TABLES, Row, Shapes};
 use self::schema::{OTHER, Table};
 use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
 use crate::common::diag::log;
@@ -31,22 +29,27 @@ use crate::common::diag::log;
 pub struct Sqlite {
     file: File,
     shapes: Shapes,
-    /// By shape number; as of `version`.
+    /// By shape number, as of schema `version`.
     tables: HashMap<usize, Table>,
     version: i64,
-    /// That there are too many kinds has been said.
-    told: bool,
+    /// That there are too many kinds was logged.
+    overflow_logged: bool,
 }
 
 impl Sqlite {
-    /// Opens the database, creating it if need be.
+    /// Opens or creates the database.
     ///
     /// # Errors
-    /// If it cannot be opened, or is none of ours.
+    /// If it cannot be opened, or belongs to another program.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path)
-            .map_err(|failure| anyhow!("{}; name another file with --sqlite", explain(path, &failure)))?;
-        let sink = Self { file, shapes: Shapes::default(), tables: HashMap::new(), version: -1, told: false };
+        let file = File::open(path).map_err(|failure| anyhow!("--sqlite {}", explain(path, &failure)))?;
+        let sink = Self {
+            file,
+            shapes: Shapes::default(),
+            tables: HashMap::new(),
+            version: -1,
+            overflow_logged: false,
+        };
         sink.with_tables().map_err(|failure| anyhow!("{}", explain(path, &failure)))
     }
 
@@ -66,7 +69,7 @@ impl Sqlite {
         if *version != current()? {
             tables.clear();
         }
-        // Until the commit, tables may be known that will not be there.
+        // If the transaction is rolled back, the tables that it created are gone.
         *version = -1;
         for row in rows {
             let shape = shapes.get(row.shape);
@@ -81,16 +84,14 @@ impl Sqlite {
         *version = current;
         Ok(())
     }
-}
 
-impl Sqlite {
-    /// What the machine, another process or a person causes can pass; the rest is a line's own fault.
+    /// A cause outside, such as a lock or a full disk, can go away; anything else is the fault of a line.
     fn verdict(&self, failure: &Failure) -> Verdict {
         use ErrorCode::{
             CannotOpen, DatabaseBusy, DatabaseCorrupt, DatabaseLocked, DiskFull, FileLockingProtocolFailed,
             NotADatabase, OutOfMemory, PermissionDenied, ReadOnly, SchemaChanged, SystemIoFailure,
         };
-        let passes = match failure {
+        let is_temporary = match failure {
             Failure::Foreign(_) => true,
             Failure::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
@@ -110,7 +111,7 @@ impl Sqlite {
                 )
             ),
         };
-        if passes {
+        if is_temporary {
             Verdict::Retry { after: None, reason: self.file.explain(failure) }
         } else {
             Verdict::Split { reason: failure.to_string() }
@@ -136,9 +137,9 @@ impl Sink for Sqlite {
                 Err(reason) => rejected.push((index, reason)),
             }
         }
-        if self.shapes.overflowed && !std::mem::replace(&mut self.told, true) {
+        if self.shapes.overflowed && !std::mem::replace(&mut self.overflow_logged, true) {
             log(format_args!(
-                "sqlite: more than {MOST_TABLES} kinds: lines of further ones go whole into the table `{OTHER}`"
+                "sqlite: more than {MAX_TABLES} kinds; lines of further kinds go to the table `{OTHER}`"
             ));
         }
         let items = body.len() as u64;
@@ -152,25 +153,14 @@ impl Sink for Sqlite {
     }
 }
 
-impl ToSql for Cell {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self {
-            Self::Int(value) => ValueRef::Integer(*value),
-            Self::Bool(value) => ValueRef::Integer(i64::from(*value)),
-            Self::Real(value) => ValueRef::Real(*value),
-            Self::Digits(text) | Self::Text(text) | Self::Json(text) => ValueRef::Text(text.as_bytes()),
-        }))
-    }
-}
-
-/// `$XDG_DATA_HOME/telepipe/telemetry.db`, where that is `~/.local/share` unless set; creates the folders.
+/// `$XDG_DATA_HOME/telepipe/telemetry.db`; the variable defaults to `~/.local/share`. Creates the directories.
 ///
 /// # Errors
-/// If there is no home, or a folder cannot be made.
+/// If there is no home directory, or a directory cannot be created.
 pub fn default_path() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
-    let folder = data.context("no home directory; name a destination: --sqlite FILE, --otlp or --stdout")?;
+    let folder = data.context("no home directory; use --sqlite FILE, --otlp or --stdout")?;
     let folder = folder.join("telepipe");
     std::fs::DirBuilder::new()
         .recursive(true)

@@ -19,11 +19,15 @@ use crate::ship::otlp::{Signal, percent_decode};
 /// The options of `--otlp`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OtlpArgs {
-    /// Send to an OpenTelemetry server over HTTP [default: OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318]
+    /// Send to an OpenTelemetry server over HTTP
+    ///
+    /// Default: OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318.
     #[arg(long, value_name = "URL", num_args = 0..=1, help_heading = "Destinations")]
     pub otlp: Option<Option<String>>,
 
-    /// Compress requests this way [default: OTEL_EXPORTER_OTLP_COMPRESSION, or gzip]
+    /// Compress requests this way
+    ///
+    /// Default: OTEL_EXPORTER_OTLP_COMPRESSION, or gzip.
     #[arg(long, requires = "otlp", value_name = "METHOD", help_heading = "OTLP")]
     pub compression: Option<Compression>,
 
@@ -31,11 +35,15 @@ pub struct OtlpArgs {
     #[arg(long, requires = "otlp", value_name = "FILE", help_heading = "OTLP")]
     pub header_file: Option<PathBuf>,
 
-    /// Trust these certificates (PEM) too [default: OTEL_EXPORTER_OTLP_CERTIFICATE]
+    /// Trust these certificates (PEM) in addition to the system's
+    ///
+    /// Default: OTEL_EXPORTER_OTLP_CERTIFICATE.
     #[arg(long, requires = "otlp", value_name = "FILE", help_heading = "OTLP")]
     pub ca_file: Option<PathBuf>,
 
-    /// Retry a request that takes longer [default: OTEL_EXPORTER_OTLP_TIMEOUT, or 10s]
+    /// Retry a request that takes longer than this
+    ///
+    /// Default: OTEL_EXPORTER_OTLP_TIMEOUT, or 10s.
     #[arg(long, requires = "otlp", value_name = "TIME", value_parser = duration, help_heading = "OTLP")]
     pub timeout: Option<Duration>,
 }

@@ -1,25 +1,25 @@
-//! The file of a database: whose it is, how it is opened, and why it cannot be.
+//! The database file: opens it, follows it when it is moved, and explains why it cannot be used.
 
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
-/// Says in the header of a database that it is ours (`PRAGMA application_id`): "tpip".
+/// Marks a database as written by tele-ship (`PRAGMA application_id`): "tpip".
 pub const APPLICATION_ID: i32 = 0x7470_6970;
 
-/// How long one attempt waits for somebody else's lock.
+/// How long one attempt waits for a lock.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// How long a database may be locked when it is opened: whoever else makes it just now waits for a disk, and a busy
-/// one takes seconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a database may be locked when it is opened. Another process may be creating it, which takes seconds on a
+/// busy disk.
+const OPEN_WAIT: Duration = Duration::from_secs(10);
 
-/// Which file it is, whatever its name: device and inode.
+/// The identity of a file, independent of its name: device and inode.
 type Identity = (u64, u64);
 
 /// An open database.
@@ -27,16 +27,16 @@ pub struct File {
     path: PathBuf,
     /// The connection.
     pub db: Connection,
-    /// `None` while the file is gone and no other is open.
+    /// `None` while the file is gone and no new one is open.
     identity: Option<Identity>,
 }
 
 /// Why a database cannot be used.
 #[derive(Debug)]
 pub enum Failure {
-    /// It holds what is not ours.
+    /// It is the database of another program, with this application id.
     Foreign(i32),
-    /// What SQLite says.
+    /// SQLite failed.
     Sqlite(rusqlite::Error),
 }
 
@@ -47,7 +47,7 @@ impl From<rusqlite::Error> for Failure {
 }
 
 impl Failure {
-    /// Whether somebody else's lock is all that is in the way.
+    /// Whether another process holds a lock.
     fn is_lock(&self) -> bool {
         let Self::Sqlite(error) = self else { return false };
         matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
@@ -59,8 +59,8 @@ impl fmt::Display for Failure {
         match self {
             Self::Foreign(id) => write!(
                 f,
-                "it is a database of another program (application_id {id}), which is left as it is; to add \
-                 tables to it all the same, run sqlite3 on it with 'PRAGMA application_id = {APPLICATION_ID}'"
+                "database of another program (application_id {id}), left unchanged; to add tables to it anyway, \
+                 run 'PRAGMA application_id = {APPLICATION_ID}' on it with sqlite3"
             ),
             Self::Sqlite(error) => error.fmt(f),
         }
@@ -68,28 +68,28 @@ impl fmt::Display for Failure {
 }
 
 impl File {
-    /// Opens the database, creating it if need be.
+    /// Opens or creates the database.
     ///
     /// # Errors
-    /// If it cannot be opened, or is none of ours.
+    /// If it cannot be opened, or belongs to another program.
     pub fn open(path: &Path) -> Result<Self, Failure> {
-        // Not `:memory:` and not `file:…`, whatever it is called: always a file.
+        // An absolute path is always a file, unlike `:memory:` or `file:…`.
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        create_parent(&path);
         let db = connect(&path)?;
         let identity = identity(&path);
         Ok(Self { path, db, identity })
     }
 
-    /// Follows a file that was renamed or removed: what comes now belongs into a new one. True if it did.
+    /// Opens a new database if the file was renamed or removed. True if it did.
     ///
     /// # Errors
-    /// If there is one that cannot be opened, or is none of ours; the next call tries again.
+    /// If the new file cannot be opened, or belongs to another program. The next call tries again.
     pub fn reopen_if_moved(&mut self) -> Result<bool, Failure> {
         if self.identity.is_some() && self.identity == identity(&self.path) {
             return Ok(false);
         }
-        // What is still in the log belongs into the file that was moved, and the log goes by
-        // the old name: it must be gone before a new database has that name.
+        // The write-ahead log has the old name. Move its content to the old file before a new one takes the name.
         let _ = self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         self.identity = None;
         self.db = Connection::open_in_memory()?;
@@ -98,20 +98,28 @@ impl File {
         Ok(true)
     }
 
-    /// A failure as text that says which file, and what the system says of it where SQLite does not.
+    /// Describes a failure: the file, and the system's reason where SQLite gives none.
     pub fn explain(&self, failure: &Failure) -> String {
         explain(&self.path, failure)
     }
 }
 
-/// The same, of a file that could not be opened.
+/// As [`File::explain`], for a file that could not be opened.
 pub fn explain(path: &Path, failure: &Failure) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let name = path.display();
-    // Of a file that it cannot open, SQLite repeats the name.
+    // SQLite repeats the name of a file that it cannot open.
     let text = failure.to_string().replace(&format!(": {name}"), "");
     cause(&path, failure)
         .map_or_else(|| format!("{name}: {text}"), |cause| format!("{name}: {text}: {cause}"))
+}
+
+/// Creates the directory of a new database, for its owner only. Not more than one level: a mistyped path must not
+/// create a tree. An error shows when the file is opened.
+fn create_parent(path: &Path) {
+    if let Some(parent) = path.parent() {
+        let _ = std::fs::DirBuilder::new().mode(0o700).create(parent);
+    }
 }
 
 fn identity(path: &Path) -> Option<Identity> {
@@ -128,7 +136,7 @@ fn connect(path: &Path) -> Result<Connection, Failure> {
         let text = Some("cannot be written".to_owned());
         return Err(rusqlite::Error::SqliteFailure(ffi::Error::new(ffi::SQLITE_READONLY), text).into());
     }
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + OPEN_WAIT;
     while let Err(failure) = prepare(&mut db) {
         if !failure.is_lock() || Instant::now() >= end {
             return Err(failure);
@@ -144,13 +152,13 @@ fn prepare(db: &mut Connection) -> Result<(), Failure> {
     Ok(db.pragma_update(None, "synchronous", "normal")?)
 }
 
-/// Makes an empty database ours, and refuses one that is somebody else's before anything is changed in it.
+/// Marks an empty database, and refuses that of another program before anything in it changes.
 fn claim(db: &mut Connection) -> Result<(), Failure> {
     let id = |db: &Connection| db.pragma_query_value(None, "application_id", |row| row.get::<_, i32>(0));
     if id(db)? == APPLICATION_ID {
         return Ok(());
     }
-    // Under the lock: another process may be making it just now.
+    // Under the lock: another process may be creating it.
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables: i64 = transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match id(&transaction)? {
@@ -163,7 +171,7 @@ fn claim(db: &mut Connection) -> Result<(), Failure> {
     }
 }
 
-/// What the system says, where SQLite says only that it cannot.
+/// The system's reason, where SQLite gives none, and what to do about it.
 fn cause(path: &Path, failure: &Failure) -> Option<String> {
     let Failure::Sqlite(error) = failure else { return None };
     match error.sqlite_error_code()? {
@@ -172,12 +180,16 @@ fn cause(path: &Path, failure: &Failure) -> Option<String> {
     }
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
     if let Err(error) = file {
-        return Some(error.to_string());
+        let parent = path.parent().filter(|parent| !parent.exists()).and_then(Path::to_str);
+        let quoted = parent.and_then(|parent| shlex::try_quote(parent).ok());
+        return Some(
+            quoted.map_or(error.to_string(), |parent| format!("{error}; create it with mkdir -p {parent}")),
+        );
     }
-    // It keeps a log and an index beside the file.
+    // SQLite creates two more files in the same directory.
     let folder = path.parent()?;
     let access = rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK);
-    Some(format!("the folder {}: {}", folder.display(), io::Error::from(access.err()?)))
+    Some(format!("the directory {}: {}", folder.display(), io::Error::from(access.err()?)))
 }
 
 #[cfg(test)]
@@ -185,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_somebody_else_makes_is_waited_for() {
+    fn a_database_that_another_process_creates_is_waited_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new.db");
         let other = Connection::open(&path).unwrap();

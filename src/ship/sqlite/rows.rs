@@ -1,87 +1,89 @@
-//! From lines to rows, before anything is known about tables: a row belongs to
-//! a shape (one per kind), and its cells to the shape's fields, both by number.
+//! Converts lines to rows, without regard to the tables in the database.
+//!
+//! A row belongs to a shape, one for each kind; its cells belong to the shape's fields. Both go by number.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use rusqlite::ToSql;
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::names::marked;
 use crate::record;
 use crate::ship::Batch;
 use crate::ship::line::{Class, Line, Value};
 
-/// A kind with more fields than this uses names as data: the rest of them share a column.
-const MOST_FIELDS: usize = 1000;
-/// Beyond this many tables, kinds are data too: further ones share the table of lines that are no records.
-pub const MOST_TABLES: usize = 500;
+/// The most fields of a kind. One with more uses names as data: the rest share a column.
+const MAX_FIELDS: usize = 1000;
+/// The most tables. Lines of further kinds go to the table of lines that are not records.
+pub const MAX_TABLES: usize = 500;
 
-/// One value, in one of the forms in which SQLite keeps it exactly.
+/// A value, in a form that SQLite stores exactly.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cell {
-    /// Any integer up to `i64::MAX`.
+    /// An integer that fits.
     Int(i64),
-    /// Kept as 0 or 1.
+    /// Stored as 0 or 1.
     Bool(bool),
-    /// Finite.
+    /// A finite number.
     Real(f64),
-    /// An integer that is none of those, in its digits.
+    /// The digits of an integer that does not fit.
     Digits(String),
     /// A string.
     Text(String),
-    /// An array or object, as JSON.
+    /// The JSON of an array or object.
     Json(String),
 }
 
 /// One row.
 #[derive(Debug, PartialEq)]
 pub struct Row {
-    /// Which shape.
+    /// The number of its shape.
     pub shape: usize,
-    /// The shape's field numbers, and the values. Null is no cell.
+    /// Field numbers and values. Null has no cell.
     pub cells: Vec<(usize, Cell)>,
-    /// The names and values of fields that came when the shape had enough of them.
+    /// Names and values of fields beyond the limit.
     pub beyond: Vec<(String, Cell)>,
 }
 
-/// The fields that the lines of one kind have had so far.
+/// The fields of a kind seen so far.
 pub struct Shape {
-    /// The value of `kind`; `None` for lines that are not records.
+    /// The kind; `None` for lines that are not records.
     pub kind: Option<String>,
-    /// By number.
+    /// Field names, by number.
     pub fields: Vec<String>,
     numbers: HashMap<String, usize>,
 }
 
-/// All shapes so far.
+/// All shapes seen so far.
 #[derive(Default)]
 pub struct Shapes {
     shapes: Vec<Shape>,
     numbers: HashMap<Option<String>, usize>,
-    /// The tables that there are in the database and those to come, all but `other`.
+    /// The tables that exist or will be created, without `other`.
     tables: HashSet<String>,
-    /// A kind was met for which there is no room.
+    /// A kind was seen beyond the limit of tables.
     pub overflowed: bool,
 }
 
 impl Shapes {
-    /// Takes note of the tables that are in the database.
+    /// Sets which tables exist in the database.
     pub fn set_tables(&mut self, names: HashSet<String>) {
         self.tables = names;
         self.tables.extend(self.shapes.iter().filter_map(|shape| shape.kind.clone()));
     }
 
-    /// The shape of that number.
+    /// The shape with this number.
     pub fn get(&self, number: usize) -> &Shape {
         &self.shapes[number]
     }
 
-    /// Makes a row of line `index`.
+    /// Converts line `index` of a batch.
     ///
     /// # Errors
-    /// Why it cannot be one.
+    /// If it is not a JSON object.
     pub fn row(&mut self, batch: &Batch, index: usize) -> Result<Row, String> {
         let bytes = batch.line(index);
         let line = Line::parse(bytes)?;
@@ -114,10 +116,10 @@ impl Shapes {
         Ok(Row { shape: number, cells, beyond })
     }
 
-    /// Whether a kind has a table or may still get one.
+    /// Whether a kind has a table or can get one.
     fn has_room(&mut self, kind: &str) -> bool {
         let known = self.tables.contains(kind) || self.tables.contains(&marked("kind", kind));
-        let room = known || record::kind(kind).is_some() || self.tables.len() < MOST_TABLES;
+        let room = known || record::kind(kind).is_some() || self.tables.len() < MAX_TABLES;
         if room && !known {
             self.tables.insert(kind.to_owned());
         }
@@ -141,12 +143,12 @@ impl Shape {
         Self { kind, fields: first.map(str::to_owned).to_vec(), numbers }
     }
 
-    /// The number of a field, unless it would be one too many.
+    /// The number of a field; `None` beyond the limit.
     fn field(&mut self, name: &str) -> Option<usize> {
         if let Some(number) = self.numbers.get(name) {
             return Some(*number);
         }
-        if self.fields.len() >= MOST_FIELDS {
+        if self.fields.len() >= MAX_FIELDS {
             return None;
         }
         self.fields.push(name.to_owned());
@@ -156,16 +158,27 @@ impl Shape {
 }
 
 impl Cell {
-    /// The value as the JSON that it was.
+    /// The value as JSON.
     pub fn json(&self) -> String {
         match self {
             Self::Int(value) => value.to_string(),
             Self::Bool(value) => value.to_string(),
-            // Writing a number or a string to a string cannot fail.
+            // Serializing a number or a string cannot fail.
             Self::Real(value) => serde_json::to_string(value).unwrap_or_default(),
             Self::Text(text) => serde_json::to_string(text).unwrap_or_default(),
             Self::Digits(text) | Self::Json(text) => text.clone(),
         }
+    }
+}
+
+impl ToSql for Cell {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Int(value) => ValueRef::Integer(*value),
+            Self::Bool(value) => ValueRef::Integer(i64::from(*value)),
+            Self::Real(value) => ValueRef::Real(*value),
+            Self::Digits(text) | Self::Text(text) | Self::Json(text) => ValueRef::Text(text.as_bytes()),
+        }))
     }
 }
 
@@ -178,13 +191,13 @@ fn cell(value: &Value<'_>) -> Cell {
         Value::F64(value) => Cell::Real(*value),
         Value::Str(text) => Cell::Text(Cow::clone(text).into_owned()),
         Value::Null | Value::Array(_) | Value::Map(_) | Value::Counts(_) => {
-            // Writing to a string cannot fail.
+            // Serializing to a string cannot fail.
             Cell::Json(serde_json::to_string(&Json(value)).unwrap_or_default())
         }
     }
 }
 
-/// A value as the JSON that it was.
+/// Serializes a value as the JSON that it was parsed from.
 struct Json<'a>(&'a Value<'a>);
 
 impl Serialize for Json<'_> {
@@ -209,9 +222,61 @@ impl Serialize for Json<'_> {
     }
 }
 
+/// Whether a kind or field can give its own name to its table or column.
+///
+/// SQLite compares names without regard to case, reserves some, and gives a column one type. Where the plain name
+/// cannot be used, [`marked`] makes another; no plain name begins with `^`, so the two never meet.
+pub fn plain(name: &str) -> bool {
+    let prefixed = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
+    let reserved = prefixed || ["rowid", "oid", "_rowid_"].iter().any(|own| name.eq_ignore_ascii_case(own));
+    !(name.is_empty() || name.starts_with('^') || name.contains('\0') || reserved)
+}
+
+/// The name `^what:name`, with `^` before every capital letter. Different names stay different, even without regard
+/// to case.
+pub fn marked(what: &str, name: &str) -> String {
+    let mut marked = format!("^{what}:");
+    for letter in name.chars() {
+        match letter {
+            '^' => marked.push_str("^^"),
+            '\0' => marked.push_str("^0"),
+            'A'..='Z' => marked.extend(['^', letter]),
+            _ => marked.push(letter),
+        }
+    }
+    marked
+}
+
+/// Quotes a name for SQL.
+pub fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn different_names_stay_different(a in "[aAbB^0\0\"]{0,5}", b in "[aAbB^0\0\"]{0,5}") {
+            let fold = |name: &str| marked("number", name).to_ascii_lowercase();
+            prop_assert_eq!(a == b, fold(&a) == fold(&b));
+            prop_assert!(!plain(&marked("number", &a)));
+            prop_assert!(!marked("number", &a).contains('\0'));
+        }
+    }
+
+    #[test]
+    fn reserved_names_are_not_plain() {
+        for name in ["", "rowid", "OID", "sqlite_master", "SQLite_x", "^a", "a\0b"] {
+            assert!(!plain(name), "{name}");
+        }
+        for name in ["a", "sqlite", "select", "a b\"c", "ünï", "éééé"] {
+            assert!(plain(name), "{name}");
+        }
+        assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+    }
 
     fn rows(lines: &[&str]) -> (Shapes, Vec<Row>) {
         let mut batch = Batch::new();
@@ -222,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_of_value() {
+    fn values_keep_their_exact_form() {
         let (shapes, rows) = rows(&[concat!(
             r#"{"ts":"2026-11-20T20:45:00Z","kind":"x","i":-5,"u":18446744073709551615,"v":-123456789012345678901234567890,"f":0.5,"b":true,"#,
             r#""n":null,"a":[1,2.5,"é\n",1000000000000000000000],"m":{"z":1,"a":{"y":null}}}"#
@@ -246,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_record_is_kept_whole() {
+    fn lines_that_are_not_records_are_kept_whole() {
         let (shapes, rows) = rows(&["{}", r#" {"kind":"Pod","x":1} "#, r#"{"kind":5,"ts":"t"}"#]);
         assert!(rows.iter().all(|row| shapes.get(row.shape).kind.is_none()));
         assert_eq!(rows[1].cells[1], (1, Cell::Json(r#"{"kind":"Pod","x":1}"#.into())));
@@ -255,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_data_share_a_place() {
+    fn fields_beyond_the_limit_are_kept_by_name() {
         let mut line = String::from(r#"{"ts":"t","kind":"x""#);
         (0..1500).for_each(|number| line += &format!(r#","f{number}":{number}"#));
         let (shapes, rows) = rows(&[&format!("{line}}}")]);
@@ -264,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_that_are_data_share_a_table() {
+    fn kinds_beyond_the_limit_share_a_table() {
         let line = |kind: &str| format!(r#"{{"ts":"t","kind":"{kind}","x":1}}"#);
         let lines: Vec<_> =
             (0..600).map(|n| line(&format!("k{n}"))).chain([line("load"), line("k5")]).collect();

@@ -1,31 +1,29 @@
-//! The tables of a database: which there are, and which column takes which cell.
+//! The tables of a database, and which column stores which cell.
 //!
-//! A kind of ours gets its whole table at once, typed by its declaration; a kind
-//! of somebody else's grows a column per field, typed by the first value. A value
-//! that its column could not keep exactly (a string among numbers, an integer
-//! above `i64::MAX`) goes to a column of its own beside it: see [`super::names`].
+//! The table of a declared kind is created complete, with the declared types. The table of any other kind gets a
+//! column for each new field, typed by its first value. A value that a column cannot store exactly (a string among
+//! numbers, an integer above `i64::MAX`) goes to a second column with a marked name.
 
 use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, Result};
 
-use super::names::{marked, plain, quoted};
-use super::rows::{Cell, Row, Shape};
+use super::rows::{Cell, Row, Shape, marked, plain, quoted};
 use crate::record;
 use crate::record::{body_schema, json_type};
 
-/// The table of lines that are no records.
+/// The table of lines that are not records.
 pub const OTHER: &str = "other";
-/// The column of the fields for which there is no other: no field's own or marked name is like it.
+/// The column of fields beyond the limit. No plain or marked name equals it.
 const MORE: &str = "^more";
-/// At this many columns no field gets another; SQLite itself takes 2000.
-const MOST_COLUMNS: usize = 1000;
-/// Integers up to here are exact as floating point.
+/// The most columns of a table. SQLite allows 2000.
+const MAX_COLUMNS: usize = 1000;
+/// Integers up to this are exact as floating point.
 const EXACT: u64 = 1 << 53;
 
-/// What a column holds without changing it.
+/// The values that a column stores unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holds {
+enum ColumnType {
     Integer,
     Real,
     Number,
@@ -34,8 +32,8 @@ enum Holds {
     Anything,
 }
 
-impl Holds {
-    /// By the rules of SQLite's type affinity (datatype3.html, section 3.1).
+impl ColumnType {
+    /// From a declared type, by SQLite's rules of type affinity (datatype3.html, section 3.1).
     fn declared(sql_type: &str) -> Self {
         let sql_type = sql_type.to_ascii_uppercase();
         let any = |parts: &[&str]| parts.iter().any(|part| sql_type.contains(part));
@@ -49,7 +47,7 @@ impl Holds {
         }
     }
 
-    /// These declarations read well in DuckDB too, which takes them at their word.
+    /// The declared type. DuckDB takes these literally, and reads them well too.
     fn sql(self) -> &'static str {
         match self {
             Self::Integer => "INTEGER",
@@ -73,7 +71,7 @@ impl Holds {
         }
     }
 
-    /// For a column that begins with this cell.
+    /// The type of a new column whose first value is this cell.
     fn first(cell: &Cell) -> Self {
         match cell {
             Cell::Bool(_) => Self::Integer,
@@ -83,8 +81,8 @@ impl Holds {
         }
     }
 
-    /// For the column beside one that does not accept this cell, and its mark.
-    fn beside(cell: &Cell) -> (Self, &'static str) {
+    /// The type and the mark of the second column, for a cell that the first does not accept.
+    fn fallback(cell: &Cell) -> (Self, &'static str) {
         match cell {
             Cell::Int(_) | Cell::Real(_) | Cell::Bool(_) => (Self::Number, "number"),
             Cell::Text(_) | Cell::Digits(_) => (Self::Text, "text"),
@@ -93,15 +91,15 @@ impl Holds {
     }
 }
 
-/// One table, as far as it has been needed.
+/// An open table.
 pub struct Table {
     name: String,
-    /// The statement that inserts a row; parameter n is column n, from 1.
+    /// The statement that inserts a row. Parameter n is column n, from 1.
     insert: String,
-    columns: Vec<(String, Holds)>,
+    columns: Vec<(String, ColumnType)>,
     by_name: HashMap<String, usize>,
-    declared: HashMap<String, Holds>,
-    /// By field number: the column of its own name, and those beside it.
+    declared: HashMap<String, ColumnType>,
+    /// By field number: the column with the plain name, and those with marked names.
     slots: Vec<[Option<usize>; 4]>,
 }
 
@@ -109,7 +107,7 @@ impl Table {
     /// Opens or creates the table of a shape.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// If SQLite fails.
     pub fn open(db: &Connection, shape: &Shape) -> Result<Self> {
         let declared = declared(shape.kind.as_deref());
         let name = Self::name(db, shape.kind.as_deref())?;
@@ -117,7 +115,7 @@ impl Table {
         let mut columns = Vec::new();
         for column in db.prepare_cached(find)?.query_map([&name], |row| Ok((row.get(0)?, row.get(1)?)))? {
             let (name, sql_type): (String, String) = column?;
-            columns.push((name, Holds::declared(&sql_type)));
+            columns.push((name, ColumnType::declared(&sql_type)));
         }
         if columns.is_empty() {
             columns.clone_from(&declared);
@@ -146,21 +144,20 @@ impl Table {
         Ok(if usable && (exists > 0 || taken == 0) { kind.into() } else { marked("kind", kind) })
     }
 
-    /// The column, from 0, that takes `cell` of the shape's field; adds it if there is
-    /// none, unless there are too many.
+    /// The column, from 0, for a cell of a field. Adds it if there is none; `None` if there are too many.
     ///
     /// # Errors
-    /// What SQLite says of adding a column.
+    /// If a column cannot be added.
     fn column(&mut self, db: &Connection, shape: &Shape, field: usize, cell: &Cell) -> Result<Option<usize>> {
         while self.slots.len() <= field {
             let name = &shape.fields[self.slots.len()];
             let find = |name: &str| self.by_name.get(name).copied();
             let own = plain(name).then(|| find(name)).flatten();
-            let beside = ["number", "text", "json"].map(|what| find(&marked(what, name)));
-            self.slots.push([own, beside[0], beside[1], beside[2]]);
+            let columns = ["number", "text", "json"].map(|what| find(&marked(what, name)));
+            self.slots.push([own, columns[0], columns[1], columns[2]]);
         }
-        let (holds, what) = Holds::beside(cell);
-        let beside = match what {
+        let (sql_type, what) = ColumnType::fallback(cell);
+        let second = match what {
             "number" => 1,
             "text" => 2,
             _ => 3,
@@ -169,22 +166,22 @@ impl Table {
         if let Some(own) = own.filter(|own| self.columns[*own].1.accepts(cell)) {
             return Ok(Some(own));
         }
-        if let Some(column) = self.slots[field][beside] {
+        if let Some(column) = self.slots[field][second] {
             return Ok(Some(column));
         }
-        if self.columns.len() >= MOST_COLUMNS {
+        if self.columns.len() >= MAX_COLUMNS {
             return Ok(None);
         }
         let name = &shape.fields[field];
-        let declared = self.declared.get(name).copied().filter(|holds| holds.accepts(cell));
+        let declared = self.declared.get(name).copied().filter(|sql_type| sql_type.accepts(cell));
         let free =
             own.is_none() && plain(name) && !self.columns.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
-        let (slot, name, holds) = if free {
-            (0, name.clone(), declared.unwrap_or(Holds::first(cell)))
+        let (slot, name, sql_type) = if free {
+            (0, name.clone(), declared.unwrap_or(ColumnType::first(cell)))
         } else {
-            (beside, marked(what, name), holds)
+            (second, marked(what, name), sql_type)
         };
-        let column = self.add(db, name, holds)?;
+        let column = self.add(db, name, sql_type)?;
         self.slots[field][slot] = Some(column);
         Ok(Some(column))
     }
@@ -192,70 +189,70 @@ impl Table {
     /// Adds a row.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// If SQLite fails.
     pub fn insert(&mut self, db: &Connection, shape: &Shape, row: &Row) -> Result<()> {
-        let (mut places, mut more) = (Vec::with_capacity(row.cells.len()), Vec::new());
+        let (mut bound, mut more) = (Vec::with_capacity(row.cells.len()), Vec::new());
         for (field, cell) in &row.cells {
             match self.column(db, shape, *field, cell)? {
-                Some(column) => places.push((column, cell)),
+                Some(column) => bound.push((column, cell)),
                 None => more.push((shape.fields[*field].as_str(), cell)),
             }
         }
         more.extend(row.beyond.iter().map(|(name, cell)| (name.as_str(), cell)));
         let more = if more.is_empty() { None } else { Some(self.more(db, &more)?) };
-        places.extend(more.iter().map(|(column, cell)| (*column, cell)));
+        bound.extend(more.iter().map(|(column, cell)| (*column, cell)));
         let mut insert = db.prepare_cached(&self.insert)?;
         insert.clear_bindings();
-        for (column, cell) in places {
+        for (column, cell) in bound {
             insert.raw_bind_parameter(column + 1, cell)?;
         }
         insert.raw_execute().map(|_| ())
     }
 
-    /// The column of the fields that have none, and what to put there: an object of them.
+    /// The column of fields beyond the limit, and its value: an object of these fields.
     ///
     /// # Errors
-    /// What SQLite says of adding a column.
+    /// If a column cannot be added.
     fn more(&mut self, db: &Connection, fields: &[(&str, &Cell)]) -> Result<(usize, Cell)> {
         let column = match self.by_name.get(MORE) {
             Some(column) => *column,
-            None => self.add(db, MORE.into(), Holds::Json)?,
+            None => self.add(db, MORE.into(), ColumnType::Json)?,
         };
-        // Writing a string to a string cannot fail.
+        // Serializing a string cannot fail.
         let name = |name: &str| serde_json::to_string(name).unwrap_or_default();
         let fields: Vec<_> =
             fields.iter().map(|(field, cell)| format!("{}:{}", name(field), cell.json())).collect();
         Ok((column, Cell::Json(format!("{{{}}}", fields.join(",")))))
     }
 
-    fn add(&mut self, db: &Connection, name: String, holds: Holds) -> Result<usize> {
+    fn add(&mut self, db: &Connection, name: String, sql_type: ColumnType) -> Result<usize> {
         let (table, column) = (quoted(&self.name), quoted(&name));
-        db.execute(&format!("ALTER TABLE {table} ADD COLUMN {column} {}", holds.sql()), [])?;
+        db.execute(&format!("ALTER TABLE {table} ADD COLUMN {column} {}", sql_type.sql()), [])?;
         self.by_name.insert(name.clone(), self.columns.len());
-        self.columns.push((name, holds));
+        self.columns.push((name, sql_type));
         self.prepare();
         Ok(self.columns.len() - 1)
     }
 
     fn prepare(&mut self) {
         let names: Vec<_> = self.columns.iter().map(|(name, _)| quoted(name)).collect();
-        let places = vec!["?"; names.len()].join(",");
-        self.insert = format!("INSERT INTO {} ({}) VALUES ({places})", quoted(&self.name), names.join(","));
+        let values = vec!["?"; names.len()].join(",");
+        self.insert = format!("INSERT INTO {} ({}) VALUES ({values})", quoted(&self.name), names.join(","));
     }
 }
 
-/// The names of the tables that there are, but the one of lines that are no records.
+/// The names of the existing tables, without the one of lines that are not records.
 ///
 /// # Errors
-/// What SQLite says.
+/// If SQLite fails.
 pub fn tables(db: &Connection) -> Result<HashSet<String>> {
     let mut tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> ?1")?;
     tables.query_map([OTHER], |row| row.get(0))?.collect()
 }
 
-fn create(db: &Connection, name: &str, columns: &[(String, Holds)]) -> Result<()> {
+fn create(db: &Connection, name: &str, columns: &[(String, ColumnType)]) -> Result<()> {
     let list: Vec<_> =
-        columns.iter().map(|(name, holds)| format!("{} {}", quoted(name), holds.sql())).collect();
+        columns.iter().map(|(name, sql_type)| format!("{} {}", quoted(name), sql_type.sql())).collect();
     let table = quoted(name);
     db.execute(&format!("CREATE TABLE {table} ({})", list.join(", ")), [])?;
     let index = quoted(&marked("ts", name));
@@ -263,23 +260,23 @@ fn create(db: &Connection, name: &str, columns: &[(String, Holds)]) -> Result<()
     Ok(())
 }
 
-/// The columns that a kind's declaration asks for; of a kind that is not ours, the first two.
-fn declared(kind: Option<&str>) -> Vec<(String, Holds)> {
+/// The columns of a declared kind; the first two of any other.
+fn declared(kind: Option<&str>) -> Vec<(String, ColumnType)> {
     let Some(kind) = kind else {
-        return vec![("ts".into(), Holds::Text), ("json".into(), Holds::Json)];
+        return vec![("ts".into(), ColumnType::Text), ("json".into(), ColumnType::Json)];
     };
-    let mut columns = vec![("ts".into(), Holds::Text), ("host".into(), Holds::Text)];
+    let mut columns = vec![("ts".into(), ColumnType::Text), ("host".into(), ColumnType::Text)];
     let Some(kind) = record::kind(kind) else { return columns };
     let schema = body_schema(kind);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        let holds = match json_type(property) {
-            "integer" | "boolean" => Holds::Integer,
-            "number" => Holds::Real,
-            "string" => Holds::Text,
-            "array" | "object" => Holds::Json,
+        let sql_type = match json_type(property) {
+            "integer" | "boolean" => ColumnType::Integer,
+            "number" => ColumnType::Real,
+            "string" => ColumnType::Text,
+            "array" | "object" => ColumnType::Json,
             _ => continue,
         };
-        columns.push((name.clone(), holds));
+        columns.push((name.clone(), sql_type));
     }
     columns
 }

@@ -1,4 +1,4 @@
-//! Whatever names and values meet in a database, each has its place.
+//! Property tests: every value of every line can be read back, whatever the names and values.
 
 use super::*;
 use proptest::prelude::*;
@@ -20,7 +20,7 @@ fn value() -> impl Strategy<Value = Value> {
     prop_oneof![4 => scalar.clone(), 1 => prop::collection::vec(scalar, 0..3).prop_map(Value::from)]
 }
 
-/// Kinds and fields from few letters, so that they meet in every way.
+/// Kinds and fields from few letters, so that their names collide in every way.
 fn record() -> impl Strategy<Value = Value> {
     let name = prop_oneof!["[aAbB^\"0\0 ]{0,3}", Just("ts".into()), Just("TS".into()), Just("rowid".into())];
     let fields = prop::collection::vec((name.clone(), value()), 0..8);
@@ -39,7 +39,7 @@ fn values(db: &Connection) -> i64 {
     let count = |table: String| {
         let columns = "SELECT group_concat('count(\"' || replace(name, '\"', '\"\"') || '\")', '+') FROM pragma_table_info(?1)";
         let sum: String = db.query_row(columns, [&table], |row| row.get(0)).unwrap();
-        let table = names::quoted(&table);
+        let table = rows::quoted(&table);
         db.query_row(&format!("SELECT {sum} FROM {table}"), [], |row| row.get::<_, i64>(0)).unwrap()
     };
     names.map(count).sum()
@@ -48,9 +48,9 @@ fn values(db: &Connection) -> i64 {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Whatever names and values meet: no line is refused, and no value is lost or takes another's place.
+    /// No line is refused, and no value is lost or overwrites another.
     #[test]
-    fn every_value_of_every_line_has_its_place(records in prop::collection::vec(record(), 1..12)) {
+    fn every_value_of_every_line_is_stored(records in prop::collection::vec(record(), 1..12)) {
         let dir = tempfile::tempdir().unwrap();
         let mut sink = Sqlite::open(&dir.path().join("a.db")).unwrap();
         for half in [&records[..records.len() / 2], &records[records.len() / 2..]] {
