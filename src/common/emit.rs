@@ -1,17 +1,15 @@
-//! Where every record goes out: one reused buffer, then stdout.
+//! Writes records to stdout, one JSON object per line.
 //!
-//! [`Emitter::emit`] appends a line; [`Emitter::flush`] writes what is there,
-//! and is called when nothing more is pending. Serializing fills the buffer and
-//! never touches the descriptor, so that a broken pipe stays an [`io::Error`]
-//! and is seen where it happens.
+//! [`Emitter::emit`] appends a line to a buffer; [`Emitter::flush`] writes the buffer, and is called when nothing
+//! more is pending. Serializing never touches the descriptor, so that a broken pipe stays an [`io::Error`].
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::io;
 use std::sync::atomic::Ordering;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
-use crate::common::diag::log;
+use crate::common::diag::{self, log};
 use crate::common::filter::Filter;
 use crate::common::stop::PENDING_LINES;
 use crate::common::time::Timestamp;
@@ -20,26 +18,34 @@ use crate::record::{LOST, Lost, MAX_LINE, Reason, Record, STATUS, Status, write_
 /// Above this the buffer is written even if more is pending.
 const HIGH_WATER: usize = 64 * 1024;
 
-/// What a pipe takes in one piece from each of several writers: Linux's PIPE_BUF, at least 512 elsewhere.
-const WHOLE: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+/// The largest write to a pipe that others' writes do not interrupt: PIPE_BUF on Linux, at least 512 elsewhere.
+const ATOMIC: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
+
+/// How many sources and reasons are remembered, so that each is reported once.
+const MOST_REPORTED: usize = 1024;
 
 /// Writes records to stdout.
 pub struct Emitter {
+    /// The host name as a JSON string.
     host: Vec<u8>,
     filter: Option<Filter>,
     filter_all: bool,
     buffer: Vec<u8>,
-    scratch: Vec<u8>,
-    reported: HashSet<(String, u8)>,
+    reported: Reported,
+    /// Records other than `status` and `lost`, before the filter.
+    records: u64,
     written: u64,
     lost: u64,
+    /// A `status` record said that a source cannot be read.
+    source_failed: bool,
+    require_records: bool,
     /// Stdout is a pipe, into which others may write too.
     shared: bool,
 }
 
 impl Emitter {
-    /// `host` is what every record carries; `filter` is run on each, and on
-    /// `status` and `lost` records only if `filter_all`.
+    /// `host` is the host name in every record. `filter` is run on each record, and on `status` and `lost` records
+    /// only if `filter_all`; without it these go to stderr, so that a filter's output is only what it selects.
     pub fn new(host: &str, filter: Option<Filter>, filter_all: bool) -> Self {
         let host = serde_json::to_vec(host).unwrap_or_default();
         Self {
@@ -47,66 +53,88 @@ impl Emitter {
             filter,
             filter_all,
             buffer: Vec::with_capacity(HIGH_WATER / 4),
-            scratch: Vec::new(),
-            reported: HashSet::new(),
+            reported: Reported::default(),
+            records: 0,
             written: 0,
             lost: 0,
+            source_failed: false,
+            require_records: false,
             shared: is_pipe(),
         }
+    }
+
+    /// Makes [`Emitter::finish`] fail if no record was written because everything was lost or no source could be
+    /// read: for programs whose input is named by the user.
+    pub fn require_records(&mut self) {
+        self.require_records = true;
     }
 
     /// Adds one record, measured at `ts`.
     ///
     /// # Errors
-    /// If stdout fails. What a filter does is never an error here.
+    /// If stdout fails. An error in the filter is counted and is no error here.
     pub fn emit<R: Record>(&mut self, ts: Timestamp, record: &R) -> Result<()> {
         let start = self.buffer.len();
         write_line(&mut self.buffer, ts, &self.host, record)?;
-        let bypass = !self.filter_all && [STATUS.name, LOST.name].contains(&R::KIND.name);
-        self.finish_line(ts, start, bypass)
-    }
-
-    fn finish_line(&mut self, ts: Timestamp, start: usize, bypass: bool) -> Result<()> {
+        let about_itself = [STATUS.name, LOST.name].contains(&R::KIND.name);
+        self.records += u64::from(!about_itself);
         if self.buffer.len() - start > MAX_LINE {
             self.buffer.truncate(start);
             return self.lost(ts, "line over 1 MiB", 1);
         }
-        if bypass || self.filter.is_none() {
-            return self.line_is_complete();
+        let Some(filter) = &mut self.filter else {
+            return self.end_line();
+        };
+        if about_itself && !self.filter_all {
+            diag::line(&String::from_utf8_lossy(&self.buffer[start..]));
+        } else {
+            filter.push(&self.buffer[start..]);
+            PENDING_LINES.fetch_add(1, Ordering::AcqRel);
         }
-        self.scratch.clear();
-        self.scratch.extend_from_slice(&self.buffer[start..]);
         self.buffer.truncate(start);
-        self.filtered(ts)
-    }
-
-    /// Runs the filter on the line in `scratch`, and adds what it gives.
-    fn filtered(&mut self, ts: Timestamp) -> Result<()> {
-        let Some(mut filter) = self.filter.take() else { return Ok(()) };
-        let line = std::mem::take(&mut self.scratch);
-        let result = filter.run(&line, |output| {
-            if output.len() > MAX_LINE {
-                return self.lost(ts, "line over 1 MiB", 1);
-            }
-            self.buffer.extend_from_slice(output);
-            self.line_is_complete()
-        });
-        self.scratch = line;
-        self.filter = Some(filter);
-        result
-    }
-
-    fn line_is_complete(&mut self) -> Result<()> {
-        self.buffer.push(b'\n');
-        self.written += 1;
-        PENDING_LINES.fetch_add(1, Ordering::AcqRel);
-        if self.buffer.len() >= HIGH_WATER {
-            self.flush()?;
+        if self.filter.as_ref().is_some_and(|filter| filter.queued_bytes() >= HIGH_WATER) {
+            self.filter_queue()?;
         }
         Ok(())
     }
 
-    /// Reports, once per source and reason, why a source gives nothing.
+    fn end_line(&mut self) -> Result<()> {
+        self.buffer.push(b'\n');
+        self.written += 1;
+        PENDING_LINES.fetch_add(1, Ordering::AcqRel);
+        self.write_if_full()
+    }
+
+    fn write_if_full(&mut self) -> Result<()> {
+        if self.buffer.len() >= HIGH_WATER { self.write() } else { Ok(()) }
+    }
+
+    /// Runs the filter on the records that wait for it, and reports outputs that are too long.
+    fn filter_queue(&mut self) -> Result<()> {
+        let too_long = self.run_filter()?;
+        self.lost(Timestamp::now(), "line over 1 MiB", too_long)?;
+        // On the record of that too, whose own output is not reported any more.
+        self.lost += self.run_filter()?;
+        Ok(())
+    }
+
+    /// Adds the outputs of the filter; gives the number of those that are too long.
+    fn run_filter(&mut self) -> Result<u64> {
+        let Some(mut filter) = self.filter.take() else { return Ok(0) };
+        let mut too_long = 0;
+        let result = filter.run(|answer| {
+            PENDING_LINES.fetch_sub(1, Ordering::AcqRel);
+            PENDING_LINES.fetch_add(answer.count, Ordering::AcqRel);
+            self.written += answer.count;
+            too_long += answer.too_long;
+            self.buffer.extend_from_slice(answer.outputs);
+            self.write_if_full()
+        });
+        self.filter = Some(filter);
+        result.map(|()| too_long)
+    }
+
+    /// Reports, once per source and reason, why a source cannot be read.
     ///
     /// # Errors
     /// If stdout fails.
@@ -130,14 +158,18 @@ impl Emitter {
         method: Option<&str>,
         detail: &str,
     ) -> Result<()> {
-        if !self.reported.insert((source.to_owned(), reason as u8)) {
+        self.source_failed |= reason != Reason::Active;
+        if !self.reported.insert(source, reason) {
             return Ok(());
         }
         let (source, detail) = (source.to_owned(), detail.to_owned());
         self.emit(ts, &Status { source, reason, method: method.map(str::to_owned), detail })
     }
 
-    /// Says that `count` records of `source` were lost; nothing if none were.
+    /// Reports that `count` records of `source` were lost, if any were.
+    ///
+    /// # Errors
+    /// If stdout fails.
     pub fn lost(&mut self, ts: Timestamp, source: &str, count: u64) -> Result<()> {
         if count == 0 {
             return Ok(());
@@ -146,14 +178,19 @@ impl Emitter {
         self.emit(ts, &Lost { source: source.to_owned(), count })
     }
 
-    /// Writes all pending lines to stdout.
+    /// Runs the filter on what waits for it, and writes all pending lines to stdout.
     ///
     /// # Errors
     /// If stdout fails.
     pub fn flush(&mut self) -> Result<()> {
+        self.filter_queue()?;
+        self.write()
+    }
+
+    fn write(&mut self) -> Result<()> {
         let mut rest = self.buffer.as_slice();
         while !rest.is_empty() {
-            let piece = if self.shared { &rest[..piece(rest)] } else { rest };
+            let piece = if self.shared { &rest[..atomic_part(rest)] } else { rest };
             match rustix::io::write(rustix::stdio::stdout(), piece) {
                 Ok(n) => {
                     let lines = memchr::memchr_iter(b'\n', &rest[..n]).count();
@@ -169,20 +206,62 @@ impl Emitter {
         Ok(())
     }
 
-    /// Writes what is pending, and says on stderr how much was written and lost:
-    /// to a person at a terminal, when `verbose`, and whenever something was lost.
+    /// Writes what is pending and logs how much was written and lost: on a terminal, when `verbose`, and whenever
+    /// something was lost.
     ///
     /// # Errors
-    /// If stdout fails.
+    /// If stdout fails; if the filter failed on every record; after [`Emitter::require_records`], if there was none.
     pub fn finish(mut self, verbose: bool) -> Result<()> {
         self.flush()?;
-        let failed = self.filter.as_ref().map_or(0, Filter::errors);
-        if verbose || self.lost + failed > 0 || rustix::termios::isatty(rustix::stdio::stderr()) {
-            let Self { written, lost, .. } = self;
+        let (filtered, failed) = self.filter.as_ref().map_or((0, 0), |f| (f.filtered(), f.errors()));
+        let Self { written, lost, reported: Reported { evicted, .. }, .. } = self;
+        if verbose || lost + failed + evicted > 0 || rustix::termios::isatty(rustix::stdio::stderr()) {
             let plural = if written == 1 { "" } else { "s" };
-            log(format_args!("{written} record{plural} written, {lost} lost, {failed} failed in the filter"));
+            let again = match evicted {
+                0 => String::new(),
+                _ => format!(", {evicted} sources may have been reported more than once"),
+            };
+            log(format_args!(
+                "{written} record{plural} written, {lost} lost, {failed} failed in the filter{again}"
+            ));
+        }
+        if let Some(filter) = &self.filter
+            && failed > 0
+            && failed == filtered
+        {
+            bail!("--filter failed on every record ({failed}): {}", filter.first_error());
+        }
+        if self.require_records && self.records == 0 && (lost > 0 || self.source_failed) {
+            bail!("no record was obtained; status and lost records show why");
         }
         Ok(())
+    }
+}
+
+/// The sources and reasons that were reported lately.
+#[derive(Default)]
+struct Reported {
+    known: HashSet<(String, u8)>,
+    /// The same, oldest first.
+    order: VecDeque<(String, u8)>,
+    evicted: u64,
+}
+
+impl Reported {
+    /// Whether it is new.
+    fn insert(&mut self, source: &str, reason: Reason) -> bool {
+        let entry = (source.to_owned(), reason as u8);
+        if !self.known.insert(entry.clone()) {
+            return false;
+        }
+        self.order.push_back(entry);
+        if self.order.len() > MOST_REPORTED
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.known.remove(&oldest);
+            self.evicted += 1;
+        }
+        true
     }
 }
 
@@ -202,13 +281,12 @@ pub fn write_line<R: Record>(out: &mut Vec<u8>, ts: Timestamp, host: &[u8], reco
     Ok(())
 }
 
-/// How much of `rest`, which is not empty, to write at once: as many whole lines as a pipe takes in one
-/// piece, so that `(scrape & scrape) | tele-ship` mixes lines and not their parts. A longer line goes alone.
-fn piece(rest: &[u8]) -> usize {
-    let end = |line: usize| line + 1;
-    let within = &rest[..rest.len().min(WHOLE)];
+/// How much of `rest`, which is not empty, to write at once: as many whole lines as a pipe takes without interruption,
+/// so that `(scrape & scrape) | tele-ship` mixes lines and not parts of lines. A longer line goes alone.
+fn atomic_part(rest: &[u8]) -> usize {
+    let within = &rest[..rest.len().min(ATOMIC)];
     let last = memchr::memrchr(b'\n', within).or_else(|| memchr::memchr(b'\n', rest));
-    last.map_or(rest.len(), end)
+    last.map_or(rest.len(), |newline| newline + 1)
 }
 
 fn is_pipe() -> bool {
@@ -216,7 +294,7 @@ fn is_pipe() -> bool {
     stat.is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::Fifo)
 }
 
-/// Somebody gave us a stdout that does not block: wait for it instead.
+/// Waits for a stdout that was made non-blocking by another program.
 fn wait_writable() -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
     let out = rustix::stdio::stdout();
@@ -230,20 +308,32 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Pieces are whole lines, no longer than a pipe takes in one piece unless they are one line.
+        /// Parts are whole lines, and no longer than a pipe takes without interruption unless they are one line.
         #[test]
-        fn pieces_are_whole_lines(lengths in prop::collection::vec(0usize..3 * WHOLE, 1..20)) {
+        fn parts_are_whole_lines(lengths in prop::collection::vec(0usize..3 * ATOMIC, 1..20)) {
             let text: Vec<u8> = lengths.iter().flat_map(|length| [vec![b'x'; *length], vec![b'\n']].concat()).collect();
             let mut rest = &text[..];
             while !rest.is_empty() {
-                let (now, later) = rest.split_at(piece(rest));
+                let (now, later) = rest.split_at(atomic_part(rest));
                 let lines = now.iter().filter(|byte| **byte == b'\n').count();
-                prop_assert!(now.ends_with(b"\n") && (now.len() <= WHOLE || lines == 1));
-                // No more would have gone in.
+                prop_assert!(now.ends_with(b"\n") && (now.len() <= ATOMIC || lines == 1));
+                // The next line would not have fitted.
                 let next = later.iter().position(|byte| *byte == b'\n').map_or(usize::MAX, |end| end + 1);
-                prop_assert!(next == usize::MAX || now.len() + next > WHOLE);
+                prop_assert!(next == usize::MAX || now.len() + next > ATOMIC);
                 rest = later;
             }
         }
+    }
+
+    #[test]
+    fn what_was_reported_is_remembered_within_a_bound() {
+        let mut reported = Reported::default();
+        for index in 0..3 * MOST_REPORTED {
+            let source = format!("/sys/{index}");
+            assert!(reported.insert(&source, Reason::Denied) && !reported.insert(&source, Reason::Denied));
+            assert!(reported.insert(&source, Reason::Absent));
+        }
+        assert_eq!((reported.known.len(), reported.order.len()), (MOST_REPORTED, MOST_REPORTED));
+        assert_eq!(reported.evicted as usize, 6 * MOST_REPORTED - MOST_REPORTED);
     }
 }

@@ -6,12 +6,15 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::common::diag::{self, log};
-use crate::common::generate;
 use crate::common::program::{Program, Usage};
 use crate::common::stdio_check;
+use crate::common::{filter, generate};
 
 /// Parses the command line, runs the program and says how it ended.
 pub fn main<P: Program>() -> ExitCode {
+    if filter::is_helper() {
+        return ExitCode::from(filter::help());
+    }
     #[cfg(target_os = "linux")]
     if crate::collect::statvfs::is_helper() {
         return ExitCode::from(u8::from(crate::collect::statvfs::help().is_err()));

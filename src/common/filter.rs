@@ -1,256 +1,508 @@
-//! `--filter`: a jq program, run in process on each record by jaq.
+//! `--filter`: runs a jq program on each record, in a process of its own with limited CPU time, memory and stack.
 //!
-//! It has jq's language and library, less what makes no sense here: jq's own input
-//! handling (`input`, `inputs`, `input_line_number`) and what ends or talks past the
-//! program (`halt`, `halt_error`, `debug`, `stderr`). Every output is one line of JSON,
-//! although jaq's values are more than that: NaN becomes null and infinity the largest
-//! number, as in jq; bytes become text; an object with a key that is no string is an error.
+//! A jq program can loop or recurse without end, inside functions that never return to their caller. Only a process
+//! can be stopped at any point without harm to the rest. The process is this program again, under the name [`NAME`].
+//! Lines go there in batches, so that a batch costs two context switches.
+//!
+//! To the process: frames of a length (u32, little endian) and that many bytes; the first is the options and the
+//! program, each other one a line. From it: one frame with the message of a program that does not compile, empty if
+//! it does; then for each line an answer: four u32 (outputs, outputs over the longest line, bytes of the outputs, and
+//! bytes of the error plus one, or 0), the outputs, each with a newline, and the error.
 
-use std::fmt::Write as _;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use jaq_core::load::{self, Arena, File, Loader};
-use jaq_core::{Compiler, Ctx, Vars, compile, data, unwrap_valr};
-use jaq_json::{Num, Val, read, write};
+use anyhow::{Context as _, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::common::diag::{excerpt, log};
+use crate::common::jq::Query;
+use crate::record::MAX_LINE;
 
-type Data = data::JustLut<Val>;
+/// The name of the process, its first argument and only one.
+pub const NAME: &str = "telepipe-filter";
 
-/// Definitions and functions of jaq's library that are left out.
-const ABSENT: [&str; 7] = ["halt", "halt_error", "debug", "stderr", "debug_empty", "stderr_empty", "input"];
+/// CPU time for one record.
+const BUDGET: Duration = Duration::from_secs(1);
 
-/// A compiled jq program.
+/// The same once a record has been stopped, so that a program that always loops does not delay the others for long.
+const REDUCED: Duration = Duration::from_millis(100);
+
+/// After so many stopped records in a row, the rest of the batch counts as failed without a try.
+const IN_A_ROW: u32 = 5;
+
+/// Memory of the process, its stack included.
+const MEMORY: u64 = 512 << 20;
+const STACK: usize = 64 << 20;
+
+/// Exit code of a process that used up its CPU time.
+const OUT_OF_TIME: u8 = 3;
+
+/// A jq program, and the lines that wait for it.
 pub struct Filter {
-    program: jaq_core::Filter<Data>,
-    style: write::Pp,
-    text: Vec<u8>,
+    code: String,
+    raw: bool,
+    worker: Option<Worker>,
+    /// Frames, and the number of them.
+    queue: Vec<u8>,
+    queued: u64,
+    filtered: u64,
     errors: u64,
+    first_error: String,
+    /// Whether the process was ever stopped.
+    stopped: bool,
+    stopped_in_a_row: u32,
+}
+
+/// What the program made of one line.
+pub struct Answer<'a> {
+    /// The outputs, each with a newline.
+    pub outputs: &'a [u8],
+    /// The number of them.
+    pub count: u64,
+    /// Outputs that were left out, being over the longest line.
+    pub too_long: u64,
+}
+
+impl Answer<'_> {
+    /// For a line that the program could not be run on.
+    const NONE: Self = Self { outputs: b"", count: 0, too_long: 0 };
+}
+
+/// Why a filter could not be set up.
+#[derive(Debug)]
+pub enum Error {
+    /// The program is not jq; the message underlines where.
+    Program(String),
+    /// The process could not be started.
+    Process(anyhow::Error),
 }
 
 impl Filter {
-    /// Compiles `code`.
+    /// Compiles `code`; with `raw`, strings are written without quotes.
     ///
     /// # Errors
-    /// A text of several lines: what is wrong, and the program with the place marked.
-    pub fn new(code: &str) -> Result<Self, String> {
-        // As in jq, an empty program is the identity.
-        let code = if code.trim().is_empty() { "." } else { code };
-        let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
-        let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
-        let defs = defs.filter(|def| !ABSENT.contains(&def.name));
-        let funs = funs.filter(|(name, ..)| !ABSENT.contains(name));
-        let arena = Arena::default();
-        let modules = Loader::new(defs)
-            .load(&arena, File { code, path: () })
-            .map_err(|errors| syntax_message(code, &errors))?;
-        let program = Compiler::default()
-            .with_funs(funs)
-            .compile(modules)
-            .map_err(|errors| undefined_message(code, &errors))?;
-        Ok(Self { program, style: write::Pp::default(), text: Vec::new(), errors: 0 })
+    /// If it does not compile, or the system starts no process.
+    pub fn new(code: &str, raw: bool) -> Result<Self, Error> {
+        let mut filter = Self {
+            code: code.to_owned(),
+            raw,
+            worker: None,
+            queue: Vec::new(),
+            queued: 0,
+            filtered: 0,
+            errors: 0,
+            first_error: String::new(),
+            stopped: false,
+            stopped_in_a_row: 0,
+        };
+        let (worker, message) = filter.start(BUDGET).map_err(Error::Process)?;
+        if !message.is_empty() {
+            return Err(Error::Program(message));
+        }
+        filter.worker = Some(worker);
+        Ok(filter)
     }
 
-    /// Runs the program on one line and hands each output, as JSON without a newline, to `each`.
-    /// An error ends the outputs of this line; it is counted, and the first is told on stderr.
+    /// Adds a line to those that [`Filter::run`] takes.
+    pub fn push(&mut self, line: &[u8]) {
+        frame(&mut self.queue, line);
+        self.queued += 1;
+    }
+
+    /// How many bytes wait.
+    pub fn queued_bytes(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// How many lines the program was run on.
+    pub fn filtered(&self) -> u64 {
+        self.filtered
+    }
+
+    /// How many lines it failed on.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// What the first failure was.
+    pub fn first_error(&self) -> &str {
+        &self.first_error
+    }
+
+    /// Runs the program on all lines that wait, and passes what it made of each, once per line, to `each`.
     ///
     /// # Errors
-    /// Those of `each`.
-    pub fn run<E>(&mut self, line: &[u8], mut each: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
-        let input = match read::parse_single(line) {
-            Ok(input) => input,
-            Err(error) => {
-                self.fail(&error.to_string());
-                return Ok(());
-            }
-        };
-        let ctx = Ctx::<Data>::new(&self.program.lut, Vars::new([]));
-        let mut failure = None;
-        for output in self.program.id.run((ctx, input)).map(unwrap_valr) {
-            self.text.clear();
-            let written = output.map_err(|error| error.to_string());
-            match written.and_then(|value| json(&mut self.text, &self.style, &value)) {
-                Ok(()) => each(&self.text)?,
-                Err(error) => {
-                    failure = Some(error);
-                    break;
+    /// The first error of `each`.
+    pub fn run(&mut self, mut each: impl FnMut(Answer<'_>) -> Result<()>) -> Result<()> {
+        let queue = std::mem::take(&mut self.queue);
+        let mut left = std::mem::take(&mut self.queued);
+        let mut rest = &queue[..];
+        self.filtered += left;
+        // All at once; if the process ends at one of them, one by one.
+        let mut at_once = left;
+        while left > 0 {
+            let budget = if self.stopped { REDUCED } else { BUDGET };
+            if self.worker.is_none() {
+                match self.start(budget) {
+                    Ok((worker, _)) => self.worker = Some(worker),
+                    Err(error) => {
+                        self.fail(left, &format!("{error:#}"));
+                        return (0..left).try_for_each(|_| each(Answer::NONE));
+                    }
                 }
             }
-        }
-        if let Some(error) = failure {
-            self.fail(&error);
+            let size = if at_once == left { rest.len() } else { frame_length(rest) };
+            let answered = self.exchange(&rest[..size], at_once, &mut each)?;
+            for _ in 0..answered {
+                rest = &rest[frame_length(rest)..];
+            }
+            left -= answered;
+            if answered == at_once {
+                at_once = at_once.min(left);
+                continue;
+            }
+            self.stopped = true;
+            let reason = self.worker.take().map_or_else(String::new, Worker::reason);
+            if std::mem::replace(&mut at_once, 1) == 1 {
+                // This line was alone.
+                rest = &rest[size..];
+                left -= 1;
+                self.stopped_in_a_row += 1;
+                self.fail(1, &reason);
+                each(Answer::NONE)?;
+                if self.stopped_in_a_row >= IN_A_ROW {
+                    self.fail(left, &reason);
+                    return (0..left).try_for_each(|_| each(Answer::NONE));
+                }
+            }
+            at_once = at_once.min(left);
         }
         Ok(())
     }
 
-    fn fail(&mut self, error: &str) {
-        self.errors += 1;
-        if self.errors == 1 {
-            let error = excerpt(error.as_bytes());
-            log(format_args!("--filter: {error} (told once; the run goes on)"));
-        }
-    }
-
-    /// How many lines the program failed on.
-    pub fn errors(&self) -> u64 {
-        self.errors
-    }
-}
-
-/// Appends a value as strict JSON.
-fn json(out: &mut Vec<u8>, style: &write::Pp, value: &Val) -> Result<(), String> {
-    let failed = |error: io::Error| error.to_string();
-    match value {
-        Val::Num(Num::Float(number)) if number.is_nan() => out.extend_from_slice(b"null"),
-        Val::Num(Num::Float(number)) if number.is_infinite() => {
-            let largest = f64::MAX.copysign(*number);
-            serde_json::to_writer(out, &largest).map_err(|error| error.to_string())?;
-        }
-        Val::Null | Val::Bool(_) | Val::Num(_) => write::write(out, style, 0, value).map_err(failed)?,
-        Val::TStr(text) | Val::BStr(text) => {
-            let text = String::from_utf8_lossy(text);
-            serde_json::to_writer(out, &text).map_err(|error| error.to_string())?;
-        }
-        Val::Arr(items) => {
-            out.push(b'[');
-            for (index, item) in items.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
+    /// Sends frames and reads the answers; gives how many came, fewer than `lines` if the process ended.
+    fn exchange(
+        &mut self,
+        frames: &[u8],
+        lines: u64,
+        each: &mut impl FnMut(Answer<'_>) -> Result<()>,
+    ) -> Result<u64> {
+        let Some(mut worker) = self.worker.take() else { return Ok(0) };
+        let (mut unsent, mut answered, mut alive) = (frames, 0, true);
+        while answered < lines && alive {
+            alive = worker.transfer(&mut unsent).is_ok();
+            let mut used = 0;
+            while let Some((answer, error, length)) = parse(&worker.answers[used..]) {
+                used += length;
+                answered += 1;
+                self.stopped_in_a_row = 0;
+                if let Some(error) = error {
+                    self.fail(1, &String::from_utf8_lossy(error));
                 }
-                json(out, style, item)?;
+                each(answer)?;
             }
-            out.push(b']');
+            worker.answers.drain(..used);
         }
-        Val::Obj(fields) => {
-            out.push(b'{');
-            for (index, (key, item)) in fields.iter().enumerate() {
-                if index > 0 {
-                    out.push(b',');
+        self.worker = Some(worker);
+        Ok(answered)
+    }
+
+    fn fail(&mut self, count: u64, error: &str) {
+        if self.errors == 0 && count > 0 {
+            self.first_error = excerpt(error.as_bytes());
+            log(format_args!("--filter: {} (further errors are counted, not shown)", self.first_error));
+        }
+        self.errors += count;
+    }
+
+    fn start(&self, budget: Duration) -> Result<(Worker, String)> {
+        let failed = || format!("cannot start the filter's process, {NAME}");
+        let mut worker = Worker::start().with_context(failed)?;
+        let mut options = vec![u8::from(self.raw)];
+        options.extend_from_slice(&(budget.as_millis() as u32).to_le_bytes());
+        options.extend_from_slice(self.code.as_bytes());
+        let mut first = Vec::new();
+        frame(&mut first, &options);
+        let mut unsent = &first[..];
+        while worker.answers.len() < 4 || worker.answers.len() < frame_length(&worker.answers) {
+            if worker.transfer(&mut unsent).is_err() {
+                bail!("{}: {}", failed(), worker.reason());
+            }
+        }
+        let length = frame_length(&worker.answers);
+        let message = String::from_utf8_lossy(&worker.answers[4..length]).into_owned();
+        worker.answers.drain(..length);
+        Ok((worker, message))
+    }
+}
+
+/// The process, seen from the program that uses it.
+struct Worker {
+    child: Child,
+    /// Neither blocks.
+    to: Option<OwnedFd>,
+    from: OwnedFd,
+    /// What was read and not yet used.
+    answers: Vec<u8>,
+}
+
+impl Worker {
+    fn start() -> io::Result<Self> {
+        let mut child = Command::new(program()?)
+            .arg0(NAME)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            // Ctrl-C is for us; the process ends when its input does.
+            .process_group(0)
+            .spawn()?;
+        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let to: OwnedFd = child.stdin.take().ok_or_else(missing)?.into();
+        let from: OwnedFd = child.stdout.take().ok_or_else(missing)?.into();
+        rustix::io::ioctl_fionbio(&to, true)?;
+        rustix::io::ioctl_fionbio(&from, true)?;
+        Ok(Self { child, to: Some(to), from, answers: Vec::new() })
+    }
+
+    /// Waits until something can be sent or read, and does it. An error if the process has ended.
+    fn transfer(&mut self, unsent: &mut &[u8]) -> io::Result<()> {
+        let Some(to) = &self.to else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let mut fds = vec![PollFd::new(&self.from, PollFlags::IN)];
+        if !unsent.is_empty() {
+            fds.push(PollFd::new(to, PollFlags::OUT));
+        }
+        while let Err(error) = poll(&mut fds, None) {
+            if error != rustix::io::Errno::INTR {
+                return Err(error.into());
+            }
+        }
+        let (readable, writable) =
+            (!fds[0].revents().is_empty(), fds.get(1).is_some_and(|fd| !fd.revents().is_empty()));
+        if writable {
+            match rustix::io::write(to, unsent) {
+                Ok(count) => *unsent = &unsent[count..],
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                // What it answered before it ended is still to be read.
+                Err(_) => *unsent = &[],
+            }
+        }
+        if readable {
+            let start = self.answers.len();
+            self.answers.resize(start + 64 * 1024, 0);
+            let read = rustix::io::read(&self.from, &mut self.answers[start..]);
+            self.answers.truncate(start + *read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Why it ended.
+    fn reason(mut self) -> String {
+        self.to = None;
+        match self.child.wait() {
+            Ok(status) if status.code() == Some(OUT_OF_TIME.into()) => {
+                "stopped: a record took too much CPU time; does the program loop?".into()
+            }
+            Ok(status) if status.signal().is_some() => format!(
+                "stopped: a record needs over {} MiB of memory, or recursion without end",
+                MEMORY >> 20
+            ),
+            Ok(status) => format!("the process ended with {status}"),
+            Err(error) => error.to_string(),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It may be blocked in a write to us; nothing that it still has is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn program() -> io::Result<PathBuf> {
+    // Still this program where the file was replaced meanwhile.
+    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
+}
+
+fn frame(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+/// How long the frame is that `bytes` begin with, its head included.
+fn frame_length(bytes: &[u8]) -> usize {
+    4 + number(bytes, 0).map_or(0, |length| length as usize)
+}
+
+fn number(bytes: &[u8], index: usize) -> Option<u32> {
+    let bytes = bytes.get(4 * index..4 * index + 4)?;
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+/// An answer, the error in it, and its length; `None` if it is not complete.
+fn parse(bytes: &[u8]) -> Option<(Answer<'_>, Option<&[u8]>, usize)> {
+    let [count, too_long, length, error] = [0, 1, 2, 3].map(|index| number(bytes, index));
+    let (outputs_end, error) = (16 + length? as usize, error?);
+    let end = outputs_end + error.saturating_sub(1) as usize;
+    let outputs = bytes.get(16..outputs_end)?;
+    let message = bytes.get(outputs_end..end)?;
+    let answer = Answer { outputs, count: count?.into(), too_long: too_long?.into() };
+    Some((answer, (error > 0).then_some(message), end))
+}
+
+/// Whether this process was started to run a filter.
+pub fn is_helper() -> bool {
+    std::env::args_os().next().is_some_and(|name| name == NAME)
+}
+
+/// Runs the filter for the program that started this process, until its input ends. Gives the exit code.
+pub fn help() -> u8 {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::thread::set_name(c"telepipe-filter");
+    let limits = [(Resource::Core, 0), (Resource::Data, MEMORY)];
+    for (resource, most) in limits {
+        let _ = setrlimit(resource, Rlimit { current: Some(most), maximum: Some(most) });
+    }
+    let serving = std::thread::Builder::new().stack_size(STACK).spawn(serve);
+    let served = serving.map(|thread| thread.join().unwrap_or(Ok(())));
+    u8::from(!matches!(served, Ok(Ok(()))))
+}
+
+fn serve() -> io::Result<()> {
+    let mut input = BufReader::with_capacity(64 * 1024, file(rustix::stdio::stdin().as_fd())?);
+    let mut output = BufWriter::with_capacity(64 * 1024, file(rustix::stdio::stdout().as_fd())?);
+    let (mut line, mut answer) = (Vec::new(), Vec::new());
+    if !read_frame(&mut input, &mut line)? || line.len() < 5 {
+        return Ok(());
+    }
+    let budget = Duration::from_millis(number(&line[1..], 0).unwrap_or(0).into());
+    let query = Query::new(&String::from_utf8_lossy(&line[5..]), line[0] == 1);
+    frame(&mut answer, query.as_ref().err().map_or(b"", String::as_bytes));
+    output.write_all(&answer)?;
+    let Ok(mut query) = query else { return output.flush() };
+    let watchdog = Watchdog::start(budget)?;
+    loop {
+        if input.buffer().is_empty() {
+            output.flush()?;
+            // Wait for a line before it counts as begun.
+            if input.fill_buf()?.is_empty() {
+                return Ok(());
+            }
+        }
+        if !read_frame(&mut input, &mut line)? {
+            return output.flush();
+        }
+        watchdog.next();
+        answer.clear();
+        answer.resize(16, 0);
+        let (mut count, mut too_long) = (0u32, 0u32);
+        let ended = query.run(&line, |text| {
+            if text.len() > MAX_LINE {
+                too_long += 1;
+            } else {
+                answer.extend_from_slice(text);
+                answer.push(b'\n');
+                count += 1;
+            }
+        });
+        let length = (answer.len() - 16) as u32;
+        let error = ended.err();
+        answer.extend_from_slice(error.as_ref().map_or(b"", String::as_bytes));
+        let error = error.map_or(0, |error| error.len() as u32 + 1);
+        for (index, number) in [count, too_long, length, error].into_iter().enumerate() {
+            answer[4 * index..4 * index + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        watchdog.next();
+        output.write_all(&answer)?;
+    }
+}
+
+fn file(fd: std::os::fd::BorrowedFd<'_>) -> io::Result<File> {
+    Ok(fd.try_clone_to_owned()?.into())
+}
+
+/// Reads the bytes of a frame; false at the end.
+fn read_frame(input: &mut impl Read, bytes: &mut Vec<u8>) -> io::Result<bool> {
+    let mut head = [0; 4];
+    match input.read_exact(&mut head) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        result => result?,
+    }
+    bytes.resize(u32::from_le_bytes(head) as usize, 0);
+    input.read_exact(bytes)?;
+    Ok(true)
+}
+
+/// Ends the process when one line takes more CPU time than the budget.
+struct Watchdog {
+    thread: std::thread::Thread,
+    /// Odd while a line is being worked on.
+    step: Arc<AtomicU64>,
+}
+
+impl Watchdog {
+    fn start(budget: Duration) -> io::Result<Self> {
+        let step = Arc::new(AtomicU64::new(0));
+        let watched = Arc::clone(&step);
+        let watching = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+            let (mut seen, mut since) = (0, cpu_time());
+            loop {
+                let step = watched.load(Ordering::Acquire);
+                if step != seen {
+                    (seen, since) = (step, cpu_time());
+                } else if step % 2 == 0 {
+                    std::thread::park();
+                } else if cpu_time() - since >= budget {
+                    std::process::exit(OUT_OF_TIME.into());
                 }
-                if !matches!(key, Val::TStr(_)) {
-                    return Err("an object key that is no string".into());
-                }
-                json(out, style, key)?;
-                out.push(b':');
-                json(out, style, item)?;
+                std::thread::sleep(budget / 10);
             }
-            out.push(b'}');
-        }
+        })?;
+        Ok(Self { thread: watching.thread().clone(), step })
     }
-    Ok(())
+
+    /// A line begins or ends.
+    fn next(&self) {
+        self.step.fetch_add(1, Ordering::Release);
+        self.thread.unpark();
+    }
 }
 
-fn syntax_message(code: &str, errors: &load::Errors<&str, ()>) -> String {
-    let mut places = Vec::new();
-    for (_, error) in errors {
-        match error {
-            load::Error::Io(list) => {
-                places.extend(list.iter().map(|(at, why)| (*at, format!("cannot be loaded: {why}"))));
-            }
-            load::Error::Lex(list) => {
-                places.extend(list.iter().map(|(want, at)| (*at, format!("expected {}", want.as_str()))));
-            }
-            load::Error::Parse(list) => {
-                places.extend(list.iter().map(|(want, at)| (*at, format!("expected {}", want.as_str()))));
-            }
-        }
-    }
-    marked(code, &places)
-}
-
-fn undefined_message(code: &str, errors: &compile::Errors<&str, ()>) -> String {
-    let undefined = errors.iter().flat_map(|(_, list)| list);
-    let places: Vec<_> = undefined.map(|(at, what)| (*at, format!("undefined {}", what.as_str()))).collect();
-    marked(code, &places)
-}
-
-/// The line of `code` that holds each place, with a caret under it.
-fn marked(code: &str, places: &[(&str, String)]) -> String {
-    let mut text = String::from("not a jq program");
-    for (at, why) in places {
-        let offset = (at.as_ptr() as usize).wrapping_sub(code.as_ptr() as usize).min(code.len());
-        let start = code[..offset].rfind('\n').map_or(0, |newline| newline + 1);
-        let line = code[start..].lines().next().unwrap_or("");
-        let column = code[start..offset].chars().count();
-        let width = at.lines().next().map_or(1, |first| first.chars().count()).max(1);
-        let width = width.min(line.chars().count().saturating_sub(column).max(1));
-        let _ = write!(text, "\n  {line}\n  {:column$}{} {why}", "", "^".repeat(width));
-    }
-    text
+fn cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn outputs(code: &str, line: &str) -> (u64, String) {
-        let (mut out, mut count) = (Vec::new(), 0);
-        let mut filter = Filter::new(code).unwrap();
-        filter.run(line.as_bytes(), |text| collect(text, &mut out, &mut count)).unwrap();
-        (count, String::from_utf8(out).unwrap())
-    }
-
-    fn collect(text: &[u8], out: &mut Vec<u8>, count: &mut u64) -> Result<(), std::convert::Infallible> {
-        out.extend_from_slice(text);
-        out.push(b'\n');
-        *count += 1;
-        Ok(())
-    }
-
     #[test]
-    fn selects_maps_and_multiplies() {
-        assert_eq!(outputs(".", r#"{"b":1,"a":2}"#), (1, "{\"b\":1,\"a\":2}\n".into()));
-        assert_eq!(outputs("select(.a > 2)", r#"{"a":2}"#), (0, String::new()));
-        assert_eq!(outputs(".a, .b", r#"{"a":2,"b":"x"}"#), (2, "2\n\"x\"\n".into()));
-        let seconds = outputs(r#".ts[:19]+"Z" | fromdate"#, r#"{"ts":"2026-11-20T20:45:00.123456789Z"}"#);
-        assert_eq!(seconds.1, "1795207500\n");
-    }
-
-    #[test]
-    fn large_integers_stay_exact() {
-        assert_eq!(outputs(".a", r#"{"a":18446744073709551615}"#).1, "18446744073709551615\n");
-    }
-
-    #[test]
-    fn marks_the_place() {
-        let message = Filter::new(".a | nosuch(1)").err().unwrap();
-        assert!(message.contains("\n       ^^^^^^ undefined"), "{message}");
-        let message = Filter::new("select(.a").err().unwrap();
-        assert!(message.contains("select(.a\n"), "{message}");
-        assert!(message.contains("^ expected"), "{message}");
-        assert!(Filter::new("input_line_number").is_err());
-    }
-
-    #[test]
-    fn a_run_time_error_is_counted_and_ends_only_its_line() {
-        let mut filter = Filter::new(".a, (.a | error)").unwrap();
-        let (mut out, mut count) = (Vec::new(), 0);
-        for line in [br#"{"a":1}"#, br#"{"a":2}"#] {
-            filter.run(line, |text| collect(text, &mut out, &mut count)).unwrap();
+    fn an_answer_is_read_when_it_is_complete() {
+        let numbers = [2u32, 1, 4, 3].map(u32::to_le_bytes).concat();
+        let bytes = [&numbers[..], b"1\n2\nno", b"next"].concat();
+        for length in 0..22 {
+            assert!(parse(&bytes[..length]).is_none(), "{length}");
         }
-        assert_eq!((out.as_slice(), count, filter.errors()), (&b"1\n2\n"[..], 2, 2));
-    }
-
-    #[test]
-    fn every_output_is_json() {
-        let line = r#"{"a":0,"s":"x\u0000\"y"}"#;
-        assert_eq!(
-            outputs("{n:(.a/.a), p:(1/.a), m:(-1/.a)}", line).1,
-            format!("{{\"n\":null,\"p\":{0},\"m\":-{0}}}\n", serde_json::to_string(&f64::MAX).unwrap())
-        );
-        assert_eq!(outputs("{(1|tostring):2}, {(1):2}, 3", line), (1, "{\"1\":2}\n".into()));
-        assert_eq!(outputs("\"a\\u00e9\" | tobytes | .[0:2]", line).1, "\"a\u{fffd}\"\n");
-        assert_eq!(outputs("", line).1, outputs(".", line).1);
-        for code in [".", ".s", "[.s, [], {}, 12345678901234567890123, 1.50, true]"] {
-            let text = outputs(code, line).1;
-            assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{code}: {text}");
-        }
-    }
-
-    #[test]
-    fn nothing_ends_the_program() {
-        for code in ["halt", "halt_error", "halt_error(2)", "debug", "stderr", "input"] {
-            assert!(Filter::new(code).is_err(), "{code}");
-        }
+        let (answer, error, length) = parse(&bytes).unwrap();
+        assert_eq!((answer.outputs, answer.count, answer.too_long), (&b"1\n2\n"[..], 2, 1));
+        assert_eq!((error, length), (Some(&b"no"[..]), 22));
+        let none = [0u32; 4].map(u32::to_le_bytes).concat();
+        assert!(matches!(parse(&none), Some((_, None, 16))));
     }
 }

@@ -12,6 +12,7 @@ pub mod stop;
 
 pub mod filter;
 pub mod input;
+pub mod jq;
 pub mod schedule;
 
 pub mod emit;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::common::emit::Emitter;
-use crate::common::filter::Filter;
+use crate::common::filter::{self, Filter};
 use crate::common::program::{Generate, Usage};
 use crate::common::schedule::Schedule;
 use crate::common::stdio_check;
@@ -37,7 +37,11 @@ pub struct Common {
     #[arg(short, long, value_name = "JQ", allow_hyphen_values = true)]
     pub filter: Option<String>,
 
-    /// Run the filter on status and lost records too
+    /// Write strings that the filter gives without quotes
+    #[arg(short, long, visible_alias = "raw", requires = "filter")]
+    pub raw_output: bool,
+
+    /// Run the filter on status and lost records too; without this they go to stderr
     #[arg(long, requires = "filter")]
     pub filter_all: bool,
 
@@ -114,13 +118,18 @@ impl Common {
     /// # Errors
     /// As [`Common::emitter`].
     pub fn emitter_of_recording(&self) -> Result<Emitter> {
-        self.emitter_as(self.host.as_deref().unwrap_or(UNKNOWN_HOST))
+        let mut out = self.emitter_as(self.host.as_deref().unwrap_or(UNKNOWN_HOST))?;
+        out.require_records();
+        Ok(out)
     }
 
     fn emitter_as(&self, host: &str) -> Result<Emitter> {
         stdio_check::stdout()?;
-        let filter = self.filter.as_deref().map(Filter::new).transpose();
-        let filter = filter.map_err(|message| Usage(format!("--filter: {message}")))?;
+        let filter = self.filter.as_deref().map(|code| Filter::new(code, self.raw_output));
+        let filter = filter.transpose().map_err(|error| match error {
+            filter::Error::Program(message) => Usage(format!("--filter: {message}")).into(),
+            filter::Error::Process(error) => error,
+        })?;
         Ok(Emitter::new(host, filter, self.filter_all))
     }
 
