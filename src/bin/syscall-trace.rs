@@ -1,4 +1,4 @@
-//! `syscall-trace`: system calls that take long, that do not return, and all of them counted.
+//! `syscall-trace`: traces system calls that take long or do not return, and counts all of them.
 //!
 //! Hooks the entry and the exit of every system call by eBPF, on Linux.
 
@@ -8,55 +8,37 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 
-use telepipe::bpf::args::EventArgs;
-use telepipe::common::options::Common;
-use telepipe::common::program::Generate;
-use telepipe::common::program::Program;
+use telepipe::bpf::args::TracerArgs;
+use telepipe::common::program::{Generate, Program};
 use telepipe::record::{Kind, LOST, STATUS, SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY};
 
-/// System calls that take long or do not return, as JSON lines
+/// Print slow and stuck system calls, and the latency of all, as JSON lines
 ///
-/// One record for each system call that took as long as --min, with its arguments, what it returned and who called.
-/// Calls that wait by design (for an event, another task or a time) are left out unless --waits is given, or --syscall
-/// names one of them, or one that waits on some files (read, write).
+/// Writes one record for each system call that took at least --min, with its arguments, its return value and its
+/// caller. Calls that wait by design, for an event, another task or a time, are left out unless --waits is given or
+/// --syscall names one of them.
 #[derive(Parser)]
 #[command(name = "syscall-trace")]
 #[command(mut_arg("min", |arg| arg.default_value("10ms")))]
-#[command(mut_arg("summary", |arg| arg.help("Every interval, count all calls by name, those too that wait")))]
-#[command(mut_arg("no_summary", |arg| arg.help("Write no record for intervals [the default]")))]
+#[command(mut_arg("summary", |arg| arg.help("Write counts and latency of all calls by name, every interval")))]
+#[command(mut_arg("no_summary", |arg| arg.help("Write no records for intervals [the default]")))]
 struct SyscallTrace {
     #[command(flatten)]
-    common: Common,
+    tracer: TracerArgs,
 
-    #[command(flatten)]
-    event_args: EventArgs,
-
-    /// Tell calls that wait by design too
-    #[arg(long)]
-    waits: bool,
-
-    /// Every interval, tell the calls that have not returned for this long (a bare number is seconds)
-    #[arg(long, value_name = "TIME", value_parser = telepipe::common::units::duration, allow_hyphen_values = true)]
+    /// Write calls that have not returned for this time, such as 5s, every interval
+    #[arg(long, value_name = "TIME", value_parser = telepipe::common::units::duration, allow_hyphen_values = true, help_heading = "Output")]
     stuck: Option<Duration>,
+
+    /// Include calls that wait by design, such as poll and futex
+    #[arg(long, help_heading = "Filters")]
+    waits: bool,
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     #[command(flatten)]
     calls: telepipe::bpf::syscall::Calls,
 
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[command(flatten)]
-    tasks: telepipe::bpf::task::TaskFilter,
-
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[command(flatten)]
-    types: telepipe::bpf::kernel::KernelTypes,
-
-    /// How to hook into the kernel [default: the cheapest way that it takes]
-    #[cfg(all(target_os = "linux", feature = "bpf"))]
-    #[arg(long, value_name = "HOW", hide = true)]
-    attach: Option<telepipe::bpf::attach::Attach>,
-
-    /// Keep calls in the map of those whose place another thread has
+    /// Use only the hash map for the state of tasks
     #[arg(long, hide = true)]
     no_task_slots: bool,
 }
@@ -64,103 +46,81 @@ struct SyscallTrace {
 impl Program for SyscallTrace {
     const KINDS: &'static [&'static Kind] = &[&SYSCALL, &SYSCALL_STUCK, &SYSCALL_SUMMARY, &STATUS, &LOST];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("Calls that take longer than 10 ms", "sudo syscall-trace"),
+        ("Calls that take at least 10 ms", "sudo syscall-trace"),
         (
-            "What opens and syncs of files wait for",
+            "Slow opens and syncs of files",
             "sudo syscall-trace --min 1ms --syscall openat,fsync,fdatasync",
         ),
-        ("Calls that hang for more than five seconds", "sudo syscall-trace --no-events --stuck 5s"),
+        ("Calls that have hung for five seconds", "sudo syscall-trace --no-events --stuck 5s"),
         (
-            "How many calls of each name, and how long they take",
+            "Count and latency of all calls by name",
             "sudo syscall-trace --no-events --summary -f '{syscall, count, sum_us, p99_us}'",
         ),
-        ("Everything one process asks of the kernel", "sudo syscall-trace --min 0 --waits --pid 1"),
-        ("To an OpenTelemetry Collector", "sudo syscall-trace --summary | tele-ship --otlp"),
+        ("Every call of one process", "sudo syscall-trace --min 0 --waits --pid 1"),
+        ("Send calls and histograms to an OpenTelemetry Collector", "sudo syscall-trace --summary | tele-ship --otlp"),
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
     fn generate(&self) -> Option<Generate> {
-        self.common.generate.what
+        self.tracer.common.generate.what
     }
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
-        use telepipe::bpf::syscall::{Options, Settings, run};
+        use telepipe::bpf::{syscall, tracer};
 
-        self.common.refuse_foreign("calls are traced")?;
-        let (events, summary) = (self.event_args.min(), self.event_args.summary(false));
-        if events.is_none() && !summary && self.stuck.is_none() {
-            return Err(telepipe::common::program::Usage(
-                "--no-events: nothing is left; add --summary or --stuck".into(),
-            )
-            .into());
+        let Self { tracer: args, waits, stuck, calls, no_task_slots } = self;
+        if args.events.min().is_none() && !args.events.summary(false) && stuck.is_none() {
+            let text = "--no-events leaves nothing to print; add --summary or --stuck";
+            return Err(telepipe::common::program::Usage(text.into()).into());
         }
-        let settings = Settings {
-            attach: self.attach,
-            no_task_slots: self.no_task_slots,
-            choice: Box::new(self.calls.choice()?),
-            // Who asks for a wait by its name wants to see it.
-            waits: self.waits || self.calls.names_waits(),
-            tasks: self.tasks,
-            types: self.types,
-            events,
-            summary,
-            stuck: self.stuck,
-        };
-        run(Options { common: self.common, settings, histogram: self.event_args.histogram() })
+        tracer::run::<syscall::SyscallTrace>(&args, syscall::Options { calls, waits, stuck, no_task_slots })
     }
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]
     fn run(self) -> Result<()> {
-        anyhow::bail!(
-            "this build cannot trace: syscall-trace needs Linux, and the feature bpf when it is built"
-        )
+        anyhow::bail!("this build cannot trace: syscall-trace needs Linux, and a build with the feature bpf")
     }
 }
 
 const OVERHEAD: &str = "\
-Two hooks run at every system call of the machine, whether it is asked for or not. Both together cost 247 ns per call \
-(256 ns with --summary; 98 of these are what two empty programs show), where syscount -L costs 439 ns and a bpftrace \
-script with the same threshold 534 ns. A loop that does nothing but getppid takes 458 ns a call instead of 174 \
-while that is measured; beside syscount 676 ns. `scripts/bench tracers` repeats this; measured on two CPUs of a \
-virtual machine (AMD EPYC, Linux 6.18) with little else to do.
+Two hooks run at every system call of the machine, whether it is selected or not. Both together took 247 ns per call, \
+256 ns with --summary (two empty programs: 98 ns), against 439 ns for syscount -L and 534 ns for a bpftrace script with \
+the same threshold. A loop of getppid took 458 ns per call instead of 174 ns; with syscount 676 ns. Measured on two \
+CPUs of an idle virtual machine (AMD EPYC, Linux 6.18); `scripts/bench tracers` repeats it.
 
-With --min 0, 800,000 calls a second on one CPU became as many lines on the other, none lost. Where others use the \
-machine it is less: of as many 5 % were lost once, and told.
+With --min 0, one CPU wrote all of 800,000 calls per second that the other made. With other load on the machine, 5 % \
+of as many were lost, and reported as lost.
 
-The maps take at most 16 MiB of kernel memory, of which 1 is for the calls that up to 32,768 threads are in, and 1 for \
-those of threads that find their place taken by another: 8,192 of them, which is as many as 26,000 threads have as a \
-rule; calls beyond are told as lost. -v says how much.";
+The maps take at most 16 MiB of kernel memory; -v shows how much. 32,768 threads have a slot for their call. A hash map \
+has room for 8,192 threads whose slot is in use: enough for some 26,000 threads in all. Calls for which there is no room \
+are reported as lost.";
 
 const CAVEATS: &str = "\
-A call is seen when it returns. One that never does is seen by --stuck only: exit and exit_group of course, and a call \
-in which its thread is killed.
+A call is reported when it returns. Calls that never return are seen by --stuck only: exit, exit_group, and a call in \
+which its thread is killed.
 
-The time is that between the kernel's own hooks: what the processor takes to enter the kernel, and what signal \
-handlers and the scheduler add on the way out, is not in it. A call that a signal interrupts ends, with ERESTARTSYS or \
-the like, and is a new call when the kernel enters it again.
+The time is from the kernel's hook at entry to that at exit. It does not include the processor's switch to the kernel, \
+nor signal handling and scheduling on the way back. A call that a signal interrupts ends with ERESTARTSYS or a similar \
+error; restarted by the kernel, it is a new call.
 
-Calls that began before the program did are not told when they return, because nobody knows how long they took; \
---stuck tells them with at_least_us, from the registers of their sleeping threads.
+Calls that began before syscall-trace are not reported when they return, because their time is unknown. --stuck reports \
+them with at_least_us, from the saved registers of the sleeping thread.
 
-Arguments are what was passed, as numbers: what they point to is not read. They are taken when the call returns, \
-but for execve and execveat; a debugger that changes them in between changes what is told.
+Arguments are numbers as passed; the memory that they point to is not read. They are read when the call returns, except \
+for execve and execveat, so a debugger can have changed them.
 
-From Linux 7 on a task can be preempted while a hook runs for it; the calls that other tasks enter or leave on that \
-CPU meanwhile are not seen, and are told as lost.
+Since Linux 7.0 a task can be preempted while a hook runs. Calls that other tasks enter or leave on that CPU meanwhile \
+are not seen, and are reported as lost.
 
-Process and thread numbers are those of the outermost namespace, also inside a container, where --pid is refused.
+Process and thread numbers are those of the initial PID namespace, also inside a container, where --pid is refused.
 
-What shares this program's process group is left out, unless --include-self is given: with it, all that a shell \
-without job control starts beside it, as in a script, from cron, over ssh with a command, or in CI. There, start it \
-with setsid.
+--syscall with the name of a call that waits by design implies --waits. So do the names of reads and writes, which wait \
+for pipes, terminals, sockets, and devices that support poll. Which of these it is, is looked up by descriptor when the \
+call returns; if another thread has closed the descriptor by then, the call counts as one that does not wait. Files of a \
+file system never count as waiting, not even /proc/kmsg or trace_pipe.
 
---syscall with the name of a call that waits stands for --waits too; so does that of a read or write, which waits on \
-a pipe, a terminal, a socket or a device that can be polled. Whether one of these waits is decided by the file \
-behind the descriptor when the call is over; if another thread has closed it by then, the call counts as one that \
-does not wait. Of the files of a file system none counts as one that waits, not /proc/kmsg or trace_pipe either.
-
-Numbers beyond those known when this was built are called syscall_N, and are in the class other.";
+Numbers that are newer than this program are named syscall_N, and have the class other.";
 
 fn main() -> ExitCode {
     telepipe::common::entry::main::<SyscallTrace>()

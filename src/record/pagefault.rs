@@ -1,4 +1,4 @@
-//! Page faults: slow ones one by one, and all of them counted.
+//! Records of `pagefault-trace`: slow and major faults, and all faults of an interval.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,19 +13,19 @@ use crate::common::time::{Micros, Timestamp};
 pub struct Pagefault {
     /// Whether it waited for a device.
     pub major: bool,
-    /// Whether it was a write.
+    /// Whether the access was a write.
     pub write: bool,
-    /// Whether user code faulted; false: the kernel, on behalf of the thread.
+    /// Whether user code faulted; else it was the kernel, for the thread.
     pub user: bool,
-    /// Whether an instruction was to be fetched.
+    /// Whether the access was an instruction fetch.
     pub instruction: bool,
-    /// The address that was to be read or written.
+    /// The address of the access.
     pub address: Hex,
-    /// The instruction that did so; absent where the kernel does not tell.
+    /// The address of the instruction that faulted; absent where the kernel does not report it.
     pub ip: Option<Hex>,
-    /// From the exception until the page was there.
+    /// The time from the exception until the page was present.
     pub duration_us: Micros,
-    /// What it had to reach to be told if it was no major one (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    /// The shortest time of minor faults that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
     pub threshold_us: Option<Micros>,
     /// When the exception happened.
     pub begin_ts: Option<Timestamp>,
@@ -39,15 +39,15 @@ pub struct Pagefault {
     pub uid: u32,
     /// The CPU on which the fault was done.
     pub cpu: u32,
-    /// The id of the thread's cgroup (v2).
+    /// The id of the thread's cgroup (version 2).
     pub cgroup_id: Option<u64>,
     /// The path of that cgroup.
     pub cgroup: Option<String>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<String>,
-    /// The file that is mapped there (with --resolve), or the kernel's name for the memory: `[heap]`, `[stack]`.
+    /// The file that is mapped at the address (with --resolve), or the kernel's name for the memory: `[heap]`, `[stack]`.
     pub mapping: Option<String>,
-    /// Where in that file the address lies, in bytes.
+    /// The offset of the address in that file, in bytes.
     pub mapping_offset: Option<u64>,
 }
 
@@ -55,10 +55,10 @@ impl Record for Pagefault {
     const KIND: &'static Kind = &PAGEFAULT;
 }
 
-/// Whenever a fault was major, or took as long as `--min`.
+/// Written for each fault that was major or took at least `--min`.
 pub const PAGEFAULT: Kind = Kind::log::<Pagefault>(
     "pagefault",
-    "One page fault that waited for a device, or took long",
+    "One page fault that was major or slow",
     Severity::ByMultiple(
         "duration_us",
         100.0,
@@ -66,26 +66,26 @@ pub const PAGEFAULT: Kind = Kind::log::<Pagefault>(
     ),
 );
 
-/// The body of a `pagefault_summary` record: faults of one kind that were done in the interval.
+/// The body of a `pagefault_summary` record: the faults of one kind that ended in the interval.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct PagefaultSummary {
-    /// `minor`, or `major`: it waited for a device.
+    /// `minor`, or `major` for faults that waited for a device.
     pub r#type: &'static str,
-    /// `read` (instructions too) or `write`.
+    /// `read` (also of instructions) or `write`.
     pub access: &'static str,
-    /// Who faulted: `user`, or the `kernel` on behalf of a thread.
+    /// `user` for faults of user code, `kernel` for faults of the kernel for a thread.
     pub mode: &'static str,
-    /// When the interval began.
+    /// The start of the interval.
     pub start_ts: Option<Timestamp>,
-    /// Its length, as measured.
+    /// The measured length of the interval.
     pub interval_s: f64,
-    /// Faults.
+    /// The number of faults.
     pub count: u64,
-    /// How long they took.
+    /// The times of the faults.
     #[serde(flatten)]
     pub times: Times,
-    /// The process of the slowest fault.
+    /// The process with the slowest fault.
     pub max_pid: Option<u32>,
     /// The name of its thread.
     pub max_comm: Option<String>,
@@ -98,7 +98,7 @@ impl Record for PagefaultSummary {
     const KIND: &'static Kind = &PAGEFAULT_SUMMARY;
 }
 
-/// Each interval, for each kind of fault that there was.
+/// Written each interval for each kind of fault that occurred.
 pub const PAGEFAULT_SUMMARY: Kind = Kind::metrics::<PagefaultSummary>(
     "pagefault_summary",
     "Page faults of an interval: minor and major, read and write, user and kernel",
@@ -107,35 +107,35 @@ pub const PAGEFAULT_SUMMARY: Kind = Kind::metrics::<PagefaultSummary>(
 )
 .about(&[("type", "system.paging.fault.type"), ("access", "linux.page_fault.access"), ("mode", "cpu.mode")]);
 
-/// The body of a `pagefault_process` record: what one process spent on faults in the interval.
+/// The body of a `pagefault_process` record: the faults of one process in the interval.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct PagefaultProcess {
     /// The process.
     pub pid: u32,
-    /// The name of its thread with the slowest fault.
+    /// The name of the thread with the slowest fault.
     pub comm: String,
-    /// The user of the thread that was seen first.
+    /// The user of the thread that faulted first.
     pub uid: u32,
-    /// The id of its cgroup (v2).
+    /// The id of its cgroup (version 2).
     pub cgroup_id: Option<u64>,
     /// The path of that cgroup.
     pub cgroup: Option<String>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<String>,
-    /// When the interval began.
+    /// The start of the interval.
     pub start_ts: Option<Timestamp>,
-    /// Its length, as measured.
+    /// The measured length of the interval.
     pub interval_s: f64,
     /// Minor faults.
     pub minor: u64,
     /// Major faults.
     pub major: u64,
-    /// Time of the minor faults.
+    /// The time spent on minor faults.
     pub minor_us: Micros,
-    /// Time of the major faults.
+    /// The time spent on major faults.
     pub major_us: Micros,
-    /// The slowest fault.
+    /// The time of the slowest fault.
     pub max_us: Micros,
 }
 
@@ -143,7 +143,7 @@ impl Record for PagefaultProcess {
     const KIND: &'static Kind = &PAGEFAULT_PROCESS;
 }
 
-/// Each interval, with `--per-process`, for those that spent most time on faults.
+/// Written each interval for the processes that spent most time on faults, with `--per-process`.
 pub const PAGEFAULT_PROCESS: Kind = Kind::metrics::<PagefaultProcess>(
     "pagefault_process",
     "One of the processes that spent most time on page faults",

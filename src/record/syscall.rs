@@ -1,4 +1,4 @@
-//! System calls: slow ones, those that do not return, and all of them by interval.
+//! Records of `syscall-trace`: slow calls, calls that do not return, and all calls of an interval.
 
 use std::borrow::Cow;
 
@@ -9,34 +9,34 @@ use serde_with::skip_serializing_none;
 use super::{Distribution, Hex, Kind, Level, Metric, Record, Severity, Temporality};
 use crate::common::time::{Micros, Timestamp};
 
-/// The body of a `syscall` record: one call that took long; `ts` is when it returned.
+/// The body of a `syscall` record: one slow call; `ts` is when it returned.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct Syscall<'a> {
-    /// Its name, such as openat; `syscall_N` if the number N has none that is known here.
+    /// The name of the call, such as openat; `syscall_N` if the number N is unknown.
     pub syscall: Cow<'a, str>,
-    /// Its number in the kernel's table.
+    /// The number of the call in the kernel's table.
     pub nr: i32,
-    /// What it is about: file, network, memory, process, signal, time or other; or wait, if it waits by
-    /// design (with --waits).
+    /// The class of the call: file, network, memory, process, signal, time, other, or wait for calls that
+    /// wait by design (with --waits).
     pub class: &'static str,
-    /// The table that the number is of, where that is not the machine's own: i386, x32 or arm.
+    /// The architecture of the kernel's table, if it is not the native one: i386, x32 or arm.
     pub arch: Option<&'static str>,
-    /// From entry to return.
+    /// The time from entry to return.
     pub duration_us: Micros,
-    /// What it had to reach to be told (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    /// The shortest time that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
     pub threshold_us: Option<Micros>,
-    /// When it was entered.
+    /// When it began.
     pub begin_ts: Option<Timestamp>,
-    /// What it returned.
+    /// The return value.
     pub ret: i64,
-    /// The name of the error, such as ENOENT, if it failed; ERESTARTSYS and the like if a signal
-    /// interrupted it: the kernel enters it again, or makes it fail with EINTR.
+    /// The name of the error, such as ENOENT, if the call failed; ERESTARTSYS or similar if a signal
+    /// interrupted it, and the kernel restarts it or returns EINTR.
     pub error: Option<Cow<'a, str>>,
-    /// The six arguments as they were passed, whether the call takes so many or not.
+    /// The six arguments as passed, whether the call has that many or not.
     pub args: [Hex; 6],
-    /// What a read or write waited for, if that is no file (with --waits): pipe, socket, tty, anon for
-    /// eventfd, timerfd, inotify and the like, or device for others that can be polled, such as /dev/kmsg.
+    /// The type of file that a read or write waited for (with --waits): pipe, socket, tty, anon (eventfd,
+    /// timerfd, inotify and similar), or device (others that support poll, such as /dev/kmsg).
     pub fd_type: Option<&'static str>,
     /// The process.
     pub pid: u32,
@@ -46,13 +46,13 @@ pub struct Syscall<'a> {
     pub comm: Cow<'a, str>,
     /// The thread's user.
     pub uid: u32,
-    /// The CPU that it returned on.
+    /// The CPU on which it returned.
     pub cpu: u32,
-    /// The id of the thread's cgroup (v2).
+    /// The id of the thread's cgroup (version 2).
     pub cgroup_id: u64,
     /// The path of that cgroup.
     pub cgroup: Option<Cow<'a, str>>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<Cow<'a, str>>,
 }
 
@@ -60,10 +60,10 @@ impl Record for Syscall<'_> {
     const KIND: &'static Kind = &SYSCALL;
 }
 
-/// Whenever a call returns that took as long as `--min`.
+/// Written when a call returns that took at least `--min`.
 pub const SYSCALL: Kind = Kind::log::<Syscall<'static>>(
     "syscall",
-    "One system call that took long",
+    "One slow system call",
     Severity::ByMultiple(
         "duration_us",
         10_000.0,
@@ -71,29 +71,29 @@ pub const SYSCALL: Kind = Kind::log::<Syscall<'static>>(
     ),
 );
 
-/// The body of a `syscall_stuck` record: one call that has not returned; `ts` is when it was looked at.
+/// The body of a `syscall_stuck` record: one call that has not returned; `ts` is when it was seen.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct SyscallStuck<'a> {
-    /// Its name.
+    /// The name of the call.
     pub syscall: Cow<'a, str>,
-    /// Its number in the kernel's table.
+    /// The number of the call in the kernel's table.
     pub nr: i32,
-    /// What it is about, as in a `syscall` record.
+    /// The class of the call, as in `syscall` records.
     pub class: &'static str,
-    /// The table that the number is of, where that is not the machine's own.
+    /// The architecture of the kernel's table, if it is not the native one.
     pub arch: Option<&'static str>,
-    /// How long ago it was entered.
+    /// The time since it began.
     pub elapsed_us: Option<Micros>,
-    /// Instead, of a call that was entered before this program started: how long it has been seen in it.
+    /// The time since the tracer started, for a call that began before.
     pub at_least_us: Option<Micros>,
-    /// When it was entered, if that is known.
+    /// When it began, if known.
     pub begin_ts: Option<Timestamp>,
-    /// What its thread does, as ps(1) has it: S sleeps, D sleeps and no signal wakes it, R runs, T is stopped.
+    /// The state of the thread, as in ps(1): S (sleeping), D (uninterruptible), R (running) or T (stopped).
     pub state: &'static str,
-    /// The six arguments as they were passed.
+    /// The six arguments as passed.
     pub args: [Hex; 6],
-    /// What a read or write waits for, as in a `syscall` record.
+    /// The type of file that a read or write waits for, as in `syscall` records.
     pub fd_type: Option<&'static str>,
     /// The process.
     pub pid: u32,
@@ -103,11 +103,11 @@ pub struct SyscallStuck<'a> {
     pub comm: Cow<'a, str>,
     /// The thread's user.
     pub uid: u32,
-    /// The id of the thread's cgroup (v2).
+    /// The id of the thread's cgroup (version 2).
     pub cgroup_id: u64,
     /// The path of that cgroup.
     pub cgroup: Option<Cow<'a, str>>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<Cow<'a, str>>,
 }
 
@@ -115,42 +115,42 @@ impl Record for SyscallStuck<'_> {
     const KIND: &'static Kind = &SYSCALL_STUCK;
 }
 
-/// Each interval, for each call that is not over, with `--stuck`.
+/// Written each interval for each call in progress, with `--stuck`.
 pub const SYSCALL_STUCK: Kind = Kind::log::<SyscallStuck<'static>>(
     "syscall_stuck",
-    "One system call that has not returned for long",
+    "One system call that has not returned for a long time",
     Severity::Is(Level::Warn),
 );
 
-/// The body of a `syscall_summary` record: the calls of one name that returned in the interval.
+/// The body of a `syscall_summary` record: the calls with one name that returned in the interval.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, Serialize, JsonSchema)]
 pub struct SyscallSummary {
-    /// Its name; `other` for all numbers of 511 and above, and those below 0, together.
+    /// The name of the call; `other` for all numbers from 511 on and below 0 together.
     pub syscall: Cow<'static, str>,
-    /// What it is about, as in a `syscall` record.
+    /// The class of the call, as in `syscall` records.
     pub class: &'static str,
-    /// The table that the number is of, where that is not the machine's own.
+    /// The architecture of the kernel's table, if it is not the native one.
     pub arch: Option<&'static str>,
-    /// When the interval began.
+    /// The start of the interval.
     pub start_ts: Option<Timestamp>,
-    /// Its length, as measured.
+    /// The measured length of the interval.
     pub interval_s: f64,
-    /// Calls that returned, each counted once.
+    /// Calls that returned.
     pub count: u64,
-    /// Calls that returned an error, those included that a signal interrupted.
+    /// Calls that returned an error, including those that a signal interrupted.
     pub errors: u64,
     /// The sum of their times.
     pub sum_us: Micros,
-    /// Their mean.
+    /// The mean.
     pub mean_us: Option<Micros>,
-    /// Half of the calls took at most this long.
+    /// The median.
     pub p50_us: Option<Micros>,
-    /// 95 % of the calls took at most this long.
+    /// The 95th percentile.
     pub p95_us: Option<Micros>,
-    /// 99 % of the calls took at most this long.
+    /// The 99th percentile.
     pub p99_us: Option<Micros>,
-    /// The slowest, exactly.
+    /// The longest time, exact.
     pub max_us: Option<Micros>,
     /// The distribution of their times.
     #[serde(flatten)]
@@ -161,10 +161,10 @@ impl Record for SyscallSummary {
     const KIND: &'static Kind = &SYSCALL_SUMMARY;
 }
 
-/// Each interval, for each system call that returned in it, with `--summary`.
+/// Written each interval for each system call that returned in it, with `--summary`.
 pub const SYSCALL_SUMMARY: Kind = Kind::metrics::<SyscallSummary>(
     "syscall_summary",
-    "How many system calls returned in an interval, and how long they took, by name",
+    "Count and latency of the system calls that returned in an interval, by name",
     Temporality::Delta,
     &[
         Metric::histogram("buckets", "linux.syscall.duration"),

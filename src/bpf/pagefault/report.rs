@@ -1,16 +1,15 @@
-//! From what the kernel programs told to records.
+//! The records of `pagefault-trace`, made from what its eBPF programs counted.
 
-use super::layout::{Event, INSTRUCTION, MAJOR, Process, USER, WRITE};
-use super::{Faults, mapping};
+use super::table::{Event, Faults, Flags, Process};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::percentiles::{distribution, times};
-use crate::bpf::session::Interval;
-use crate::bpf::task::comm;
+use crate::bpf::task::TaskId;
+use crate::bpf::tracer::Interval;
 use crate::common::time::{Micros, Timestamp};
 use crate::record::{Hex, Pagefault, PagefaultProcess, PagefaultSummary};
 
-/// When a fault was done, and its record; `maps` is /proc/PID/maps, to name the mapping by.
+/// When a fault was done, and its record. `maps` is /proc/PID/maps, to find the mapping in.
 pub fn event(
     event: &Event,
     threshold: Option<Micros>,
@@ -18,17 +17,17 @@ pub fn event(
     cgroups: &mut Cgroups,
     maps: Option<&[u8]>,
 ) -> (Timestamp, Pagefault) {
-    let task = &event.task;
-    let flag = |bit| event.flags & bit != 0;
+    let task = TaskId::from(event.task);
+    let flag = |flag: Flags| event.flags.0 & flag.0 != 0;
     let (cgroup, container_id) = cgroups.names(task.cgroup_id);
-    let found = maps.and_then(|maps| mapping::find(maps, event.address));
+    let found = maps.and_then(|maps| mapping(maps, event.address));
     let (mapping, offset) = found.unzip();
     let file = mapping.as_ref().is_some_and(|name| name.starts_with('/'));
     let record = Pagefault {
-        major: flag(MAJOR),
-        write: flag(WRITE),
-        user: flag(USER),
-        instruction: flag(INSTRUCTION),
+        major: flag(Flags::MAJOR),
+        write: flag(Flags::WRITE),
+        user: flag(Flags::USER),
+        instruction: flag(Flags::INSTRUCTION),
         address: Hex(event.address),
         ip: (event.ip != 0).then_some(Hex(event.ip)),
         duration_us: Micros(event.duration_ns),
@@ -48,15 +47,15 @@ pub fn event(
     (clock.wall(event.end_ns), record)
 }
 
-/// The record of the faults of one kind.
+/// The record of the faults of one kind in an interval.
 pub fn summary(faults: &Faults, interval: Interval, histogram: bool) -> PagefaultSummary {
     let (max_ns, max_pid, max_comm) = &faults.longest;
     let known = *max_ns > 0;
-    let either = |bit, yes, no| if faults.kind & bit != 0 { yes } else { no };
+    let either = |flag: Flags, yes, no| if faults.kind & flag.0 != 0 { yes } else { no };
     PagefaultSummary {
-        r#type: either(4, "major", "minor"),
-        access: either(2, "write", "read"),
-        mode: either(1, "user", "kernel"),
+        r#type: either(Flags::MAJOR, "major", "minor"),
+        access: either(Flags::WRITE, "write", "read"),
+        mode: either(Flags::USER, "user", "kernel"),
         start_ts: Some(interval.start),
         interval_s: interval.seconds,
         count: faults.histogram.count(),
@@ -67,24 +66,53 @@ pub fn summary(faults: &Faults, interval: Interval, histogram: bool) -> Pagefaul
     }
 }
 
-/// The record of a process.
+/// The record of the faults of a process in an interval.
 pub fn process(process: &Process, interval: Interval, cgroups: &mut Cgroups) -> PagefaultProcess {
     let (cgroup, container_id) = cgroups.names(process.cgroup_id);
     PagefaultProcess {
         pid: process.pid,
-        comm: comm(&process.comm).into_owned(),
+        comm: process.comm.clone(),
         uid: process.uid,
         cgroup_id: (process.cgroup_id != 0).then_some(process.cgroup_id),
         cgroup,
         container_id,
         start_ts: Some(interval.start),
         interval_s: interval.seconds,
-        minor: process.counts[0],
-        major: process.counts[1],
-        minor_us: Micros(process.sums[0]),
-        major_us: Micros(process.sums[1]),
+        minor: process.minor,
+        major: process.major,
+        minor_us: Micros(process.minor_ns),
+        major_us: Micros(process.major_ns),
         max_us: Micros(process.max_ns),
     }
+}
+
+/// The name of the mapping that `address` is in, and the offset in its file; `None` if there is no mapping, or it has
+/// no name.
+fn mapping(maps: &[u8], address: u64) -> Option<(String, u64)> {
+    maps.split(|byte| *byte == b'\n').find_map(|line| {
+        // 55d0c8a00000-55d0c8a21000 rw-p 00001000 fe:00 1234    /path with spaces
+        let mut rest = line;
+        let mut word = || {
+            let begin = rest.iter().position(|byte| *byte != b' ')?;
+            let end =
+                rest[begin..].iter().position(|byte| *byte == b' ').map_or(rest.len(), |len| begin + len);
+            let (found, more) = (&rest[begin..end], &rest[end..]);
+            rest = more;
+            Some(found)
+        };
+        let hex = |text: &[u8]| u64::from_str_radix(str::from_utf8(text).ok()?, 16).ok();
+        let range = word()?;
+        let dash = range.iter().position(|byte| *byte == b'-')?;
+        let (first, last) = (hex(&range[..dash])?, hex(&range[dash + 1..])?);
+        if !(first..last).contains(&address) {
+            return None;
+        }
+        let _permissions = word()?;
+        let offset = hex(word()?)?;
+        let (_device, _inode) = (word()?, word()?);
+        let name = String::from_utf8_lossy(rest.trim_ascii_start()).into_owned();
+        (!name.is_empty()).then_some((name, offset + (address - first)))
+    })
 }
 
 #[cfg(test)]
@@ -122,5 +150,19 @@ mod tests {
         };
         assert_eq!(record, expected);
         assert!(read::<Event>(&RECORDED[1..]).is_none());
+    }
+
+    const MAPS: &[u8] =
+        b"55d0c8a00000-55d0c8a21000 r-xp 00002000 fe:00 1234                       /usr/bin/a b\n\
+        55d0c8b00000-55d0c8b21000 rw-p 00000000 00:00 0 \n\
+        7ffd00000000-7ffd00021000 rw-p 00000000 00:00 0                          [stack]\n";
+
+    #[test]
+    fn mappings_have_names_and_offsets() {
+        assert_eq!(mapping(MAPS, 0x55d0_c8a0_1010), Some(("/usr/bin/a b".into(), 0x3010)));
+        assert_eq!(mapping(MAPS, 0x55d0_c8b0_0000), None);
+        assert_eq!(mapping(MAPS, 0x7ffd_0000_0000), Some(("[stack]".into(), 0)));
+        assert_eq!(mapping(MAPS, 0x7ffd_0002_1000), None, "the end is outside");
+        assert_eq!(mapping(b"garbage\n", 1), None);
     }
 }

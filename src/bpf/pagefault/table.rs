@@ -1,17 +1,41 @@
-//! The arrays that count faults by kind and by process: what they gained in an interval.
+//! Reads the arrays that the eBPF programs of `pagefault-trace` count in: the faults of an interval by
+//! kind and by process.
 
 use std::collections::HashMap;
 
-use super::layout::{KINDS, Process, Slot};
 use crate::bpf::hist::{FINE, Histogram, buckets};
-use crate::bpf::map::{MappedArray, load, store};
+use crate::bpf::map::{MappedArray, Plain, load, store};
+use crate::bpf::skeleton::skeleton;
 use crate::bpf::task::comm;
+
+skeleton!("pagefault", PagefaultSkelBuilder, OpenPagefaultSkel, PagefaultSkel);
+
+pub use types::{event as Event, fault_flags as Flags};
+
+// SAFETY: generated with the layout of the C struct, and it has only integers.
+unsafe impl Plain for types::event {}
+// SAFETY: as above.
+unsafe impl Plain for types::kind_counters {}
+// SAFETY: as above.
+unsafe impl Plain for types::process_counters {}
+
+/// Kinds of faults: all combinations of [`Flags::MAJOR`], [`Flags::WRITE`] and [`Flags::USER`].
+pub const KINDS: usize = 8;
+
+/// The budget for the table of processes, in bytes.
+const BUDGET: usize = 5 << 20;
+
+/// The table has 2 to this power processes per CPU.
+pub fn process_bits(cpus: usize) -> u32 {
+    let fits = BUDGET / (2 * cpus.max(1) * size_of::<types::process_counters>());
+    fits.max(8).ilog2().min(12)
+}
 
 /// The faults of one kind in an interval.
 #[derive(Clone, Debug)]
 pub struct Faults {
-    /// The kind: bits 4 (major), 2 (write) and 1 (user).
-    pub kind: usize,
+    /// The kind, as [`Flags`].
+    pub kind: u32,
     /// The distribution of their times.
     pub histogram: Histogram,
     /// The sum of their times.
@@ -20,18 +44,33 @@ pub struct Faults {
     pub longest: (u64, u32, String),
 }
 
+/// The faults of one process in an interval.
+#[derive(Clone, Debug, Default)]
+pub struct Process {
+    /// The process.
+    pub pid: u32,
+    /// The user of the thread that faulted first.
+    pub uid: u32,
+    /// The cgroup of that thread.
+    pub cgroup_id: u64,
+    /// Minor faults.
+    pub minor: u64,
+    /// Major faults.
+    pub major: u64,
+    /// The time of the minor faults.
+    pub minor_ns: u64,
+    /// The time of the major faults.
+    pub major_ns: u64,
+    /// The time of the longest fault.
+    pub max_ns: u64,
+    /// The name of its thread.
+    pub comm: String,
+}
+
 /// The counters of one kind when they were last read, summed over the CPUs.
 struct KindSnapshot {
     sum_ns: u64,
     buckets: Box<[u32; buckets(FINE)]>,
-}
-
-/// The counters in an element of the table of processes when it was last read, and their process; 0 if it was free.
-#[derive(Clone, Copy, Default)]
-struct ProcessSnapshot {
-    pid: u32,
-    counts: [u64; 2],
-    sums: [u64; 2],
 }
 
 /// The arrays, both halves of each, and the snapshots from which an interval is the difference.
@@ -40,19 +79,24 @@ struct ProcessSnapshot {
 /// (`nohz_full` CPUs do not take part in membarrier). What it adds belongs to a later interval.
 pub struct Table {
     cpus: usize,
-    kinds: MappedArray<Slot>,
-    processes: Option<MappedArray<Process>>,
+    kinds: MappedArray<types::kind_counters>,
+    processes: Option<MappedArray<types::process_counters>>,
     kind_snapshots: HashMap<(usize, usize), KindSnapshot>,
-    process_snapshots: HashMap<usize, ProcessSnapshot>,
+    /// The elements of the table that were used, as they were when last read.
+    process_snapshots: HashMap<usize, types::process_counters>,
 }
 
 impl Table {
-    /// Takes arrays for that many CPUs.
-    pub fn new(cpus: usize, kinds: MappedArray<Slot>, processes: Option<MappedArray<Process>>) -> Self {
+    /// Takes arrays for this number of CPUs.
+    pub fn new(
+        cpus: usize,
+        kinds: MappedArray<types::kind_counters>,
+        processes: Option<MappedArray<types::process_counters>>,
+    ) -> Self {
         Self { cpus, kinds, processes, kind_snapshots: HashMap::new(), process_snapshots: HashMap::new() }
     }
 
-    /// What a half that no longer changes has gained since it was last read, for each kind with a fault.
+    /// What each kind has gained in a half that no longer changes, since it was last read.
     pub fn kinds(&mut self, half: usize) -> Vec<Faults> {
         let faults = (0..KINDS).map(|kind| self.kind(half, kind));
         faults.filter(|faults| faults.histogram.count() > 0).collect()
@@ -63,18 +107,19 @@ impl Table {
         let mut longest = (0, 0, String::new());
         for cpu in 0..self.cpus {
             let at = self.kinds.at((half * self.cpus + cpu) * KINDS + kind);
-            // SAFETY: inside the mapped array, aligned by repr(C).
-            let slot = unsafe { load(at) };
-            now.sum_ns = now.sum_ns.wrapping_add(slot.sum_ns);
-            for (sum, count) in now.buckets.iter_mut().zip(&slot.buckets) {
+            // SAFETY: inside the mapped array.
+            let counters = unsafe { load(at) };
+            now.sum_ns = now.sum_ns.wrapping_add(counters.sum_ns);
+            for (sum, count) in now.buckets.iter_mut().zip(&counters.buckets) {
                 *sum = sum.wrapping_add(*count);
             }
-            if slot.max_ns > 0 {
+            if counters.max_ns > 0 {
                 // SAFETY: as above.
                 unsafe { store(&raw mut (*at).max_ns, 0) };
             }
-            if slot.max_ns > longest.0 {
-                longest = (slot.max_ns, slot.max_pid, comm(&slot.max_comm).into_owned());
+            if counters.max_ns > longest.0 {
+                let comm = comm(&counters.max_comm.map(i8::cast_unsigned)).into_owned();
+                longest = (counters.max_ns, counters.max_pid, comm);
             }
         }
         let mut histogram = Histogram::new(FINE);
@@ -86,42 +131,46 @@ impl Table {
         }
         let sum_ns = now.sum_ns.wrapping_sub(before.map_or(0, |before| before.sum_ns));
         self.kind_snapshots.insert((half, kind), now);
-        Faults { kind, histogram, sum_ns, longest }
+        Faults { kind: kind as u32, histogram, sum_ns, longest }
     }
 
-    /// What the processes have gained in a half that no longer changes. Their elements are free from then on.
+    /// What processes have gained in a half that no longer changes. Their elements are free from then on.
     pub fn processes(&mut self, half: usize) -> Vec<Process> {
         let Some(table) = &self.processes else { return Vec::new() };
         let mut found: HashMap<u32, Process> = HashMap::new();
         for index in half * table.len() / 2..(half + 1) * table.len() / 2 {
             let at = table.at(index);
-            // SAFETY: inside the mapped array, aligned by repr(C).
+            // SAFETY: inside the mapped array.
             let pid = unsafe { load(&raw const (*at).pid) };
             let before = self.process_snapshots.get(&index).copied().unwrap_or_default();
             if pid == 0 && before.pid == 0 {
                 continue;
             }
             // SAFETY: as above.
-            let now = unsafe { load(at) };
+            let now = types::process_counters { pid, ..unsafe { load(at) } };
             // SAFETY: as above.
             unsafe { store(&raw mut (*at).max_ns, 0) };
             // SAFETY: as above.
             unsafe { store(&raw mut (*at).pid, 0) };
-            self.process_snapshots.insert(index, ProcessSnapshot { pid, counts: now.counts, sums: now.sums });
-            // A late program added to an element that is free already: for the process that had it.
-            let pid = if pid == 0 { before.pid } else { pid };
-            let counts: [u64; 2] = std::array::from_fn(|i| now.counts[i].wrapping_sub(before.counts[i]));
-            if counts == [0; 2] {
+            self.process_snapshots.insert(index, now);
+            if (now.minor, now.major) == (before.minor, before.major) {
                 continue;
             }
-            let none = Process { pid, max_ns: 0, counts: [0; 2], sums: [0; 2], ..now };
-            let sum = found.entry(pid).or_insert(none);
-            for i in 0..2 {
-                sum.counts[i] += counts[i];
-                sum.sums[i] += now.sums[i].wrapping_sub(before.sums[i]);
-            }
-            if now.max_ns > sum.max_ns {
-                (sum.max_ns, sum.comm) = (now.max_ns, now.comm);
+            // A late program added to an element that is free already: for the process that had it.
+            let pid = if pid == 0 { before.pid } else { pid };
+            let process = found.entry(pid).or_insert_with(|| Process {
+                pid,
+                uid: now.uid,
+                cgroup_id: now.cgroup_id,
+                ..Process::default()
+            });
+            process.minor += now.minor.wrapping_sub(before.minor);
+            process.major += now.major.wrapping_sub(before.major);
+            process.minor_ns += now.minor_ns.wrapping_sub(before.minor_ns);
+            process.major_ns += now.major_ns.wrapping_sub(before.major_ns);
+            if process.comm.is_empty() || now.max_ns > process.max_ns {
+                process.max_ns = now.max_ns;
+                process.comm = comm(&now.comm.map(i8::cast_unsigned)).into_owned();
             }
         }
         found.into_values().collect()
@@ -133,10 +182,10 @@ mod tests {
     use super::*;
     use crate::bpf::hist::index;
 
-    /// What the kernel programs do, on one CPU with four elements for processes.
+    /// Counts as the eBPF programs do, on one CPU, with four elements for processes.
     struct Kernel {
-        kinds: *mut Slot,
-        processes: *mut Process,
+        kinds: *mut types::kind_counters,
+        processes: *mut types::process_counters,
     }
 
     impl Kernel {
@@ -159,8 +208,8 @@ mod tests {
             // SAFETY: as above.
             let element = unsafe { &mut *self.processes.add(half * 4 + at) };
             element.pid = pid;
-            element.counts[0] += 1;
-            element.sums[0] += ns;
+            element.minor += 1;
+            element.minor_ns += ns;
             element.max_ns = element.max_ns.max(ns);
         }
     }
@@ -199,7 +248,7 @@ mod tests {
         let (kernel, mut table) = Kernel::new();
         let summed = |mut list: Vec<Process>| -> Vec<_> {
             list.sort_by_key(|process| process.pid);
-            list.iter().map(|p| (p.pid, p.counts, p.sums, p.max_ns)).collect()
+            list.iter().map(|p| (p.pid, [p.minor, p.major], [p.minor_ns, p.major_ns], p.max_ns)).collect()
         };
         kernel.count_process(0, 1, 77, 500);
         kernel.count_process(0, 2, 88, 300);
@@ -208,8 +257,8 @@ mod tests {
         let elements = unsafe { std::slice::from_raw_parts_mut(kernel.processes, 4) };
         assert!(elements.iter().all(|element| element.pid == 0), "all are free");
         // A program that had found its element before that was freed.
-        elements[1].counts[1] += 1;
-        elements[1].sums[1] += 40;
+        elements[1].major += 1;
+        elements[1].major_ns += 40;
         kernel.count_process(0, 2, 99, 20);
         assert_eq!(summed(table.processes(0)), [(77, [0, 1], [0, 40], 0), (99, [1, 0], [20, 0], 20)]);
         assert_eq!(summed(table.processes(0)), []);

@@ -1,21 +1,31 @@
-//! What a system call is about, and whether it waits by design.
+//! Classes of system calls, which calls wait by design, and which calls the user asks for.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use super::names::NUMBERS;
-use super::shared;
+use anyhow::Result;
+use clap::Args;
+
+use super::names::{NUMBERS, all};
+use super::table::CallFlags;
+use crate::common::program::Usage;
+
+const CHOSEN: u8 = CallFlags::CHOSEN.0 as u8;
+const WAITS: u8 = CallFlags::WAITS.0 as u8;
+const WAITS_BY_FILE: u8 = CallFlags::WAITS_BY_FILE.0 as u8;
+const WAITS_BY_ARG: u8 = CallFlags::WAITS_BY_ARG.0 as u8;
+const EXEC: u8 = CallFlags::EXEC.0 as u8;
 
 /// The value of the field `class`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// Files, folders, descriptors.
+    /// Files, directories, descriptors.
     File,
     /// Sockets.
     Network,
     /// Address spaces.
     Memory,
-    /// Processes, threads, their rights and limits.
+    /// Processes and threads, their privileges and limits.
     Process,
     /// Signals.
     Signal,
@@ -28,7 +38,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// As it is written.
+    /// The value of the field.
     pub fn name(self) -> &'static str {
         match self {
             Self::File => "file",
@@ -42,7 +52,7 @@ impl Class {
         }
     }
 
-    /// The class of a call. Variants of a call for other sizes of its arguments are of its class.
+    /// The class of a call; variants with other sizes of arguments have the same.
     pub fn of(name: &str) -> Self {
         let base = name.strip_suffix("_time64").unwrap_or(name);
         let base = base.strip_suffix("64").or_else(|| base.strip_suffix("32")).unwrap_or(base);
@@ -51,34 +61,53 @@ impl Class {
     }
 }
 
-/// Bits of `enum choice` in `bpf/syscall/choice.h`.
-pub mod bit {
-    /// Asked for.
-    pub const CHOSEN: u8 = 1;
-    /// Waits by design.
-    pub const WAITS: u8 = 2;
-    /// Waits where its file is one that makes readers and writers wait.
-    pub const BY_FILE: u8 = 4;
-    /// Replaces the registers that held its arguments.
-    pub const EXEC: u8 = 8;
-    /// Stands for several calls, and this times their place tells which of these wait.
-    pub const SHARED: u8 = 16;
-}
+/// Flags of calls that wait by design, always or sometimes.
+const MAY_WAIT: u8 = WAITS | WAITS_BY_FILE | (3 * WAITS_BY_ARG);
 
-/// Bits of those that wait, always or sometimes.
-pub const MAY_WAIT: u8 = bit::WAITS | bit::BY_FILE | (3 * bit::SHARED);
-
-/// What the kernel program must know of a call.
-pub fn bits(name: &str) -> u8 {
+/// What the eBPF programs must know of a call.
+fn flags(name: &str) -> u8 {
     match name {
-        _ if Class::of(name) == Class::Wait => bit::WAITS,
-        "read" | "readv" | "preadv2" | "write" | "writev" | "pwritev2" => bit::BY_FILE,
-        "execve" | "execveat" => bit::EXEC,
-        _ => shared::place(name) * bit::SHARED,
+        _ if Class::of(name) == Class::Wait => WAITS,
+        "read" | "readv" | "preadv2" | "write" | "writev" | "pwritev2" => WAITS_BY_FILE,
+        "execve" | "execveat" => EXEC,
+        _ => multiplexer(name) * WAITS_BY_ARG,
     }
 }
 
-/// The lists below, by name.
+/// Calls that stand for several, and the first arguments of those that wait by design.
+const MULTIPLEXERS: [(&str, &[u32]); 3] = [
+    // accept, recv, recvfrom, recvmsg, accept4, recvmmsg (include/uapi/linux/net.h).
+    ("socketcall", &[5, 10, 12, 17, 18, 19]),
+    // semop, semtimedop, msgrcv (include/uapi/linux/ipc.h).
+    ("ipc", &[1, 4, 12]),
+    // SYSLOG_ACTION_READ (include/linux/syslog.h).
+    ("syslog", &[2]),
+];
+
+/// A bit for each first argument.
+const fn bits(arguments: &[u32]) -> u32 {
+    let (mut bits, mut i) = (0, 0);
+    while i < arguments.len() {
+        bits |= 1 << arguments[i];
+        i += 1;
+    }
+    bits
+}
+
+/// `waiting_args` of `bpf/syscall.h`, by [`multiplexer`].
+pub const WAITING_ARGS: [u32; 4] = [0, bits(MULTIPLEXERS[0].1), bits(MULTIPLEXERS[1].1), bits(MULTIPLEXERS[2].1)];
+
+/// The index of a call in [`WAITING_ARGS`]; 0 for calls that stand for one.
+pub fn multiplexer(name: &str) -> u8 {
+    MULTIPLEXERS.iter().position(|(multiplexer, _)| *multiplexer == name).map_or(0, |at| at as u8 + 1)
+}
+
+/// Whether a call waits by design, by its [`multiplexer`] and first argument.
+pub fn waits_by_arg(multiplexer: u8, arg: u64) -> bool {
+    WAITING_ARGS[usize::from(multiplexer)] >> (arg & 31) & 1 != 0
+}
+
+/// [`CLASSES`] by name.
 static LISTED: LazyLock<HashMap<&str, Class>> = LazyLock::new(|| {
     let names = |(class, names): &(Class, &'static str)| {
         let class = *class;
@@ -87,8 +116,8 @@ static LISTED: LazyLock<HashMap<&str, Class>> = LazyLock::new(|| {
     CLASSES.iter().flat_map(names).collect()
 });
 
-/// For both tables.
-pub type Choice = [u8; 2 * NUMBERS];
+/// `flags_of_calls` of `bpf/syscall.h`: both tables.
+pub type FlagsOfCalls = [u8; 2 * NUMBERS];
 
 const CLASSES: [(Class, &str); 7] = [
     (
@@ -153,6 +182,57 @@ const CLASSES: [(Class, &str); 7] = [
     ),
 ];
 
+/// The options that choose system calls.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Calls {
+    /// Trace only these system calls, such as openat,fsync; includes calls that wait by design
+    #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Filters")]
+    pub syscall: Vec<String>,
+
+    /// Trace all system calls but these
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "syscall", help_heading = "Filters")]
+    pub except_syscall: Vec<String>,
+}
+
+impl Calls {
+    /// The flags of all calls.
+    ///
+    /// # Errors
+    /// [`Usage`] for a name that does not exist, with the most similar one.
+    pub fn flags(&self) -> Result<FlagsOfCalls> {
+        for (option, names) in [("--syscall", &self.syscall), ("--except-syscall", &self.except_syscall)] {
+            names.iter().try_for_each(|name| known(option, name))?;
+        }
+        let listed = |list: &[String], name: &str| list.iter().any(|listed| listed == name);
+        let chosen = |name: &str| {
+            (self.syscall.is_empty() || listed(&self.syscall, name)) && !listed(&self.except_syscall, name)
+        };
+        // Numbers without a name are traced, unless only some names are.
+        let mut by_number = [u8::from(self.syscall.is_empty()) * CHOSEN; 2 * NUMBERS];
+        for (abi, nr, name) in all() {
+            by_number[abi.offset() + nr as usize] = flags(name) | if chosen(name) { CHOSEN } else { 0 };
+        }
+        Ok(by_number)
+    }
+
+    /// Whether `--syscall` names a call that waits by design, always or sometimes.
+    pub fn names_waits(&self) -> bool {
+        self.syscall.iter().any(|name| flags(name) & MAY_WAIT != 0)
+    }
+}
+
+fn known(option: &str, name: &str) -> Result<()> {
+    if all().any(|(.., known)| known == name) {
+        return Ok(());
+    }
+    let nearest = all()
+        .map(|(.., known)| (strsim::jaro_winkler(&name.to_lowercase(), known), known))
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .filter(|(similarity, _)| *similarity > 0.7);
+    let advice = nearest.map_or(String::new(), |(_, known)| format!("; did you mean '{known}'?"));
+    Err(Usage(format!("{option}: no system call is called '{name}'{advice}")).into())
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -191,9 +271,9 @@ mod tests {
         }
     }
 
-    /// What is listed exists (a slip of the pen would put a call among the others), and once.
+    /// A misspelled name would silently be in class `other`.
     #[test]
-    fn lists_hold_calls_that_there_are() {
+    fn listed_names_exist_and_are_listed_once() {
         let names = all_names();
         let mut seen = HashSet::new();
         for name in CLASSES.iter().flat_map(|(_, names)| names.split_ascii_whitespace()) {
@@ -204,9 +284,46 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_knows_which_wait() {
-        assert_eq!((bits("poll"), bits("read"), bits("execve")), (bit::WAITS, bit::BY_FILE, bit::EXEC));
-        assert_eq!((bits("openat"), bits("pread64")), (0, 0));
-        assert_eq!((bits("socketcall"), bits("ipc")), (bit::SHARED, 2 * bit::SHARED));
+    fn flags_mark_calls_that_wait() {
+        assert_eq!((flags("poll"), flags("read"), flags("execve")), (WAITS, WAITS_BY_FILE, EXEC));
+        assert_eq!((flags("openat"), flags("pread64")), (0, 0));
+        assert_eq!((flags("socketcall"), flags("ipc")), (WAITS_BY_ARG, 2 * WAITS_BY_ARG));
+    }
+
+    #[test]
+    fn the_first_argument_decides_whether_a_multiplexer_waits() {
+        let of = |name, arg| waits_by_arg(multiplexer(name), arg);
+        assert!(of("socketcall", 10) && of("ipc", 12) && of("ipc", 1 << 16 | 4) && of("syslog", 2));
+        assert!(!of("socketcall", 3) && !of("ipc", 14) && !of("syslog", 10) && !of("read", 2));
+    }
+
+    fn calls(only: &[&str], except: &[&str]) -> Calls {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+        Calls { syscall: owned(only), except_syscall: owned(except) }
+    }
+
+    fn chosen(calls: &Calls) -> usize {
+        calls.flags().unwrap().iter().filter(|bits| **flags & CHOSEN != 0).count()
+    }
+
+    #[test]
+    fn names_choose_in_both_tables() {
+        assert_eq!(chosen(&calls(&[], &[])), 2 * NUMBERS);
+        assert_eq!(chosen(&calls(&["read"], &[])), 2);
+        assert_eq!(chosen(&calls(&[], &["read", "write"])), 2 * NUMBERS - 4);
+        let waits = |name: &str| calls(&["openat", name], &[]).names_waits();
+        assert!(waits("futex") && waits("read") && waits("writev") && waits("ipc") && !waits("pread64"));
+    }
+
+    #[test]
+    fn a_wrong_name_has_a_suggestion() {
+        let error = |name: &str| calls(&[], &[name]).flags().unwrap_err().to_string();
+        assert_eq!(
+            error("opennat"),
+            "--except-syscall: no system call is called 'opennat'; did you mean 'openat'?"
+        );
+        assert!(error("READ").ends_with("did you mean 'read'?"));
+        assert_eq!(error("123"), "--except-syscall: no system call is called '123'");
+        assert!(calls(&[""], &[]).flags().unwrap_err().is::<Usage>());
     }
 }

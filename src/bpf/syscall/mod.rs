@@ -1,200 +1,223 @@
 //! System calls: the user side of `bpf/syscall.bpf.c`.
-//!
-//! Reads the events that it leaves in a ring buffer, the arrays that it counts in,
-//! and, through an iterator, the calls that have not returned.
 
 use std::io::Read as _;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use libbpf_rs::{Iter, Link, ProgramMut};
+use rustix::thread::CapabilitySet;
 
-mod choice;
 mod class;
-mod errors;
-mod layout;
 mod names;
-mod open;
 mod report;
-mod session;
-mod shared;
 mod table;
 
-pub use choice::Calls;
-pub use class::{Choice, Class};
-pub use layout::{Event, Geometry, Slot, Stuck};
-pub use names::Abi;
-pub use open::Settings;
-pub use session::{Options, run};
-pub use table::{Activity, Table};
+pub use class::Calls;
 
-use super::attach::Attach;
+use super::args::{Attach, TracerArgs, nanos};
 use super::clock::kernel_now;
-use super::load::{explain, recursion_misses};
-use super::map::{DoubleBuffer, MappedArray, Ring, load, memory, read, store};
-use super::self_filter::SelfFilter;
-use open::skeleton::{SyscallSkel, types};
+use super::kernel::Kernel;
+use super::load::explain;
+use super::map::{MappedArray, read};
+use super::skeleton::{Skeleton as _, shared_load, shared_store};
+use super::task::TaskId;
+use super::tracer::{Context, Interval, Output, Programs, Tracer};
+use crate::common::diag::log;
+use crate::common::emit::Emitter;
+use crate::common::time::Timestamp;
+use class::{FlagsOfCalls, WAITING_ARGS};
+use table::{Activity, Event, Geometry, OpenSyscallSkel, Stuck, SyscallSkel, Table};
 
-/// What the kernel program could not tell or count, since it was last asked.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Losses {
-    /// Events that found the ring buffer full.
-    pub events: u64,
-    /// Calls of which the time of entry found no room.
-    pub calls: u64,
-    /// Entries or exits in the middle of another one, on the same CPU.
-    pub nested: u64,
+/// Room for the events of some tens of milliseconds with a call every microsecond. Doubled without summaries.
+const RING_BYTES: u32 = 4 << 20;
+/// Tasks that can be in the hash map, because another owns their slot.
+const HASHED: u32 = 1 << 13;
+/// How long to write waiting events after a stop was asked for: less than `stop::GRACE`.
+const LAST_EVENTS: Duration = Duration::from_millis(800);
+
+/// What to trace.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Which calls.
+    pub calls: Calls,
+    /// Report calls that wait by design too.
+    pub waits: bool,
+    /// Report calls in progress for at least this time.
+    pub stuck: Option<Duration>,
+    /// Use only the hash map, to test it.
+    pub no_task_slots: bool,
 }
 
-/// The loaded and attached programs.
-pub struct Tracer {
-    attach: Attach,
-    skel: SyscallSkel<'static>,
-    shared: *mut types::bss,
-    self_filter: SelfFilter,
+/// What is known before the programs are loaded.
+pub struct Setup {
+    options: Options,
+    flags_of_calls: Box<FlagsOfCalls>,
+    events: bool,
+    summary: bool,
+}
+
+/// `syscall-trace` while it runs.
+pub struct SyscallTrace {
     table: Option<Table>,
-    double_buffer: DoubleBuffer,
-    links: Vec<Link>,
+    histogram: bool,
+    /// Runs the iterator over all tasks; `None` without `--stuck`.
     iterator: Option<Link>,
-    began_ns: u64,
-    counted: [u64; 3],
-    ring: Option<Ring<Event>>,
+    /// Entries of all later calls were seen, by the kernel's clock.
+    watched_since: u64,
+    /// What the last interval counted.
+    active: Vec<Activity>,
 }
 
-impl Tracer {
-    /// Loads and attaches.
-    ///
-    /// # Errors
-    /// If the kernel refuses, with what to do about it.
-    pub fn start(settings: &Settings) -> Result<Self> {
-        let (mut skel, attach, geometry) = open::load(settings)?;
-        let shared: *mut types::bss =
-            skel.maps.bss_data.as_deref_mut().context("the programs have no shared data")?;
-        let table = if settings.summary {
-            let (slots, peaks) = (MappedArray::new(&skel.maps.slots)?, MappedArray::new(&skel.maps.peaks)?);
-            Some(Table::new(geometry, slots, peaks))
+impl Tracer for SyscallTrace {
+    type Skeleton = SyscallSkel<'static>;
+    type Event = Event;
+    type Options = Options;
+    type Setup = Setup;
+
+    const SOURCE: &'static str = "sys_exit";
+
+    fn prepare(mut options: Options, args: &TracerArgs, _: &mut Emitter) -> Result<Setup> {
+        let flags_of_calls = Box::new(options.calls.flags()?);
+        options.waits |= options.calls.names_waits();
+        report::prepare();
+        let (events, summary) = (args.events.min().is_some(), args.events.summary(false));
+        if (events || options.stuck.is_some()) && !options.waits {
+            log(format_args!("leaving out calls that wait by design (futex, poll, reads from a pipe …); see --waits"));
+        }
+        Ok(Setup { options, flags_of_calls, events, summary })
+    }
+
+    fn ways(setup: &Setup, kernel: &Kernel) -> Result<Vec<Attach>> {
+        ensure!(
+            setup.options.stuck.is_none() || kernel.tells(),
+            "--stuck needs the kernel's own type information, /sys/kernel/btf/vmlinux; --btf does not replace it"
+        );
+        Ok(Attach::ALL.into())
+    }
+
+    fn ring_bytes(setup: &Setup) -> u32 {
+        if setup.summary { RING_BYTES } else { 2 * RING_BYTES }
+    }
+
+    fn configure(context: &Context<'_, Self>, open: &mut OpenSyscallSkel<'static>) -> Result<()> {
+        let Context { setup, attach, cpus, .. } = *context;
+        let geometry = Geometry::choose(u32::try_from(cpus)?);
+        let constants = SyscallSkel::constants(open)?;
+        constants.flags_of_calls = *setup.flags_of_calls;
+        constants.waiting_args = WAITING_ARGS;
+        constants.no_task_slots = setup.options.no_task_slots;
+        constants.waits = setup.options.waits;
+        constants.stuck_ns = nanos(setup.options.stuck);
+        constants.summary = setup.summary;
+        constants.shards = geometry.shards;
+        let progs = &mut open.progs;
+        for (program, wanted) in [
+            (&mut progs.enter_btf, attach == Attach::TpBtf),
+            (&mut progs.exit_btf, attach == Attach::TpBtf),
+            (&mut progs.enter_raw, attach == Attach::RawTp),
+            (&mut progs.exit_raw, attach == Attach::RawTp),
+            (&mut progs.each_task, setup.options.stuck.is_some()),
+        ] {
+            program.set_autoload(wanted);
+        }
+        let maps = &mut open.maps;
+        let mut sized = maps.calls_by_task.set_max_entries(HASHED);
+        if setup.summary {
+            sized = sized
+                .and(maps.counters.set_max_entries(geometry.all_counters()))
+                .and(maps.longest.set_max_entries(geometry.all_longest()));
+        }
+        sized.map_err(|e| explain(&e, "cannot size the maps"))
+    }
+
+    /// The exit before the entry: a call of which only the entry is seen would look stuck.
+    fn hooks<'a>(_: &Setup, skeleton: &'a SyscallSkel<'static>) -> Vec<&'a ProgramMut<'static>> {
+        let progs = &skeleton.progs;
+        vec![&progs.thread_exit, &progs.exit_btf, &progs.exit_raw, &progs.enter_btf, &progs.enter_raw]
+    }
+
+    fn start(setup: Setup, args: &TracerArgs, programs: &mut Programs<Self>) -> Result<Self> {
+        let watched_since = kernel_now();
+        shared_store!(programs, watched_since, watched_since);
+        let skeleton = &programs.skeleton;
+        let geometry = Geometry::choose(u32::try_from(programs.cpus)?);
+        let table = if setup.summary {
+            let counters = MappedArray::new(&skeleton.maps.counters)?;
+            Some(Table::new(geometry, counters, MappedArray::new(&skeleton.maps.longest)?))
         } else {
             None
         };
-        let ring = settings.events.map(|_| Ring::open(&skel.maps.ring)).transpose()?;
-        // SAFETY: the memory belongs to the skeleton, which is never freed; only the kernel reads it too.
-        let double_buffer = unsafe { DoubleBuffer::new(&raw mut (*shared).active_half) };
-        // SAFETY: as above.
-        let self_filter =
-            unsafe { SelfFilter::start(&settings.tasks, &settings.types, &raw mut (*shared).own_pids) }?;
-        let (links, iterator, began_ns, counted) = (Vec::new(), None, 0, [0; 3]);
-        let mut tracer = Self {
-            attach,
-            skel,
-            shared,
-            self_filter,
-            table,
-            double_buffer,
-            links,
-            iterator,
-            began_ns,
-            counted,
-            ring,
-        };
-        tracer.attach()?;
-        Ok(tracer)
+        let iterator = setup.options.stuck.map(|_| skeleton.progs.each_task.attach()).transpose();
+        let iterator = iterator.map_err(|e| explain(&e, "cannot iterate over tasks"))?;
+        Ok(Self { table, histogram: args.events.histogram(), iterator, watched_since, active: Vec::new() })
     }
 
-    fn attach(&mut self) -> Result<()> {
-        // The exit first: an entry whose exit is not seen would look like a call that does not return.
-        let [enter, exit] = self.main_programs();
-        let mut links = Vec::new();
-        let progs = &self.skel.progs;
-        for program in [&progs.forget, exit, enter] {
-            if program.autoload() {
-                let link = program.attach();
-                links.push(link.map_err(|e| explain(&e, "cannot attach to system calls"))?);
-            }
+    /// Whether the iterator still runs.
+    fn works(&self, _: &Programs<Self>) -> bool {
+        self.iterator.as_ref().is_none_or(|link| Iter::new(link).is_ok())
+    }
+
+    fn event(&mut self, event: &Event, output: &mut Output) -> Result<()> {
+        let task = TaskId::from(event.task);
+        let (ts, record) = report::event(event, &task, output.threshold, output.clock, &mut output.cgroups);
+        output.emitter.emit(ts, &record)
+    }
+
+    fn end_interval(&mut self, programs: &mut Programs<Self>) -> u64 {
+        let Some(table) = &mut self.table else { return kernel_now() };
+        let (half, end_ns) = programs.end_interval(kernel_now);
+        self.active = table.take(half);
+        end_ns
+    }
+
+    fn report(&mut self, _: &mut Programs<Self>, output: &mut Output, interval: Interval) -> Result<()> {
+        for activity in &self.active {
+            let record = report::summary(activity, interval, self.histogram);
+            output.emitter.emit(interval.end, &record)?;
         }
-        self.links = links;
-        self.began_ns = kernel_now();
-        // SAFETY: valid as `shared` is.
-        unsafe { store(&raw mut (*self.shared).watched_since, self.began_ns) };
-        let each_task = &self.skel.progs.each_task;
-        if each_task.autoload() {
-            let link = each_task.attach();
-            self.iterator = Some(link.map_err(|e| explain(&e, "cannot iterate over tasks"))?);
+        for stuck in self.stuck()? {
+            let task = TaskId::from(stuck.task);
+            let (ts, record) = report::stuck(&stuck, &task, self.watched_since, output.clock, &mut output.cgroups);
+            output.emitter.emit(ts, &record)?;
         }
         Ok(())
     }
 
-    fn main_programs(&self) -> [&ProgramMut<'static>; 2] {
-        let progs = &self.skel.progs;
-        match self.attach {
-            Attach::TpBtf => [&progs.enter_btf, &progs.exit_btf],
-            _ => [&progs.enter_raw, &progs.exit_raw],
+    fn losses(&self, programs: &Programs<Self>) -> Vec<(&'static str, u64)> {
+        vec![
+            ("syscall: ring buffer full", programs.lost_events()),
+            ("syscall: no room for the time of entry", shared_load!(programs, lost_calls)),
+            ("syscall: entries and exits inside another", programs.nested()),
+        ]
+    }
+
+    /// Writes the events of calls that returned before now, as far as there is time; counts the others.
+    fn end(&mut self, programs: &mut Programs<Self>, output: &mut Output, now: Timestamp) -> Result<()> {
+        let Some(ring) = programs.ring() else { return Ok(()) };
+        let (end_ns, until) = (kernel_now(), Instant::now() + LAST_EVENTS);
+        let (mut late, mut more) = (0, true);
+        // Detaching takes longer than all of this, so calls still return meanwhile.
+        while std::mem::take(&mut more) {
+            ring.drain(|event| {
+                more = event.end_ns <= end_ns;
+                if Instant::now() < until {
+                    return self.event(event, output);
+                }
+                late += 1;
+                Ok(())
+            })?;
         }
+        output.emitter.lost(now, "syscall: not written before the end", late)
     }
+}
 
-    /// When counting began, by the kernel's clock.
-    pub fn began_ns(&self) -> u64 {
-        self.began_ns
-    }
-
-    /// Whether everything that is still to be done can be, with the privileges of now.
-    pub fn works(&self) -> bool {
-        self.iterator.as_ref().is_none_or(|link| Iter::new(link).is_ok())
-    }
-
-    /// Readable when the ring buffer is half full; `None` without events.
-    pub fn ring_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.ring.as_ref().map(Ring::fd)
-    }
-
-    /// Gives the events that are waiting to `tell`, in their order.
-    ///
-    /// # Errors
-    /// The first that `tell` gives.
-    pub fn events(&self, tell: impl FnMut(&Event) -> Result<()>) -> Result<()> {
-        self.ring.as_ref().map_or(Ok(()), |ring| ring.drain(tell))
-    }
-
-    /// Ends the interval: the calls that returned in it, and when it ended.
-    pub fn take(&mut self) -> (Vec<Activity>, u64) {
-        let Some(table) = &mut self.table else { return (Vec::new(), kernel_now()) };
-        let (half, end_ns) = self.double_buffer.switch(kernel_now);
-        (table.take(half), end_ns)
-    }
-
-    /// The calls that have not returned for as long as was asked for.
-    ///
-    /// # Errors
-    /// If the kernel refuses.
-    pub fn stuck(&self) -> Result<Vec<Stuck>> {
+impl SyscallTrace {
+    /// The calls in progress for at least the time of `--stuck`.
+    fn stuck(&self) -> Result<Vec<Stuck>> {
         let Some(link) = &self.iterator else { return Ok(Vec::new()) };
         let mut bytes = Vec::new();
         let mut iterator = Iter::new(link).map_err(|e| explain(&e, "cannot iterate over tasks"))?;
         iterator.read_to_end(&mut bytes).context("cannot iterate over tasks")?;
         Ok(bytes.chunks(size_of::<Stuck>()).filter_map(read).collect())
-    }
-
-    /// What was lost since the last call.
-    pub fn losses(&mut self) -> Losses {
-        let shared = self.shared;
-        let [enter, exit] = self.main_programs();
-        let nested = [enter, exit].map(|program| recursion_misses(program.as_fd()));
-        let nested = nested.into_iter().flatten().sum::<u64>().max(self.counted[2]);
-        // SAFETY: valid as `shared` is.
-        let events = unsafe { load(&raw const (*shared).lost_events) };
-        // SAFETY: likewise.
-        let calls = unsafe { load(&raw const (*shared).lost_calls) };
-        let now = [events, calls, nested];
-        let gained: [u64; 3] = std::array::from_fn(|i| now[i].saturating_sub(self.counted[i]));
-        self.counted = now;
-        let [events, calls, nested] = gained;
-        Losses { events, calls, nested }
-    }
-
-    /// One line: how it is attached and what memory it takes in the kernel.
-    pub fn describe(&self) -> String {
-        let maps = &self.skel.maps;
-        let all = [&maps.slots, &maps.peaks, &maps.ring, &maps.calls_by_task, &maps.task_slots];
-        let bytes: usize = all.into_iter().filter_map(|map| memory(map.as_fd())).sum();
-        format!("sys_enter and sys_exit by {}; {} KiB of maps", self.attach, bytes / 1024)
     }
 }

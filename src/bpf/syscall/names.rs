@@ -1,58 +1,61 @@
-//! System calls by number and by name, native and 32-bit.
-//!
-//! The tables are those of the crate `syscalls`, which takes them from the kernel.
+//! Names of system calls, native and 32-bit, and of the errors that they return.
+
+use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use nix::errno::Errno;
 
 #[cfg(target_arch = "aarch64")]
 use syscalls::{aarch64 as native, arm as compat};
 #[cfg(not(target_arch = "aarch64"))]
 use syscalls::{x86 as compat, x86_64 as native};
 
-/// The calls of one table; the last stands for all that are beyond: `NUMBERS` of `bpf/syscall/choice.h`.
+/// Numbers per table; the last stands for every number from there on. `NUMBERS` of `bpf/syscall.h`.
 pub const NUMBERS: usize = 512;
 
-/// A bit in the numbers of x32 programs (`__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h).
+/// A bit in the call numbers of x32 programs (`__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h).
 const X32: i32 = 0x4000_0000;
 
 /// The value of the field `arch` of a 32-bit call.
 const COMPAT_ARCH: &str = if cfg!(target_arch = "aarch64") { "arm" } else { "i386" };
 
-/// Which of the kernel's tables a number is of.
+/// The kernel's tables of system calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Abi {
-    /// The machine's own.
+    /// For native programs.
     Native,
-    /// That of 32-bit programs.
+    /// For 32-bit programs.
     Compat,
 }
 
 impl Abi {
-    /// By the kernel program's flag.
+    /// The table of a call that is 32-bit, or not.
     pub fn from_kernel(compat: bool) -> Self {
         if compat { Self::Compat } else { Self::Native }
     }
 
-    /// Where its numbers begin in tables of both.
+    /// The index of its first number in arrays of both tables.
     pub fn offset(self) -> usize {
         if self == Self::Compat { NUMBERS } else { 0 }
     }
 
-    /// The number in the table: x32 programs use the native one, with a bit.
+    /// The number in the table: x32 programs set a bit in native numbers.
     pub fn number(self, nr: i32) -> i32 {
         if nr > 0 { nr & !X32 } else { nr }
     }
 
-    /// The name of a number; `None` if the table has none.
+    /// The name of a call; `None` if the table does not have the number.
     pub fn name(self, nr: i32) -> Option<&'static str> {
         let nr = usize::try_from(self.number(nr)).ok()?;
         let name = match self {
             Self::Native => native::Sysno::new(nr)?.name(),
             Self::Compat => compat::Sysno::new(nr)?.name(),
         };
-        // `break` is a word of Rust too.
+        // `break` is a keyword of Rust.
         Some(name.strip_prefix("r#").unwrap_or(name))
     }
 
-    /// The value of the field `arch`; `None` for the machine's own calls.
+    /// The value of the field `arch`; `None` for native calls.
     pub fn arch(self, nr: i32) -> Option<&'static str> {
         match self {
             Self::Compat => Some(COMPAT_ARCH),
@@ -61,10 +64,35 @@ impl Abi {
     }
 }
 
-/// Every call of both tables.
+/// All calls of both tables.
 pub fn all() -> impl Iterator<Item = (Abi, i32, &'static str)> {
     let numbers = (0..NUMBERS as i32).flat_map(|nr| [(Abi::Native, nr), (Abi::Compat, nr)]);
     numbers.filter_map(|(abi, nr)| Some((abi, nr, abi.name(nr)?)))
+}
+
+/// The highest errno (include/linux/err.h); larger values are addresses.
+const MAX_ERRNO: i64 = 4095;
+
+/// The errors that user space sees (include/uapi/asm-generic/errno.h), by number.
+static ERRORS: LazyLock<Vec<String>> =
+    LazyLock::new(|| (0..=133).map(|number| format!("{:?}", Errno::from_raw(number))).collect());
+
+/// The errors of a call that a signal interrupted, from 512 on, before the kernel decides whether to restart it
+/// (include/linux/errno.h).
+const RESTART: [&str; 5] =
+    ["ERESTARTSYS", "ERESTARTNOINTR", "ERESTARTNOHAND", "ENOIOCTLCMD", "ERESTART_RESTARTBLOCK"];
+
+/// The name of the error that a call returned; `None` if it succeeded.
+pub fn error(ret: i64) -> Option<Cow<'static, str>> {
+    if !(-MAX_ERRNO..0).contains(&ret) {
+        return None;
+    }
+    let number = -ret as usize;
+    if let Some(name) = number.checked_sub(512).and_then(|above| RESTART.get(above)) {
+        return Some(Cow::Borrowed(name));
+    }
+    let known = ERRORS.get(number).filter(|name| *name != "UnknownErrno");
+    Some(known.map_or_else(|| Cow::Owned(format!("errno {number}")), |name| Cow::Borrowed(name.as_str())))
 }
 
 #[cfg(test)]
@@ -92,5 +120,25 @@ mod tests {
         );
         assert_eq!(Abi::Compat.arch(3), Some("i386"));
         assert!(all().count() > 700 && all().all(|(_, nr, _)| nr < NUMBERS as i32 - 1));
+    }
+
+    #[test]
+    fn errors_have_names() {
+        for (ret, name) in [
+            (0, None),
+            (7, None),
+            (-2, Some("ENOENT")),
+            (-11, Some("EAGAIN")),
+            (-133, Some("EHWPOISON")),
+            (-512, Some("ERESTARTSYS")),
+            (-514, Some("ERESTARTNOHAND")),
+            (-516, Some("ERESTART_RESTARTBLOCK")),
+            (-1000, Some("errno 1000")),
+            (-41, Some("errno 41")),
+            (-4096, None),
+            (i64::MIN, None),
+        ] {
+            assert_eq!(error(ret).as_deref(), name, "{ret}");
+        }
     }
 }

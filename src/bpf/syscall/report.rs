@@ -1,35 +1,33 @@
-//! From what the kernel program told to records.
+//! The records of `syscall-trace`, made from what its eBPF programs counted.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use super::class::Class;
-use super::errors::error;
-use super::layout::{Event, FD_TYPES, Stuck};
-use super::names::{Abi, NUMBERS, all};
-use super::shared;
-use super::table::Activity;
+use super::class::{Class, multiplexer, waits_by_arg};
+use super::names::{Abi, NUMBERS, all, error};
+use super::table::{Activity, Event, FdType, Stuck};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::percentiles::distribution;
-use crate::bpf::session::Interval;
+use crate::bpf::task::TaskId;
+use crate::bpf::tracer::Interval;
 use crate::collect::cgroup::container_id;
 use crate::common::time::{Micros, Timestamp};
 use crate::record::{Hex, Syscall, SyscallStuck, SyscallSummary};
 
-/// Name, class, and the place of a number that several share.
+/// Name and class of a call, and its [`multiplexer`].
 type Known = (&'static str, &'static str, u8);
 
-/// By table and number: looked up for each event.
+/// By table and number, because each event needs them.
 static KNOWN: LazyLock<Vec<Option<Known>>> = LazyLock::new(|| {
     let mut known = vec![None; 2 * NUMBERS];
     for (abi, nr, name) in all() {
-        known[abi.offset() + nr as usize] = Some((name, Class::of(name).name(), shared::place(name)));
+        known[abi.offset() + nr as usize] = Some((name, Class::of(name).name(), multiplexer(name)));
     }
     known
 });
 
-/// Fills the table, which the first event would otherwise wait for.
+/// Fills [`KNOWN`] ahead of the first event.
 pub fn prepare() {
     LazyLock::force(&KNOWN);
 }
@@ -37,25 +35,34 @@ pub fn prepare() {
 fn known(abi: Abi, nr: i32) -> (Cow<'static, str>, &'static str, u8) {
     let index = usize::try_from(abi.number(nr)).ok().filter(|nr| *nr < NUMBERS);
     match index.and_then(|nr| KNOWN[abi.offset() + nr]) {
-        Some((name, class, place)) => (Cow::Borrowed(name), class, place),
+        Some((name, class, multiplexer)) => (Cow::Borrowed(name), class, multiplexer),
         None => (Cow::Owned(format!("syscall_{nr}")), Class::Other.name(), 0),
     }
 }
 
-/// The name and the class of a call. A read or write of what makes it wait is a wait.
-fn name_and_class(abi: Abi, nr: i32, fd_type: Option<&str>, which: u64) -> (Cow<'static, str>, &'static str) {
-    let (name, class, place) = known(abi, nr);
-    let waits = fd_type.is_some() || shared::waits(place, which);
+/// The name and the class of a call. A read or write that can wait for its file has the class `wait`.
+fn name_and_class(abi: Abi, nr: i32, fd_type: Option<&str>, arg: u64) -> (Cow<'static, str>, &'static str) {
+    let (name, class, multiplexer) = known(abi, nr);
+    let waits = fd_type.is_some() || waits_by_arg(multiplexer, arg);
     (name, if waits { Class::Wait.name() } else { class })
 }
 
-fn fd_type(index: u8) -> Option<&'static str> {
-    FD_TYPES.get(usize::from(index)).copied().flatten()
+/// The value of the field `fd_type`.
+fn fd_type(fd_type: FdType) -> Option<&'static str> {
+    match fd_type {
+        FdType::FD_PIPE => Some("pipe"),
+        FdType::FD_SOCKET => Some("socket"),
+        FdType::FD_TTY => Some("tty"),
+        FdType::FD_ANON => Some("anon"),
+        FdType::FD_DEVICE => Some("device"),
+        _ => None,
+    }
 }
 
 /// When a call returned, and its record.
 pub fn event<'a>(
-    event: &'a Event,
+    event: &Event,
+    task: &'a TaskId,
     threshold: Option<Micros>,
     clock: KernelClock,
     cgroups: &'a mut Cgroups,
@@ -63,7 +70,7 @@ pub fn event<'a>(
     let abi = Abi::from_kernel(event.compat != 0);
     let fd_type = fd_type(event.fd_type);
     let (name, class) = name_and_class(abi, event.nr, fd_type, event.args[0]);
-    let cgroup = cgroups.path(event.task.cgroup_id);
+    let cgroup = cgroups.path(task.cgroup_id);
     let record = Syscall {
         nr: event.nr,
         class,
@@ -76,22 +83,22 @@ pub fn event<'a>(
         error: error(event.ret),
         args: event.args.map(Hex),
         fd_type,
-        pid: event.task.pid,
-        tid: event.task.tid,
-        comm: event.task.name(),
-        uid: event.task.uid,
+        pid: task.pid,
+        tid: task.tid,
+        comm: task.name(),
+        uid: task.uid,
         cpu: event.cpu,
-        cgroup_id: event.task.cgroup_id,
+        cgroup_id: task.cgroup_id,
         container_id: cgroup.and_then(container_id).map(Cow::Borrowed),
         cgroup: cgroup.map(Cow::Borrowed),
     };
     (clock.wall(event.end_ns), record)
 }
 
-/// When a call that is not over was looked at, and its record. `watched_since` is when we began to look, by
-/// the kernel's clock.
+/// When a call in progress was seen, and its record. `watched_since` is when the tracer started, by the kernel's clock.
 pub fn stuck<'a>(
-    stuck: &'a Stuck,
+    stuck: &Stuck,
+    task: &'a TaskId,
     watched_since: u64,
     clock: KernelClock,
     cgroups: &'a mut Cgroups,
@@ -99,7 +106,7 @@ pub fn stuck<'a>(
     let abi = Abi::from_kernel(stuck.compat != 0);
     let fd_type = fd_type(stuck.fd_type);
     let (name, class) = name_and_class(abi, stuck.nr, fd_type, stuck.args[0]);
-    let cgroup = cgroups.path(stuck.task.cgroup_id);
+    let cgroup = cgroups.path(task.cgroup_id);
     let seen = stuck.begin_ns != 0;
     let age = Micros(stuck.now_ns.saturating_sub(if seen { stuck.begin_ns } else { watched_since }));
     let record = SyscallStuck {
@@ -113,18 +120,18 @@ pub fn stuck<'a>(
         state: state(stuck.state),
         args: stuck.args.map(Hex),
         fd_type,
-        pid: stuck.task.pid,
-        tid: stuck.task.tid,
-        comm: stuck.task.name(),
-        uid: stuck.task.uid,
-        cgroup_id: stuck.task.cgroup_id,
+        pid: task.pid,
+        tid: task.tid,
+        comm: task.name(),
+        uid: task.uid,
+        cgroup_id: task.cgroup_id,
         container_id: cgroup.and_then(container_id).map(Cow::Borrowed),
         cgroup: cgroup.map(Cow::Borrowed),
     };
     (clock.wall(stuck.now_ns), record)
 }
 
-/// The bits of include/linux/sched.h that ps(1) has letters for.
+/// The letter that ps(1) has for a state of include/linux/sched.h.
 fn state(bits: u32) -> &'static str {
     match bits {
         0 => "R",
@@ -135,7 +142,7 @@ fn state(bits: u32) -> &'static str {
     }
 }
 
-/// The record of the calls of one number.
+/// The record of the calls with one number in an interval.
 pub fn summary(activity: &Activity, interval: Interval, with_histogram: bool) -> SyscallSummary {
     let Activity { index, errors, sum_ns, max_ns, ref histogram } = *activity;
     let abi = Abi::from_kernel(index >= NUMBERS);
@@ -173,7 +180,7 @@ mod tests {
     use super::*;
     use crate::bpf::hist::Histogram;
     use crate::bpf::map::read;
-    use crate::bpf::syscall::layout::SCALE;
+    use crate::bpf::syscall::table::SCALE;
     use crate::common::emit::write_line;
     use crate::record::Record;
 
@@ -198,7 +205,8 @@ mod tests {
         let records: Vec<_> = recorded("event")
             .map(|bytes| {
                 let found: Event = read(&bytes).unwrap();
-                let (ts, record) = event(&found, None, KernelClock::measure(), &mut nowhere);
+                let task = TaskId::from(found.task);
+                let (ts, record) = event(&found, &task, None, KernelClock::measure(), &mut nowhere);
                 line(ts, &record)
             })
             .collect();
@@ -217,7 +225,7 @@ mod tests {
         assert_eq!(read["args"], json!(["0x3", "0x7ffefb6e13f7", "0x1", "0x7f5e3692ab60", "0x0", "0x0"]));
         let who = ["pid", "tid", "comm", "uid", "cpu", "cgroup_id"].map(|field| &read[field]);
         assert_eq!(json!(who), json!([23355, 23355, "calls", 0, 1, 1]));
-        assert!(read.get("cgroup").is_none() && read.get("container_id").is_none(), "not known there");
+        assert!(read.get("cgroup").is_none() && read.get("container_id").is_none(), "the cgroup is unknown");
         let begin: Timestamp = read["begin_ts"].as_str().unwrap().parse().unwrap();
         let end: Timestamp = read["ts"].as_str().unwrap().parse().unwrap();
         assert_eq!(end.0 - begin.0, 6_139_487);
@@ -229,8 +237,9 @@ mod tests {
         let records: Vec<_> = recorded("stuck")
             .map(|bytes| {
                 let found: Stuck = read(&bytes).unwrap();
-                // A second and a half before the first.
-                let (ts, record) = stuck(&found, 5_659_128_923_375, KernelClock::measure(), &mut nowhere);
+                // 1.5 s before the first was seen.
+                let task = TaskId::from(found.task);
+                let (ts, record) = stuck(&found, &task, 5_659_128_923_375, KernelClock::measure(), &mut nowhere);
                 line(ts, &record)
             })
             .collect();
@@ -247,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_summary_says_what_was_counted() {
+    fn a_summary_has_what_was_counted() {
         let mut histogram = Histogram::new(SCALE);
         [300, 300, 5_000_000].into_iter().for_each(|ns| histogram.record(ns));
         let activity =
@@ -258,7 +267,7 @@ mod tests {
         let named = ["syscall", "class", "arch", "count", "errors", "sum_us", "max_us", "scale"];
         let expected = json!(["nanosleep", "wait", "i386", 3, 1, 5000.6, 5000.0, 3]);
         assert_eq!(json!(named.map(|field| &record[field])), expected);
-        // OTLP's index: ceil(log2(300) · 8) − 1, and of 5,000,000.
+        // OTLP's index, ceil(log2(ns) · 8) − 1.
         assert_eq!(record["buckets"], json!({"65": 2, "178": 1}));
         let beyond = Activity { index: NUMBERS - 1, ..activity };
         assert_eq!(summary(&beyond, interval, false).syscall, "other");
