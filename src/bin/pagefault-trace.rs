@@ -82,7 +82,9 @@ impl Program for PagefaultTrace {
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]
     fn run(self) -> Result<()> {
-        anyhow::bail!("this build cannot trace: pagefault-trace needs Linux, and a build with the feature bpf")
+        anyhow::bail!(
+            "this build cannot trace: pagefault-trace needs Linux, and a build with the feature bpf"
+        )
     }
 }
 

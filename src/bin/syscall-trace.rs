@@ -47,17 +47,17 @@ impl Program for SyscallTrace {
     const KINDS: &'static [&'static Kind] = &[&SYSCALL, &SYSCALL_STUCK, &SYSCALL_SUMMARY, &STATUS, &LOST];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
         ("Calls that take at least 10 ms", "sudo syscall-trace"),
-        (
-            "Slow opens and syncs of files",
-            "sudo syscall-trace --min 1ms --syscall openat,fsync,fdatasync",
-        ),
+        ("Slow opens and syncs of files", "sudo syscall-trace --min 1ms --syscall openat,fsync,fdatasync"),
         ("Calls that have hung for five seconds", "sudo syscall-trace --no-events --stuck 5s"),
         (
             "Count and latency of all calls by name",
             "sudo syscall-trace --no-events --summary -f '{syscall, count, sum_us, p99_us}'",
         ),
         ("Every call of one process", "sudo syscall-trace --min 0 --waits --pid 1"),
-        ("Send calls and histograms to an OpenTelemetry Collector", "sudo syscall-trace --summary | tele-ship --otlp"),
+        (
+            "Send calls and histograms to an OpenTelemetry Collector",
+            "sudo syscall-trace --summary | tele-ship --otlp",
+        ),
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 

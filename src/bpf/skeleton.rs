@@ -67,7 +67,7 @@ macro_rules! skeleton {
             include!(concat!(env!("OUT_DIR"), "/", $file, ".skel.rs"));
         }
 
-        use generated::{types, $builder, $open, $skeleton};
+        pub(super) use generated::{types, $builder, $open, $skeleton};
 
         impl $crate::bpf::skeleton::Skeleton for $skeleton<'static> {
             type Builder = $builder;

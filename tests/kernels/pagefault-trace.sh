@@ -140,14 +140,14 @@ all() { # NAME OPTIONS…
 dd if=/dev/zero of=/tmp/file bs=4096 count=4 2>/dev/null
 crowded=
 all default
-attached "$(sed -n 's/.*"detail":"\(.*\); [0-9]* hooks;.*/\1/p' /tmp/out)"
+attached "$(sed -n 's/.*"reason":"active","method":"\([a-z_]*\)".*/\1/p' /tmp/out)"
 all raw_tp --attach raw_tp
 crowded=1
 all crowded
 crowded=
 all fentry --attach fentry
 all kprobe --attach kprobe
-expect kprobe-told 'kprobes > 0' kprobes="$(grep -c 'handle_mm_fault by kprobe and kretprobe' /tmp/out)"
+expect kprobe-method 'kprobes > 0' kprobes="$(grep -c '"method":"kprobe"' /tmp/out)"
 
 # Rights are given up; nothing stays when it is killed.
 programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; }

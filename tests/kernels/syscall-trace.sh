@@ -142,7 +142,7 @@ measure() { # PREFIX OPTIONS…
 }
 
 if trace -i 100s; then
-    attached "$(sed -n 's/.*"detail":"sys_enter and sys_exit by \([^;]*\);.*/\1/p' /tmp/out)"
+    attached "$(sed -n 's/.*"reason":"active","method":"\([a-z_]*\)".*/\1/p' /tmp/out)"
     finish
     crowded=
     measure ""

@@ -89,7 +89,7 @@ fn waits_are_not_stuck_unless_asked_for() {
     let all_said = all.stderr();
     assert!(all.finish().iter().all(|record| record["kind"] != "syscall"));
     quiet.wait_for(|record| record["kind"] == "status");
-    assert!(quiet.stderr().contains("left out") && !all_said.contains("left out"), "{}", quiet.stderr());
+    assert!(quiet.stderr().contains("--waits") && !all_said.contains("--waits"), "{}", quiet.stderr());
     assert!(!quiet.finish().iter().any(sleeps));
 }
 

@@ -183,9 +183,10 @@ impl Tracer for PagefaultTrace {
 
     fn event(&mut self, event: &Event, output: &mut Output) -> Result<()> {
         let tid = event.task.tid;
-        let maps = self.options.resolve.then(|| {
-            self.maps.entry(tid).or_insert_with(|| std::fs::read(format!("/proc/{tid}/maps")).ok())
-        });
+        let maps = self
+            .options
+            .resolve
+            .then(|| self.maps.entry(tid).or_insert_with(|| std::fs::read(format!("/proc/{tid}/maps")).ok()));
         let maps = maps.and_then(|maps| maps.as_deref());
         let (ts, record) = report::event(event, output.threshold, output.clock, &mut output.cgroups, maps);
         output.emitter.emit(ts, &record)

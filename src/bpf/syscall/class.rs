@@ -95,7 +95,8 @@ const fn bits(arguments: &[u32]) -> u32 {
 }
 
 /// `waiting_args` of `bpf/syscall.h`, by [`multiplexer`].
-pub const WAITING_ARGS: [u32; 4] = [0, bits(MULTIPLEXERS[0].1), bits(MULTIPLEXERS[1].1), bits(MULTIPLEXERS[2].1)];
+pub const WAITING_ARGS: [u32; 4] =
+    [0, bits(MULTIPLEXERS[0].1), bits(MULTIPLEXERS[1].1), bits(MULTIPLEXERS[2].1)];
 
 /// The index of a call in [`WAITING_ARGS`]; 0 for calls that stand for one.
 pub fn multiplexer(name: &str) -> u8 {
@@ -190,7 +191,13 @@ pub struct Calls {
     pub syscall: Vec<String>,
 
     /// Trace all system calls but these
-    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "syscall", help_heading = "Filters")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        value_delimiter = ',',
+        conflicts_with = "syscall",
+        help_heading = "Filters"
+    )]
     pub except_syscall: Vec<String>,
 }
 
@@ -303,7 +310,7 @@ mod tests {
     }
 
     fn chosen(calls: &Calls) -> usize {
-        calls.flags().unwrap().iter().filter(|bits| **flags & CHOSEN != 0).count()
+        calls.flags().unwrap().iter().filter(|flags| **flags & CHOSEN != 0).count()
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use libbpf_rs::{Iter, Link, ProgramMut};
-use rustix::thread::CapabilitySet;
 
 mod class;
 mod names;
@@ -52,7 +51,6 @@ pub struct Options {
 pub struct Setup {
     options: Options,
     flags_of_calls: Box<FlagsOfCalls>,
-    events: bool,
     summary: bool,
 }
 
@@ -82,9 +80,11 @@ impl Tracer for SyscallTrace {
         report::prepare();
         let (events, summary) = (args.events.min().is_some(), args.events.summary(false));
         if (events || options.stuck.is_some()) && !options.waits {
-            log(format_args!("leaving out calls that wait by design (futex, poll, reads from a pipe …); see --waits"));
+            log(format_args!(
+                "leaving out calls that wait by design (futex, poll, reads from a pipe …); see --waits"
+            ));
         }
-        Ok(Setup { options, flags_of_calls, events, summary })
+        Ok(Setup { options, flags_of_calls, summary })
     }
 
     fn ways(setup: &Setup, kernel: &Kernel) -> Result<Vec<Attach>> {
@@ -177,7 +177,8 @@ impl Tracer for SyscallTrace {
         }
         for stuck in self.stuck()? {
             let task = TaskId::from(stuck.task);
-            let (ts, record) = report::stuck(&stuck, &task, self.watched_since, output.clock, &mut output.cgroups);
+            let (ts, record) =
+                report::stuck(&stuck, &task, self.watched_since, output.clock, &mut output.cgroups);
             output.emitter.emit(ts, &record)?;
         }
         Ok(())

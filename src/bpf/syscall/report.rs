@@ -239,7 +239,8 @@ mod tests {
                 let found: Stuck = read(&bytes).unwrap();
                 // 1.5 s before the first was seen.
                 let task = TaskId::from(found.task);
-                let (ts, record) = stuck(&found, &task, 5_659_128_923_375, KernelClock::measure(), &mut nowhere);
+                let (ts, record) =
+                    stuck(&found, &task, 5_659_128_923_375, KernelClock::measure(), &mut nowhere);
                 line(ts, &record)
             })
             .collect();

@@ -240,7 +240,10 @@ mod tests {
         };
         let mut taken = |half| {
             let activities = table.take(half);
-            activities.iter().map(|a| (a.index, a.histogram.count(), a.errors, a.sum_ns, a.max_ns)).collect::<Vec<_>>()
+            activities
+                .iter()
+                .map(|a| (a.index, a.histogram.count(), a.errors, a.sum_ns, a.max_ns))
+                .collect::<Vec<_>>()
         };
         count(0, 39, 150);
         count(0, 39, 145);
