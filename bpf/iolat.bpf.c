@@ -1,27 +1,313 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Block I/O latency per device and operation.
+ * Block I/O latency by device and operation.
  *
- * One hook, at the completion of a request, which carries its own times: when it was
- * allocated and when it was given to the driver. Everything is counted in arrays that
- * user space has mapped. Two more hooks are attached only when needed: at submission
- * for who did it, at issue for devices whose requests carry no times.
+ * One hook at the completion of a request, which carries its own times: when it was allocated
+ * and when it was given to the driver. It counts in arrays that user space has mapped. Hooks at
+ * submission and issue are attached only to record who submits, or if requests carry no times.
  */
-#include "kernel.h"
-#include "iolat/count.h"
-#include "iolat/event.h"
+#include "iolat.h"
+#include "hist.h"
+#include "map.h"
+#include "task.h"
 
-/* Set before loading. */
-const volatile bool task_at_issue;     /* what no hook at submission saw belongs to the task that issues */
-const volatile __u32 request_argument; /* of the submission and issue hooks: 1 where it follows the queue */
+#define MAX_SLOTS 1024
+#define MAX_DEVICES 16
+
+/* Set before loading. The verifier removes the code of what is off. */
+const volatile __u32 slot_bits;        /* a shard has 1 << slot_bits slots */
+const volatile __u32 shard_mask;       /* shards - 1; a CPU counts in shard cpu & shard_mask */
+const volatile bool aggregate;         /* count all devices as one */
+const volatile bool filter_devices;    /* count only wanted_devices */
+const volatile bool with_task;         /* record who submits: a hook at submission is attached */
+const volatile bool filter_task;       /* count only requests of wanted tasks */
+const volatile bool keep_pending;      /* the map has room for every request that can exist */
+const volatile bool task_at_issue;     /* requests that no hook at submission saw belong to the issuing task */
+const volatile __u32 request_argument; /* of the hooks at submission and issue: 1 if the queue comes first */
 
 /* Shared with user space while running. */
-__u64 untimed; /* requests without any time: not counted */
+volatile __u32 wanted_devices[MAX_DEVICES];
+volatile __u32 time_submissions; /* some requests do not record when they began */
+volatile __u64 keys[MAX_SLOTS];  /* what each slot counts: device and operation */
+__u64 lost_slots;                /* requests that found no slot */
+__u64 lost_tasks;                /* submissions that found the map full */
+__u64 untimed;                   /* requests without any time: not counted */
+__u64 unsplit;                   /* requests without a time of issue, or of start: counted with total time only */
+
+/* A request between submission and completion. */
+struct pending {
+	__u64 start_ns;  /* of the request, to recognise another request at the same address */
+	__u64 submit_ns; /* if time_submissions */
+	__u64 issue_ns;
+	__u64 left_out; /* the submitting task is not wanted */
+	struct task_id task;
+};
+
+/* One device and operation in one shard. A bucket's counters share a cache line, and so do the sums. */
+struct slot {
+	__u64 bytes;
+	__u64 errors;
+	__u64 device_ns;
+	__u64 queue_ns;
+	__u64 unsplit_ns; /* total time of requests that are unsplit */
+	__u64 pad[3];
+	struct {
+		__u32 total;
+		__u32 device;
+		__u32 queue;
+	} buckets[HIST_BUCKETS(5)];
+} __attribute__((aligned(64)));
+
+/* The longest times on one CPU, which alone writes them. */
+struct peak {
+	__u64 total_ns;
+	__u64 device_ns;
+	__u64 queue_ns;
+	__u64 sector; /* this and the following: of the request with the longest total time */
+	__u32 bytes;
+	__u32 pad;
+	struct task_id task;
+};
+
+/* A request that took at least min_ns. */
+struct event {
+	__u64 end_ns;
+	__u64 total_ns;
+	__u64 device_ns;
+	__u64 queue_ns;
+	__u64 sector;
+	__u32 bytes;
+	__u32 device;
+	__s32 error;
+	__u8 op;
+	__u8 split; /* device_ns and queue_ns are known */
+	__u8 pad[2];
+	struct task_id task;
+};
+
+RING_EVENT(struct event);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* halves x shards x slots */
+	__type(key, __u32);
+	__type(value, struct slot);
+} slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); /* halves x CPUs x slots */
+	__type(key, __u32);
+	__type(value, struct peak);
+} peaks SEC(".maps");
+
+/* The key of each slot, for CPUs that claim the same slot at once. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} owners SEC(".maps");
+
+/* By the address of the request. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1024);
+	__type(key, __u64);
+	__type(value, struct pending);
+} pending SEC(".maps");
+
+static __always_inline bool device_wanted(__u32 device)
+{
+	for (int i = 0; i < MAX_DEVICES; i++)
+		if (wanted_devices[i] == device)
+			return true;
+	return false;
+}
+
+/* Bounds the index for the verifier; the barrier keeps the compiler from removing that. */
+static __always_inline __u32 bounded(__u32 index)
+{
+	barrier_var(index);
+	return index & (MAX_SLOTS - 1);
+}
 
 /*
- * Bytes count whenever some are done, the rest once, when the last are. The phases of a
- * flush sequence end with no bytes, and are no requests of their own; the flush that is
- * sent to the device is one.
+ * Finds or claims a slot; negative if there is none. Insertion into the hash map decides between
+ * CPUs, because programs cannot compare and exchange before 5.12.
+ */
+static __noinline int claim(__u64 key)
+{
+	__u32 mask = (1U << slot_bits) - 1, home = home_of(key);
+
+	for (__u32 n = 0; n < PROBES; n++) {
+		__u32 index = bounded((home + n) & mask);
+		__u32 at = index; /* in memory, for the helpers */
+		__u64 *owner;
+
+		if (keys[index] == key)
+			return index;
+		if (keys[index])
+			continue;
+		if (!bpf_map_update_elem(&owners, &at, &key, BPF_NOEXIST)) {
+			keys[index] = key;
+			return index;
+		}
+		owner = bpf_map_lookup_elem(&owners, &at);
+		if (owner && *owner == key)
+			return index;
+	}
+	COUNT(&lost_slots, 1);
+	return -1;
+}
+
+static __always_inline int slot_of(__u32 device, __u32 op)
+{
+	__u64 key = 1ULL << 63 | (__u64)(aggregate ? 0 : device) << 3 | op;
+	__u32 home = bounded(home_of(key) & ((1U << slot_bits) - 1));
+
+	return keys[home] == key ? home : claim(key);
+}
+
+/* The entry of a request; NULL if the map is full. */
+static __always_inline struct pending *entry_of(__u64 address)
+{
+	struct pending *p = bpf_map_lookup_elem(&pending, &address);
+	struct pending empty = {};
+
+	if (p)
+		return p;
+	if (bpf_map_update_elem(&pending, &address, &empty, BPF_ANY)) {
+		COUNT(&lost_tasks, 1);
+		return NULL;
+	}
+	return bpf_map_lookup_elem(&pending, &address);
+}
+
+/* Records that the current task submits the request. */
+static __always_inline void note(struct pending *p, struct request *rq, bool direct)
+{
+	p->start_ns = READ(direct, rq, start_time_ns);
+	p->submit_ns = time_submissions ? bpf_ktime_get_ns() : 0;
+	p->issue_ns = 0;
+	p->task.known = 0;
+	p->left_out = with_task && !task_wanted(&p->task);
+}
+
+static __always_inline void forget(struct pending *p, __u64 address)
+{
+	if (keep_pending) {
+		p->start_ns = 0;
+		p->submit_ns = 0;
+		p->issue_ns = 0;
+		p->left_out = 0;
+		p->task.known = 0;
+	} else {
+		bpf_map_delete_elem(&pending, &address);
+	}
+}
+
+/* Requests submitted before the hook was attached count, except with a filter for tasks. */
+static __always_inline bool left_out(struct pending *p)
+{
+	return filter_task ? !(p && p->task.known) : p && p->left_out;
+}
+
+struct times {
+	__u64 end_ns;
+	__u64 total_ns;
+	__u64 device_ns;
+	__u64 queue_ns;
+	bool split;
+};
+
+/* Computes the times of a completed request; false if it has none. */
+static __always_inline bool times_of(struct times *t, __u64 start, __u64 issue, struct pending *p)
+{
+	if (!issue && p)
+		issue = p->issue_ns;
+	if (!start && p)
+		start = p->submit_ns;
+	t->split = start && issue;
+	if (!start)
+		start = issue;
+	if (!start)
+		return false;
+	t->total_ns = t->end_ns > start ? t->end_ns - start : 0;
+	t->device_ns = issue && t->end_ns > issue ? t->end_ns - issue : 0;
+	t->queue_ns = issue > start ? issue - start : 0;
+	return true;
+}
+
+static __always_inline void count(struct slot *slot, struct times *t, int error)
+{
+	__u32 total = hist_index(t->total_ns), device = total, queue = 0;
+
+	if (error)
+		SHARD_ADD(&slot->errors, 1);
+	SHARD_ADD(&slot->buckets[total].total, 1);
+	if (t->split) {
+		/* Often a request does not queue, and its device time is its total time. */
+		if (t->queue_ns || t->device_ns != t->total_ns) {
+			device = hist_index(t->device_ns);
+			queue = hist_index(t->queue_ns);
+		}
+		SHARD_ADD(&slot->device_ns, t->device_ns);
+		SHARD_ADD(&slot->queue_ns, t->queue_ns);
+		SHARD_ADD(&slot->buckets[device].device, 1);
+		SHARD_ADD(&slot->buckets[queue].queue, 1);
+	} else {
+		SHARD_ADD(&slot->unsplit_ns, t->total_ns);
+		COUNT(&unsplit, 1);
+	}
+}
+
+static __always_inline void keep_peak(struct peak *peak, struct times *t, struct request *rq,
+				      __u32 bytes, struct pending *p, bool direct)
+{
+	if (t->total_ns > peak->total_ns) {
+		peak->sector = READ(direct, rq, __sector);
+		peak->bytes = bytes;
+		if (with_task && p)
+			peak->task = p->task;
+		else if (with_task)
+			peak->task.known = 0;
+		peak->total_ns = t->total_ns;
+	}
+	if (t->device_ns > peak->device_ns)
+		peak->device_ns = t->device_ns;
+	if (t->queue_ns > peak->queue_ns)
+		peak->queue_ns = t->queue_ns;
+}
+
+static __always_inline void submit_event(struct times *t, struct request *rq, __u32 device, __u32 op,
+					 __u32 bytes, int error, struct pending *p, bool direct)
+{
+	struct event *event = RING_RESERVE(struct event);
+
+	if (!event)
+		return;
+	event->end_ns = t->end_ns;
+	event->total_ns = t->total_ns;
+	event->device_ns = t->device_ns;
+	event->queue_ns = t->queue_ns;
+	event->sector = READ(direct, rq, __sector);
+	event->bytes = bytes;
+	event->device = device;
+	event->error = error;
+	event->op = op;
+	event->split = t->split;
+	event->task.known = 0;
+	if (with_task && p)
+		event->task = p->task;
+	ring_submit(event, false);
+}
+
+/*
+ * A request can complete in parts: bytes count with each part, the rest with the last one. The
+ * phases of a flush sequence complete with no bytes and are no requests; the flush itself is one.
  */
 static __always_inline int complete(struct request *rq, int error, __u32 bytes, bool direct)
 {
@@ -58,12 +344,11 @@ static __always_inline int complete(struct request *rq, int error, __u32 bytes, 
 	slot = bpf_map_lookup_elem(&slots, &at);
 	if (!slot)
 		return 0;
-	COUNT(&slot->bytes, bytes);
+	SHARD_ADD(&slot->bytes, bytes);
 	if (!last)
 		return 0;
-
 	t.end_ns = bpf_ktime_get_ns();
-	if (!reckon(&t, start, issue, p)) {
+	if (!times_of(&t, start, issue, p)) {
 		COUNT(&untimed, 1);
 		return 0;
 	}
@@ -117,7 +402,7 @@ int submit_raw(__u64 *ctx)
 	return submitted((struct request *)ctx[0], false);
 }
 
-/* Where the tracepoint above does not exist (before 6.5). */
+/* Before 6.5, which added block_io_start. */
 SEC("raw_tp/block_rq_insert")
 int submit_insert(__u64 *ctx)
 {

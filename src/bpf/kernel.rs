@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, anyhow, bail};
 use clap::Args;
-use libbpf_rs::btf::types::{FuncProto, Ptr, Typedef};
+use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType};
 use libbpf_rs::skel::SkelBuilder;
 
@@ -70,6 +70,12 @@ impl Kernel {
     /// Whether the kernel itself tells its types: iterators and typed tracepoints are found by no other.
     pub fn tells(&self) -> bool {
         self.file.is_none() || Btf::from_vmlinux().is_ok()
+    }
+
+    /// Whether a program at a tracepoint is not run while it is running on that CPU already. The kernel does so since
+    /// 6.2 (05b24ff9b2cf), which made this function known outside of the file that defines it.
+    pub fn guards_against_recursion(&self) -> bool {
+        self.types.type_by_name::<Func<'_>>("bpf_prog_inc_misses_counter").is_some()
     }
 
     /// How many arguments a tracepoint has; `None` if the kernel has no such tracepoint.

@@ -167,6 +167,7 @@ impl Tracer for Iolat {
         let constants = IolatSkel::constants(open)?;
         constants.slot_bits = geometry.slot_bits;
         constants.shard_mask = geometry.shards - 1;
+        constants.exclusive = geometry.shards as usize >= cpus && kernel.guards_against_recursion();
         constants.aggregate = setup.options.aggregate;
         constants.by_partition = setup.options.partitions;
         constants.filter_devices = !setup.options.devices.is_empty();

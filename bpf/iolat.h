@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-/* A request of the block layer: what it asks for, of which device, and when it began. */
-#ifndef TELEPIPE_IOLAT_REQUEST_H
-#define TELEPIPE_IOLAT_REQUEST_H
+/* A request of the block layer: its operation, its device and when it began, on kernels since 5.10. */
+#ifndef TELEPIPE_IOLAT_H
+#define TELEPIPE_IOLAT_H
 
-#include "../kernel.h"
+#include "kernel.h"
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
-/* include/linux/blk-mq.h, since 6.11; the values are those of the running kernel. */
+/* include/linux/blk-mq.h, since 6.11; the value is that of the running kernel */
 enum rqf_flags {
 	__RQF_IO_STAT = 8,
 };
@@ -19,7 +19,7 @@ struct gendisk {
 };
 
 struct request_queue {
-	struct gendisk *disk; /* since 5.14; the request had it before */
+	struct gendisk *disk; /* since 5.14; before, in the request */
 };
 
 struct block_device {
@@ -46,7 +46,7 @@ struct request___rq_disk { /* until 5.16 */
 	struct gendisk *rq_disk;
 };
 
-struct hd_struct { /* until 5.10: what request.part points to */
+struct hd_struct { /* until 5.10: the type of request.part */
 	struct device __dev;
 };
 
@@ -56,13 +56,16 @@ struct request___hd_struct {
 
 #pragma clang attribute pop
 
+/* Op in src/bpf/iolat/table.rs. */
 enum op { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OP_NONE };
 
 /* Set before loading. */
-const volatile bool by_partition; /* devices are partitions, where the request has one */
+const volatile bool by_partition; /* partitions count as devices */
 
-/* Four bits for each REQ_OP_* below 16. Write same, zone append and write zeroes are
- * writes and secure erase is a discard; zone management and passthrough are neither. */
+/*
+ * A table of four bits for each REQ_OP_* below 16. Write same, zone append and write zeroes are
+ * writes, secure erase is a discard; zone management and passthrough are not counted.
+ */
 static __always_inline __u32 op_of(__u32 cmd_flags)
 {
 	__u32 op = cmd_flags & 0xff;
@@ -72,7 +75,7 @@ static __always_inline __u32 op_of(__u32 cmd_flags)
 	return op > 15 ? OP_NONE : (0x4414441414343210ULL >> (op * 4)) & 15;
 }
 
-/* The device number, minor in the low 20 bits; 0 if the request belongs to no disk. */
+/* The device number, with the minor number in the low 20 bits; 0 if the request belongs to no disk. */
 static __always_inline __u32 device_of(struct request *rq, bool direct)
 {
 	struct request___rq_disk *old = (void *)rq;
@@ -104,16 +107,15 @@ static __always_inline __u32 device_of(struct request *rq, bool direct)
 }
 
 /*
- * When the request began; 0 if it does not say. Kernels that let statistics be switched off
- * per request (6.11 and later) leave an old time in those that keep none. A flush has none of
- * its own flags and is always timed.
+ * When the request began; 0 if it does not record that. Since 6.11 statistics can be off for a
+ * single request, which then keeps an old time; flushes never have the flag and are always timed.
  */
 static __always_inline __u64 start_of(struct request *rq, __u32 op, bool direct)
 {
 	if (bpf_core_type_exists(enum rqf_flags) && op != OP_FLUSH) {
-		__u32 keeps = 1U << bpf_core_enum_value(enum rqf_flags, __RQF_IO_STAT);
+		__u32 timed = 1U << bpf_core_enum_value(enum rqf_flags, __RQF_IO_STAT);
 
-		if (!(READ(direct, rq, rq_flags) & keeps))
+		if (!(READ(direct, rq, rq_flags) & timed))
 			return 0;
 	}
 	return READ(direct, rq, start_time_ns);
