@@ -100,6 +100,8 @@ fn oddities_of_the_format_are_read() {
             0.5.into(),
         ),
         ("all.txt", ("comm", "org.example.a.coalition.with.a.long.name"), "/energy_impact", 2.0.into()),
+        ("all.txt", ("comm", "DEAD_TASKS"), "/user_ratio", 0.235.into()),
+        ("all.txt", ("comm", "worker"), "/cpu_ratio", 0.008.into()),
         ("all.txt", ("comm", "ALL_TASKS"), "/cpu_ratio", 0.047.into()),
         ("all.txt", ("domain", "ane"), "/power_watts", 0.007.into()),
         // The columns of --show-usage-summary.
@@ -282,6 +284,25 @@ fn reported_captures_are_read() {
     let reasons = &named(&limits, "core", "package0")["limit_reasons"];
     assert_eq!(*reasons, serde_json::json!(["MAX_TURBO_LIMIT", "TURBO_ATTENUATION"]));
     assert_eq!(number(named(&limits, "core", "system"), "active_ratio"), 0.5732);
+}
+
+/// Some coalitions have no ID, or no name.
+#[test]
+fn every_coalition_is_replaced_by_its_tasks() {
+    let lines = input(&fixture("all.txt"), &["--tasks"]);
+    let tasks = of(&lines, "task");
+    let tasks: Vec<_> =
+        tasks.iter().map(|task| (task["comm"].as_str().unwrap(), task["pid"].as_u64())).collect();
+    let expected = [
+        ("editor", Some(901)),
+        ("a helper (GPU) [2] / 3", Some(902)),
+        // Without tasks.
+        ("org.example.a.coalition.with.a.long.name", None),
+        ("DEAD_TASKS", None),
+        ("worker", Some(921)),
+        ("ALL_TASKS", None),
+    ];
+    assert_eq!(tasks, expected);
 }
 
 #[test]

@@ -290,6 +290,8 @@ impl Rows {
                 let charge = value.strip_prefix(b"percent_charge:").and_then(number).filter(|it| *it >= 0.0);
                 charge.map(|charge| self.sample.charge(charge)).is_some()
             }
+            // Without its range, a level has no meaning.
+            "Backlight level" | "Keyboard Backlight level" if number(value).is_some() => true,
             "Backlight level" => {
                 let ratio = level(value);
                 ratio.map(|_| self.sample.battery().backlight_ratio = ratio).is_some()
@@ -358,7 +360,7 @@ impl Rows {
 /// Rows of `--show-cpu-qos`, `--show-cpu-scalability`, `--show-pstates`, `--show-hwp-capability` and
 /// `--show-extra-power-info`, which are in no record, and targets of fans.
 pub fn is_detail(name: &str) -> bool {
-    const DETAILS: [&str; 9] = [
+    const DETAILS: [&str; 10] = [
         "qos",
         "scalab",
         "p-state",
@@ -366,6 +368,7 @@ pub fn is_detail(name: &str) -> bool {
         "hwp",
         "requested",
         "recommended",
+        "core count",
         "zones engaged",
         "fan target",
     ];

@@ -106,7 +106,12 @@ impl Table {
     /// is never reported as a process.
     pub fn row(&mut self, line: &[u8], interval_s: Option<f64>, tasks: &mut Vec<Task>) -> bool {
         let Some(mut task) = self.columns.task(line, interval_s) else { return false };
-        let indented = line.len() - line.trim_ascii_start().len() > self.columns.from;
+        let indented = if task.comm.is_empty() {
+            // Only tasks have a part of their time in user mode.
+            self.grouped && task.user_ratio.is_some()
+        } else {
+            line.len() - line.trim_ascii_start().len() > self.columns.from
+        };
         if indented && !self.grouped {
             self.grouped = true;
             tasks.iter_mut().for_each(|coalition| coalition.pid = None);
@@ -208,17 +213,23 @@ impl Columns {
         all
     }
 
-    /// Takes each value for the column that it is below, in a row whose process ID begins at `id`. A coalition has
-    /// no values in some columns, but has CPU time and wake-ups.
+    /// Takes each value for the column that it is below, in a row whose process ID begins at `id`. Coalitions have no
+    /// values in some columns, perhaps no ID or no name, but CPU time and wake-ups.
     fn by_offset<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>], id: usize) -> Option<Cells<'t, 'w>> {
-        let at = words.iter().position(|(from, _)| *from == id)?;
-        let (name, mut rest) = (text[..id].trim(), &words[at..]);
+        let at = words.iter().position(|(from, _)| *from >= id)?;
         let pushed = id - self.all[0].from;
+        let has_id = words[at].0 == id;
+        let overruns = at > 0 && words[at - 1].0 + words[at - 1].1.len() > id;
+        let lacks_id = at > 0 && self.all.get(1).is_some_and(|next| words[at].0 >= next.from);
+        if overruns || !has_id && (pushed > 0 || !lacks_id) {
+            return None;
+        }
+        let (name, mut rest) = (text[..id].trim(), &words[at..]);
         let mut cells = Vec::with_capacity(self.all.len());
         for (index, column) in self.all.iter().enumerate() {
             let end = self.all.get(index + 1).map(|next| next.from + pushed);
             let count = rest.iter().take_while(|(from, _)| end.is_none_or(|end| *from < end)).count();
-            let needed = matches!(column.field, Field::Pid | Field::Cpu | Field::Wakeups);
+            let needed = matches!(column.field, Field::Cpu | Field::Wakeups);
             let used = column.field != Field::Other || end.is_none() && column.values.is_some();
             if used && (needed || count > 0) && column.values != Some(count) {
                 return None;
@@ -227,7 +238,7 @@ impl Columns {
             cells.push(here);
             rest = after;
         }
-        (!name.is_empty()).then_some((name, cells))
+        Some((name, cells))
     }
 
     /// Takes the values of a full row from its end, wherever they are: names may contain blanks, and numbers too.
