@@ -9,6 +9,7 @@
 pub mod bpf;
 pub mod collect;
 pub mod common;
+pub mod exposition;
 #[cfg(feature = "http")]
 pub mod http;
 pub mod record;

@@ -70,7 +70,7 @@ pub use power::{POWER, Power};
 pub use pressure::{PRESSURE, Pressure};
 pub use processes::{PROCESS, PROCESSES, Process, Processes};
 pub use sched::{RUNQ, RUNQ_EVENT, Runq, RunqEvent, SCHED, Sched};
-pub use schema::{FieldSchema, body_schema, field_schemas, json_type};
+pub use schema::{FieldSchema, body_schema, field_schemas, json_type, map_value};
 pub use ship::{SHIP_STATS, ShipStats};
 pub use sockets::{SOCKETS, Sockets};
 pub use swap::{SWAP, Swap, ZRAM, Zram};

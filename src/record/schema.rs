@@ -49,6 +49,12 @@ pub fn json_type(property: &Value) -> &str {
         .unwrap_or(if property["enum"].is_array() || property["oneOf"].is_array() { "string" } else { "any" })
 }
 
+/// Returns the schema of the values, if the property is a map.
+pub fn map_value(property: &Value) -> Option<&Value> {
+    let by_pattern = || property["patternProperties"].as_object()?.values().next();
+    Some(&property["additionalProperties"]).filter(|value| value.is_object()).or_else(by_pattern)
+}
+
 /// What the schema declares about one field.
 pub struct FieldSchema {
     /// The field's documentation, on one line.
@@ -62,8 +68,7 @@ pub fn field_schemas(kind: &Kind) -> HashMap<String, FieldSchema> {
     let mut schema = body_schema(kind);
     let Value::Object(properties) = schema["properties"].take() else { return HashMap::new() };
     let field = |(name, property): (String, Value)| {
-        let value = &property["additionalProperties"];
-        let is_double = json_type(if value.is_object() { value } else { &property }) == "number";
+        let is_double = json_type(map_value(&property).unwrap_or(&property)) == "number";
         let words = property["description"].as_str().unwrap_or_default().split_whitespace();
         (name, FieldSchema { description: words.collect::<Vec<_>>().join(" "), is_double })
     };
