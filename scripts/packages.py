@@ -114,6 +114,7 @@ TEST = [
     ("bpftrace", "counts the same events", "bpftrace", "bpftrace", "bpftrace", "-"),
     (has_venv, "for Python packages", "python3-venv", "python3", "python", "python"),
     ("openssl", "makes the certificates of TLS tests", "openssl", "openssl", "openssl", "-"),
+    ("promtool", "checks the Prometheus exposition", "prometheus", "golang-github-prometheus", "prometheus", "prometheus"),
     ("stress-ng", "the load that floods the tracers", "stress-ng", "stress-ng", "stress-ng", "-"),
     (has_node_exporter, "scrape --url reads its metrics", *NODE_EXPORTER),
     (has_go, "builds the OpenTelemetry Collector", "golang-go", "golang", "go", "go"),

@@ -2,10 +2,11 @@
 //! points.
 
 use super::accessors::Number;
+use super::exponential::Exponential;
 use super::group::Group;
 use super::names::Names;
 use super::plan::{Plan, Slot, Start, Use};
-use super::points::{self, Exponential, TimeRange};
+use super::points::{self, TimeRange};
 use super::series::{Counters, Series};
 use crate::record::Instrument;
 use crate::ship::line::{Fields, Value, get};

@@ -14,6 +14,7 @@
 //! of the batch contribute. The same lines in the same order give the same bytes.
 
 mod accessors;
+mod exponential;
 mod group;
 mod json;
 mod log;
@@ -107,8 +108,7 @@ impl Encoder {
         }
     }
 
-    /// The state on which the bytes of the following lines depend. Its memory is bounded;
-    /// [`Series::evicted`] counts what was given up for that.
+    /// The state on which the bytes of the following lines depend.
     pub fn series(&self) -> &Series {
         &self.series
     }

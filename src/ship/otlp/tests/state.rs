@@ -100,3 +100,16 @@ fn every_metric_has_a_description() {
     assert_eq!(metrics.len(), 2);
     assert!(metrics.iter().all(|metric| !metric.description.is_empty()), "{metrics:?}");
 }
+
+#[test]
+fn series_are_bounded_and_evictions_are_counted() {
+    let mut encoder = Encoder::new(options(Names::Semconv));
+    encoder.restore(Series::with_max_weight(100_000));
+    for n in 0..10 {
+        let lines: Vec<_> = (0..200).map(|name| counter(n, "h", &format!("name{name}.{n}"), 1)).collect();
+        let encoded = encoder.encode(&batch(&lines));
+        assert_eq!((encoded.requests[0].items, encoded.rejected.len()), (200, 0));
+    }
+    assert!(encoder.series().len() < 1000, "{}", encoder.series().len());
+    assert_eq!(encoder.series().evicted(), 2000 - encoder.series().len() as u64);
+}

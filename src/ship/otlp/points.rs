@@ -1,9 +1,5 @@
 //! Data points in protobuf, each as field 1 of its metric's data.
 
-mod exponential;
-
-pub use self::exponential::Exponential;
-
 use super::accessors::Number;
 use super::wire;
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use super::TimeRange;
+use super::points::TimeRange;
 use crate::record::ZERO_THRESHOLD;
 use crate::ship::line::{Fields, Value};
 use crate::ship::otlp::wire;
