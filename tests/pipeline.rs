@@ -1,4 +1,4 @@
-//! Whole pipelines into a real OpenTelemetry Collector: what a program wrote is what the Collector stored.
+//! Whole pipelines into a real OpenTelemetry Collector: it stores what the programs wrote.
 
 #![cfg(feature = "http")]
 
@@ -15,7 +15,7 @@ use support::{Collector, poll, program, records};
 use telepipe::record::{Mapping, kind};
 use tempfile::TempDir;
 
-/// `PRODUCER | tee FILE | tele-ship --otlp`, in a shell, as a user would have it.
+/// `PRODUCER | tee FILE | tele-ship --otlp` in a shell.
 struct Pipeline {
     child: Child,
     dir: TempDir,
@@ -41,7 +41,7 @@ impl Pipeline {
         Self { child, dir }
     }
 
-    /// Waits for its end, which must be a success, and gives the records.
+    /// Waits for its successful end and returns the records.
     fn records(mut self) -> Vec<Value> {
         let status = poll(Duration::from_secs(60), || self.child.try_wait().unwrap());
         if status.is_none() {
@@ -52,8 +52,8 @@ impl Pipeline {
     }
 }
 
-/// Every field that is a metric is a point with its name, unit, attributes, value, type and start, and there is
-/// no other point; every other record is a log record. Gives the number of points.
+/// Checks that every field that is a metric is stored as a point, each at most `most` times, and every other record as a
+/// log record, and that nothing else is stored. Returns the number of points.
 fn assert_stored(records: &[Value], stored: &[Value], most: usize) -> usize {
     let all = points(stored);
     let mut count = 0;
@@ -78,7 +78,7 @@ fn assert_stored(records: &[Value], stored: &[Value], most: usize) -> usize {
         }
         count += 1;
     }
-    assert_eq!(all.len(), count, "there are points of no record");
+    assert_eq!(all.len(), count, "there are points without a record");
     let names: BTreeSet<_> = records.iter().filter_map(|record| record["kind"].as_str()).collect();
     for name in names {
         if matches!(kind(name).unwrap().mapping, Mapping::Log { .. }) {
@@ -89,7 +89,7 @@ fn assert_stored(records: &[Value], stored: &[Value], most: usize) -> usize {
     count
 }
 
-/// The values of a metric's points that have all of these attributes, as integers.
+/// The integer values of the points of a metric that have all of these attributes.
 fn integers(all: &Points, metric: &str, unit: &str, with: &[&str]) -> Vec<i64> {
     let fits = |attributes: &[String]| with.iter().all(|pair| attributes.iter().any(|own| own == pair));
     let of = all.iter().filter(|(name, _)| name.metric == metric && fits(&name.attributes));
@@ -115,7 +115,7 @@ fn field(records: &[Value], kind: &str, field: &str) -> Vec<i64> {
 }
 
 #[test]
-fn scrape_arrives_whole_and_by_the_names_of_the_conventions() {
+fn scrape_arrives_complete_with_semantic_convention_names() {
     let Some(collector) = Collector::start() else { return };
     let pipeline = Pipeline::start("scrape --per-cpu -n 5 -i 200ms", &collector, "--batch-age 300ms");
     let records = pipeline.records();
@@ -123,7 +123,7 @@ fn scrape_arrives_whole_and_by_the_names_of_the_conventions() {
     let count = assert_stored(&records, &stored, 1);
     assert!(count > 200, "only {count} points");
 
-    // The names, units and attributes of the semantic conventions, written down here once more.
+    // The names, units and attributes of the semantic conventions, written out here as an oracle.
     let all = points(&stored);
     for (kind, own, metric, unit, with) in [
         ("memory", "cached_bytes", "system.memory.usage", "By", &["system.memory.state=cached"][..]),
@@ -151,7 +151,7 @@ fn scrape_arrives_whole_and_by_the_names_of_the_conventions() {
     assert!(!starts.is_empty() && starts.iter().all(|start| *start == boot * 1_000_000_000), "{starts:?}");
 }
 
-/// One direct read of a file of ours: 128 requests for the disk to serve.
+/// Reads a file with direct I/O: 128 requests to the disk.
 fn read_directly(file: &Path) {
     let mut dd = Command::new("dd");
     dd.arg(format!("if={}", file.display())).args(["of=/dev/null", "bs=64k", "iflag=direct"]);
@@ -159,12 +159,12 @@ fn read_directly(file: &Path) {
 }
 
 #[test]
-fn iolat_arrives_whole_bucket_for_bucket() {
+fn iolat_arrives_complete_bucket_by_bucket() {
     if !support::require_root() {
         return;
     }
     let Some(collector) = Collector::start() else { return };
-    // On a disk: a temporary folder may be memory.
+    // On a disk: the temporary directory can be in memory.
     let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let mut pipeline = Pipeline::start("iolat -i 500ms --duration 3s --events --min 1us", &collector, "");
     let file = work.path().join("data");
@@ -201,7 +201,7 @@ fn hostmetrics_names_are_those_of_the_receiver() {
 }
 
 #[test]
-fn a_collector_that_is_away_for_twenty_seconds_gets_everything() {
+fn a_collector_that_is_down_for_twenty_seconds_gets_everything() {
     let Some(mut collector) = Collector::start() else { return };
     let pipeline = Pipeline::start("scrape -i 500ms --duration 24s", &collector, "--batch-age 500ms");
     std::thread::sleep(Duration::from_secs(2));

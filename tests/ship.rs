@@ -1,4 +1,4 @@
-//! `tele-ship --otlp` against a server that misbehaves: nothing is lost, nothing is counted wrong.
+//! `tele-ship --otlp` with servers that are slow, away or refuse: nothing is lost or counted wrong.
 
 #![cfg(feature = "http")]
 
@@ -11,7 +11,8 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use prost::Message;
 use rustix::process::Signal;
-use support::{Answer, Capture, Request, Ship, free_port, program, time};
+use serde_json::Value;
+use support::{Answer, Capture, Request, Ship, free_port, poll, program, time};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -22,7 +23,7 @@ fn logs(range: std::ops::Range<u32>) -> String {
     range.map(line).collect()
 }
 
-/// The bodies of the log records in a request.
+/// The bodies of the log records of a request.
 fn bodies(request: &Request) -> Vec<String> {
     assert_eq!((&*request.method, &*request.path), ("POST", "/v1/logs"));
     assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
@@ -32,7 +33,7 @@ fn bodies(request: &Request) -> Vec<String> {
     records.map(|record| text(record.body.and_then(|body| body.value).expect("a body"))).collect()
 }
 
-/// How often each body came, over requests that were answered with success.
+/// How often each body is in these requests.
 fn arrived(requests: &[Request]) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
     for body in requests.iter().flat_map(bodies) {
@@ -41,7 +42,7 @@ fn arrived(requests: &[Request]) -> BTreeMap<String, u32> {
     counts
 }
 
-/// Each of 0..n, so many times.
+/// Each of 0..n, `times` times.
 fn each(n: u32, times: u32) -> BTreeMap<String, u32> {
     (0..n).map(|n| (n.to_string(), times)).collect()
 }
@@ -61,14 +62,14 @@ fn every_line_arrives_once() {
 }
 
 #[test]
-fn a_line_goes_when_its_time_has_come() {
+fn a_batch_is_sent_when_it_is_old_enough() {
     let server = Capture::script([]);
     let mut ship = Ship::start(&["--otlp", &server.url(), "--batch-age", "300ms"]);
     ship.feed(logs(0..1));
-    assert_eq!(bodies(&server.wait(1, Duration::from_secs(5))[0]), ["0"]);
+    assert_eq!(bodies(&server.wait(1, WAIT)[0]), ["0"]);
     ship.feed(logs(1..2));
     ship.feed("{\"kind\":\"log\",\"body\":\"2\"}"); // unfinished: stays until the end
-    assert_eq!(bodies(&server.wait(2, Duration::from_secs(5))[1]), ["1"]);
+    assert_eq!(bodies(&server.wait(2, WAIT)[1]), ["1"]);
     assert_eq!(ship.end().lines(), [3, 3, 0, 0, 0]);
     assert_eq!(bodies(&server.requests()[2]), ["2"]);
 }
@@ -91,7 +92,7 @@ fn a_server_that_is_away_is_waited_for() {
         "{}",
         ended.stderr
     );
-    assert_eq!(ended.stderr.matches("refused").count(), 1, "an outage is told once: {}", ended.stderr);
+    assert_eq!(ended.stderr.matches("refused").count(), 1, "an outage is logged once: {}", ended.stderr);
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn retry_after_is_honoured_in_both_forms() {
 }
 
 #[test]
-fn bursts_resets_and_cut_answers_are_tried_again() {
+fn temporary_errors_resets_and_truncated_answers_are_retried() {
     let server = Capture::script([
         Answer::status(503),
         Answer::status(502),
@@ -126,7 +127,7 @@ fn bursts_resets_and_cut_answers_are_tried_again() {
 }
 
 #[test]
-fn a_server_that_never_answers_is_given_up_and_tried_again() {
+fn a_request_without_an_answer_is_retried() {
     let server = Capture::script([Answer::silence()]);
     let (ended, took) = time(|| Ship::run(&["--otlp", &server.url(), "--timeout", "1s"], logs(0..5)));
     assert_eq!((ended.code, ended.lines(), ended.count("retries")), (Some(0), [5, 5, 0, 0, 0], 1));
@@ -148,7 +149,7 @@ fn a_refusal_is_final() {
 }
 
 #[test]
-fn what_is_too_large_is_split() {
+fn a_request_that_is_too_large_is_split() {
     let server = Capture::with(|request| match bodies(request).len() {
         0..=10 => Answer::ok(),
         _ => Answer::status(413),
@@ -178,7 +179,7 @@ fn a_line_that_is_too_large_alone_is_rejected_alone() {
 }
 
 #[test]
-fn partial_success_is_counted_told_once_and_not_sent_again() {
+fn partial_success_is_counted_logged_once_and_not_sent_again() {
     let partial = || {
         Answer::ok()
             .header("Content-Type", "application/x-protobuf")
@@ -204,7 +205,11 @@ fn strange_input_is_accounted_for() {
     let ended = Ship::run(&["--otlp", &url], "\n \r\n\t\n");
     assert_eq!((ended.code, ended.lines()), (Some(0), [0; 5]));
     let ended = Ship::run(&["--otlp", &url], "\u{feff}{}\r\n\u{feff}\n");
-    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "byte order marks are no lines");
+    assert_eq!(
+        (ended.code, ended.lines()),
+        (Some(0), [1, 1, 0, 0, 0]),
+        "a byte order mark alone is a blank line"
+    );
     let ended = Ship::run(&["--otlp", &url], "{}");
     assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]));
 
@@ -365,12 +370,12 @@ fn the_last_lines_of_a_pipeline_arrive_after_the_signal() {
     ship.feed(logs(5..9));
     let (ended, took) = time(|| ship.end());
     assert_eq!((ended.code, ended.lines()), (Some(0), [9, 9, 0, 0, 0]));
-    assert!(took < Duration::from_secs(2), "{took:?}");
+    assert!(took < WAIT, "{took:?}");
     assert_eq!(arrived(&server.requests()), each(9, 1));
 }
 
 #[test]
-fn a_producer_that_goes_on_after_the_signal_is_left() {
+fn a_producer_that_continues_after_the_signal_is_not_waited_for() {
     let server = Capture::script([]);
     let mut ship = Ship::start(&["--otlp", &server.url(), "--batch-age", "100ms"]);
     ship.feed(logs(0..5));
@@ -379,15 +384,15 @@ fn a_producer_that_goes_on_after_the_signal_is_left() {
     let stdin = ship.take_stdin();
     let (ended, took) = time(|| ship.wait());
     assert_eq!((ended.code, ended.lines()), (Some(0), [5, 5, 0, 0, 0]));
-    assert!(took < Duration::from_secs(4), "{took:?}");
+    assert!(took < WAIT, "{took:?}");
     drop(stdin);
 }
 
 #[test]
 fn reading_stops_when_the_queue_is_full() {
     let url = format!("http://127.0.0.1:{}", free_port());
-    let args = ["--otlp", &url, "--queue-bytes", "1MiB", "--batch-bytes", "64KiB", "--drain", "500ms"];
-    let mut ship = Ship::start(&args);
+    let limits = ["--queue-bytes", "1MiB", "--batch-bytes", "64KiB", "--drain", "500ms", "--stats", "20ms"];
+    let mut ship = Ship::start(&[&["--otlp", &url], &limits[..]].concat());
     let mut stdin = ship.take_stdin();
     let writer = std::thread::spawn(move || {
         let chunk = logs(0..10_000);
@@ -397,7 +402,13 @@ fn reading_stops_when_the_queue_is_full() {
         }
         written
     });
-    std::thread::sleep(Duration::from_secs(2));
+    // Full: ten records in a row have the same count.
+    let read = |record: &Value| record["read"].as_u64().unwrap();
+    let is_full = |records: &[Value]| {
+        let last = &records[records.len().saturating_sub(10)..];
+        last.len() == 10 && read(&last[0]) > 1000 && last.iter().all(|record| read(record) == read(&last[0]))
+    };
+    poll(WAIT, || is_full(&ship.records()).then_some(())).expect("reading stops");
     ship.signal(Signal::TERM);
     let ended = ship.wait();
     let written = writer.join().unwrap();
@@ -409,20 +420,23 @@ fn reading_stops_when_the_queue_is_full() {
 }
 
 #[test]
-fn what_is_pending_is_known_at_every_moment() {
+fn the_counts_add_up_at_every_moment() {
     // Lines that are gathered are pending, and age.
     let server = Capture::with(|_| Answer::ok().after(Duration::from_millis(10)));
     let mut ship = Ship::start(&["--otlp", &server.url(), "--batch-age", "1m", "--stats", "100ms"]);
+    let begin = Instant::now();
     ship.feed(logs(0..5));
-    std::thread::sleep(Duration::from_secs(1));
+    let ages = |records: Vec<Value>| -> Vec<f64> {
+        let waiting = records.into_iter().filter(|record| record["pending"] == 5);
+        waiting.map(|record| record["oldest_pending_s"].as_f64().expect("an age")).collect()
+    };
+    let ages =
+        poll(WAIT, || Some(ages(ship.records())).filter(|ages| ages.len() >= 5)).expect("five records");
+    assert!(ages.is_sorted() && ages[4] > 0.3 && ages[4] < begin.elapsed().as_secs_f64(), "{ages:?}");
     let ended = ship.end();
-    let waiting: Vec<_> = ended.records.iter().filter(|record| record["pending"] == 5).collect();
-    let ages: Vec<_> =
-        waiting.iter().map(|record| record["oldest_pending_s"].as_f64().expect("an age")).collect();
-    assert!(ages.len() >= 5 && ages.is_sorted() && ages.iter().all(|age| *age < 2.0), "{ages:?}");
     assert_eq!(ended.lines(), [5, 5, 0, 0, 0]);
 
-    // Under load every record adds up (`Ship` looks at each), and counts only grow.
+    // Under load every record adds up (`Ship` checks each), and counts only grow.
     let args = ["--otlp", &server.url(), "--batch-lines", "100", "--batch-age", "5ms", "--stats", "2ms"];
     let mut ship = Ship::start(&args);
     for n in 0..400 {
@@ -433,7 +447,7 @@ fn what_is_pending_is_known_at_every_moment() {
     }
     let ended = ship.end();
     assert_eq!((ended.code, ended.lines()), (Some(1), [20_800, 20_400, 400, 0, 0]));
-    assert!(ended.records.len() > 200, "{}", ended.records.len());
+    assert!(ended.records.len() > 50, "{}", ended.records.len());
     for name in ["read", "delivered", "rejected", "requests"] {
         assert!(ended.records.is_sorted_by_key(|record| record[name].as_u64()), "{name}");
     }
@@ -441,7 +455,7 @@ fn what_is_pending_is_known_at_every_moment() {
 }
 
 #[test]
-fn the_environment_is_the_exporter_specification_s() {
+fn the_variables_of_the_exporter_specification_apply() {
     let server = Capture::script([]);
     let endpoint = server.url() + "/base/";
     let mut ship = Ship::start_with(
@@ -473,7 +487,7 @@ fn the_environment_is_the_exporter_specification_s() {
 }
 
 #[test]
-fn what_is_wrong_on_the_command_line_is_told() {
+fn mistakes_on_the_command_line_are_usage_errors() {
     for (args, words) in [
         (&["--otlp="][..], "--otlp= is empty: write --otlp http://HOST:PORT"),
         (&["--otlp", "localhost"], "--otlp localhost: not a URL; write http://HOST:PORT"),
@@ -493,9 +507,8 @@ fn what_is_wrong_on_the_command_line_is_told() {
     }
 }
 
-/// The names of the hosts that the environment and the lines give, as the server hears them.
 #[test]
-fn hosts_stay_apart_whatever_the_environment_names() {
+fn the_environment_does_not_merge_hosts() {
     let server = Capture::script([]);
     let variables =
         [("OTEL_RESOURCE_ATTRIBUTES", "host.name=gateway,host.id=1,deployment.environment.name=x")];
@@ -505,7 +518,7 @@ fn hosts_stay_apart_whatever_the_environment_names() {
     }
     assert_eq!(ship.end().lines(), [3, 3, 0, 0, 0]);
     let message = ExportLogsServiceRequest::decode(&*server.requests()[0].plain()).unwrap();
-    let said = |name: &str| -> Vec<Option<Any>> {
+    let attribute = |name: &str| -> Vec<Option<Any>> {
         let resources = message.resource_logs.iter().filter_map(|of| of.resource.as_ref());
         let find = |of: &opentelemetry_proto::tonic::resource::v1::Resource| {
             of.attributes.iter().find(|pair| pair.key == name)?.value.clone()?.value
@@ -513,7 +526,7 @@ fn hosts_stay_apart_whatever_the_environment_names() {
         resources.map(find).collect()
     };
     let text = |text: &str| Some(Any::StringValue(text.into()));
-    assert_eq!(said("host.name"), [text("web1"), text("web2"), text("gateway")]);
-    assert_eq!(said("host.id"), [None, None, text("1")]);
-    assert_eq!(said("deployment.environment.name"), [text("x"), text("x"), text("x")]);
+    assert_eq!(attribute("host.name"), [text("web1"), text("web2"), text("gateway")]);
+    assert_eq!(attribute("host.id"), [None, None, text("1")]);
+    assert_eq!(attribute("deployment.environment.name"), [text("x"), text("x"), text("x")]);
 }

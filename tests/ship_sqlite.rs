@@ -1,4 +1,4 @@
-//! `tele-ship --sqlite`, read by the ordinary `sqlite3` command: what is in the tables is what was in the lines.
+//! `tele-ship --sqlite`: what `sqlite3` reads from the tables is what was in the lines.
 
 #![cfg(all(feature = "http", feature = "sqlite"))]
 
@@ -15,7 +15,7 @@ use support::{Answer, Capture, Ship, poll, program, require_root, skip};
 
 const WAIT: Duration = Duration::from_secs(20);
 
-/// Lines that try everything.
+/// Lines with unusual values, fields and kinds.
 fn odd_lines() -> String {
     let record = |fields: Value| {
         let mut record = json!({ "ts": "2026-11-20T20:45:00.000000001Z", "kind": "odd", "host": "h" });
@@ -106,7 +106,7 @@ fn new_fields_become_columns_of_a_table_that_exists() {
 }
 
 #[test]
-fn others_read_while_it_writes_and_their_locks_pass() {
+fn others_can_read_and_lock_while_it_writes() {
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("a.db");
     let mut ship = Ship::start(&["--sqlite", db.to_str().unwrap(), "--batch-age", "20ms"]);
@@ -135,12 +135,16 @@ fn others_read_while_it_writes_and_their_locks_pass() {
         std::thread::sleep(Duration::from_millis(10));
     }
     // A writer that holds its lock for longer than one attempt waits.
-    let hold = "BEGIN IMMEDIATE; INSERT INTO k (n) VALUES (-1);\n.shell sleep 2.5\nROLLBACK;\n";
+    let locked = dir.path().join("locked");
+    let hold = format!(
+        "BEGIN IMMEDIATE; INSERT INTO k (n) VALUES (-1);\n.shell touch {}; sleep 2.5\nROLLBACK;\n",
+        locked.display()
+    );
     let script = dir.path().join("hold.sql");
     std::fs::write(&script, hold).unwrap();
     let mut other =
         Command::new("sqlite3").arg(&db).arg(format!(".read {}", script.display())).spawn().unwrap();
-    std::thread::sleep(Duration::from_millis(500));
+    poll(WAIT, || locked.exists().then_some(())).expect("the lock");
     ship.feed(record(50));
     let ended = ship.end();
     assert!(other.wait().unwrap().success());
@@ -190,7 +194,7 @@ fn a_full_disk_is_waited_for() {
     let lines: String = (0..1500).map(line).collect();
     let mut ship = Ship::start(&["--sqlite", db.to_str().unwrap(), "--batch-lines", "100"]);
     ship.feed(&lines);
-    std::thread::sleep(Duration::from_secs(2));
+    ship.wait_for("full");
     let before = sqlite3(&db, "SELECT count(*) FROM k")[0].parse::<u64>().unwrap();
     assert!(before > 0 && before < 1500, "{before}");
     std::fs::remove_file(&ballast).unwrap();
@@ -213,12 +217,16 @@ fn killed_at_any_moment_it_keeps_whole_batches() {
             let chunk: String = (0..50).map(line).collect();
             while std::io::Write::write_all(&mut stdin, chunk.as_bytes()).is_ok() {}
         });
-        std::thread::sleep(Duration::from_millis(300 + 37 * round));
+        let rows = || sqlite3(&db, "SELECT count(*) FROM k")[0].parse::<u64>().unwrap();
+        let table = "SELECT count(*) FROM sqlite_schema WHERE name = 'k'";
+        let has_table = || db.exists() && sqlite3(&db, table) == ["1"];
+        poll(WAIT, || (has_table() && rows() > before).then_some(())).expect("new rows");
+        std::thread::sleep(Duration::from_millis(37 * round));
         ship.signal(Signal::KILL);
         assert_eq!(ship.wait().code, None);
         feeder.join().unwrap();
         assert_eq!(sqlite3(&db, "PRAGMA integrity_check"), ["ok"]);
-        let rows: u64 = sqlite3(&db, "SELECT count(*) FROM k")[0].parse().unwrap();
+        let rows = rows();
         assert!(rows > before && rows.is_multiple_of(50), "{rows} after {before}");
         before = rows;
     }
@@ -243,7 +251,7 @@ fn a_file_that_is_moved_away_is_followed_by_a_new_one() {
 }
 
 #[test]
-fn what_cannot_be_a_database_fails_at_once_and_says_why() {
+fn a_file_that_cannot_be_a_database_is_an_error_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("notes.txt");
     std::fs::write(&file, "not a database, but longer than the header of one would be ".repeat(20)).unwrap();
@@ -267,7 +275,7 @@ fn what_cannot_be_a_database_fails_at_once_and_says_why() {
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"));
 }
 
-/// What tele-ship's man page says that its databases bear.
+/// The application id of the man page.
 const APPLICATION_ID: &str = "1953524080";
 
 #[test]
@@ -287,12 +295,12 @@ fn a_database_of_another_program_is_left_alone() {
         assert!(ended.stderr.contains("another program") && ended.stderr.contains(APPLICATION_ID));
         assert_eq!(std::fs::read(db).unwrap(), before);
     }
-    // Its owner decides otherwise.
+    // With that id it is used.
     sql(&db, &format!("PRAGMA application_id = {APPLICATION_ID}"));
     let line = "{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"k\",\"host\":\"h\"}\n";
     assert_eq!(Ship::run(&["--sqlite", db.to_str().unwrap()], line).code, Some(0));
     assert_eq!(sqlite3(&db, "SELECT (SELECT count(*) FROM theirs), (SELECT count(*) FROM k)"), ["1|1"]);
-    // An empty file belongs to nobody.
+    // An empty file is used.
     let empty = dir.path().join("empty.db");
     std::fs::write(&empty, "").unwrap();
     assert_eq!(Ship::run(&["--sqlite", empty.to_str().unwrap()], line).code, Some(0));
@@ -311,9 +319,9 @@ fn a_foreign_database_in_place_of_ours_is_not_written_to() {
     std::fs::rename(&db, &old).unwrap();
     assert!(Command::new("sqlite3").arg(&db).arg("CREATE TABLE theirs (x)").status().unwrap().success());
     ship.feed(line);
-    std::thread::sleep(Duration::from_secs(1));
+    ship.wait_for("another program");
     assert_eq!(count(&db), ["0"]);
-    // Once it is out of the way, a new one is begun, and nothing was lost.
+    // Once it is gone, tele-ship creates a new one, and nothing was lost.
     std::fs::remove_file(&db).unwrap();
     ship.feed(line);
     let ended = ship.end();
@@ -325,7 +333,7 @@ fn a_foreign_database_in_place_of_ours_is_not_written_to() {
 }
 
 #[test]
-fn kinds_and_fields_that_are_data_fit_in_all_the_same() {
+fn kinds_and_fields_beyond_the_limits_are_stored() {
     let dir = tempfile::tempdir().unwrap();
     let db = dir.path().join("a.db");
     let path = db.to_str().unwrap();
@@ -385,7 +393,7 @@ fn the_directory_of_a_new_database_is_created_for_its_owner() {
 }
 
 #[test]
-fn without_a_destination_the_user_s_own_folder_has_it() {
+fn the_default_destination_is_in_the_data_directory() {
     let dir = tempfile::tempdir().unwrap();
     let home = dir.path().to_str().unwrap();
     for (variables, path) in [

@@ -1,4 +1,4 @@
-//! `tele-ship --otlp https://…`: whom it trusts, and how it shows who it is. Certificates are made by `openssl`.
+//! `tele-ship --otlp https://…`: which servers it trusts, and client certificates. `openssl` makes the certificates.
 
 #![cfg(feature = "http")]
 
@@ -20,7 +20,7 @@ use support::{Ship, in_ci, skip};
 
 const LINE: &str = "{\"kind\":\"log\",\"body\":\"x\"}\n";
 
-/// A certificate that vouches for itself, for 127.0.0.1, and its key.
+/// A self-signed certificate for 127.0.0.1, and its key.
 struct Identity {
     certificate: PathBuf,
     key: PathBuf,
@@ -61,7 +61,7 @@ impl Identity {
     }
 }
 
-/// A server with that identity, which wants a client to have `client`'s; gives its URL, and each request's path.
+/// Starts a server with this certificate, which requires that of `client`. Returns its URL and the request lines.
 fn serve(identity: &Identity, client: Option<&Identity>) -> (String, Receiver<String>) {
     let certificate = |identity: &Identity| CertificateDer::from_pem_file(&identity.certificate).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -84,14 +84,14 @@ fn serve(identity: &Identity, client: Option<&Identity>) -> (String, Receiver<St
     let (sender, receiver) = channel();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            // A handshake that fails is the client's refusal, which is what some tests want.
+            // A failed handshake is the client's refusal, which some tests expect.
             let _ = answer(stream, &config).map(|path| sender.send(path));
         }
     });
     (url, receiver)
 }
 
-/// Takes one request and says that it is fine.
+/// Answers one request with 200.
 fn answer(stream: TcpStream, config: &Arc<ServerConfig>) -> std::io::Result<String> {
     let connection = ServerConnection::new(config.clone()).map_err(std::io::Error::other)?;
     let mut stream = BufReader::new(StreamOwned::new(connection, stream));
@@ -121,7 +121,7 @@ fn ship(args: &[&str], variables: &[(&str, &str)]) -> support::Ended {
 }
 
 #[test]
-fn only_who_is_trusted_gets_anything() {
+fn only_trusted_servers_get_anything() {
     let dir = tempfile::tempdir().unwrap();
     let (Some(server), Some(other)) = (Identity::make(dir.path(), "a"), Identity::make(dir.path(), "b"))
     else {
@@ -155,7 +155,7 @@ fn only_who_is_trusted_gets_anything() {
 }
 
 #[test]
-fn a_client_shows_its_certificate() {
+fn the_client_certificate_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let (Some(server), Some(client)) = (Identity::make(dir.path(), "a"), Identity::make(dir.path(), "b"))
     else {
@@ -176,7 +176,7 @@ fn a_client_shows_its_certificate() {
 }
 
 #[test]
-fn files_that_are_missing_or_no_certificates_are_mistakes() {
+fn missing_or_invalid_certificate_files_are_usage_errors() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("empty.pem");
     std::fs::write(&file, "-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n").unwrap();
@@ -184,7 +184,7 @@ fn files_that_are_missing_or_no_certificates_are_mistakes() {
         let ended = Ship::start(&["--otlp", "https://127.0.0.1:1", "--ca-file", path]).wait();
         assert!(ended.code == Some(2) && ended.stderr.contains(path), "{}", ended.stderr);
     }
-    // Where nothing is encrypted, nobody asks for certificates.
+    // Without TLS no certificates are read.
     let server = support::Capture::script([]);
     let mut ship = Ship::start_with(&["--otlp", &server.url()], &[("SSL_CERT_FILE", "/nonexistent")]);
     ship.feed(LINE);
@@ -192,7 +192,7 @@ fn files_that_are_missing_or_no_certificates_are_mistakes() {
 }
 
 #[test]
-fn a_server_without_tls_is_known_by_its_answer() {
+fn a_server_without_tls_is_recognized() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

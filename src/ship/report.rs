@@ -1,7 +1,7 @@
-//! How delivery goes: a status line on a terminal, a `ship_stats` record per
-//! sink every `--stats` interval and at the end, and one line per sink at the end.
+//! Reports on delivery: a status line on a terminal, `ship_stats` records at each `--stats` interval and at the end, and
+//! a summary of each sink.
 //!
-//! All of it goes to stderr, since stdout may carry what is delivered.
+//! Everything goes to stderr, since stdout can carry what is delivered.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -12,30 +12,30 @@ use rustix::termios::{isatty, tcgetwinsize};
 
 use super::account::Counts;
 use super::worker::SinkWorker;
-
 use crate::common::diag;
 use crate::common::time::Timestamp;
 use crate::record::ShipStats;
 
+/// How often the status line changes.
 const LIVE: Duration = Duration::from_secs(1);
 
-/// Knows the sinks, and tells about them.
+/// Reports on the sinks.
 pub struct Reporter {
     workers: Vec<Arc<SinkWorker>>,
-    /// `--stats`.
+    /// The `--stats` interval.
     every: Option<Duration>,
     host: Vec<u8>,
     start: Timestamp,
 }
 
 impl Reporter {
-    /// Of these sinks; counting began now.
+    /// A reporter for these sinks. Counting begins now.
     pub fn new(workers: Vec<Arc<SinkWorker>>, every: Option<Duration>) -> Self {
         let host = serde_json::to_vec(&crate::common::options::this_host()).unwrap_or_default();
         Self { workers, every, host, start: Timestamp::now() }
     }
 
-    /// Tells while the program runs, until the other end of `ended` is gone.
+    /// Reports until the sender of `ended` is dropped.
     pub fn run(&self, ended: &Receiver<()>) {
         let live = isatty(stderr());
         let period = match self.every {
@@ -44,10 +44,10 @@ impl Reporter {
             None if live => LIVE,
             None => return,
         };
-        let (mut before, mut told) = (0, Instant::now());
+        let (mut before, mut reported) = (0, Instant::now());
         while ended.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
-            if self.every.is_some_and(|every| told.elapsed() + period / 2 >= every) {
-                told = Instant::now();
+            if self.every.is_some_and(|every| reported.elapsed() + period / 2 >= every) {
+                reported = Instant::now();
                 self.records();
             }
             if live {
@@ -58,7 +58,7 @@ impl Reporter {
         }
     }
 
-    /// The last words: the identities of every sink, true to the last line.
+    /// Writes the final counts of every sink.
     pub fn summary(&self) {
         if self.every.is_some() {
             self.records();
@@ -101,7 +101,7 @@ impl Reporter {
         }
     }
 
-    /// One line that fits the terminal.
+    /// The status line, cut to the width of the terminal.
     fn status(&self, rate: f64) -> String {
         let mut text = format!("{rate} records/s");
         for worker in &self.workers {
@@ -112,7 +112,7 @@ impl Reporter {
                 text += &format!(", oldest {} s", oldest.as_secs());
             }
         }
-        // A terminal that does not know its width says 0.
+        // A terminal of unknown width reports 0.
         let width =
             tcgetwinsize(stderr()).ok().map(|size| usize::from(size.ws_col)).filter(|width| *width > 1);
         text.chars().take(width.unwrap_or(80) - 1).collect()

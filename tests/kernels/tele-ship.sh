@@ -1,8 +1,8 @@
-# tele-ship in a test machine, at the end of whole pipelines: what the producers wrote is what it delivered.
+# tele-ship at the end of pipelines: it delivers what the producers wrote.
 # modules: null_blk
 # shellcheck shell=dash disable=SC2046 # numbers are split into words
 
-# Its account at the end: LINES READ, LINES DELIVERED, ITEMS ENCODED, ITEMS ACCEPTED.
+# Prints from its summary: LINES READ, LINES DELIVERED, ITEMS ENCODED, ITEMS ACCEPTED.
 account() {
     sed -n 's/.*: \([0-9]*\) lines read = \([0-9]*\) delivered.*; \([0-9]*\) items encoded = \([0-9]*\) accepted.*/\1 \2 \3 \4/p' "$1"
 }
@@ -15,7 +15,7 @@ arrived() { # NAME LINES ACCOUNT…
 }
 
 fresh null_blk nr_devices=1 irqmode=2 completion_nsec=2000000
-direct /dev/nullb0 read 20000 4096 >/dev/null & # longer than iolat takes, however slow the machine is
+direct /dev/nullb0 read 20000 4096 >/dev/null & # longer than iolat runs, even on a slow machine
 iolat -i 300ms -n 3 | tee /tmp/lines | tele-ship --stdout >/tmp/otlp 2>/tmp/err
 kill $!
 arrived iolat-stdout "$(wc -l </tmp/lines)" $(account /tmp/err)

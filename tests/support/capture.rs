@@ -1,5 +1,5 @@
-//! An HTTP/1.1 server on loopback that keeps every request and answers by a script: statuses, headers, bodies,
-//! delays, connections cut short, silence. Standard library only, so that it owes nothing to what it tests.
+//! An HTTP/1.1 server on loopback that records every request and answers by a script: statuses, headers, bodies,
+//! delays, truncated connections, silence. It uses only the standard library, not the code under test.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,28 +7,28 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// One request as it came.
+/// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
     /// `POST`.
     pub method: String,
     /// The path with its query: `/v1/metrics`.
     pub path: String,
-    /// Names in lower case.
+    /// Headers; names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body as sent, compressed where the sender compressed it.
+    /// The body as sent, possibly compressed.
     pub body: Vec<u8>,
     /// When the body was complete.
     pub at: Instant,
 }
 
 impl Request {
-    /// A header by its lower-case name.
+    /// The value of a header, by its name in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body, decompressed where `content-encoding` is gzip.
+    /// The body, decompressed if it is gzip.
     pub fn plain(&self) -> Vec<u8> {
         if self.header("content-encoding") != Some("gzip") {
             return self.body.clone();
@@ -39,7 +39,7 @@ impl Request {
     }
 }
 
-/// What to answer. `Answer::status(429).header("Retry-After", "2")`.
+/// An answer: `Answer::status(429).header("Retry-After", "2")`.
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: u16,
@@ -58,22 +58,22 @@ enum Ending {
 }
 
 impl Answer {
-    /// This status and an empty body.
+    /// This status with an empty body.
     pub fn status(status: u16) -> Self {
         Self { status, headers: vec![], body: vec![], delay: Duration::ZERO, ending: Ending::Whole }
     }
 
-    /// 200 with an empty body: to OTLP, all accepted.
+    /// 200 with an empty body, which means success in OTLP.
     pub fn ok() -> Self {
         Self::status(200)
     }
 
-    /// Closes the connection after the request, with no answer.
+    /// Closes the connection without an answer.
     pub fn hangup() -> Self {
         Self { ending: Ending::Hangup, ..Self::ok() }
     }
 
-    /// Never answers; the connection stays open until the other side leaves or the server is dropped.
+    /// Never answers, and keeps the connection open.
     pub fn silence() -> Self {
         Self { ending: Ending::Silence, ..Self::ok() }
     }
@@ -90,24 +90,24 @@ impl Answer {
         self
     }
 
-    /// Waits this long before it answers.
+    /// Delays the answer.
     pub fn after(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Closes the connection after so many bytes of the body, all of which the head promised.
+    /// Closes the connection after this many bytes of the body, although `content-length` covers all.
     pub fn cut_after(mut self, bytes: usize) -> Self {
         self.ending = Ending::CutAfter(bytes);
         self
     }
 
-    /// Writes it; false when the connection is over.
+    /// Writes it; false if the connection ends.
     fn send(&self, stream: &mut TcpStream) -> io::Result<bool> {
         thread::sleep(self.delay);
         let sent = match self.ending {
             Ending::Hangup => return Ok(false),
-            // Read until the other side leaves, or `Capture` shuts the connection.
+            // Read until one side closes the connection.
             Ending::Silence => return io::copy(stream, &mut io::sink()).map(|_| false),
             Ending::CutAfter(bytes) => bytes.min(self.body.len()),
             Ending::Whole => self.body.len(),
@@ -125,7 +125,7 @@ impl Answer {
 
 type Script = Box<dyn FnMut(&Request) -> Answer + Send>;
 
-/// A running server; stops when dropped.
+/// A running server, which stops when dropped.
 pub struct Capture {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -145,21 +145,21 @@ struct State {
 }
 
 impl Capture {
-    /// Answers with these, in turn, then always 200 with an empty body.
+    /// Gives these answers in turn, then always 200 with an empty body.
     pub fn script(answers: impl IntoIterator<Item = Answer>) -> Self {
         let mut answers = answers.into_iter().collect::<Vec<_>>().into_iter();
         Self::with(move |_| answers.next().unwrap_or_else(Answer::ok))
     }
 
-    /// Answers with what the function makes of each request. It runs under the server's lock: no waiting in it.
+    /// Answers each request with the result of `script`, which runs under the server's lock and must not wait.
     pub fn with(script: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
         Self::on(0, script)
     }
 
-    /// The same on a port of one's own choice; 0 is any.
+    /// As [`Capture::with`], on this port; 0 for any.
     ///
     /// # Panics
-    /// When the port is taken.
+    /// If the port is in use.
     pub fn on(port: u16, script: impl FnMut(&Request) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).expect("a free port on loopback");
         let address = listener.local_addr().expect("the bound address");
@@ -177,20 +177,20 @@ impl Capture {
         format!("http://{}", self.address)
     }
 
-    /// Every request so far, in the order in which they were complete.
+    /// Every request so far, in order of completion.
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().requests.clone()
     }
 
-    /// How many connections were made to it.
+    /// The number of connections so far.
     pub fn connections(&self) -> usize {
         self.shared.lock().connections.len()
     }
 
-    /// Waits for at least so many requests and gives all there are.
+    /// Waits for at least `count` requests and returns all.
     ///
     /// # Panics
-    /// When they have not come within `limit`.
+    /// If they do not come within `limit`.
     pub fn wait(&self, count: usize, limit: Duration) -> Vec<Request> {
         let too_few = |state: &mut State| state.requests.len() < count;
         let waited = self.shared.arrived.wait_timeout_while(self.shared.lock(), limit, too_few);
@@ -207,11 +207,11 @@ impl Drop for Capture {
             let mut state = self.shared.lock();
             state.stopped = true;
             for connection in state.connections.drain(..) {
-                // Fails where the other side has left.
+                // Fails if the other side has closed it.
                 let _ = connection.shutdown(Shutdown::Both);
             }
         }
-        // Wakes `accept`, which then sees that it is over.
+        // Wakes `accept`, which then ends.
         let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -232,7 +232,7 @@ impl Shared {
             }
             state.connections.extend(stream.try_clone());
             let shared = Arc::clone(self);
-            // An error is the other side's leaving, which is its right.
+            // An error means that the other side closed the connection.
             thread::spawn(move || shared.serve(stream));
         }
     }
@@ -256,7 +256,7 @@ impl Shared {
     }
 }
 
-/// The next request of a connection; `None` at its end.
+/// Reads the next request of a connection; `None` at its end.
 fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let first = read_line(reader)?;
     let mut words = first.split(' ').map(str::to_owned);

@@ -1,5 +1,5 @@
-//! A real OpenTelemetry Collector: starts the program that `scripts/otelcol` built, with
-//! `scripts/stack/otelcol.yaml`, on free ports of loopback; gives back what it stored.
+//! Runs a real OpenTelemetry Collector, built by `scripts/otelcol`, with `scripts/stack/otelcol.yaml`, on free ports of
+//! loopback, and reads what it stored.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use tempfile::TempDir;
 use super::{free_port, poll, require_env};
 
 const CONFIG: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/stack/otelcol.yaml");
-/// What the Collector logs once every receiver listens.
+/// The Collector logs this once every receiver listens.
 const READY: &str = "Everything is ready";
 
-/// A Collector that keeps what it is sent; ended when dropped.
+/// A Collector that stores what it gets. It ends when this is dropped.
 pub struct Collector {
     program: PathBuf,
     child: Option<Child>,
@@ -26,10 +26,10 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// Starts one and waits until it listens; `None`, and a message, where no Collector was built.
+    /// Starts a Collector and waits until it listens; `None`, and a message, if none was built.
     ///
     /// # Panics
-    /// When it does not come up; the message holds its log.
+    /// If it does not start; the message contains its log.
     pub fn start() -> Option<Self> {
         let program = require_env("TELEPIPE_OTELCOL")?;
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -54,8 +54,8 @@ impl Collector {
         format!("http://127.0.0.1:{}", self.grpc)
     }
 
-    /// What it has stored so far, one OTLP/JSON object per request it took (`resourceMetrics`, `resourceLogs` or
-    /// `resourceSpans`). It writes every 50 ms; a line still being written is left out.
+    /// What it has stored so far: an OTLP/JSON object per request (`resourceMetrics`, `resourceLogs` or
+    /// `resourceSpans`). It writes every 50 ms; an incomplete line is left out.
     pub fn stored(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.file()).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
@@ -64,7 +64,7 @@ impl Collector {
         whole.lines().map(parse).collect()
     }
 
-    /// Waits until what is stored satisfies `enough`, and gives it.
+    /// Waits until what is stored satisfies `enough`, and returns it.
     ///
     /// # Panics
     /// After `limit`, with the log.
@@ -73,10 +73,10 @@ impl Collector {
         found.unwrap_or_else(|| panic!("not stored within {limit:?}; the Collector's log:\n{}", self.log()))
     }
 
-    /// Takes it down as SIGTERM does: what it received is written. The ports refuse until [`Self::up`].
+    /// Ends it with SIGTERM; it stores what it received. Its ports refuse connections until [`Self::up`].
     ///
     /// # Panics
-    /// When it does not end within 20 s.
+    /// If it does not end within 20 s.
     pub fn down(&mut self) {
         let Some(mut child) = self.child.take() else { return };
         kill_process(Pid::from_child(&child), Signal::TERM).expect("the Collector takes a signal");
@@ -86,21 +86,21 @@ impl Collector {
         }
     }
 
-    /// Starts it again on the same ports; its file goes on where it was.
+    /// Starts it again on the same ports and the same file.
     ///
     /// # Panics
-    /// When it does not come up.
+    /// If it does not start.
     pub fn up(&mut self) {
         assert!(self.child.is_none() && self.launch(), "the Collector does not come back:\n{}", self.log());
     }
 
-    /// Ends it and gives all that it stored.
+    /// Ends it and returns what it stored.
     pub fn stop(mut self) -> Vec<Value> {
         self.down();
         self.stored()
     }
 
-    /// What it logged since it was last started.
+    /// Its log since the last start.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -109,7 +109,7 @@ impl Collector {
         self.dir.path().join("stored.jsonl")
     }
 
-    /// False when it ended at once, as it does when a port is taken.
+    /// False if it ended at once, as it does when a port is in use.
     fn launch(&mut self) -> bool {
         let log = File::create(self.dir.path().join("log")).expect("a log file");
         let child = Command::new(&self.program)
@@ -139,7 +139,7 @@ impl Collector {
 
     fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // Both fail only when it has ended already.
+            // Both fail only if it has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -98,6 +98,13 @@ impl Ship {
         assert!(poll(LIMIT, || stderr().contains(text).then_some(())).is_some(), "no {text}: {}", stderr());
     }
 
+    /// The `ship_stats` records written so far.
+    pub fn records(&self) -> Vec<Value> {
+        let stderr = String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned();
+        let whole = stderr.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
     /// Waits until a `ship_stats` record has this count. Needs a short `--stats`.
     pub fn wait_for_count(&self, name: &str, count: u64) {
         self.wait_for(&format!("\"{name}\":{count},"));

@@ -1,5 +1,5 @@
-//! What a Collector stored, taken apart into single points and log records; and what should be there, worked out
-//! from the lines and the metric tables by the plainest means.
+//! Splits what a Collector stored into single points and log records, and computes from the lines and the metric
+//! tables what it should have stored.
 
 use std::collections::BTreeMap;
 
@@ -7,37 +7,37 @@ use serde_json::{Map, Value, json};
 use telepipe::common::time::Timestamp;
 use telepipe::record::{Instrument, Kind, Mapping, Metric, Temporality, kind};
 
-/// What tells a point from all others.
+/// The identity of a point.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name {
     /// `host.name` of the resource.
     pub host: String,
-    /// The metric's.
+    /// Name of the metric.
     pub metric: String,
-    /// As `key=value`, sorted.
+    /// `key=value`, sorted.
     pub attributes: Vec<String>,
     /// In nanoseconds.
     pub time: u64,
 }
 
-/// What a point says.
+/// The content of a point.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
     /// The metric's unit.
     pub unit: String,
     /// `gauge`, `sum`, `exponentialHistogram` …
     pub shape: String,
-    /// 1 delta, 2 cumulative; 0 of a gauge.
+    /// 1 for delta, 2 for cumulative, 0 for a gauge.
     pub temporality: u64,
-    /// Of a sum.
+    /// Whether a sum is monotonic.
     pub monotonic: bool,
-    /// In nanoseconds; 0 if there is none.
+    /// Start time in nanoseconds, or 0.
     pub start: u64,
-    /// An integer if it was sent as one; of a histogram, its buckets and what goes with them.
+    /// An integer if it was sent as one; for a histogram, its buckets, count and so on.
     pub value: Value,
 }
 
-/// Points by name. Of a name that came more than once, all.
+/// Points by name; several if one was stored more than once.
 pub type Points = BTreeMap<Name, Vec<Point>>;
 
 fn list<'v>(value: &'v Value, name: &str) -> &'v [Value] {
@@ -99,7 +99,7 @@ pub fn points(stored: &[Value]) -> Points {
     all
 }
 
-/// An exponential histogram, with the index of each bucket as its name.
+/// An exponential histogram, with its buckets by index.
 fn distribution(point: &Value) -> Value {
     let offset = point["positive"]["offset"].as_i64().unwrap_or(0);
     let counts = list(&point["positive"], "bucketCounts").iter().map(integer);
@@ -112,7 +112,7 @@ fn distribution(point: &Value) -> Value {
     })
 }
 
-/// How many log records of that event name were stored.
+/// The number of stored log records with this event name.
 pub fn events(stored: &[Value], name: &str) -> usize {
     let scopes = stored.iter().flat_map(|line| list(line, "resourceLogs"));
     let records =
