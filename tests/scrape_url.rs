@@ -1,5 +1,5 @@
-//! `scrape --url` against real endpoints: Prometheus's node exporter and its client library for Python, which
-//! also reads what `scrape` reads; and against a server that answers as servers should not.
+//! `scrape --url` with real endpoints (node exporter, the Prometheus client library for Python, which is also the
+//! oracle) and with a server that misbehaves.
 
 #[path = "support/exposition.rs"]
 mod exposition;
@@ -17,11 +17,20 @@ use support::{Answer, Capture, free_port, poll, program, skip};
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What scrape writes, and on stderr.
+/// The records and stderr of a run that must succeed.
 fn scrape(args: &[&str]) -> (Vec<Value>, String) {
-    let run = Command::new(program!("scrape")).args(args).output().unwrap();
+    scrape_with(args, &[], 0)
+}
+
+/// The records and stderr of a run with these variables that must end with that exit code.
+fn scrape_with(args: &[&str], env: &[(&str, &str)], code: i32) -> (Vec<Value>, String) {
+    let mut command = Command::new(program!("scrape"));
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
+    let run = command.args(args).envs(env.iter().copied()).output().unwrap();
     let stderr = String::from_utf8(run.stderr).unwrap();
-    assert!(run.status.success(), "{args:?}: {stderr}");
+    assert_eq!(run.status.code(), Some(code), "{args:?}: {stderr}");
     let lines = run.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
     (lines.map(|line| serde_json::from_slice(line).unwrap()).collect(), stderr)
 }
@@ -49,7 +58,7 @@ fn every_series_of_node_exporter_becomes_a_record() {
         let Some(last) = after.get(key) else { continue };
         let own = ours.get(key).unwrap_or_else(|| panic!("{key} is missing"));
         assert_eq!((own.len(), &own[0].1), (values.len(), &values[0].1), "{key}");
-        // What only grows lies between the two readings.
+        // Counters lie between the two readings.
         if own[0].1.starts_with("counter") {
             assert!(values[0].0 <= own[0].0 && own[0].0 <= last[0].0, "{key}: {values:?} {own:?} {last:?}");
         }
@@ -82,7 +91,7 @@ fn openmetrics_of_the_client_library() {
     let (records, _) = scrape(&["--once", "--url", &server.url()]);
     let instance = server.url().replace("http://", "");
 
-    // `_created` lines are the `start_ts` of their series, and NaN is left out.
+    // `_created` lines become `start_ts`, and NaN is left out.
     let mut starts: Vec<f64> = Vec::new();
     theirs.retain(|key, values| {
         let created = key.contains("_created ");
@@ -127,7 +136,7 @@ fn json_becomes_a_snapshot() {
 }
 
 #[test]
-fn what_is_asked_for() {
+fn the_request() {
     let server = Capture::script([Answer::ok().body("a 1\n")]);
     let url = server.url().replace("http://", "http://me:secret@");
     let (records, stderr) = scrape(&["--once", "--url", &format!("{url}/metrics?x=1")]);
@@ -142,7 +151,7 @@ fn what_is_asked_for() {
 }
 
 #[test]
-fn a_failing_endpoint_says_so_once_until_it_recovers() {
+fn a_failing_endpoint_is_reported_until_it_recovers() {
     let down = Capture::script([
         Answer::status(404),
         Answer::status(503),
@@ -160,7 +169,7 @@ fn a_failing_endpoint_says_so_once_until_it_recovers() {
 }
 
 #[test]
-fn answers_that_are_none() {
+fn answers_of_no_use() {
     let garbage: Vec<u8> =
         (0..5000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let cases = [
@@ -196,7 +205,7 @@ fn answers_that_are_none() {
     let mut args = vec!["-n".to_owned(), "2".into(), "-i".into(), "2s".into(), "--url".into(), up.url()];
     args.extend(servers.iter().flat_map(|(_, server, ..)| ["--url".to_owned(), server.url()]));
     let (records, _) = scrape(&args.iter().map(String::as_str).collect::<Vec<_>>());
-    assert_eq!(of_kind(&records, "metric").len(), 2, "one that answers is heard all the same");
+    assert_eq!(of_kind(&records, "metric").len(), 2, "the endpoint that answers is read all the same");
     assert_eq!(records.len(), 2 + servers.len(), "{records:#?}");
     for (name, server, reason, part) in &servers {
         let source = format!("{}/", server.url());
@@ -208,11 +217,53 @@ fn answers_that_are_none() {
 }
 
 #[test]
-fn an_endpoint_that_is_not_there() {
+fn an_endpoint_that_is_down() {
     let url = format!("http://127.0.0.1:{}/", free_port());
-    let (records, _) = scrape(&["--once", "--url", &url]);
+    let (records, stderr) = scrape_with(&["--once", "--url", &url], &[], 1);
     assert_eq!(statuses(&records), [("absent", &*url)]);
-    assert!(records[0]["detail"].as_str().unwrap().contains("refused"), "{records:?}");
+    assert!(stderr.contains(&url), "{stderr}");
+    // With --once every endpoint must answer; the records of those that do are written all the same.
+    let up = Capture::with(|_| Answer::ok().body("a 1\n"));
+    for order in [[&*url, &*up.url()], [&*up.url(), &*url]] {
+        let (records, _) = scrape_with(&["--once", "--url", order[0], "--url", order[1]], &[], 1);
+        assert_eq!((of_kind(&records, "metric").len(), statuses(&records)), (1, vec![("absent", &*url)]));
+    }
+    // A longer run fails only if no endpoint ever answers.
+    let run = ["-n", "2", "-i", "50ms", "--url", &url];
+    assert_eq!(statuses(&scrape_with(&run, &[], 1).0).len(), 1);
+    assert_eq!(of_kind(&scrape(&[&run[..], &["--url", &up.url()]].concat()).0, "metric").len(), 2);
+    let late = Capture::script([Answer::status(503), Answer::ok().body("a 1\n")]);
+    scrape(&["-n", "2", "-i", "500ms", "--url", &late.url()]);
+    let useless = Capture::with(|_| Answer::ok().body("<html>\n"));
+    scrape_with(&["--once", "--url", &useless.url()], &[], 1);
+}
+
+/// An endpoint that is not on this machine is requested through the proxy, unless NO_PROXY names it.
+#[test]
+fn proxies_of_the_environment() {
+    let proxy = Capture::with(|_| Answer::ok().body("proxied 1\n"));
+    let args = ["--once", "--url", "http://192.0.2.1:9100/metrics"];
+    let (records, _) = scrape_with(&args, &[("HTTP_PROXY", &proxy.url())], 0);
+    assert_eq!(
+        (&records[0]["name"], &records[0]["attributes"]["instance"]),
+        (&json!("proxied"), &json!("192.0.2.1:9100"))
+    );
+    assert_eq!(proxy.requests()[0].path, "http://192.0.2.1:9100/metrics");
+    // Loopback addresses are reached directly, with this variable or with none.
+    let here = Capture::with(|_| Answer::ok().body("here 1\n"));
+    let (records, _) = scrape_with(&["--once", "--url", &here.url()], &[("HTTP_PROXY", &proxy.url())], 0);
+    assert_eq!(records[0]["name"], "here");
+    assert_eq!(proxy.requests().len(), 1);
+    // The address belongs to no network that answers, so a direct request fails or is cut short.
+    for list in ["*", "192.0.2.1", "192.0.2.1:9100", "192.0.2.0/24"] {
+        let args = ["-n", "1", "-i", "200ms", "--url", "http://192.0.2.1:9100/metrics"];
+        scrape_with(&args, &[("HTTP_PROXY", &proxy.url()), ("NO_PROXY", list)], 1);
+        assert_eq!(proxy.requests().len(), 1, "NO_PROXY={list}");
+    }
+    let down = format!("http://127.0.0.1:{}", free_port());
+    let (records, _) = scrape_with(&args, &[("HTTP_PROXY", &down)], 1);
+    let detail = records[0]["detail"].as_str().unwrap();
+    assert!(detail.contains(&down), "the detail does not name the proxy: {detail}");
 }
 
 #[test]
@@ -225,7 +276,7 @@ fn a_redirect_is_followed() {
 }
 
 #[test]
-fn bad_lines_are_lost_and_said_once() {
+fn malformed_lines_are_lost_and_reported_once() {
     let server = Capture::with(|_| Answer::ok().body("a 1\nb{\nc NaN\r\nd +Inf\ne 2\r\n\u{fffd} 1\n"));
     let (records, stderr) = scrape(&["-n", "3", "-i", "500ms", "--url", &server.url()]);
     let names: Vec<_> = of_kind(&records, "metric").iter().map(|record| record["name"].clone()).collect();
@@ -258,9 +309,9 @@ fn what_is_too_long_is_counted() {
     assert_eq!(records[1]["count"], 1);
     let records = scrape(&["--once"]);
     assert_eq!((&records[0]["kind"], &records[1]["name"], records.len()), (&json!("lost"), &json!("c"), 2));
-    // Spaces do not count: the line has none.
+    // White space does not count.
     assert_eq!(scrape(&["--once"])[0]["data"][0].as_str().unwrap().len(), 1000);
-    let records = scrape(&["--once"]);
+    let (records, _) = scrape_with(&["--once", "--url", &server.url()], &[], 1);
     assert_eq!((records.len(), &records[0]["reason"]), (1, &json!("unsupported")));
 }
 
@@ -276,13 +327,13 @@ fn the_end_does_not_wait_for_an_answer() {
     server.wait(1, Duration::from_secs(10));
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let output = child.wait_with_output().unwrap();
-    // The summary is missing where the end had to be forced.
+    // A forced end prints no summary.
     assert!(String::from_utf8_lossy(&output.stderr).contains("0 records written"), "{output:?}");
     assert_eq!(output.status.code(), Some(0));
 }
 
 #[test]
-fn only_what_is_named_beside_the_endpoint() {
+fn kinds_in_addition_to_the_endpoint() {
     let server = Capture::with(|_| Answer::ok().body("a 1\n"));
     let (records, _) = scrape(&["--once", "--url", &server.url()]);
     assert_eq!(records.len(), 1);
@@ -304,9 +355,9 @@ fn only_what_is_named_beside_the_endpoint() {
     }
 }
 
-/// `openssl` makes a certificate, Python serves with it.
+/// `openssl` makes a certificate, and Python serves with it.
 #[test]
-fn https_trusts_whom_it_is_told_to() {
+fn https_trusts_the_given_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
     let made = Command::new("openssl")
@@ -332,21 +383,15 @@ fn https_trusts_whom_it_is_told_to() {
     let Ok(child) = child else { return skip("there is no python3") };
     let _server = Ended(child);
     poll(Duration::from_secs(20), || TcpStream::connect(("127.0.0.1", port)).ok()).expect("it listens");
-    let ask = |roots: &str| {
+    let request = |roots: &str, code: i32| {
         let url = format!("https://localhost:{port}/metrics");
-        let run = Command::new(program!("scrape"))
-            .args(["--once", "--url", &url])
-            .env("SSL_CERT_FILE", roots)
-            .env_remove("SSL_CERT_DIR")
-            .output()
-            .unwrap();
-        assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
-        serde_json::from_slice::<Value>(&run.stdout).unwrap()
+        let env = [("SSL_CERT_FILE", roots), ("SSL_CERT_DIR", "/nonexistent")];
+        scrape_with(&["--once", "--url", &url], &env, code).0.remove(0)
     };
-    let trusted = ask(&path("cert"));
+    let trusted = request(&path("cert"), 0);
     assert_eq!((&trusted["name"], &trusted["value"]), (&json!("a"), &json!(1)));
     let refused = if std::path::Path::new("/etc/ssl/certs/ca-certificates.crt").exists() {
-        ask("/etc/ssl/certs/ca-certificates.crt")
+        request("/etc/ssl/certs/ca-certificates.crt", 1)
     } else {
         return skip("there are no system certificates");
     };

@@ -1,25 +1,48 @@
-//! What an endpoint answered, told from its content type and its first
-//! character, and written as records.
+//! Turns the answer of an endpoint into records. The content type and the first
+//! character decide on the format.
 
 use std::borrow::Cow;
 
 use anyhow::Result;
 use serde_json::value::RawValue;
 
-use super::{Endpoint, Failure};
 use crate::collect::{Sample, prometheus};
 use crate::common::emit::Emitter;
 use crate::record::{Attributes, MAX_LINE, METRIC, MetricPoint, Reason, SNAPSHOT, Snapshot};
 
-/// The body of a response, and what the server calls it.
+/// How records name an endpoint.
+pub struct Endpoint {
+    /// The URL without user name and password.
+    pub url: String,
+    /// `host:port`: the instance, in the terms of Prometheus.
+    pub instance: String,
+}
+
+/// Why an endpoint gave nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason of the `status` record.
+    pub reason: Reason,
+    /// What happened, and what to do about it.
+    pub detail: String,
+}
+
+impl Failure {
+    /// Makes a failure.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+/// The response of an endpoint.
 pub struct Answer {
-    /// The header `Content-Type`, or nothing.
+    /// The header `Content-Type`; empty if there is none.
     pub content_type: String,
-    /// Undecoded.
+    /// The body.
     pub body: Vec<u8>,
 }
 
-/// What a body is.
+/// The format of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Format {
     Prometheus,
@@ -40,10 +63,10 @@ fn format(content_type: &str, text: &str) -> Format {
     }
 }
 
-/// Writes what the endpoint answered.
+/// Emits the records of an answer.
 ///
 /// # Errors
-/// If stdout fails. The inner one is why the answer is of no use.
+/// The outer error: stdout failed. The inner error: the answer is of no use.
 pub fn write(
     endpoint: &Endpoint,
     answer: &Answer,
@@ -78,25 +101,25 @@ fn metrics(
         return Ok(Err(Failure::new(Reason::Invalid, detail)));
     }
     if tally.cut_short {
-        let detail = "OpenMetrics without # EOF at its end; what should follow is missing";
+        let detail = "OpenMetrics text without # EOF at its end: it was cut off";
         out.status(sample.ts, &endpoint.url, Reason::Invalid, detail)?;
     }
     if tally.bad > 0 {
         let source = format!("{}: lines", endpoint.url);
-        let detail = format!("lines that are none of the format are left out; the first is {first}");
+        let detail = format!("malformed lines are left out; the first is {first}");
         out.status(sample.ts, &source, Reason::Invalid, &detail)?;
         out.lost(sample.ts, &source, tally.bad)?;
     }
     if tally.not_finite > 0 {
         let source = format!("{}: values", endpoint.url);
-        let detail = "NaN and infinite values are left out; JSON has none";
+        let detail = "NaN and infinite values are left out, as JSON cannot represent them";
         out.status(sample.ts, &source, Reason::Unsupported, detail)?;
         out.lost(sample.ts, &source, tally.not_finite)?;
     }
     Ok(Ok(()))
 }
 
-/// Adds `instance`. A label of that name is the exporter's own and moves to
+/// Adds `instance`. If the exporter has a label of that name, it becomes
 /// `exported_instance`, as in Prometheus.
 fn with_instance(labels: Attributes, instance: &str) -> Attributes {
     let mut attributes = Attributes::with_capacity(labels.len() + 1);
@@ -117,13 +140,13 @@ fn snapshot(
     let compact = compact(text);
     if compact.len() > MAX_LINE {
         let source = format!("{}: answers over 1 MiB", endpoint.url);
-        let detail = format!("{} bytes of JSON do not fit a line of 1 MiB", compact.len());
+        let detail = format!("the answer has {} bytes of JSON; a line is limited to 1 MiB", compact.len());
         out.status(sample.ts, &source, Reason::Unsupported, &detail)?;
         out.lost(sample.ts, &source, 1)?;
         return Ok(Ok(()));
     }
-    // As a value it is known to be JSON that others can read too: nesting within
-    // bounds, surrogates in pairs. What is written is the text, with every digit.
+    // Parsing proves that the JSON is valid, its nesting limited, its surrogates in pairs.
+    // The record has the original text, with every digit.
     if let Err(error) = serde_json::from_str::<serde_json::Value>(text) {
         return Ok(Err(Failure::new(Reason::Invalid, format!("the answer is not JSON: {error}"))));
     }
@@ -134,7 +157,7 @@ fn snapshot(
     Ok(Ok(()))
 }
 
-/// JSON without the white space between its tokens, so that it fits on a line.
+/// Removes the white space between the tokens of JSON, so that it is one line.
 fn compact(text: &str) -> Cow<'_, str> {
     let space = |c: char| matches!(c, ' ' | '\t' | '\r' | '\n');
     if !text.contains(space) {
@@ -188,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn compacting_keeps_every_digit_and_every_string() {
+    fn compacting_keeps_digits_and_strings() {
         let text = "{ \"a b\\\" c\\\\\" : [ 1.10 ,\r\n\t12345678901234567890123 ] , \"x\" : \" \" }";
         assert_eq!(compact(text), r#"{"a b\" c\\":[1.10,12345678901234567890123],"x":" "}"#);
     }

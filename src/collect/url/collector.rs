@@ -1,26 +1,27 @@
-//! Asks all endpoints at once, at every sample, and writes each answer as it comes.
+//! Requests all endpoints in parallel at every sample, and emits each answer as it arrives.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use reqwest::{Client, Url};
+use anyhow::{Context, Result, bail};
 use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::answer::{self, Answer};
-use super::{Endpoint, Failure, fetch};
+use super::answer::{self, Answer, Endpoint, Failure};
+use super::{KINDS, fetch};
 use crate::collect::{Collector, Sample};
 use crate::common::emit::Emitter;
 use crate::common::program::Usage;
 use crate::common::stop::Stop;
+use crate::http::{Client, Url};
 use crate::record::{Kind, Reason, Status};
 
-/// Reads endpoints over HTTP.
-pub struct UrlCollector {
-    /// `None` only while it is dropped.
+/// The collector of HTTP endpoints.
+struct UrlCollector {
+    /// `None` only while the collector is dropped.
     runtime: Option<Runtime>,
     client: Client,
+    wait: Duration,
     targets: Vec<Target>,
     stop: Stop,
 }
@@ -28,25 +29,27 @@ pub struct UrlCollector {
 struct Target {
     url: Url,
     endpoint: Endpoint,
-    /// True from the `status` record of a failure to that of the recovery.
+    /// Set from the `status` record of a failure to that of the recovery.
     failing: bool,
+    /// Set by the first answer of use.
+    answered: bool,
+    /// The detail of the last failure.
+    detail: String,
 }
 
-/// Which target, and what came of asking it; `None` if the program is to end.
+/// The index of a target and its answer; `None` if the program has been asked to stop.
 type Outcome = Option<(usize, Result<Answer, Failure>)>;
 
-impl UrlCollector {
-    /// Of these URLs. No more is done yet than to read the roots of trust, if there is `https` among them.
-    ///
-    /// # Errors
-    /// [`Usage`] for what is no URL; what the system or the TLS library refuses.
-    pub fn new(urls: &[String], wait: Duration, stop: &Stop) -> Result<Self> {
-        let targets: Vec<_> = urls.iter().map(|url| Target::new(url)).collect::<Result<_>>()?;
-        let secure = targets.iter().any(|target| target.url.scheme() == "https");
-        let client = fetch::client(secure, wait)?;
-        let runtime = Builder::new_current_thread().enable_all().build().context("cannot start HTTP")?;
-        Ok(Self { runtime: Some(runtime), client, targets, stop: stop.clone() })
-    }
+/// Makes the collector of these URLs. Each may take up to `wait` to answer. Connects to none yet.
+///
+/// # Errors
+/// [`Usage`] for a malformed URL; other errors if the client cannot be made.
+pub fn collector(urls: &[String], wait: Duration, stop: &Stop) -> Result<Box<dyn Collector>> {
+    let targets: Vec<_> = urls.iter().map(|url| Target::new(url)).collect::<Result<_>>()?;
+    let secure = targets.iter().any(|target| target.url.scheme() == "https");
+    let client = fetch::client(secure, wait)?;
+    let runtime = Builder::new_current_thread().enable_all().build().context("cannot start HTTP")?;
+    Ok(Box::new(UrlCollector { runtime: Some(runtime), client, wait, targets, stop: stop.clone() }))
 }
 
 impl Target {
@@ -55,20 +58,20 @@ impl Target {
         let url =
             Url::parse(text).map_err(|error| usage(&format!("{error}; write http://HOST:PORT/PATH")))?;
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(usage("only http:// and https:// are spoken").into());
+            return Err(usage("only http:// and https:// are supported").into());
         }
         let host = url.host_str().unwrap_or_default();
         let instance = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
         let mut shown = url.clone();
-        // These fail only for URLs without a host, which http does not have.
+        // These fail only for URLs without a host, which http URLs always have.
         let _ = shown.set_username("");
         let _ = shown.set_password(None);
         let endpoint = Endpoint { url: shown.into(), instance };
-        Ok(Self { url, endpoint, failing: false })
+        Ok(Self { url, endpoint, failing: false, answered: false, detail: String::new() })
     }
 
-    /// Writes the answer, or why there is none if that was not said yet.
-    fn write(
+    /// Emits the records of an answer, or a `status` record for the first failure in a row.
+    fn emit(
         &mut self,
         answer: Result<Answer, Failure>,
         sample: &Sample<'_>,
@@ -79,6 +82,10 @@ impl Target {
             Err(failure) => Err(failure),
         };
         let was_failing = std::mem::replace(&mut self.failing, written.is_err());
+        match &written {
+            Ok(()) => self.answered = true,
+            Err(failure) => self.detail.clone_from(&failure.detail),
+        }
         let Failure { reason, detail } = match written {
             Err(failure) if !was_failing => failure,
             Ok(()) if was_failing => Failure::new(Reason::Active, "it answers again"),
@@ -90,7 +97,7 @@ impl Target {
 
 impl Collector for UrlCollector {
     fn kinds(&self) -> &'static [&'static Kind] {
-        super::KINDS
+        KINDS
     }
 
     fn method(&self) -> String {
@@ -99,41 +106,54 @@ impl Collector for UrlCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let Self { runtime: Some(runtime), client, targets, stop } = self else { return Ok(()) };
+        let Self { runtime: Some(runtime), client, wait, targets, stop } = self else { return Ok(()) };
         if !sample.write {
             return Ok(());
         }
         runtime.block_on(async {
             let mut tasks = JoinSet::new();
             for (index, target) in targets.iter().enumerate() {
-                let (client, url) = (client.clone(), target.url.clone());
-                tasks.spawn(async move { Some((index, fetch::fetch(&client, url).await)) });
+                let (client, url, wait) = (client.clone(), target.url.clone(), *wait);
+                tasks.spawn(async move { Some((index, fetch::fetch(&client, url, wait).await)) });
             }
-            tasks.spawn(asked(stop.clone()));
+            tasks.spawn(stopped(stop.clone()));
             let mut waiting = targets.len();
             while waiting > 0
                 && let Some(done) = tasks.join_next().await
             {
-                let Some((index, answer)) = done.context("a request ended by itself")? else { break };
-                targets[index].write(answer, sample, out)?;
+                let Some((index, answer)) = done.context("a request panicked")? else { break };
+                targets[index].emit(answer, sample, out)?;
                 out.flush()?;
                 waiting -= 1;
             }
             Ok(())
         })
     }
+
+    fn check(&self, every: bool) -> Result<()> {
+        let silent: Vec<_> = self.targets.iter().filter(|target| !target.answered).collect();
+        let Some(first) = silent.first() else { return Ok(()) };
+        if !every && silent.len() < self.targets.len() {
+            return Ok(());
+        }
+        let others = match silent.len() - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        bail!("no metrics from {}{others}: {}", first.endpoint.url, first.detail)
+    }
 }
 
-/// Ends when the program is to end: nobody waits for the rest of the answers then.
-async fn asked(stop: Stop) -> Outcome {
+/// Ends when the program has been asked to stop; the remaining answers are dropped then.
+async fn stopped(stop: Stop) -> Outcome {
     match readable(&stop) {
         Ok(fd) if fd.readable().await.is_ok() => None,
-        // Without it, the time-out of the requests ends the wait.
+        // Without the descriptor, the time limit of the requests ends the wait.
         _ => std::future::pending().await,
     }
 }
 
-/// The descriptor of `stop`, a socket of which nobody reads, for the event loop here.
+/// The descriptor of `stop` for this event loop. It is a socket that is never read.
 fn readable(stop: &Stop) -> std::io::Result<UnixStream> {
     let stream = std::os::unix::net::UnixStream::from(stop.fd().try_clone_to_owned()?);
     stream.set_nonblocking(true)?;
@@ -141,7 +161,7 @@ fn readable(stop: &Stop) -> std::io::Result<UnixStream> {
 }
 
 impl Drop for UrlCollector {
-    /// A look-up of a name that hangs runs on a thread of its own, and is left to itself.
+    /// Does not wait for name lookups, which run on threads of their own and may hang.
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -154,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_are_named_without_their_secrets() {
+    fn endpoint_names_have_no_password() {
         let target = Target::new("http://user:secret@db1/metrics?x=1").unwrap();
         assert_eq!(target.endpoint.url, "http://db1/metrics?x=1");
         assert_eq!(target.endpoint.instance, "db1:80");

@@ -1,117 +1,82 @@
-//! One request and its answer.
+//! One request and its answer, both limited in time and size.
 //!
-//! Time and size are bounded. Nothing is asked for in compressed form: exporters
-//! are near, and decompression would cost both sides more than it saves. Proxies
-//! of the environment are not used, as in Prometheus.
+//! Answers are requested uncompressed: exporters are near, and decompression would cost
+//! both sides more than it saves.
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Client, Response, StatusCode, Url, redirect};
+use anyhow::Result;
 
-use super::Failure;
-use super::answer::Answer;
+use super::answer::{Answer, Failure};
+use crate::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
+use crate::http::{self, Client, ErrorKind, Method, Proxies, Settings, StatusCode, Trust, Url};
 use crate::record::Reason;
 
-/// The longest answer that is read.
+/// The longest body that is read.
 const MAX_BODY: usize = 64 << 20;
 
-/// How often an endpoint may send us elsewhere.
+/// The limit of redirects.
 const MAX_REDIRECTS: usize = 4;
 
-/// OpenMetrics is preferred, for it has units and start times.
+/// Prefers OpenMetrics, which has units and start times.
 const FORMATS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.8,\
     application/json;q=0.7,*/*;q=0.1";
 
-/// A client that gives up after `wait`; `secure` if it is to speak TLS.
+/// Makes a client. `secure` if it needs TLS; `wait` is the time limit that endpoints are told in a header.
 ///
 /// # Errors
-/// Where TLS is wanted, if the system has no roots of trust.
+/// If a proxy variable is malformed, or TLS is needed and the system has no root certificates.
 pub fn client(secure: bool, wait: Duration) -> Result<Client> {
-    // Fails only if there is one already, which is as well.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static(FORMATS));
     let seconds = HeaderValue::from_str(&wait.as_secs_f64().to_string())?;
     headers.insert("x-prometheus-scrape-timeout-seconds", seconds);
-    let mut builder = Client::builder()
-        .user_agent(concat!("telepipe/", env!("CARGO_PKG_VERSION")))
-        .default_headers(headers)
-        .timeout(wait)
-        .redirect(redirect::Policy::limited(MAX_REDIRECTS))
-        .no_proxy();
-    if !secure {
-        // Without roots none need to be on this machine, and none are read.
-        builder = builder.tls_certs_only([]).redirect(redirect::Policy::custom(only_plain));
-    }
-    builder.build().context("cannot use TLS; are the system's CA certificates installed?")
+    let proxies = Proxies::from_env(&|name| std::env::var(name).ok())?;
+    Client::new(Settings { tls: secure.then(Trust::default), proxies, redirects: MAX_REDIRECTS, headers })
 }
 
-fn only_plain(attempt: redirect::Attempt<'_>) -> redirect::Action {
-    if attempt.url().scheme() == "https" {
-        let message = format!("it redirects to {}; give that URL", attempt.url());
-        return attempt.error(message);
-    }
-    redirect::Policy::limited(MAX_REDIRECTS).redirect(attempt)
-}
-
-/// Asks once.
+/// Sends one request and waits up to `wait` for the whole answer.
 ///
 /// # Errors
-/// Why there is no answer, or none that is of use.
-pub async fn fetch(client: &Client, url: Url) -> Result<Answer, Failure> {
-    let response = client.get(url).send().await.map_err(|error| failure(&error))?;
-    check(response.status(), response.headers())?;
-    let content_type = text_of(response.headers().get(CONTENT_TYPE));
-    let body = body(response).await?;
-    Ok(Answer { content_type, body })
-}
-
-async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| failure(&error))? {
-        if body.len() + chunk.len() > MAX_BODY {
-            return Err(Failure::new(Reason::Unsupported, "the answer is longer than 64 MiB"));
-        }
-        body.extend_from_slice(&chunk);
+/// If there is no answer, or none of use.
+pub async fn fetch(client: &Client, url: Url, wait: Duration) -> Result<Answer, Failure> {
+    let request = client.request(Method::GET, url).timeout(wait).build();
+    let request = request.map_err(|error| Failure::new(Reason::Invalid, error.to_string()))?;
+    let answer = client.send(request, MAX_BODY).await.map_err(|error| failure(&error))?;
+    check(answer.status, answer.header(CONTENT_ENCODING).unwrap_or_default())?;
+    if answer.truncated {
+        return Err(Failure::new(Reason::Unsupported, "the answer is longer than 64 MiB"));
     }
-    Ok(body)
+    let content_type = answer.header(CONTENT_TYPE).unwrap_or_default().to_owned();
+    Ok(Answer { content_type, body: answer.body })
 }
 
-fn check(status: StatusCode, headers: &HeaderMap) -> Result<(), Failure> {
-    let encoding = text_of(headers.get(CONTENT_ENCODING));
+fn check(status: StatusCode, encoding: &str) -> Result<(), Failure> {
     let (reason, hint) = match status {
         StatusCode::OK if encoding.is_empty() || encoding == "identity" => return Ok(()),
         StatusCode::OK => {
-            let detail = format!("the answer is compressed ({encoding}), which was not asked for");
+            let detail =
+                format!("the answer is compressed ({encoding}), although the request did not allow it");
             return Err(Failure::new(Reason::Unsupported, detail));
         }
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => (Reason::Denied, "; it wants a login"),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            (Reason::Denied, "; add a user name and password: http://USER:PASSWORD@HOST")
+        }
         StatusCode::NOT_FOUND | StatusCode::GONE => {
-            (Reason::Absent, "; most exporters answer at the path /metrics")
+            (Reason::Absent, "; check the path, which is /metrics for most exporters")
         }
         _ => (Reason::Invalid, ""),
     };
     Err(Failure::new(reason, format!("HTTP {status}{hint}")))
 }
 
-fn text_of(header: Option<&HeaderValue>) -> String {
-    header.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).unwrap_or_default()
-}
-
-/// What went wrong on the way, by its innermost cause.
-fn failure(error: &reqwest::Error) -> Failure {
-    if error.is_timeout() {
-        let detail = "no complete answer in time; a longer --interval waits longer, up to 10s";
-        return Failure::new(Reason::Absent, detail);
+fn failure(error: &http::Error) -> Failure {
+    match error.kind {
+        ErrorKind::Timeout => {
+            let detail = format!("{error}; a longer --interval waits longer, up to 10s");
+            Failure::new(Reason::Absent, detail)
+        }
+        ErrorKind::Connect => Failure::new(Reason::Absent, format!("cannot connect: {error}")),
+        ErrorKind::Other => Failure::new(Reason::Invalid, error.to_string()),
     }
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    if error.is_connect() {
-        return Failure::new(Reason::Absent, format!("cannot connect: {cause}"));
-    }
-    Failure::new(Reason::Invalid, cause.to_string())
 }
