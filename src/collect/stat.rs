@@ -1,12 +1,11 @@
-//! /proc/stat → `cpu`, and with /proc/uptime → `kernel`.
+//! Reads /proc/stat into `cpu` records, and with /proc/uptime into `kernel` records.
 
 use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::cpu::Ticks;
-use super::text::{decimal, lines, number, split_word};
-use super::{Collector, Roots, Sample, Settings, Source, rate, ticks_per_second};
+use super::text::{decimal, lines, number, split_word, words};
+use super::{Collector, Roots, Sample, Settings, Source, rate, ratio, ticks_per_second};
 use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
 use crate::record::{CPU, Cpu, KERNEL, Kernel, Kind};
@@ -17,12 +16,22 @@ pub struct StatCollector {
     uptime: Source,
     per_cpu: bool,
     ticks_per_s: f64,
-    /// By CPU; `None` is all together.
-    cpus: HashMap<Option<u32>, Ticks>,
+    before: Snapshot,
+}
+
+/// One reading of /proc/stat.
+#[derive(Default)]
+struct Snapshot {
+    /// The line of all CPUs together.
+    total: Option<Ticks>,
+    /// The numbers of the CPUs that are online, in the order of the file.
+    online: Vec<u32>,
+    /// The line of each CPU, with `--per-cpu` only.
+    cpus: HashMap<u32, Ticks>,
     counts: Counts,
 }
 
-/// The other lines of /proc/stat.
+/// The counters of /proc/stat that are not CPU time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Counts {
     context_switches: Option<u64>,
@@ -34,7 +43,7 @@ struct Counts {
 }
 
 impl StatCollector {
-    /// Of that tree.
+    /// Reads below `settings.roots`; opens nothing yet.
     pub fn new(settings: &Settings) -> Self {
         let Settings { roots, per_cpu, .. } = settings;
         Self {
@@ -42,19 +51,18 @@ impl StatCollector {
             uptime: Source::new(roots.proc.join("uptime")),
             per_cpu: *per_cpu,
             ticks_per_s: ticks_per_second(roots) as f64,
-            cpus: HashMap::new(),
-            counts: Counts::default(),
+            before: Snapshot::default(),
         }
     }
 
     fn kernel(&mut self, before: Counts, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let now = self.counts;
+        let now = self.before.counts;
         if !sample.wants(&KERNEL) {
             return Ok(());
         }
-        let uptime = self.uptime.read_or_tell(sample.ts, out)?.map(|bytes| decimal(split_word(bytes).0));
+        let uptime = self.uptime.read_or_report(sample.ts, out)?.map(|bytes| decimal(split_word(bytes).0));
         if uptime == Some(None) {
-            self.uptime.tell_invalid(sample.ts, out, "the two numbers of uptime")?;
+            self.uptime.report_invalid(sample.ts, out, "the two numbers of uptime")?;
         }
         let per_s = |now, before| rate(now, before, sample.interval);
         let record = Kernel {
@@ -86,47 +94,68 @@ impl Collector for StatCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        // Only the sample just before counts: what was away has no rates when it is back.
-        let before = std::mem::take(&mut self.cpus);
-        let counts_before = std::mem::take(&mut self.counts);
-        let Some(bytes) = self.stat.read_or_tell(sample.ts, out)? else { return Ok(()) };
-        let online = lines(bytes).take_while(|line| line.starts_with(b"cpu")).count().saturating_sub(1);
-        let mut counts = Counts::default();
+        // A sample that failed leaves nothing to compare the next one with.
+        let before = std::mem::take(&mut self.before);
+        let Some(bytes) = self.stat.read_or_report(sample.ts, out)? else { return Ok(()) };
+        let Some(now) = Snapshot::parse(bytes, self.per_cpu) else {
+            return self.stat.report_invalid(sample.ts, out, "the lines of /proc/stat");
+        };
+        if sample.wants(&CPU) {
+            let records = now.records(&before, self.per_cpu, self.ticks_per_s, sample);
+            records.iter().try_for_each(|record| out.emit(sample.ts, record))?;
+        }
+        self.before = now;
+        self.kernel(before.counts, sample, out)
+    }
+}
+
+impl Snapshot {
+    /// `None` if no line is known.
+    fn parse(bytes: &[u8], per_cpu: bool) -> Option<Self> {
+        let mut now = Self::default();
         let mut seen = false;
         for line in lines(bytes) {
             let (name, rest) = split_word(line);
-            let Some(cpu) = name.strip_prefix(b"cpu") else {
-                seen |= counts.read(name, rest);
-                continue;
-            };
-            let id = match number(cpu).and_then(|id| u32::try_from(id).ok()) {
-                Some(_) if !self.per_cpu => continue,
-                None if !cpu.is_empty() => continue,
-                id => id,
-            };
-            seen = true;
-            let ticks = Ticks::parse(rest);
-            self.cpus.insert(id, ticks);
-            if sample.wants(&CPU) {
-                let times = ticks.record(before.get(&id), self.ticks_per_s);
-                let record = Cpu { cpu: id, start_ts: sample.boot, ..times };
-                let interval_s = record.utilization_ratio.and(sample.interval_s());
-                let all = id.is_none();
-                let per_cpu = (self.per_cpu && all).then_some(true);
-                let logical_cpus = u32::try_from(online).ok().filter(|&online| all && online > 0);
-                out.emit(sample.ts, &Cpu { interval_s, per_cpu, logical_cpus, ..record })?;
+            match name.strip_prefix(b"cpu") {
+                Some(b"") => now.total = Some(Ticks::parse(rest)),
+                Some(digits) => {
+                    let Some(id) = number(digits).and_then(|id| u32::try_from(id).ok()) else { continue };
+                    now.online.push(id);
+                    if per_cpu {
+                        now.cpus.insert(id, Ticks::parse(rest));
+                    }
+                }
+                None => seen |= now.counts.read(name, rest),
             }
         }
-        if !seen {
-            return self.stat.tell_invalid(sample.ts, out, "the lines of /proc/stat");
-        }
-        self.counts = counts;
-        self.kernel(counts_before, sample, out)
+        (seen || now.total.is_some() || !now.online.is_empty()).then_some(now)
+    }
+
+    /// The record of all CPUs together, then with `--per-cpu` that of each.
+    ///
+    /// When a CPU goes offline or comes back, the kernel counts its idle time in another way
+    /// (`get_idle_time`), and the total jumps by up to the uptime: no ratios over that interval.
+    fn records(&self, before: &Self, per_cpu: bool, ticks_per_s: f64, sample: &Sample<'_>) -> Vec<Cpu> {
+        let record = |ticks: &Ticks, before: Option<&Ticks>| {
+            let record = Cpu { start_ts: sample.boot, ..ticks.record(before, ticks_per_s) };
+            Cpu { interval_s: record.utilization_ratio.and(sample.interval_s()), ..record }
+        };
+        let comparable = before.total.as_ref().filter(|_| before.online == self.online);
+        let total = self.total.iter().map(|ticks| Cpu {
+            per_cpu: per_cpu.then_some(true),
+            logical_cpus: u32::try_from(self.online.len()).ok().filter(|&online| online > 0),
+            ..record(ticks, comparable)
+        });
+        let each = self.online.iter().filter_map(|id| {
+            let ticks = self.cpus.get(id)?;
+            Some(Cpu { cpu: Some(*id), ..record(ticks, before.cpus.get(id)) })
+        });
+        total.chain(each).collect()
     }
 }
 
 impl Counts {
-    /// True if the line is one of ours.
+    /// True if the line is a counter that we report.
     fn read(&mut self, name: &[u8], rest: &[u8]) -> bool {
         let field = match name {
             b"ctxt" => &mut self.context_switches,
@@ -142,10 +171,72 @@ impl Counts {
     }
 }
 
-/// When the system started, as `btime` of /proc/stat has it; `None` if it does not say.
+/// One `cpu` line: user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ticks([Option<u64>; 10]);
+
+/// The modes that do not overlap: all but the last two.
+const DISJOINT: usize = 8;
+const IDLE: usize = 3;
+const IOWAIT: usize = 4;
+
+impl Ticks {
+    /// Parses the numbers after the name of the CPU.
+    pub fn parse(line: &[u8]) -> Self {
+        let mut ticks = Self::default();
+        for (slot, word) in ticks.0.iter_mut().zip(words(line)) {
+            *slot = number(word);
+        }
+        ticks
+    }
+
+    /// The ticks since `before`, by mode. Idle and iowait can go back by a tick: that counts as 0.
+    fn since(&self, before: &Self) -> [Option<u64>; 10] {
+        std::array::from_fn(|mode| Some(self.0[mode]?.saturating_sub(before.0[mode]?)))
+    }
+
+    /// The times, and the ratios if there is a sample to compare with.
+    pub fn record(&self, before: Option<&Self>, ticks_per_s: f64) -> Cpu {
+        let seconds = self.0.map(|ticks| Some(ticks? as f64 / ticks_per_s));
+        let [user_s, nice_s, system_s, idle_s, iowait_s, irq_s, softirq_s, steal_s, guest_s, guest_nice_s] =
+            seconds;
+        let passed = before.map(|before| self.since(before)).unwrap_or_default();
+        let total = passed[..DISJOINT].iter().flatten().fold(0, |sum: u64, &ticks| sum.saturating_add(ticks));
+        let ratios = passed.map(|ticks| ratio(ticks?, total));
+        let [user_ratio, nice_ratio, system_ratio, idle_ratio, iowait_ratio, ..] = ratios;
+        let [.., irq_ratio, softirq_ratio, steal_ratio, guest_ratio, guest_nice_ratio] = ratios;
+        let idle = passed[IDLE].map(|idle| idle.saturating_add(passed[IOWAIT].unwrap_or(0)));
+        Cpu {
+            user_s,
+            nice_s,
+            system_s,
+            idle_s,
+            iowait_s,
+            irq_s,
+            softirq_s,
+            steal_s,
+            guest_s,
+            guest_nice_s,
+            utilization_ratio: idle.and_then(|idle| ratio(total.saturating_sub(idle), total)),
+            user_ratio,
+            nice_ratio,
+            system_ratio,
+            idle_ratio,
+            iowait_ratio,
+            irq_ratio,
+            softirq_ratio,
+            steal_ratio,
+            guest_ratio,
+            guest_nice_ratio,
+            ..Cpu::default()
+        }
+    }
+}
+
+/// The boot time, from the line `btime` of /proc/stat.
 ///
 /// Read once per run: the kernel derives it from the wall clock, and a step of that
-/// clock must not look as if all counters had begun anew.
+/// clock must not look like a reset of all counters.
 pub fn boot_time(roots: &Roots) -> Option<Timestamp> {
     let mut stat = Source::new(roots.proc.join("stat"));
     let line = lines(stat.read().ok()?).find_map(|line| line.strip_prefix(b"btime "))?;
@@ -156,9 +247,10 @@ pub fn boot_time(roots: &Roots) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Duration;
 
     #[test]
-    fn counts_take_the_sum_of_a_long_line() {
+    fn the_first_number_of_a_long_line_is_its_total() {
         let mut counts = Counts::default();
         assert!(counts.read(b"intr", b" 8885917 17 0 0"));
         assert!(counts.read(b"ctxt", b" 38014093"));
@@ -168,11 +260,85 @@ mod tests {
         assert_eq!(counts, expected);
     }
 
+    #[test]
+    fn ratios_of_the_disjoint_modes_add_up() {
+        let before = Ticks::parse(b" 100 10 50 1000 20 1 2 3 40 5");
+        let after = Ticks::parse(b" 130 11 60 1040 25 2 5 13 60 6");
+        let cpu = after.record(Some(&before), 100.0);
+        // 100 ticks: 30 user (20 of them a guest), 1 nice, 10 system, 40 idle, 5 iowait, 1, 3, 10.
+        assert_eq!((cpu.user_s, cpu.guest_nice_s), (Some(1.3), Some(0.06)));
+        assert_eq!((cpu.user_ratio, cpu.guest_ratio, cpu.nice_ratio), (Some(0.3), Some(0.2), Some(0.01)));
+        assert_eq!((cpu.irq_ratio, cpu.softirq_ratio, cpu.steal_ratio), (Some(0.01), Some(0.03), Some(0.1)));
+        assert_eq!((cpu.idle_ratio, cpu.iowait_ratio), (Some(0.4), Some(0.05)));
+        assert_eq!((cpu.utilization_ratio, cpu.guest_nice_ratio), (Some(0.55), Some(0.01)));
+    }
+
+    #[test]
+    fn modes_missing_from_the_line_are_absent() {
+        let cpu = Ticks::parse(b" 100 10 50 1000").record(None, 100.0);
+        assert_eq!((cpu.user_s, cpu.idle_s, cpu.iowait_s, cpu.steal_s), (Some(1.0), Some(10.0), None, None));
+        assert_eq!((cpu.utilization_ratio, cpu.user_ratio), (None, None));
+        let cpu = Ticks::parse(b" 100 x -5").record(Some(&Ticks::default()), 100.0);
+        assert_eq!((cpu.user_s, cpu.nice_s, cpu.system_s, cpu.user_ratio), (Some(1.0), None, None, None));
+    }
+
+    #[test]
+    fn a_mode_that_goes_back_counts_as_zero() {
+        let (before, after) = (Ticks::parse(b" 10 0 0 100 50"), Ticks::parse(b" 20 0 0 130 40"));
+        let cpu = after.record(Some(&before), 100.0);
+        assert_eq!((cpu.user_ratio, cpu.idle_ratio, cpu.iowait_ratio), (Some(0.25), Some(0.75), Some(0.0)));
+        let same = after.record(Some(&after), 100.0);
+        assert_eq!((same.utilization_ratio, same.user_ratio), (None, None));
+    }
+
+    /// Utilization of all CPUs, then of each, in consecutive samples.
+    fn utilization(texts: &[&str], per_cpu: bool) -> Vec<Vec<Option<f64>>> {
+        let ts = Timestamp(0);
+        let interval = Some(Duration::from_secs(1));
+        let sample = Sample { ts, boot: None, interval, write: true, inventory: false, wanted: &|_| true };
+        let mut before = Snapshot::default();
+        let rows = texts.iter().map(|text| {
+            let now = Snapshot::parse(text.as_bytes(), per_cpu).unwrap();
+            let records = now.records(&before, per_cpu, 100.0, &sample);
+            before = now;
+            for record in &records {
+                assert_eq!(record.interval_s.is_some(), record.utilization_ratio.is_some());
+                assert_eq!(record.idle_ratio.is_some(), record.utilization_ratio.is_some());
+            }
+            records.iter().map(|record| record.utilization_ratio).collect()
+        });
+        rows.collect()
+    }
+
+    /// Seen on Linux 6.18: as CPU 1 goes offline, idle grows by 69 s and iowait falls by 32 s.
+    #[test]
+    fn no_ratio_of_all_cpus_over_an_interval_in_which_one_went_or_came() {
+        let both = "cpu  100 0 0 1000 3300\ncpu0 50 0 0 500 1650\ncpu1 50 0 0 500 1650\n";
+        let later = "cpu  150 0 0 1050 3300\ncpu0 100 0 0 500 1650\ncpu1 50 0 0 550 1650\n";
+        let one = "cpu  160 0 0 7950 100\ncpu0 110 0 0 540 1650\n";
+        let still_one = "cpu  185 0 0 8025 100\ncpu0 135 0 0 615 1650\n";
+        let back = "cpu  190 0 0 1200 3300\ncpu0 140 0 0 620 1650\ncpu1 50 0 0 600 1650\n";
+        let texts = [both, later, one, still_one, back, back];
+        let total: Vec<_> = utilization(&texts, false).into_iter().map(|row| row[0]).collect();
+        assert_eq!(total, [None, Some(0.5), None, Some(0.25), None, None]);
+        let each = utilization(&texts, true);
+        assert_eq!(each[1], [Some(0.5), Some(1.0), Some(0.0)]);
+        assert_eq!(each[2], [None, Some(0.2)]);
+        assert_eq!(each[4], [None, Some(0.5), None]);
+    }
+
     proptest! {
         #[test]
-        fn no_bytes_break_it(line in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let (name, rest) = split_word(&line);
-            Counts::default().read(name, rest);
+        fn ratios_stay_between_0_and_1(a: [u64; 10], b: [u64; 10]) {
+            let cpu = Ticks(a.map(Some)).record(Some(&Ticks(b.map(Some))), 100.0);
+            for ratio in [cpu.user_ratio, cpu.idle_ratio, cpu.steal_ratio, cpu.utilization_ratio] {
+                prop_assert!(ratio.is_none_or(|ratio| (0.0..=1.0).contains(&ratio)));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_parsed(text in "((cpu|cpu[0-9]|ctxt|intr)?[0-9 x-]{0,60}\n?|.){0,6}", per_cpu: bool) {
+            Snapshot::parse(text.as_bytes(), per_cpu);
         }
     }
 }
