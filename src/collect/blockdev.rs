@@ -1,24 +1,24 @@
-//! What a block device is, and whether its counts belong to the machine's total:
-//! by the kernel's names (`Documentation/admin-guide/devices.txt`) and by sysfs.
+//! Classifies block devices, and decides which ones add up to the machine's total: by
+//! the kernel's names (`Documentation/admin-guide/devices.txt`) and by sysfs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::record::DiskType;
 
-/// What does not change while a device exists.
+/// Facts that do not change while a device exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
-    /// What it is.
+    /// The type of device.
     pub disk_type: DiskType,
-    /// Whether the sum over such devices is the machine's total.
+    /// Whether the device is part of the machine's total.
     pub whole: bool,
 }
 
-/// Decides about the device `name`. `listed` says whether another name is listed
-/// beside it, which tells a partition where sysfs cannot.
+/// Classifies the device `name`. `listed` reports whether the same file lists another
+/// device: without sysfs, a partition is a name that extends the name of a listed disk.
 pub fn facts(sys: &Path, name: &str, listed: impl Fn(&str) -> bool) -> Facts {
-    // A slash in a name (cciss/c0d0) is an exclamation mark in sysfs.
+    // Sysfs has an exclamation mark for a slash in a name (cciss/c0d0).
     let file_name = name.replace('/', "!");
     let class = sys.join("class/block").join(&file_name);
     let block = sys.join("block").join(&file_name);
@@ -37,7 +37,7 @@ pub fn facts(sys: &Path, name: &str, listed: impl Fn(&str) -> bool) -> Facts {
     Facts { disk_type, whole: !counted_below }
 }
 
-/// The types whose device nodes exist whether or not there is anything behind them.
+/// The types of which device nodes exist even if nothing is attached to them.
 pub fn is_slot(disk_type: DiskType) -> bool {
     use DiskType::{Floppy, Loop, Nbd, Ram, Rom, Zram};
     matches!(disk_type, Loop | Ram | Zram | Nbd | Floppy | Rom)
@@ -62,8 +62,8 @@ fn by_name(name: &str) -> DiskType {
     }
 }
 
-/// True if it lies on other block devices: sysfs lists them, or it joins the paths
-/// to an NVMe namespace, each of which has a device and counts of its own.
+/// True for a device on top of others: sysfs lists its slaves, or it is the multipath
+/// device of an NVMe namespace, and each path has a device with counts of its own.
 fn stacked(dirs: &[PathBuf]) -> bool {
     let has_slaves =
         |dir: &PathBuf| fs::read_dir(dir.join("slaves")).is_ok_and(|mut slaves| slaves.next().is_some());
@@ -73,7 +73,7 @@ fn stacked(dirs: &[PathBuf]) -> bool {
     dirs.iter().any(|dir| has_slaves(dir) || joins_paths(dir))
 }
 
-/// The disk that a name would be a partition of: `sda` of `sda1`, `nvme0n1` of `nvme0n1p2`.
+/// The disk of a partition, by name: `sda` for `sda1`, `nvme0n1` for `nvme0n1p2`.
 fn parent(name: &str) -> Option<String> {
     let disk = name.trim_end_matches(|c: char| c.is_ascii_digit());
     if disk.is_empty() || disk.len() == name.len() {
@@ -91,8 +91,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
-    fn told(sys: &Path, name: &str, beside: &[&str]) -> (DiskType, bool) {
-        let Facts { disk_type, whole } = facts(sys, name, |other| beside.contains(&other));
+    fn classified(sys: &Path, name: &str, listed: &[&str]) -> (DiskType, bool) {
+        let Facts { disk_type, whole } = facts(sys, name, |other| listed.contains(&other));
         (disk_type, whole)
     }
 
@@ -100,11 +100,11 @@ mod tests {
     fn by_names_alone() {
         use DiskType::*;
         let nowhere = Path::new("/nonexistent");
-        let beside = ["sda", "nvme0n1", "mmcblk0", "mmcblk0boot0", "md0", "loop0", "cciss/c0d0", "vda"];
+        let listed = ["sda", "nvme0n1", "mmcblk0", "mmcblk0boot0", "md0", "loop0", "cciss/c0d0", "vda"];
         for (name, expected) in [
             ("sda", (Disk, true)),
             ("sda1", (Partition, false)),
-            ("sdb1", (Disk, true)), // its disk is not listed, so that it stands for it
+            ("sdb1", (Disk, true)), // its disk is not listed, so it counts as one
             ("nvme0n1", (Disk, true)),
             ("nvme0c1n1", (Disk, true)),
             ("nvme0n1p12", (Partition, false)),
@@ -132,7 +132,7 @@ mod tests {
             ("7", (Disk, true)),
             ("", (Disk, true)),
         ] {
-            assert_eq!(told(nowhere, name, &beside), expected, "{name}");
+            assert_eq!(classified(nowhere, name, &listed), expected, "{name}");
         }
     }
 
@@ -149,11 +149,11 @@ mod tests {
         };
         device("pci0/ata1/block", "sda");
         fs::write(device("pci0/ata1/block/sda", "sda1").join("partition"), "1").unwrap();
-        device("pci0/ata2/block", "sdb1"); // a whole disk, whatever its name
+        device("pci0/ata2/block", "sdb1"); // a whole disk despite its name
         device("virtual/nvme-subsystem/nvme-subsys0", "nvme0n1");
         device("pci0/nvme/nvme0", "nvme0c0n1");
         fs::write(device("virtual/block", "stack0").join("slaves/sda"), "").unwrap();
-        let beside = ["sdb", "sda"];
+        let listed = ["sdb", "sda"];
         for (name, expected) in [
             ("sda", (DiskType::Disk, true)),
             ("sda1", (DiskType::Partition, false)),
@@ -162,7 +162,7 @@ mod tests {
             ("nvme0c0n1", (DiskType::Disk, true)),
             ("stack0", (DiskType::Disk, false)),
         ] {
-            assert_eq!(told(sys, name, &beside), expected, "{name}");
+            assert_eq!(classified(sys, name, &listed), expected, "{name}");
         }
     }
 }

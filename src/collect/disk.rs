@@ -1,4 +1,4 @@
-//! /proc/diskstats, or /sys/block/*/stat where there is none → `disk`.
+//! Reads /proc/diskstats, or /sys/block/*/stat where there is none, into `disk` records.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,36 +12,51 @@ use super::slots::{Slot, Slots};
 use super::text::{lines, number, words};
 use super::{Collector, Roots, Sample, Source, micro, rate, unreadable};
 use crate::common::emit::Emitter;
-use crate::record::{DISK, Disk, Kind, Reason};
+use crate::record::{DISK, Disk, DiskType, Kind, Reason};
 
 /// The unit of sectors in these files, whatever the device's own is.
 const SECTOR: u64 = 512;
 
-/// One read for all devices; sysfs is asked about a device when it appears.
+/// Reads one file for all devices, and sysfs once for each new device.
 pub struct DiskCollector {
     path: String,
     source: Source,
+    capacity: Capacity,
     sys: PathBuf,
-    /// Text put together from sysfs, if that is how it goes.
+    /// The same text assembled from sysfs, where /proc/diskstats is missing.
     gathered: Vec<u8>,
-    slots: Slots<Memory>,
+    slots: Slots<Device>,
 }
 
-/// What is known of a device.
-struct Memory {
+/// The state of one device.
+struct Device {
     facts: Facts,
-    /// Of the sample before.
+    /// The counts of the previous sample.
     before: Option<Counts>,
+    /// Nothing is attached to it, and it has been idle since that was found.
+    detached: bool,
+}
+
+/// Finds the devices that have no capacity, such as a loop device without a backing file.
+struct Capacity {
+    /// The kernel lists only devices that have a capacity here (`show_partition`).
+    partitions: Source,
+    block: PathBuf,
 }
 
 impl DiskCollector {
-    /// Of these trees.
+    /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         let path = roots.proc.join("diskstats");
         let source = Source::new(&path);
+        let capacity = Capacity {
+            partitions: Source::new(roots.proc.join("partitions")),
+            block: roots.sys.join("block"),
+        };
         Self {
             path: path.display().to_string(),
             source,
+            capacity,
             sys: roots.sys.clone(),
             gathered: Vec::new(),
             slots: Slots::new(),
@@ -55,12 +70,17 @@ impl Collector for DiskCollector {
     }
 
     fn method(&self) -> String {
-        let way = if self.gathered.is_empty() { "" } else { ", which is missing: the stat files of sysfs" };
-        format!("{}{way}; what a device is from {}", self.path, self.sys.join("block").display())
+        let block = self.sys.join("block");
+        let counts = if self.gathered.is_empty() {
+            self.path.clone()
+        } else {
+            format!("{}/*/stat, as {} is missing", block.display(), self.path)
+        };
+        format!("{counts}; device types from {}", block.display())
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let Self { path, source, sys, gathered, slots } = self;
+        let Self { path, source, capacity, sys, gathered, slots } = self;
         let text = match source.read() {
             Ok(text) => text,
             Err(error) if absent(&error) && diskstats::gather(&sys.join("block"), gathered).is_ok() => {
@@ -72,6 +92,7 @@ impl Collector for DiskCollector {
             }
         };
         let interval = slots.begin(sample);
+        let mut partitions = None;
         for (index, row) in lines(text).enumerate() {
             let Some(line) = diskstats::parse(row) else {
                 let detail = format!("line {} is not that of a device", index + 1);
@@ -81,17 +102,38 @@ impl Collector for DiskCollector {
             let id = u64::from(line.dev.0) << 32 | u64::from(line.dev.1);
             let slot = slots.slot(line.name, id, |name| {
                 let facts = blockdev::facts(sys, name, |other| is_listed(text, other));
-                Memory { facts, before: None }
+                Device { facts, before: None, detached: false }
             });
+            let idle = slot.data.before.is_none_or(|before| before == line.counts);
             let unused = line.counts.iter().all(|count| count.unwrap_or(0) == 0);
-            let silent = unused && blockdev::is_slot(slot.data.facts.disk_type);
+            let node_only = unused && blockdev::is_slot(slot.data.facts.disk_type);
+            let attachable =
+                matches!(slot.data.facts.disk_type, DiskType::Loop | DiskType::Nbd | DiskType::Zram);
+            slot.data.detached = attachable
+                && idle
+                && !unused
+                && (slot.data.detached || capacity.is_empty(&mut partitions, &slot.name));
+            let hidden = node_only || slot.data.detached;
             let record = measure(slot, &line, interval, sample);
-            if sample.wants(&DISK) && !silent {
+            if sample.wants(&DISK) && !hidden {
                 out.emit(sample.ts, &record)?;
             }
         }
         slots.end();
         Ok(())
+    }
+}
+
+impl Capacity {
+    /// Whether the device has no capacity. `partitions` keeps the content of the file for the
+    /// other devices of the sample: it is read once, and only where a device is in question.
+    fn is_empty(&mut self, partitions: &mut Option<Vec<u8>>, name: &str) -> bool {
+        let text = partitions.get_or_insert_with(|| self.partitions.read().unwrap_or_default().to_owned());
+        if text.is_empty() {
+            let size = std::fs::read(self.block.join(name).join("size"));
+            return size.is_ok_and(|size| number(size.trim_ascii()) == Some(0));
+        }
+        !lines(text).any(|line| words(line).nth(3) == Some(name.as_bytes()))
     }
 }
 
@@ -107,16 +149,16 @@ fn is_listed(text: &[u8], name: &str) -> bool {
     })
 }
 
-/// The record of one device, and the memory of it for the next sample.
+/// Makes the record of one device, and keeps its counts for the next sample.
 fn measure<'a>(
-    slot: &'a mut Slot<Memory>,
+    slot: &'a mut Slot<Device>,
     line: &Line<'_>,
     interval: Option<Duration>,
     sample: &Sample<'_>,
 ) -> Disk<'a> {
     let now = &line.counts;
     let mut before = slot.data.before.replace(*now);
-    let went_back = |place: usize, before: &Counts| now[place] < before[place];
+    let went_back = |index: usize, before: &Counts| now[index] < before[index];
     if before.is_some_and(|before| went_back(at::READS, &before) || went_back(at::WRITES, &before)) {
         slot.restart();
         before = None;
@@ -128,9 +170,9 @@ fn measure<'a>(
     disk
 }
 
-fn totals<'a>(slot: &'a Slot<Memory>, counts: &Counts, sample: &Sample<'_>) -> Disk<'a> {
-    let bytes = |place: usize| counts[place].map(|sectors| sectors.saturating_mul(SECTOR));
-    let seconds = |place: usize| counts[place].map(|ms| ms as f64 / 1e3);
+fn totals<'a>(slot: &'a Slot<Device>, counts: &Counts, sample: &Sample<'_>) -> Disk<'a> {
+    let bytes = |index: usize| counts[index].map(|sectors| sectors.saturating_mul(SECTOR));
+    let seconds = |index: usize| counts[index].map(|ms| ms as f64 / 1e3);
     Disk {
         device: &slot.name,
         disk_type: slot.data.facts.disk_type,
@@ -144,7 +186,8 @@ fn totals<'a>(slot: &'a Slot<Memory>, counts: &Counts, sample: &Sample<'_>) -> D
         writes_merged: counts[at::WRITES_MERGED],
         write_bytes: bytes(at::WRITE_SECTORS),
         write_time_s: seconds(at::WRITE_MS),
-        in_flight: counts[at::IN_FLIGHT],
+        // Kernels before 5.0 can print a negative number here as unsigned.
+        in_flight: counts[at::IN_FLIGHT].filter(|&count| count <= i32::MAX as u64),
         io_time_s: seconds(at::IO_MS),
         weighted_io_time_s: seconds(at::WEIGHTED_MS),
         discards: counts[at::DISCARDS],
@@ -154,31 +197,45 @@ fn totals<'a>(slot: &'a Slot<Memory>, counts: &Counts, sample: &Sample<'_>) -> D
         flushes: counts[at::FLUSHES],
         flush_time_s: seconds(at::FLUSH_MS),
         interval_s: None,
+        reads_per_s: None,
+        writes_per_s: None,
+        discards_per_s: None,
+        flushes_per_s: None,
         read_bytes_per_s: None,
         write_bytes_per_s: None,
         read_mean_us: None,
         write_mean_us: None,
+        queue_depth: None,
         utilization_ratio: None,
     }
 }
 
 fn rates(disk: &mut Disk<'_>, now: &Counts, before: &Counts, interval: Duration) {
     // The kernel prints times modulo 2^32 ms, which a busy device reaches in weeks.
-    let elapsed_ms = |place: usize| Some((now[place]? as u32).wrapping_sub(before[place]? as u32));
-    let bytes = |counts: &Counts, place: usize| counts[place].map(|sectors| sectors.saturating_mul(SECTOR));
-    let per_s = |place| rate(bytes(now, place), bytes(before, place), Some(interval));
+    let elapsed_ms = |index: usize| Some((now[index]? as u32).wrapping_sub(before[index]? as u32));
+    // Milliseconds per second of the interval, as a ratio.
+    let share = |index: usize| {
+        elapsed_ms(index).map(|ms| micro(f64::from(ms) / 1e3 / interval.as_secs_f64().max(f64::MIN_POSITIVE)))
+    };
+    let bytes = |counts: &Counts, index: usize| counts[index].map(|sectors| sectors.saturating_mul(SECTOR));
+    let bytes_per_s = |index| rate(bytes(now, index), bytes(before, index), Some(interval));
+    let per_s = |index: usize| rate(now[index], before[index], Some(interval));
     let mean_us = |count: usize, ms: usize| {
         let count = now[count]?.checked_sub(before[count]?).filter(|count| *count > 0)?;
-        // The times have a resolution of 1 ms, which leaves no more digits than these.
+        // The kernel counts milliseconds, so more digits mean nothing.
         Some((f64::from(elapsed_ms(ms)?) * 1e4 / count as f64).round() / 10.0)
     };
     disk.interval_s = Some(micro(interval.as_secs_f64()));
-    disk.read_bytes_per_s = per_s(at::READ_SECTORS);
-    disk.write_bytes_per_s = per_s(at::WRITE_SECTORS);
+    disk.reads_per_s = per_s(at::READS);
+    disk.writes_per_s = per_s(at::WRITES);
+    disk.discards_per_s = per_s(at::DISCARDS);
+    disk.flushes_per_s = per_s(at::FLUSHES);
+    disk.read_bytes_per_s = bytes_per_s(at::READ_SECTORS);
+    disk.write_bytes_per_s = bytes_per_s(at::WRITE_SECTORS);
     disk.read_mean_us = mean_us(at::READS, at::READ_MS);
     disk.write_mean_us = mean_us(at::WRITES, at::WRITE_MS);
-    disk.utilization_ratio =
-        elapsed_ms(at::IO_MS).map(|ms| micro(f64::from(ms) / 1e3 / interval.as_secs_f64()).min(1.0));
+    disk.queue_depth = share(at::WEIGHTED_MS);
+    disk.utilization_ratio = share(at::IO_MS).map(|share| share.min(1.0));
 }
 
 #[cfg(test)]
@@ -188,8 +245,8 @@ mod tests {
     use serde_json::{Value, json};
     use std::path::Path;
 
-    /// The records of one sample at that second, two seconds after the one before.
-    fn sample(slots: &mut Slots<Memory>, second: u64, text: &str) -> Vec<Value> {
+    /// The records of a sample at that second; the interval is always two seconds.
+    fn sample(slots: &mut Slots<Device>, second: u64, text: &str) -> Vec<Value> {
         let sample = Sample {
             ts: Timestamp::from_secs(second),
             boot: Some(Timestamp::from_secs(1)),
@@ -203,7 +260,8 @@ mod tests {
             let line = diskstats::parse(row.as_bytes()).unwrap();
             let facts =
                 blockdev::facts(Path::new("/nonexistent"), str::from_utf8(line.name).unwrap(), |_| true);
-            let slot = slots.slot(line.name, line.dev.1.into(), |_| Memory { facts, before: None });
+            let slot =
+                slots.slot(line.name, line.dev.1.into(), |_| Device { facts, before: None, detached: false });
             serde_json::to_value(measure(slot, &line, interval, &sample)).unwrap()
         });
         let records = records.collect();
@@ -228,26 +286,55 @@ mod tests {
     #[test]
     fn rates_from_the_second_sample() {
         let mut slots = Slots::new();
-        sample(&mut slots, 10, "8 0 sda 100 0 1000 4294967290 50 0 500 20 0 4294967000 0");
-        // The times pass 2^32 ms; 4 reads took 10 ms together, no write was completed.
-        let record = &sample(&mut slots, 12, "8 0 sda 104 0 1008 4 50 0 600 20 0 204 0")[0];
+        sample(&mut slots, 10, "8 0 sda 100 0 1000 4294967290 50 0 500 20 0 4294967000 4294967200 7 0 0 0");
+        // The times wrap at 2^32 ms; 4 reads took 10 ms together, and no write completed.
+        let record = &sample(&mut slots, 12, "8 0 sda 104 0 1008 4 50 0 600 20 0 204 4904 10 0 0 0")[0];
+        assert_eq!((&record["reads_per_s"], &record["writes_per_s"]), (&json!(2.0), &json!(0.0)));
+        assert_eq!((&record["discards_per_s"], record.get("flushes_per_s")), (&json!(1.5), None));
+        assert_eq!(record["queue_depth"], 2.5);
         assert_eq!(record["interval_s"], 2.0);
         assert_eq!(record["read_bytes_per_s"], 2048.0);
         assert_eq!(record["write_bytes_per_s"], 25600.0);
         assert_eq!(record["read_mean_us"], 2500.0);
         assert_eq!(record.get("write_mean_us"), None);
         assert_eq!(record["utilization_ratio"], 0.25);
-        assert_eq!(record.get("discards"), None);
     }
 
     #[test]
-    fn counts_that_go_back_begin_anew() {
+    fn a_negative_number_in_flight_is_unknown() {
+        for (printed, expected) in [("4294967295", None), ("18446744073709551614", None), ("7", Some(7))] {
+            let row = format!("8 0 sda 1 2 3 4 5 6 7 8 {printed} 10 11");
+            let record = &sample(&mut Slots::new(), 9, &row)[0];
+            assert_eq!(record.get("in_flight").and_then(Value::as_u64), expected, "{printed}");
+        }
+    }
+
+    #[test]
+    fn a_device_without_capacity_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let roots = Roots { proc: dir.path().into(), sys: dir.path().into(), foreign: true };
+        let size = |name: &str, sectors: &str| {
+            std::fs::create_dir_all(dir.path().join("block").join(name)).unwrap();
+            std::fs::write(dir.path().join("block").join(name).join("size"), sectors).unwrap();
+        };
+        size("loop0", "0\n");
+        size("loop1", "2048\n");
+        let mut capacity = DiskCollector::new(&roots).capacity;
+        let mut empty = |name: &str| capacity.is_empty(&mut None, name);
+        assert_eq!([empty("loop0"), empty("loop1"), empty("loop2")], [true, false, false]);
+        let table = "major minor  #blocks  name\n\n   7        0       1024 loop0\n";
+        std::fs::write(dir.path().join("partitions"), table).unwrap();
+        assert_eq!([empty("loop0"), empty("loop1")], [false, true]);
+    }
+
+    #[test]
+    fn counts_that_go_back_restart_the_device() {
         let mut slots = Slots::new();
         sample(&mut slots, 10, "8 0 sda 100 0 1000 0 50 0 500 20 0 30 0");
         let record = &sample(&mut slots, 12, "8 0 sda 3 0 24 0 50 0 500 20 0 30 0")[0];
         assert_eq!(record["start_ts"], "1970-01-01T00:00:10.000000000Z");
         assert_eq!(record.get("interval_s"), None);
-        // Another device under the same name is known by its number, even if it counts more.
+        // Another device number is another device, even if it has counted more.
         let record = &sample(&mut slots, 14, "8 1 sda 9 0 99 0 99 0 999 20 0 30 0")[0];
         assert_eq!(record["start_ts"], "1970-01-01T00:00:12.000000000Z");
         assert_eq!(record.get("interval_s"), None);

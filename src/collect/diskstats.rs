@@ -1,5 +1,5 @@
-//! The text of /proc/diskstats, whose lines are `MAJOR MINOR NAME` and then what
-//! /sys/block/NAME/stat holds (kernel `block/genhd.c`).
+//! Parses /proc/diskstats. A line is `MAJOR MINOR NAME`, then the counts that
+//! /sys/block/NAME/stat has too (kernel `block/genhd.c`).
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -7,10 +7,10 @@ use std::path::Path;
 
 use super::text::{number, words};
 
-/// The counts of one device, in the order of the file. Older kernels have fewer.
+/// The counts of one device, in the order of the file. Older kernels have fewer of them.
 pub type Counts = [Option<u64>; 17];
 
-/// The places of the counts.
+/// Indexes of the counts.
 pub mod at {
     pub const READS: usize = 0;
     pub const READS_MERGED: usize = 1;
@@ -31,18 +31,18 @@ pub mod at {
     pub const FLUSH_MS: usize = 16;
 }
 
-/// One line.
+/// One line of the file.
 #[derive(Debug, PartialEq)]
 pub struct Line<'a> {
     /// Major and minor number.
     pub dev: (u32, u32),
     /// The kernel's name.
     pub name: &'a [u8],
-    /// What was counted.
+    /// The counts.
     pub counts: Counts,
 }
 
-/// Reads one line; `None` if it is none.
+/// Parses one line; `None` if it is malformed.
 pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut words = words(line);
     let major = number(words.next()?)?.try_into().ok()?;
@@ -52,24 +52,23 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
     let mut count = 0;
     for word in words {
         let value = number(word)?;
-        if let Some(place) = values.get_mut(count) {
-            *place = value;
+        if let Some(slot) = values.get_mut(count) {
+            *slot = value;
             count += 1;
         }
     }
     Some(Line { dev: (major, minor), name, counts: known(&values[..count])? })
 }
 
-/// A kernel writes 11 (2.6), 15 (4.18) or 17 (5.5) counts, later ones perhaps more;
-/// 4 for the partitions of the first 2.6.
+/// Kernels print 11 (2.6), 15 (4.18) or 17 (5.5) counts, future ones perhaps more;
+/// early 2.6 kernels print 4 for partitions.
 fn known(values: &[u64]) -> Option<Counts> {
     let mut counts = Counts::default();
     let complete = match values.len() {
         4 => {
-            for (place, value) in
-                [at::READS, at::READ_SECTORS, at::WRITES, at::WRITE_SECTORS].iter().zip(values)
-            {
-                counts[*place] = Some(*value);
+            let indexes = [at::READS, at::READ_SECTORS, at::WRITES, at::WRITE_SECTORS];
+            for (index, value) in indexes.into_iter().zip(values) {
+                counts[index] = Some(*value);
             }
             return Some(counts);
         }
@@ -78,16 +77,16 @@ fn known(values: &[u64]) -> Option<Counts> {
         11.. => 11,
         _ => return None,
     };
-    for (place, value) in counts.iter_mut().zip(&values[..complete]) {
-        *place = Some(*value);
+    for (count, value) in counts.iter_mut().zip(&values[..complete]) {
+        *count = Some(*value);
     }
     Some(counts)
 }
 
-/// Puts the same text together from /sys/block, for where /proc/diskstats is missing.
+/// Assembles the same text from /sys/block, for systems without /proc/diskstats.
 ///
 /// # Errors
-/// If there is no such directory.
+/// If the directory cannot be read.
 pub fn gather(block: &Path, text: &mut Vec<u8>) -> io::Result<()> {
     text.clear();
     for disk in names(block)? {
@@ -127,11 +126,11 @@ mod tests {
     const NEW: &[u8] = b" 254       0 vda 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17";
 
     fn first(count: usize) -> Counts {
-        std::array::from_fn(|place| (place < count).then_some(place as u64 + 1))
+        std::array::from_fn(|index| (index < count).then_some(index as u64 + 1))
     }
 
     #[test]
-    fn every_age_of_kernel() {
+    fn lines_of_every_kernel_version() {
         for (words, count) in [(3 + 17, 17), (3 + 15, 15), (3 + 16, 15), (3 + 11, 11), (3 + 14, 11)] {
             let text =
                 String::from_utf8_lossy(NEW).split_whitespace().take(words).collect::<Vec<_>>().join(" ");
@@ -151,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_line() {
+    fn malformed_lines() {
         for garbled in [
             &b""[..],
             b"254 0",
@@ -192,12 +191,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_in_it(line: Vec<u8>) {
+        fn any_bytes_are_parsed(line: Vec<u8>) {
             let _ = parse(&line);
         }
 
         #[test]
-        fn what_the_kernel_prints(values: [u64; 17], major: u32, minor: u32, name in "[a-z][a-z0-9!-]{0,30}") {
+        fn a_line_of_the_kernel_is_parsed(values: [u64; 17], major: u32, minor: u32, name in "[a-z][a-z0-9!-]{0,30}") {
             let counts = values.map(|value| value.to_string()).join(" ");
             let text = format!("{major:4} {minor:7} {name} {counts}");
             let line = parse(text.as_bytes()).unwrap();

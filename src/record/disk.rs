@@ -1,4 +1,4 @@
-//! Block devices.
+//! The `disk` record: I/O of block devices.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,103 +7,114 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 use crate::common::time::Timestamp;
 
-/// What a block device is.
+/// The type of a block device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskType {
-    /// A disk, or what a virtual machine, a controller or the network offers as one.
+    /// A disk, physical or virtual.
     Disk,
-    /// A part of a disk.
+    /// A partition of a disk.
     Partition,
     /// The device mapper: LVM, encryption, multipath.
     Dm,
     /// Software RAID.
     Md,
-    /// A file or device as a disk.
+    /// A loop device: a file as a block device.
     Loop,
-    /// Compressed memory as a disk.
+    /// Compressed memory (zram).
     Zram,
-    /// Memory as a disk.
+    /// A RAM disk.
     Ram,
     /// An optical drive.
     Rom,
-    /// A disk of another machine, by the network block device protocol.
+    /// A network block device.
     Nbd,
     /// A floppy drive.
     Floppy,
-    /// A cache of one device on another.
+    /// A bcache device: one device cached on another.
     Bcache,
-    /// A disk replicated over the network.
+    /// A DRBD device: a disk replicated over the network.
     Drbd,
-    /// A volume of ZFS.
+    /// A ZFS volume.
     Zvol,
 }
 
-/// The body of a `disk` record: the seventeen counts that Linux keeps of a block
+/// The body of a `disk` record: the seventeen counts that Linux keeps for a block
 /// device (/proc/diskstats; kernel `Documentation/admin-guide/iostats.rst`).
 ///
-/// Discards exist since Linux 4.18, flushes since 5.5. A loop, RAM, zram or network
-/// device, an optical or floppy drive, is left out until it has done any I/O.
+/// Discards exist since Linux 4.18, flushes since 5.5. Loop, RAM, zram and network
+/// block devices, optical and floppy drives are left out until they have done I/O;
+/// loop, zram and network block devices also while nothing is attached to them.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Disk<'a> {
     /// The kernel's name, such as `sda` or `nvme0n1p2`.
     pub device: &'a str,
-    /// What it is.
+    /// The type of device.
     #[serde(rename = "type")]
     pub disk_type: DiskType,
-    /// True for the devices whose sum is the machine's total. Not so for partitions, for
-    /// what lies on other devices that are counted themselves (dm, md, loop, bcache,
-    /// ZFS volumes, the joint device of NVMe paths), nor for memory (RAM disks, zram).
+    /// True for the devices that add up to the machine's total. False for partitions, for
+    /// devices on top of others (dm, md, loop, bcache, ZFS volumes, the multipath device of
+    /// NVMe), and for memory (RAM disks, zram).
     pub whole: bool,
     /// When counting began: boot, or the last sample without the device.
     pub start_ts: Option<Timestamp>,
     /// Reads completed.
     pub reads: Option<u64>,
-    /// Reads that became part of an adjacent one before they were issued.
+    /// Reads merged with an adjacent one before they were issued.
     pub reads_merged: Option<u64>,
     /// Bytes read.
     pub read_bytes: Option<u64>,
-    /// Sum over all reads of the time each took, queue included.
+    /// Total time of all reads, including time in the queue.
     pub read_time_s: Option<f64>,
     /// Writes completed.
     pub writes: Option<u64>,
-    /// Writes that became part of an adjacent one before they were issued.
+    /// Writes merged with an adjacent one before they were issued.
     pub writes_merged: Option<u64>,
     /// Bytes written.
     pub write_bytes: Option<u64>,
-    /// Sum over all writes of the time each took, queue included.
+    /// Total time of all writes, including time in the queue.
     pub write_time_s: Option<f64>,
-    /// Requests issued and not completed, now.
+    /// Requests in flight now.
     pub in_flight: Option<u64>,
-    /// Time during which at least one request was in flight.
+    /// Time with at least one request in flight.
     pub io_time_s: Option<f64>,
     /// Requests in flight, integrated over time.
     pub weighted_io_time_s: Option<f64>,
     /// Discards (TRIM) completed.
     pub discards: Option<u64>,
-    /// Discards that became part of an adjacent one before they were issued.
+    /// Discards merged with an adjacent one before they were issued.
     pub discards_merged: Option<u64>,
     /// Bytes discarded.
     pub discard_bytes: Option<u64>,
-    /// Sum over all discards of the time each took.
+    /// Total time of all discards.
     pub discard_time_s: Option<f64>,
-    /// Flushes completed; those of partitions are counted at their disk.
+    /// Flushes completed; the kernel counts those of a partition at its disk.
     pub flushes: Option<u64>,
-    /// Sum over all flushes of the time each took.
+    /// Total time of all flushes.
     pub flush_time_s: Option<f64>,
-    /// Time since the sample before, which the rates below are over.
+    /// Length of the interval of the fields below, in seconds.
     pub interval_s: Option<f64>,
+    /// Reads completed per second.
+    pub reads_per_s: Option<f64>,
+    /// Writes completed per second.
+    pub writes_per_s: Option<f64>,
+    /// Discards completed per second.
+    pub discards_per_s: Option<f64>,
+    /// Flushes completed per second.
+    pub flushes_per_s: Option<f64>,
     /// Bytes read per second.
     pub read_bytes_per_s: Option<f64>,
     /// Bytes written per second.
     pub write_bytes_per_s: Option<f64>,
-    /// Mean time of the reads completed since then; absent if there were none.
+    /// Mean time of the reads that completed in the interval; absent if none did.
     pub read_mean_us: Option<f64>,
-    /// Mean time of the writes completed since then; absent if there were none.
+    /// Mean time of the writes that completed in the interval; absent if none did.
     pub write_mean_us: Option<f64>,
-    /// Share of the time during which at least one request was in flight. A device
-    /// that serves many at a time is not at its limit when this is 1.
+    /// Mean number of requests in flight: `aqu-sz` of iostat(1).
+    pub queue_depth: Option<f64>,
+    /// Share of the interval with at least one request in flight. A device that serves
+    /// many requests in parallel is not saturated at 1.
     pub utilization_ratio: Option<f64>,
 }
 
@@ -114,8 +125,8 @@ impl Record for Disk<'_> {
 const READ: &[(&str, &str)] = &[("disk.io.direction", "read")];
 const WRITE: &[(&str, &str)] = &[("disk.io.direction", "write")];
 
-/// Per device and sample. OpenTelemetry's directions are read and write only, so that
-/// discards and flushes, which transfer nothing, have metrics of their own.
+/// One per device and sample. OpenTelemetry knows only the directions read and write;
+/// discards and flushes transfer no data and have metrics of their own.
 pub const DISK: Kind = Kind::metrics::<Disk<'static>>(
     "disk",
     "A block device: reads, writes, discards and flushes since boot",
