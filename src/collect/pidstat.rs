@@ -1,15 +1,15 @@
-//! /proc/PID/stat, /proc/PID/status, /proc/PID/cgroup: what the kernel tells of one process.
+//! Parses the files of one process: /proc/PID/stat, status, cgroup and cmdline.
 
 use super::text::{lines, number, split_word, words};
 
-/// What /proc/PID/stat says (kernel `fs/proc/array.c`, proc_pid_stat(5)).
+/// The fields of /proc/PID/stat that we use (kernel `fs/proc/array.c`, proc_pid_stat(5)).
 #[derive(Clone, Debug, PartialEq)]
 pub struct PidStat {
-    /// Up to 15 bytes; invalid UTF-8 replaced.
+    /// The name, up to 15 bytes; invalid UTF-8 becomes U+FFFD.
     pub comm: String,
-    /// One of the words that records have.
+    /// The state, as a word.
     pub state: &'static str,
-    /// The parent.
+    /// The process id of the parent.
     pub ppid: Option<u32>,
     /// Page faults without I/O.
     pub minor_faults: Option<u64>,
@@ -19,9 +19,9 @@ pub struct PidStat {
     pub user_ticks: u64,
     /// Time in the kernel, in ticks.
     pub system_ticks: u64,
-    /// Threads.
+    /// The number of threads.
     pub threads: u64,
-    /// When it was started, in ticks since boot.
+    /// Start time, in ticks since boot.
     pub begin_ticks: u64,
     /// Address space in bytes.
     pub virtual_bytes: Option<u64>,
@@ -30,13 +30,13 @@ pub struct PidStat {
 }
 
 impl PidStat {
-    /// `None` if the line is not whole. The name stands in parentheses and can
-    /// hold any byte, parentheses and blanks too: it ends at the last one.
+    /// `None` if the line is incomplete. The name is in parentheses and can contain any
+    /// byte, even parentheses: it ends at the last one.
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let open = bytes.iter().position(|&byte| byte == b'(')?;
         let close = bytes.iter().rposition(|&byte| byte == b')').filter(|&close| close > open)?;
         let fields: Vec<_> = words(&bytes[close + 1..]).collect();
-        // The third field of the manual is the first here.
+        // The manual counts from 1, and the fields after the name begin with number 3.
         let field = |manual: usize| fields.get(manual - 3).copied().and_then(number);
         Some(Self {
             comm: String::from_utf8_lossy(&bytes[open + 1..close]).into_owned(),
@@ -53,13 +53,13 @@ impl PidStat {
         })
     }
 
-    /// All its CPU time, in ticks.
+    /// User and system time, in ticks.
     pub fn ticks(&self) -> u64 {
         self.user_ticks.saturating_add(self.system_ticks)
     }
 }
 
-/// The names that the semantic conventions have for `process.state`, and some of our own.
+/// The values of the semantic convention `process.state`, with some additions.
 fn state(letter: &[u8]) -> &'static str {
     match letter {
         b"R" => "running",
@@ -72,19 +72,19 @@ fn state(letter: &[u8]) -> &'static str {
     }
 }
 
-/// What we take of /proc/PID/status.
+/// The fields of /proc/PID/status that we use.
 #[derive(Debug, Default, PartialEq)]
 pub struct PidStatus {
     /// Real user id.
     pub uid: Option<u64>,
-    /// Resident memory; a kernel thread has none.
+    /// Resident memory; absent for kernel threads.
     pub rss_bytes: Option<u64>,
-    /// Swapped memory; likewise.
+    /// Swapped memory; absent for kernel threads.
     pub swap_bytes: Option<u64>,
 }
 
 impl PidStatus {
-    /// What is not there is absent.
+    /// Missing lines become `None`.
     pub fn parse(bytes: &[u8]) -> Self {
         let mut status = Self::default();
         for line in lines(bytes) {
@@ -107,6 +107,19 @@ pub fn cgroup(bytes: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(path).into_owned())
 }
 
+/// The arguments in /proc/PID/cmdline, joined by blanks; `None` for kernel threads and zombies,
+/// which have none. `cut` if the end may be missing: a character that is incomplete is dropped.
+pub fn cmdline(bytes: &[u8], cut: bool) -> Option<String> {
+    let whole = match str::from_utf8(bytes) {
+        Err(error) if cut && error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    };
+    // A process that sets its title leaves padding behind.
+    let end = bytes[..whole].iter().rposition(|byte| !matches!(byte, 0 | b' '))? + 1;
+    let joined: Vec<u8> = bytes[..end].iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect();
+    Some(String::from_utf8_lossy(&joined).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +128,7 @@ mod tests {
     const AFTER: &str = "S 7 1 1 0 -1 4194560 100 200 3 4 50 25 9 9 20 0 8 0 12345 4096000 321 0";
 
     #[test]
-    fn a_name_can_be_anything() {
+    fn a_name_can_contain_any_byte() {
         for name in ["cat", "a) R 1 (b", "", "(((", ") ", "x\ny"] {
             let stat = PidStat::parse(format!("42 ({name}) {AFTER}\n").as_bytes()).unwrap();
             assert_eq!((stat.comm.as_str(), stat.state, stat.ppid), (name, "sleeping", Some(7)));
@@ -125,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_where_the_manual_says() {
+    fn fields_of_the_manual() {
         let stat = PidStat::parse(format!("42 (x) {AFTER}").as_bytes()).unwrap();
         assert_eq!((stat.minor_faults, stat.major_faults), (Some(100), Some(3)));
         assert_eq!((stat.user_ticks, stat.system_ticks, stat.ticks()), (50, 25, 75));
@@ -134,6 +147,19 @@ mod tests {
         for torn in ["", "42", "42 (x)", "42 (x) S 1 2 3", ") (", "42 x) S"] {
             assert!(PidStat::parse(torn.as_bytes()).is_none(), "{torn}");
         }
+    }
+
+    #[test]
+    fn command_lines() {
+        assert_eq!(cmdline(b"/bin/sh\0-c\0echo 'a  b'\0", false).as_deref(), Some("/bin/sh -c echo 'a  b'"));
+        assert_eq!(
+            cmdline(b"nginx: worker process\0\0\0 \0", false).as_deref(),
+            Some("nginx: worker process")
+        );
+        assert_eq!(cmdline(b"a\0\0b\0", false).as_deref(), Some("a  b"));
+        assert_eq!((cmdline(b"", false), cmdline(b"\0 \0", false)), (None, None));
+        assert_eq!(cmdline(b"x\xc3", true).as_deref(), Some("x"));
+        assert_eq!(cmdline(b"x\xc3", false).as_deref(), Some("x\u{fffd}"));
     }
 
     #[test]
@@ -151,11 +177,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..120), text in "[()0-9 RSDx-]{0,90}") {
+        fn any_bytes_are_parsed(bytes in proptest::collection::vec(any::<u8>(), 0..120), text in "[()0-9 RSDx-]{0,90}") {
             for bytes in [&bytes[..], text.as_bytes()] {
                 PidStat::parse(bytes);
                 PidStatus::parse(bytes);
                 cgroup(bytes);
+                cmdline(bytes, true);
             }
         }
     }

@@ -1,11 +1,14 @@
-//! /proc/PID for every process → `processes`, and `process` for those at the top.
+//! Reads /proc/PID of every process into a `processes` record, and `process` records of the top ones.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
-use std::io::Read;
-use std::path::PathBuf;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use procfs::process::MountInfo;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::thread::CapabilitySet;
 
 use super::cgroup::{self, container_id};
 use super::pidstat::{self, PidStat, PidStatus};
@@ -15,77 +18,98 @@ use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
 use crate::record::{Kind, PROCESS, PROCESSES, Process, Processes, Reason};
 
-/// Walks /proc, which is the dearest thing that `scrape` can do, and is done only if asked for.
+/// Walks /proc: the most expensive collector, so it runs only on request.
 pub struct ProcessesCollector {
     proc: PathBuf,
-    /// Where the control groups are; of another machine's, the inode numbers are not kept in a tree.
+    /// The control group file system; `None` for a foreign root, which has no ids of groups.
     cgroups: Option<PathBuf>,
     top: usize,
+    cmdline: bool,
     ticks_per_s: u64,
-    /// Start and CPU time of every process in the sample before.
+    /// Start and CPU time of every process in the previous sample.
     before: HashMap<u32, (u64, u64)>,
     buffer: Vec<u8>,
+    /// Whether the mount options hide processes from us; `None` before the first sample.
+    hidepid: Option<bool>,
 }
 
 /// One process of this sample.
 struct Found {
     pid: u32,
     stat: PidStat,
-    /// Ticks since the sample before; in the first, and for a new process, since its start.
+    /// Ticks since the previous sample; in the first sample, and for a new process, since its start.
     used: u64,
-    /// False in the first.
+    /// False in the first sample.
     rated: bool,
 }
 
+/// The processes of a sample.
+#[derive(Default)]
+struct Walk {
+    found: Vec<Found>,
+    /// True if at least one could not be read for lack of permission.
+    denied: bool,
+}
+
 impl ProcessesCollector {
-    /// The `top` processes by CPU and as many by memory are told one by one.
+    /// Emits the first `top` processes by CPU and as many by memory.
     pub fn new(settings: &Settings, top: usize) -> Self {
         let ticks_per_s = ticks_per_second(&settings.roots);
         let proc = settings.roots.proc.clone();
-        let here = (!settings.roots.foreign).then_some(&settings.roots.sys);
-        let cgroups = here.and_then(|sys| cgroup::mount(sys));
-        Self { proc, cgroups, top, ticks_per_s, before: HashMap::new(), buffer: Vec::new() }
+        let own_sys = (!settings.roots.foreign).then_some(&settings.roots.sys);
+        let cgroups = own_sys.and_then(|sys| cgroup::mount(sys));
+        let cmdline = settings.cmdline;
+        let (before, buffer) = (HashMap::new(), Vec::new());
+        Self { proc, cgroups, top, cmdline, ticks_per_s, before, buffer, hidepid: None }
     }
 
-    /// Every process that can be seen. One that ends meanwhile is not among them.
-    fn walk(&mut self) -> std::io::Result<Vec<Found>> {
+    /// Reads every visible process. Those that end during the walk are left out.
+    fn walk(&mut self) -> io::Result<Walk> {
         let before = std::mem::take(&mut self.before);
-        let mut found = Vec::with_capacity(before.len() + 16);
+        let mut walk = Walk { found: Vec::with_capacity(before.len() + 16), denied: false };
         for entry in fs::read_dir(&self.proc)? {
             let name = entry?.file_name();
             let Some(pid) = number(name.as_encoded_bytes()).and_then(|pid| u32::try_from(pid).ok()) else {
                 continue;
             };
-            let Ok(mut file) = File::open(self.proc.join(name).join("stat")) else { continue };
+            let mut file = match File::open(self.proc.join(name).join("stat")) {
+                Ok(file) => file,
+                Err(error) => {
+                    walk.denied |= error.kind() == io::ErrorKind::PermissionDenied;
+                    continue;
+                }
+            };
             self.buffer.clear();
             let read = file.read_to_end(&mut self.buffer);
             let Some(stat) = read.ok().and_then(|_| PidStat::parse(&self.buffer)) else { continue };
             let (begin, ticks) = (stat.begin_ticks, stat.ticks());
             let already = before.get(&pid).filter(|before| before.0 == begin).map_or(0, |before| before.1);
-            found.push(Found { pid, stat, used: ticks.saturating_sub(already), rated: !before.is_empty() });
+            let used = ticks.saturating_sub(already);
+            walk.found.push(Found { pid, stat, used, rated: !before.is_empty() });
         }
-        found.sort_unstable_by_key(|one| one.pid);
-        self.before = found.iter().map(|it| (it.pid, (it.stat.begin_ticks, it.stat.ticks()))).collect();
-        Ok(found)
+        walk.found.sort_unstable_by_key(|one| one.pid);
+        let totals = walk.found.iter().map(|it| (it.pid, (it.stat.begin_ticks, it.stat.ticks())));
+        self.before = totals.collect();
+        Ok(walk)
     }
 
-    fn tell(&self, one: &Found, ranks: Ranks, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    fn emit(&self, one: &Found, ranks: Ranks, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let Found { pid, stat, used, rated } = one;
         let folder = self.proc.join(pid.to_string());
         let file = |name| fs::read(folder.join(name)).unwrap_or_default();
         let status = PidStatus::parse(&file("status"));
         let seconds = |ticks: u64| Some(ticks as f64 / self.ticks_per_s as f64);
-        // What a process that is new has used, it has used within the interval.
         let interval = sample.interval.filter(|_| *rated);
         let cpus_used = interval.map(|interval| {
-            let most = interval.as_secs_f64().max(f64::MIN_POSITIVE);
-            micro(*used as f64 / self.ticks_per_s as f64 / most)
+            let seconds = interval.as_secs_f64().max(f64::MIN_POSITIVE);
+            micro(*used as f64 / self.ticks_per_s as f64 / seconds)
         });
         let cgroup = pidstat::cgroup(&file("cgroup"));
         let record = Process {
             pid: *pid,
             ppid: stat.ppid,
             comm: stat.comm.clone(),
+            cmdline: self.cmdline.then(|| cmdline(&folder)).flatten(),
             uid: status.uid,
             cgroup_id: self
                 .cgroups
@@ -124,28 +148,83 @@ impl Collector for ProcessesCollector {
     }
 
     fn method(&self) -> String {
-        format!("stat, status and cgroup of every process in {}", self.proc.display())
+        let cmdline = if self.cmdline { ", cmdline" } else { "" };
+        format!("stat of every process in {}; status, cgroup{cmdline} of the top ones", self.proc.display())
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let found = match self.walk() {
-            Ok(found) => found,
-            Err(error) => return unreadable(out, sample.ts, &self.proc.to_string_lossy(), &error),
+        let proc = self.proc.to_string_lossy().into_owned();
+        let Walk { found, denied } = match self.walk() {
+            Ok(walk) => walk,
+            Err(error) => return unreadable(out, sample.ts, &proc, &error),
         };
         if found.is_empty() {
-            let folder = self.proc.to_string_lossy();
-            return out.status(sample.ts, &folder, Reason::Absent, "it shows no process; is it mounted?");
+            let detail = "no process found; is the proc file system mounted there?";
+            return out.status(sample.ts, &proc, Reason::Absent, detail);
         }
-        if sample.wants(&PROCESSES) {
+        let hidepid = *self.hidepid.get_or_insert_with(|| hides_processes(&self.proc));
+        if hidepid || denied {
+            let cause = if hidepid { "the mount option hidepid" } else { "a permission" };
+            let detail = format!(
+                "{cause} hides processes of other users: no processes record, and process records of visible ones \
+                 only; run as root, or join the group of the mount option gid"
+            );
+            out.status(sample.ts, &proc, Reason::Denied, &detail)?;
+        } else if sample.wants(&PROCESSES) {
             out.emit(sample.ts, &summary(&found))?;
         }
         if sample.wants(&PROCESS) {
             for (index, ranks) in ranked(&found, self.top) {
-                self.tell(&found[index], ranks, sample, out)?;
+                self.emit(&found[index], ranks, sample, out)?;
             }
         }
         Ok(())
     }
+}
+
+/// The longest command line that is reported, in bytes.
+const CMDLINE_MAX: u64 = 4096;
+
+/// The command line of a process, cut at [`CMDLINE_MAX`].
+fn cmdline(folder: &Path) -> Option<String> {
+    let mut bytes = Vec::new();
+    File::open(folder.join("cmdline")).ok()?.take(CMDLINE_MAX).read_to_end(&mut bytes).ok()?;
+    pidstat::cmdline(&bytes, bytes.len() as u64 == CMDLINE_MAX)
+}
+
+/// Whether the proc file system mounted at `proc` hides processes from us (`hidepid`, proc(5)).
+fn hides_processes(proc: &Path) -> bool {
+    let statx = rustix::fs::statx(CWD, proc, AtFlags::empty(), StatxFlags::MNT_ID);
+    let mnt_id =
+        statx.ok().filter(|found| StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID));
+    let text = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // Without mount ids (before Linux 5.8), the last mount on a path hides the others.
+    let is_it = |mount: &MountInfo| match mnt_id {
+        Some(found) => u64::try_from(mount.mnt_id).ok() == Some(found.stx_mnt_id),
+        None => mount.mount_point == proc,
+    };
+    let mounts = text.lines().filter_map(|line| MountInfo::from_line(line).ok());
+    let Some(mount) = mounts.filter(|mount| mount.fs_type == "proc" && is_it(mount)).last() else {
+        return false;
+    };
+    let (hidden, gid) = hidepid(&mount);
+    let is_member = || {
+        let mut groups = rustix::process::getgroups().unwrap_or_default();
+        groups.push(rustix::process::getegid());
+        groups.iter().any(|group| Some(group.as_raw()) == gid)
+    };
+    let may_trace = rustix::thread::capabilities(None)
+        .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE));
+    hidden && !may_trace && !is_member()
+}
+
+/// Whether processes are hidden, and the group that sees them all the same.
+fn hidepid(mount: &MountInfo) -> (bool, Option<u32>) {
+    // The options belong to the file system since Linux 5.8.
+    let option = |name| mount.super_options.get(name).or_else(|| mount.mount_options.get(name))?.as_deref();
+    let value = option("hidepid").unwrap_or("off");
+    let gid = option("gid").map_or(Some(0), |gid| gid.parse().ok());
+    (!matches!(value, "0" | "off"), gid.filter(|_| !matches!(value, "4" | "ptraceable")))
 }
 
 fn summary(found: &[Found]) -> Processes {
@@ -157,14 +236,14 @@ fn summary(found: &[Found]) -> Processes {
     Processes { count: found.len() as u64, threads, states }
 }
 
-/// The places of a process, from 1.
+/// The ranks of a process, from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Ranks {
     cpu: Option<u32>,
     memory: Option<u32>,
 }
 
-/// The first `top` by CPU and the first `top` by memory, each process once. One that used nothing has no place.
+/// The first `top` by CPU and the first `top` by memory, each process once. A process that used nothing has no rank.
 fn ranked(found: &[Found], top: usize) -> BTreeMap<usize, Ranks> {
     let mut ranks: BTreeMap<usize, Ranks> = BTreeMap::new();
     let by = |key: fn(&Found) -> u64| {
@@ -212,12 +291,13 @@ mod tests {
     }
 
     #[test]
-    fn a_process_id_that_was_given_out_again_is_another_process() {
+    fn a_reused_process_id_is_a_new_process() {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings {
             roots: super::super::Roots { proc: dir.path().into(), sys: dir.path().into(), foreign: true },
             per_cpu: false,
             top: None,
+            cmdline: true,
         };
         fs::create_dir(dir.path().join("7")).unwrap();
         let write = |ticks: u64, begin: u64| {
@@ -225,12 +305,44 @@ mod tests {
             fs::write(dir.path().join("7/stat"), line).unwrap();
         };
         let mut collector = ProcessesCollector::new(&settings, 5);
-        let mut used = || collector.walk().unwrap()[0].used;
+        let mut used = || collector.walk().unwrap().found[0].used;
         write(100, 5);
         assert_eq!(used(), 101);
         write(130, 5);
         assert_eq!(used(), 30);
         write(20, 6);
         assert_eq!(used(), 21);
+    }
+
+    #[test]
+    fn hidepid_in_every_spelling() {
+        let line = |own: &str, of_fs: &str| {
+            let line = format!("22 28 0:21 / /proc rw,{own} shared:12 - proc proc rw,{of_fs}");
+            hidepid(&MountInfo::from_line(&line).unwrap())
+        };
+        assert_eq!(line("nosuid", "relatime"), (false, Some(0)));
+        for value in ["0", "off"] {
+            assert!(!line("nosuid", &format!("hidepid={value}")).0, "{value}");
+        }
+        for value in ["1", "2", "noaccess", "invisible"] {
+            assert_eq!(line("nosuid", &format!("gid=27,hidepid={value}")), (true, Some(27)), "{value}");
+        }
+        assert_eq!(line("hidepid=2,gid=5", "relatime"), (true, Some(5)));
+        assert_eq!(line("nosuid", "hidepid=ptraceable,gid=27"), (true, None));
+    }
+
+    #[test]
+    fn command_lines_are_bounded() {
+        let dir = tempfile::tempdir().unwrap();
+        let written = |bytes: &[u8]| {
+            fs::write(dir.path().join("cmdline"), bytes).unwrap();
+            cmdline(dir.path())
+        };
+        assert_eq!(written(b"ls\0-l\0/tmp/a b\0").as_deref(), Some("ls -l /tmp/a b"));
+        assert_eq!(written(b""), None);
+        let long = written(&[&b"x\0"[..], "é".repeat(5000).as_bytes()].concat()).unwrap();
+        assert_eq!((long.len(), long.chars().count()), (4096, 2 + 2047));
+        assert!(!long.contains('\u{fffd}'));
+        assert_eq!(cmdline(&dir.path().join("none")), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Processes: how many there are, and those that use the most.
+//! The `processes` and `process` records: how many processes there are, and the top ones.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,17 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 use crate::common::time::Timestamp;
 
-/// The body of a `processes` record: all processes, kernel threads included.
+/// The body of a `processes` record: all processes of the PID namespace, including kernel
+/// threads. There is none where the caller may not see all processes (`hidepid`, proc(5)).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Processes {
-    /// How many there are.
+    /// The number of processes.
     pub count: u64,
-    /// How many threads they have.
+    /// The number of their threads.
     pub threads: u64,
-    /// How many there are by state: `running`, `sleeping`, `blocked` (waiting for a device, not
-    /// to be interrupted), `stopped` (by a signal or a debugger), `defunct` (ended, and not yet
-    /// waited for), `idle` (kernel threads with nothing to do), `unknown`.
+    /// The number by state: `running`, `sleeping`, `blocked` (uninterruptible, usually waiting
+    /// for a device), `stopped` (by a signal or a debugger), `defunct` (a zombie), `idle` (a
+    /// kernel thread without work), `unknown`.
     pub states: BTreeMap<&'static str, u64>,
 }
 
@@ -26,10 +27,10 @@ impl Record for Processes {
     const KIND: &'static Kind = &PROCESSES;
 }
 
-/// Each sample, with `--processes`.
+/// One per sample, with `--processes`.
 pub const PROCESSES: Kind = Kind::metrics::<Processes>(
     "processes",
-    "How many processes and threads there are, by state",
+    "The number of processes by state, and of threads",
     Temporality::Cumulative,
     &[
         Metric::updown("states", "system.process.count", "{process}")
@@ -42,7 +43,7 @@ pub const PROCESSES: Kind = Kind::metrics::<Processes>(
     ],
 );
 
-/// The body of a `process` record: one process that is among those using most CPU or memory.
+/// The body of a `process` record: one of the visible processes that use most CPU or memory.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Process {
@@ -50,43 +51,46 @@ pub struct Process {
     pub pid: u32,
     /// The process id of its parent.
     pub ppid: Option<u32>,
-    /// Its name: up to 15 bytes that it can choose.
+    /// Its name: up to 15 bytes, which the process can set.
     pub comm: String,
-    /// The user it belongs to (real user id).
+    /// Its command line: the arguments joined by blanks, up to 4096 bytes. Absent for kernel
+    /// threads, for zombies, and with `--no-cmdline`. Arguments can contain secrets.
+    pub cmdline: Option<String>,
+    /// Its real user id.
     pub uid: Option<u64>,
     /// Its control group (version 2), as a path.
     pub cgroup: Option<String>,
     /// The id of that control group.
     pub cgroup_id: Option<u64>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<String>,
     /// Its state, as in `processes`.
     pub state: &'static str,
-    /// When it was started, to the clock tick, and to the second of the boot time.
+    /// When it started: exact to a clock tick, plus the boot time, which is exact to a second.
     pub start_ts: Option<Timestamp>,
-    /// Its place among those using most CPU, from 1; absent if it is not among them.
+    /// Its rank by CPU, from 1; absent if it is not among the top ones.
     pub cpu_rank: Option<u32>,
-    /// Its place among those with most memory, from 1; absent if it is not among them.
+    /// Its rank by memory, from 1; absent if it is not among the top ones.
     pub memory_rank: Option<u32>,
-    /// Its threads.
+    /// The number of its threads.
     pub threads: Option<u64>,
-    /// CPU seconds in user mode, of all its threads, ended ones included.
+    /// CPU seconds in user mode of all its threads, including ended ones.
     pub user_s: Option<f64>,
-    /// CPU seconds in the kernel, likewise.
+    /// CPU seconds in the kernel of all its threads, including ended ones.
     pub system_s: Option<f64>,
     /// Minor page faults.
     pub minor_faults: Option<u64>,
     /// Major page faults.
     pub major_faults: Option<u64>,
-    /// Memory it has in use, shared memory included.
+    /// Resident memory, including shared memory.
     pub rss_bytes: Option<u64>,
-    /// Memory it has in swap.
+    /// Memory in swap.
     pub swap_bytes: Option<u64>,
-    /// Address space it has.
+    /// Size of the address space.
     pub virtual_bytes: Option<u64>,
     /// Length of the interval of `cpus_used`, in seconds.
     pub interval_s: Option<f64>,
-    /// How many CPUs it used in the interval: more than 1 if its threads ran side by side.
+    /// CPU time divided by the interval: more than 1 if threads ran in parallel.
     pub cpus_used: Option<f64>,
 }
 
@@ -94,7 +98,7 @@ impl Record for Process {
     const KIND: &'static Kind = &PROCESS;
 }
 
-/// Each sample, with `--processes`, for those at the top.
+/// One per top process and sample, with `--processes`.
 pub const PROCESS: Kind = Kind::metrics::<Process>(
     "process",
     "One of the processes that use most CPU or memory",

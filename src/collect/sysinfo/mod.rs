@@ -63,6 +63,7 @@ mod tests {
             roots: Roots { proc: "/proc".into(), sys: "/sys".into(), foreign },
             per_cpu: false,
             top: None,
+            cmdline: true,
         };
         let names = |foreign| {
             let all = collectors(&settings(foreign));
