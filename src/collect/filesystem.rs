@@ -1,4 +1,4 @@
-//! /proc/self/mountinfo and statvfs(3) → `filesystem`.
+//! Reads /proc/self/mountinfo and calls statvfs(3) for `filesystem` records.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,13 +15,13 @@ use super::{Collector, Roots, Sample, Source, ratio, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{FILESYSTEM, Filesystem, Kind, Mode, Reason};
 
-/// How long a mount may take to answer.
+/// The time that a mount has to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Reads the list of mounts when it changes, and asks each.
+/// Reads the list of mounts when it changes, and queries each mount.
 pub struct FilesystemCollector {
     list: Source,
-    /// Says when the list has changed.
+    /// Becomes readable when the list changes.
     watch: Option<File>,
     mounts: Vec<Arc<Mount>>,
     prober: Prober,
@@ -29,7 +29,7 @@ pub struct FilesystemCollector {
 }
 
 impl FilesystemCollector {
-    /// Of this machine; nothing of another one's.
+    /// Reads the mounts of this process; with a foreign root, reports none.
     pub fn new(roots: &Roots) -> Self {
         Self {
             list: Source::new(roots.proc.join("self/mountinfo")),
@@ -48,9 +48,10 @@ impl Collector for FilesystemCollector {
 
     fn method(&self) -> String {
         let Self { list, foreign, .. } = self;
-        let space =
-            if *foreign { "nothing, as it is another machine's" } else { "statvfs, half a second each" };
-        format!("mounts from {}; their space by {space}", list.path().display())
+        if *foreign {
+            return "nothing: file systems of a foreign root cannot be measured".into();
+        }
+        format!("mounts from {}; space by statvfs, at most {PATIENCE:?} each", list.path().display())
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
@@ -58,11 +59,11 @@ impl Collector for FilesystemCollector {
             return Ok(());
         }
         if self.foreign {
-            let detail = "file systems are measured where they are mounted, not below another --proc-root";
+            let detail = "file systems can only be measured on the machine that mounts them, not with --proc-root or --sys-root";
             return out.status(sample.ts, "statvfs", Reason::Unsupported, detail);
         }
         if changed(&mut self.watch, self.list.path()) {
-            let Some(text) = self.list.read_or_tell(sample.ts, out)? else {
+            let Some(text) = self.list.read_or_report(sample.ts, out)? else {
                 self.watch = None;
                 return Ok(());
             };
@@ -74,11 +75,11 @@ impl Collector for FilesystemCollector {
         };
         for (mount, answer) in self.mounts.iter().zip(answers) {
             match answer {
-                Some(Ok(Some(found))) if found.blocks > 0 => out.emit(sample.ts, &record(mount, &found))?,
+                Some(Ok(Some(found))) if has_size(&found) => out.emit(sample.ts, &record(mount, &found))?,
                 Some(Ok(_)) => {}
                 Some(Err(error)) => unreadable(out, sample.ts, &source(mount), &error)?,
                 None => {
-                    let detail = format!("no answer within {PATIENCE:?}; left out until it answers");
+                    let detail = format!("no answer within {PATIENCE:?}; no records until it answers");
                     out.status(sample.ts, &source(mount), Reason::Unsupported, &detail)?;
                 }
             }
@@ -91,7 +92,7 @@ fn source(mount: &Mount) -> String {
     format!("statvfs {}", mount.mountpoint)
 }
 
-/// Whether the list may have changed: the kernel marks an open mountinfo as exceptional then.
+/// Whether the list may have changed: poll(2) then reports an exceptional condition on an open mountinfo.
 fn changed(watch: &mut Option<File>, path: &Path) -> bool {
     let Some(file) = watch else {
         *watch = File::open(path).ok();
@@ -104,12 +105,20 @@ fn changed(watch: &mut Option<File>, path: &Path) -> bool {
     }
 }
 
+/// False where the size is 0, or the -1 of a file system that does not know it.
+fn has_size(space: &Space) -> bool {
+    space.blocks > 0 && space.blocks < u64::MAX
+}
+
 fn record<'a>(mount: &'a Mount, space: &Space) -> Filesystem<'a> {
     let bytes = |blocks: u64| blocks.saturating_mul(space.block);
-    // Btrfs can say that more is available than is free.
+    // Btrfs can report more available than free space.
     let available = space.available.min(space.free);
     let used = space.blocks.saturating_sub(space.free);
-    let inodes = |count: u64| (space.inodes > 0).then_some(count);
+    // 0 where inodes are made as needed, -1 (of 32 or 64 bits) where the number is unknown.
+    let known = |count: u64| count != u64::MAX && count != u64::from(u32::MAX);
+    let counted = space.inodes > 0 && known(space.inodes) && known(space.inodes_free);
+    let inodes = |count: u64| counted.then_some(count);
     Filesystem {
         mountpoint: &mount.mountpoint,
         device: &mount.device,
@@ -124,5 +133,26 @@ fn record<'a>(mount: &'a Mount, space: &Space) -> Filesystem<'a> {
         inodes: inodes(space.inodes),
         inodes_used: inodes(space.inodes.saturating_sub(space.inodes_free)),
         inodes_free: inodes(space.inodes_free),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collect::mountinfo::worthwhile;
+
+    #[test]
+    fn sizes_that_the_file_system_does_not_know_are_absent() {
+        let mounts = worthwhile(b"1 0 0:40 / /mnt rw - fuse.test test rw");
+        let space = Space { block: 512, blocks: 10, free: 4, available: 4, inodes: 8, inodes_free: 3 };
+        let known = record(&mounts[0], &space);
+        assert_eq!((known.inodes, known.inodes_used, known.inodes_free), (Some(8), Some(5), Some(3)));
+        for inodes in [0, u64::from(u32::MAX), u64::MAX] {
+            let record = record(&mounts[0], &Space { inodes, inodes_free: inodes, ..space });
+            assert_eq!((record.inodes, record.inodes_used, record.inodes_free), (None, None, None));
+            assert_eq!(record.used_bytes, 6 * 512);
+        }
+        assert!(has_size(&space));
+        assert!(!has_size(&Space { blocks: 0, ..space }) && !has_size(&Space { blocks: u64::MAX, ..space }));
     }
 }

@@ -1,4 +1,4 @@
-//! What the machine is: uname, os-release, firmware tables, /proc/cpuinfo, CPU topology → `host`.
+//! Reads uname, os-release, DMI, /proc/cpuinfo and the CPU topology into `host` records.
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,11 +12,11 @@ use super::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{HOST, Host, Kind};
 
-/// Reads once an hour what hardly ever changes.
+/// Reads facts that hardly ever change, once an hour.
 pub struct HostCollector(Roots);
 
 impl HostCollector {
-    /// Of these trees.
+    /// Reads below `roots`.
     pub fn new(roots: &Roots) -> Self {
         Self(roots.clone())
     }
@@ -43,7 +43,7 @@ impl Collector for HostCollector {
         let Self(Roots { proc, sys, foreign }) = self;
         let mut host = if *foreign { recorded_names(proc) } else { names_of_this_machine() };
         host.boot_ts = sample.boot;
-        let dmi = |name| line(sys.join("class/dmi/id").join(name));
+        let dmi = |name| line(sys.join("class/dmi/id").join(name)).filter(|text| !is_placeholder(text));
         host.vendor = dmi("sys_vendor");
         host.model = dmi("product_name")
             .or_else(|| line(sys.join("firmware/devicetree/base/model")))
@@ -60,26 +60,43 @@ impl Collector for HostCollector {
         if let Err(error) = content {
             unreadable(out, sample.ts, &cpuinfo_path.to_string_lossy(), &error)?;
         }
-        tell_absent(sys, &host, sample, out)
+        report_absent(sys, &host, sample, out)
     }
 }
 
-/// Says which sources of facts are not there: many a virtual machine and every container lacks some.
-fn tell_absent(sys: &Path, host: &Host, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-    let mut tell = |folder: &str, what: &str| {
+/// Reports missing sources: many virtual machines and all containers lack some.
+fn report_absent(sys: &Path, host: &Host, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+    let mut report = |folder: &str, what: &str| {
         let error = io::Error::new(io::ErrorKind::NotFound, what);
         unreadable(out, sample.ts, &sys.join(folder).to_string_lossy(), &error)
     };
     if host.vendor.is_none() && host.model.is_none() {
-        tell("class/dmi/id", "no vendor and no model, as there is no device tree either")?;
+        report("class/dmi/id", "no vendor and model, and no device tree either")?;
     }
     if host.frequency_min_hz.is_none() && host.frequency_max_hz.is_none() {
-        tell("devices/system/cpu/cpu0/cpufreq", "no frequencies of the processor")?;
+        report("devices/system/cpu/cpu0/cpufreq", "no CPU frequencies")?;
     }
     Ok(())
 }
 
-/// The content of a file of one line.
+/// Whether a DMI string is one that firmware ships with when the maker filled in nothing.
+fn is_placeholder(text: &str) -> bool {
+    const PLACEHOLDERS: [&str; 10] = [
+        "to be filled by o.e.m.",
+        "to be filled by oem",
+        "default string",
+        "not specified",
+        "not applicable",
+        "not available",
+        "system manufacturer",
+        "system product name",
+        "o.e.m.",
+        "unknown",
+    ];
+    PLACEHOLDERS.contains(&text.to_ascii_lowercase().as_str())
+}
+
+/// The content of a one-line file.
 fn line(path: impl AsRef<Path>) -> Option<String> {
     text(&fs::read(path).ok()?)
 }
@@ -88,7 +105,7 @@ fn count(count: usize) -> Option<u32> {
     u32::try_from(count).ok().filter(|&count| count > 0)
 }
 
-/// What uname says is in /proc too; the distribution and the time zone are not.
+/// The facts of uname(2), from /proc; it has no distribution and no time zone.
 fn recorded_names(proc: &Path) -> Host {
     let kernel = |name| line(proc.join("sys/kernel").join(name));
     Host {
@@ -122,7 +139,7 @@ fn names_of_this_machine() -> Host {
     }
 }
 
-/// The value of `key=value`, `key="value"` or `key='value'` (os-release(5)), shell escapes undone.
+/// The value of `key=value`, `key="value"` or `key='value'` (os-release(5)) without shell escapes.
 fn os_release(bytes: &[u8], key: &[u8]) -> Option<String> {
     let value = lines(bytes).find_map(|line| line.strip_prefix(key)?.strip_prefix(b"="))?.trim_ascii();
     let inner = match value {
@@ -137,12 +154,12 @@ fn os_release(bytes: &[u8], key: &[u8]) -> Option<String> {
     text(&plain)
 }
 
-/// What /proc/cpuinfo says, which differs by architecture.
+/// The facts of /proc/cpuinfo, of which the format differs by architecture.
 #[derive(Debug, Default, PartialEq)]
 struct CpuInfo {
     processor: Option<String>,
     logical: usize,
-    /// Pairs of package and core.
+    /// Pairs of package and core ids.
     cores: HashSet<(u64, u64)>,
 }
 
@@ -164,11 +181,11 @@ fn cpuinfo(bytes: &[u8]) -> CpuInfo {
     info
 }
 
-/// What /sys/devices/system/cpu says (kernel `Documentation/ABI/testing/sysfs-devices-system-cpu`).
+/// The facts of /sys/devices/system/cpu (kernel `Documentation/ABI/testing/sysfs-devices-system-cpu`).
 #[derive(Default)]
 struct Topology {
     online: usize,
-    /// The CPUs of each core, as the kernel lists them.
+    /// The list of CPUs of each core, as the kernel prints it.
     cores: HashSet<String>,
     min_hz: Option<u64>,
     max_hz: Option<u64>,
@@ -177,13 +194,17 @@ struct Topology {
 fn topology(folder: &Path) -> Topology {
     let mut found = Topology::default();
     for cpu in cpu_folders(folder) {
-        // The topology of a CPU is there while it is online.
+        // A CPU has a topology only while it is online.
         let list = |name| line(cpu.join("topology").join(name));
         if let Some(core) = list("core_cpus_list").or_else(|| list("thread_siblings_list")) {
             found.online += 1;
             found.cores.insert(core);
         }
-        let khz = |name| number(line(cpu.join("cpufreq").join(name))?.as_bytes())?.checked_mul(1000);
+        let khz = |name| {
+            let khz = number(line(cpu.join("cpufreq").join(name))?.as_bytes())?;
+            // Drivers that do not know a limit leave 0 or -1 in an unsigned int.
+            (khz > 0 && khz < u64::from(u32::MAX)).then(|| khz * 1000)
+        };
         found.min_hz = [found.min_hz, khz("cpuinfo_min_freq")].into_iter().flatten().min();
         found.max_hz = [found.max_hz, khz("cpuinfo_max_freq")].into_iter().flatten().max();
     }
@@ -204,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn os_release_in_all_its_quotes() {
+    fn os_release_with_every_quoting() {
         let text = b"NAME=\"A \\\"B\\\"\"\nID=arch\nVERSION_ID='12'\nPRETTY_NAME=\"\"\nVARIANT_ID=x\n";
         assert_eq!(os_release(text, b"NAME").as_deref(), Some("A \"B\""));
         assert_eq!(os_release(text, b"ID").as_deref(), Some("arch"));
@@ -225,5 +246,22 @@ mod tests {
         let arm = cpuinfo(b"processor\t: 0\nCPU part\t: 0xd08\n\nHardware\t: BCM2835\n");
         assert_eq!((arm.processor, arm.logical), (None, 1));
         assert_eq!(cpuinfo(b"\xff:\xff\nprocessor"), CpuInfo::default());
+    }
+
+    #[test]
+    fn facts_that_nobody_filled_in_are_absent() {
+        for text in ["To Be Filled By O.E.M.", "Default string", "System Product Name", "Unknown"] {
+            assert!(is_placeholder(text), "{text}");
+        }
+        assert!(!is_placeholder("ThinkPad X1") && !is_placeholder("Standard PC (Q35 + ICH9, 2009)"));
+        let dir = tempfile::tempdir().unwrap();
+        for (cpu, max) in [("cpu0", "0"), ("cpu1", "4294967295"), ("cpu2", "2400000"), ("cpu3", "-1")] {
+            let folder = dir.path().join(cpu).join("cpufreq");
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("cpuinfo_max_freq"), max).unwrap();
+            fs::write(folder.join("cpuinfo_min_freq"), "0").unwrap();
+        }
+        let found = topology(dir.path());
+        assert_eq!((found.min_hz, found.max_hz), (None, Some(2_400_000_000)));
     }
 }
