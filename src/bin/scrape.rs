@@ -1,15 +1,17 @@
-//! `scrape`: what the kernel counts about this machine, every second.
+//! `scrape`: metrics of this machine, every second.
 //!
-//! Reads /proc, /sys and netlink on Linux; writes one record per thing measured.
+//! Reads /proc, /sys and netlink on Linux, and HTTP endpoints with `--url`.
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Arg, Command, Parser};
 
+#[cfg(target_os = "linux")]
+use telepipe::collect::statvfs;
 use telepipe::collect::{Collector, Roots, Sample, Settings, boot_time, collectors, url};
 use telepipe::common::diag::log;
 use telepipe::common::emit::Emitter;
@@ -24,70 +26,87 @@ use telepipe::record::{
     PRESSURE, PROCESS, PROCESSES, Reason, SNAPSHOT, SOCKETS, STATUS, TCP, UDP,
 };
 
-/// How often to sample, if nobody says.
+/// The default of `--interval`.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often what hardly ever changes is told again.
+/// The interval of `host` and `interface` records, which hardly ever change.
 const INVENTORY_EVERY: Duration = Duration::from_secs(3600);
 
-const CAVEATS: &str = "With --url only the endpoints are asked, unless --only names kinds of this machine \
-    beside metric or snapshot. An endpoint has as long to answer as --interval says, 10 seconds at most and with \
-    --once. host stays the host that scrape runs on; the attribute instance of a metric, and the field url of a \
-    snapshot, name the endpoint. A label that is itself called instance becomes exported_instance. Counters of an \
-    endpoint have a start_ts only where the endpoint gives one, as OpenMetrics can (_created): the start of an \
-    exporter is not when the counts that it exports began. NaN and infinite values are left out and counted as \
-    lost. https trusts the system's certificate authorities; SSL_CERT_FILE names others. Proxies of the \
-    environment are not used.\n\n\
-    Sums: add up disk and netdev over the records whose whole is true, and nothing is counted twice. Loop, RAM, zram \
-    and network block devices, optical and floppy drives are left out until they have done any I/O. Of several \
-    mounts of one file system (bind mounts, subvolumes) one is written; the kernel's own file systems, those \
-    without a size, what lies under /dev, /proc, /sys and the stores of container engines, and, but for the root, \
-    overlays and read-only images are left out. The data sets of a ZFS pool share its free space, and a tmpfs is \
-    memory.\n\n\
-    A mount that does not answer within half a second is told in a status record and left out until it answers. \
-    Where a daemon or a server answers for a file system, a process of its own asks it (telepipe-statvfs).\n\n\
-    netdev, tcp, udp and sockets are those of the network namespace that scrape runs in. With another --proc-root \
-    or --sys-root there are no file systems, and TCP sockets are read from net/tcp and tcp6, as they are where \
-    netlink is refused.\n\n\
-    macOS has the kinds host, interface, cpu, load, memory, filesystem and netdev, with fewer fields: the time of \
-    a CPU is told as utilization_ratio and idle_ratio only.";
+const CAVEATS: &str = "disk and netdev records: to get the machine's total, add up the records in which whole is \
+    true; then nothing is counted twice. Loop, RAM, zram and network block devices, optical and floppy drives are left \
+    out until they have done I/O, and detached loop, zram and network block devices always.\n\n\
+    filesystem records leave out the kernel's own file systems, those without a size, everything under /dev, /proc, \
+    /sys and the stores of container engines, and, except for the root, overlays and read-only images. If a file \
+    system is mounted several times (bind mounts, subvolumes), one mount is reported. The data sets of a ZFS pool \
+    share its free space, and a tmpfs is memory. A mount that does not answer within half a second becomes a status \
+    record and is skipped until it answers. File systems that need a daemon or a server are queried by a helper \
+    process (telepipe-statvfs).\n\n\
+    netdev, tcp, udp and sockets records describe the network namespace that scrape runs in. With another --proc-root \
+    or --sys-root there are no filesystem records, and TCP sockets are read from net/tcp and net/tcp6, as they are \
+    where netlink is refused.\n\n\
+    If /proc is mounted with hidepid and scrape may not see all processes, there is no processes record, and process \
+    records are those of the visible processes; a status record reports it. total_tasks in the load record counts all \
+    threads of the machine nevertheless.\n\n\
+    While a CPU goes offline or comes back, the kernel's total of CPU time jumps; the cpu record of that interval has \
+    no ratios.\n\n\
+    --url: only the endpoints are read, unless --only names kinds of this machine in addition to metric or snapshot. \
+    An endpoint must answer within the interval, at most 10 seconds; with --once, within 10 seconds. With --once the \
+    exit code is 1 if an endpoint gave nothing; otherwise, when the run ends by itself, if none ever gave anything. \
+    host stays the host that scrape runs on; the attribute instance of a metric, and the field url of a snapshot, name \
+    the endpoint. A label called instance becomes exported_instance. Counters have a start_ts only where the endpoint \
+    reports one (_created in OpenMetrics), because an exporter can start later than the counts that it exports. NaN \
+    and infinite values are left out and counted as lost. https uses the system's certificate authorities; \
+    SSL_CERT_FILE names others. HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are used as by curl; loopback \
+    addresses are always reached directly.\n\n\
+    macOS has the kinds host, interface, cpu, load, memory, filesystem and netdev, with fewer fields: cpu records have \
+    only utilization_ratio and idle_ratio.";
 
 const OVERHEAD: &str = "Measured by scripts/bench on two virtual CPUs of an AMD EPYC under Linux 6.18, one sample a \
-    second: 1.0 ms of CPU time per sample, sockets by state included; 6 MiB of memory; the first line 6 ms after the \
-    start. At the same time prometheus-node-exporter with the same collectors took 5.5 ms and 20 MiB.\n\n\
-    Sockets by state are the dearest part, as the kernel walks its table of connections. Dearer than all together is \
-    --processes, which opens a file of every process.";
+    second: 1.0 ms of CPU time per sample, including sockets by state; 6 MiB of memory; the first line 6 ms after the \
+    start. prometheus-node-exporter with the same collectors took 5.5 ms and 20 MiB in the same run.\n\n\
+    Sockets by state are the most expensive part, because the kernel walks its table of connections. --processes costs \
+    more than everything else together, because it opens a file of every process.";
 
-/// CPU, memory, disks, file systems and network of this machine, as JSON lines
+/// Print CPU, memory, disk, file system and network metrics as JSON lines
 #[derive(Parser)]
 #[command(name = "scrape")]
 struct Scrape {
     #[command(flatten)]
     common: Common,
 
-    /// Only these kinds of records
+    /// Emit only these kinds of records
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = KindName::default())]
+    #[arg(help_heading = "Filters")]
     only: Vec<String>,
 
-    /// All kinds but these
+    /// Leave out these kinds of records
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = KindName::default())]
+    #[arg(help_heading = "Filters")]
     except: Vec<String>,
 
-    /// Ask this HTTP endpoint (Prometheus text, OpenMetrics or JSON) and not this machine; repeatable
-    #[arg(long, value_name = "URL")]
+    /// Read this HTTP endpoint (Prometheus, OpenMetrics or JSON), not this machine; repeatable
+    #[arg(long, value_name = "URL", help_heading = "Sources")]
     url: Vec<String>,
 
-    /// A `cpu` record for each CPU beside the total
-    #[arg(long)]
+    /// Emit a cpu record for each CPU in addition to the total
+    #[arg(long, help_heading = "Sources")]
     per_cpu: bool,
 
-    /// Look at every process: how many in which state, and those that use most CPU and memory
-    #[arg(long)]
+    /// Read all processes: their number by state, and the top ones by CPU and memory
+    #[arg(long, help_heading = "Sources")]
     processes: bool,
 
-    /// Tell of so many processes by CPU, and as many by memory [default: 5]; implies --processes
-    #[arg(long, value_name = "N")]
+    /// Emit the top N processes by CPU and by memory [default: 5]; implies --processes
+    #[arg(long, value_name = "N", value_parser = at_least_one(), help_heading = "Sources")]
     top: Option<usize>,
+
+    /// Leave out the command lines of processes, which can contain secrets
+    #[arg(long, help_heading = "Sources")]
+    no_cmdline: bool,
+}
+
+fn at_least_one() -> impl TypedValueParser<Value = usize> {
+    RangedU64ValueParser::<usize>::new().range(1..)
 }
 
 impl Program for Scrape {
@@ -114,17 +133,14 @@ impl Program for Scrape {
         &LOST,
     ];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("Load averages, now", "scrape --once --only load"),
+        ("Print the load averages", "scrape --once --only load"),
         (
-            "For cron: CPU use and disk rates over one second, and nothing else",
+            "From cron: CPU utilization and disk rates, measured over one second",
             "scrape --once -i 1s --only cpu,disk",
         ),
+        ("Print the top three processes by CPU and by memory", "scrape --once -i 1s --only process --top 3"),
         (
-            "The three processes that use most CPU, and most memory",
-            "scrape --once -i 1s --only process --top 3",
-        ),
-        (
-            "What two exporters say, every 15 seconds",
+            "Read two exporters every 15 seconds",
             "scrape -i 15s --url http://db1:9100/metrics --url http://db2:9100/metrics",
         ),
     ];
@@ -147,10 +163,10 @@ impl Scrape {
         let Common { proc_root, sys_root, .. } = &self.common;
         let roots = Roots::new(proc_root, sys_root).map_err(Usage)?;
         let top = self.processes().then_some(self.top.unwrap_or(5));
-        Ok(Settings { roots, per_cpu: self.per_cpu, top })
+        Ok(Settings { roots, per_cpu: self.per_cpu, top, cmdline: !self.no_cmdline })
     }
 
-    /// Asked for, by the option or by name: a walk through /proc costs more than all the rest.
+    /// Only on request: the walk through /proc costs more than all other collectors.
     fn processes(&self) -> bool {
         let named = |kind: &Kind| self.only.iter().any(|name| name == kind.name);
         self.processes || self.top.is_some() || named(&PROCESSES) || named(&PROCESS)
@@ -161,12 +177,12 @@ impl Scrape {
         (self.only.is_empty() || named(&self.only)) && !named(&self.except)
     }
 
-    /// What to ask: this machine, or the endpoints, which come last as they may be slow.
+    /// The collectors: of this machine, then of the endpoints, which may be slow.
     fn sources(&self, settings: &Settings, stop: &Stop) -> Result<Vec<Box<dyn Collector>>> {
         let named = |kind: &&Kind| self.only.iter().any(|name| name == kind.name);
         if let Some(kind) = url::KINDS.iter().copied().find(named).filter(|_| self.url.is_empty()) {
             return Err(Usage(format!(
-                "--only {}: that is what an endpoint says; name one by --url",
+                "--only {}: only endpoints give records of this kind; name one with --url",
                 kind.name
             ))
             .into());
@@ -180,29 +196,29 @@ impl Scrape {
         }
         sources.retain(|source| source.kinds().iter().any(|kind| self.wants(kind)));
         if sources.is_empty() {
-            return Err(Usage("--only and --except leave nothing to measure".into()).into());
+            return Err(Usage("--only and --except leave no kind of record".into()).into());
         }
         if !self.url.is_empty() && !url::KINDS.iter().any(|kind| self.wants(kind)) {
-            let message = "--url gives metric and snapshot records, and --only or --except leaves them out";
+            let message = "--url gives only metric and snapshot records, which --only or --except leaves out";
             return Err(Usage(message.into()).into());
         }
         Ok(sources)
     }
 
-    /// Says that a tree is missing, to those who want something of it.
-    fn tell_missing(&self, roots: &Roots, out: &mut Emitter) -> Result<()> {
-        let of_sys = [&HOST, &INTERFACE, &DISK, &NETDEV];
+    /// Reports that only one of the two roots was given, if a kind that needs the other is wanted.
+    fn report_missing(&self, roots: &Roots, out: &mut Emitter) -> Result<()> {
+        let from_sys = [&HOST, &INTERFACE, &DISK, &NETDEV];
         match roots.missing() {
-            Some(option) if option == "--proc-root" || of_sys.iter().any(|kind| self.wants(kind)) => {
-                let detail = format!("name {option} too; without it nothing is read there");
+            Some(option) if option == "--proc-root" || from_sys.iter().any(|kind| self.wants(kind)) => {
+                let detail = format!("missing, so this tree is not read; give {option} too");
                 out.status(Timestamp::now(), option, Reason::Absent, &detail)
             }
             _ => Ok(()),
         }
     }
 
-    /// Says how the kinds that are wanted are measured.
-    fn tell_methods(&self, sources: &[Box<dyn Collector>]) {
+    /// Logs how the wanted kinds are measured.
+    fn log_methods(&self, sources: &[Box<dyn Collector>]) {
         for source in sources {
             let kinds = source.kinds().iter().filter(|kind| self.wants(kind)).map(|kind| kind.name);
             let kinds: Vec<_> = kinds.collect();
@@ -210,20 +226,20 @@ impl Scrape {
         }
     }
 
-    /// Asks every source at every tick.
+    /// Runs every collector at every tick.
     fn sample(&self, sources: &mut [Box<dyn Collector>], roots: &Roots, stop: &Stop) -> Result<()> {
         let mut out = self.common.emitter()?;
         let boot = boot_time(roots);
-        self.tell_missing(roots, &mut out)?;
+        self.report_missing(roots, &mut out)?;
         let wanted = |kind: &Kind| self.wants(kind);
-        let (mut sampled, mut told) = (None::<Instant>, None::<Instant>);
+        let (mut sampled, mut inventoried) = (None::<Instant>, None::<Instant>);
         let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
         while let Some(tick) = ticker.next(stop) {
             let now = Instant::now();
             let interval = sampled.replace(now).map(|before| now - before);
-            let inventory = tick.write && told.is_none_or(|told| now - told >= INVENTORY_EVERY);
+            let inventory = tick.write && inventoried.is_none_or(|last| now - last >= INVENTORY_EVERY);
             if inventory {
-                told = Some(now);
+                inventoried = Some(now);
             }
             let sample = Sample {
                 ts: Timestamp::now(),
@@ -238,14 +254,18 @@ impl Scrape {
             }
             out.flush()?;
             if self.common.verbose && interval.is_none() {
-                self.tell_methods(sources);
+                self.log_methods(sources);
             }
         }
-        out.finish(self.common.verbose)
+        out.finish(self.common.verbose)?;
+        if stop.asked() {
+            return Ok(());
+        }
+        sources.iter().try_for_each(|source| source.check(self.common.once))
     }
 }
 
-/// Takes the name of a kind that can be chosen: status and lost are told whatever is measured.
+/// Parses the name of a kind that can be selected: status and lost records are always written.
 #[derive(Clone)]
 struct KindName(PossibleValuesParser);
 
@@ -260,7 +280,7 @@ impl TypedValueParser for KindName {
     type Value = String;
 
     fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
-        // Blanks beside the commas are no part of a name.
+        // Allow blanks around the commas.
         let name = value.to_str().map_or(value, |name| OsStr::new(name.trim()));
         self.0.parse_ref(command, arg, name)
     }
@@ -271,5 +291,9 @@ impl TypedValueParser for KindName {
 }
 
 fn main() -> ExitCode {
+    #[cfg(target_os = "linux")]
+    if statvfs::is_helper() {
+        return ExitCode::from(u8::from(statvfs::help().is_err()));
+    }
     telepipe::common::entry::main::<Scrape>()
 }

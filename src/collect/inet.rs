@@ -1,24 +1,36 @@
-//! Sockets by state, and /proc/net/{snmp,snmp6,netstat} → `tcp`, `udp`.
+//! Reads /proc/net/{snmp,snmp6,netstat} and TCP sockets by state into `tcp` and `udp` records.
 
 use anyhow::Result;
 
 use super::netstat::{columns, pairs};
 use super::tcp_sockets::TcpSockets;
 use super::text::number;
-use super::{Collector, Roots, Sample, Source};
+use super::{Collector, Roots, Sample, Source, rate};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, TCP, Tcp, UDP, Udp};
 
-/// The two have a file in common, which is read once.
+/// Collects both protocols: they share a file, which is read once.
 pub struct InetCollector {
     snmp: Source,
     snmp6: Source,
     netstat: Source,
     sockets: TcpSockets,
+    /// The TCP counters of the previous sample.
+    before: Option<Counters>,
+}
+
+/// The TCP counters that have rates.
+#[derive(Clone, Copy)]
+struct Counters {
+    active_opens: Option<u64>,
+    passive_opens: Option<u64>,
+    in_segments: Option<u64>,
+    out_segments: Option<u64>,
+    retransmitted_segments: Option<u64>,
 }
 
 impl InetCollector {
-    /// Of that tree; sockets by netlink if it is this machine's.
+    /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         let source = |name: &str| Source::new(roots.proc.join("net").join(name));
         Self {
@@ -26,6 +38,7 @@ impl InetCollector {
             snmp6: source("snmp6"),
             netstat: source("netstat"),
             sockets: TcpSockets::new(roots),
+            before: None,
         }
     }
 }
@@ -36,25 +49,29 @@ impl Collector for InetCollector {
     }
 
     fn method(&self) -> String {
-        let Self { snmp, snmp6, netstat, sockets } = self;
+        let Self { snmp, snmp6, netstat, sockets, .. } = self;
         let [snmp, snmp6, netstat] = [snmp, snmp6, netstat].map(|source| source.path().display());
         format!("{snmp}, {snmp6}, {netstat}; sockets by state from {}", sockets.method())
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let (mut tcp, mut udp) = (Tcp::default(), Udp::default());
-        if (sample.wants(&TCP) || sample.wants(&UDP))
-            && let Some(text) = self.snmp.read_or_tell(sample.ts, out)?
+        // A sample that is not written still has to give the next one its counters.
+        let wanted = |kind: &Kind| (sample.wanted)(kind);
+        if (wanted(&TCP) || sample.wants(&UDP))
+            && let Some(text) = self.snmp.read_or_report(sample.ts, out)?
             && !(snmp_tcp(text, &mut tcp) && snmp_udp(text, &mut udp))
         {
-            self.snmp.tell_invalid(sample.ts, out, "tables of names and values for Tcp and Udp")?;
+            self.snmp.report_invalid(sample.ts, out, "tables of names and values for Tcp and Udp")?;
         }
+        let before = self.before.replace(Counters::of(&tcp));
+        rates(&mut tcp, before, sample);
         if sample.wants(&TCP) {
             self.sockets.count(sample, out, &mut tcp)?;
-            if let Some(text) = self.netstat.read_or_tell(sample.ts, out)?
+            if let Some(text) = self.netstat.read_or_report(sample.ts, out)?
                 && !netstat_tcp(text, &mut tcp)
             {
-                self.netstat.tell_invalid(sample.ts, out, "a table of names and values for TcpExt")?;
+                self.netstat.report_invalid(sample.ts, out, "a table of names and values for TcpExt")?;
             }
             if tcp != Tcp::default() {
                 tcp.start_ts = sample.boot;
@@ -62,7 +79,7 @@ impl Collector for InetCollector {
             }
         }
         if sample.wants(&UDP) {
-            if let Some(text) = self.snmp6.read_or_tell(sample.ts, out)? {
+            if let Some(text) = self.snmp6.read_or_report(sample.ts, out)? {
                 snmp6_udp(text, &mut udp);
             }
             if udp != Udp::default() {
@@ -72,6 +89,26 @@ impl Collector for InetCollector {
         }
         Ok(())
     }
+}
+
+impl Counters {
+    fn of(tcp: &Tcp) -> Self {
+        let Tcp { active_opens, passive_opens, in_segments, out_segments, retransmitted_segments, .. } = *tcp;
+        Self { active_opens, passive_opens, in_segments, out_segments, retransmitted_segments }
+    }
+}
+
+/// Fills in the rates. After a sample that failed, `before` has no counters, and there are none.
+fn rates(tcp: &mut Tcp, before: Option<Counters>, sample: &Sample<'_>) {
+    let (now, Some(before)) = (Counters::of(tcp), before) else { return };
+    let per_s = |now, before| rate(now, before, sample.interval);
+    tcp.active_opens_per_s = per_s(now.active_opens, before.active_opens);
+    tcp.passive_opens_per_s = per_s(now.passive_opens, before.passive_opens);
+    tcp.in_segments_per_s = per_s(now.in_segments, before.in_segments);
+    tcp.out_segments_per_s = per_s(now.out_segments, before.out_segments);
+    tcp.retransmitted_segments_per_s = per_s(now.retransmitted_segments, before.retransmitted_segments);
+    let rates = [tcp.active_opens_per_s, tcp.in_segments_per_s, tcp.out_segments_per_s];
+    tcp.interval_s = rates.into_iter().flatten().next().and(sample.interval_s());
 }
 
 fn snmp_tcp(text: &[u8], tcp: &mut Tcp) -> bool {
@@ -153,9 +190,9 @@ fn snmp6_udp(text: &[u8], udp: &mut Udp) {
 mod tests {
     use super::*;
 
-    /// The order of columns is not the kernel's, so that a reader by place would give the neighbours' values.
+    /// The columns are not in the kernel's order: a parser that went by position would fail.
     #[test]
-    fn permuted_columns() {
+    fn columns_are_found_by_name() {
         let text = b"Tcp: OutRsts InErrs MaxConn RetransSegs NewColumn InSegs\n\
                      Tcp: 184 3 -1 17 5 22164\n\
                      Udp: SndbufErrors InDatagrams\nUdp: 8 357\n";
@@ -175,7 +212,37 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_absent() {
+    fn rates_from_the_second_sample_on() {
+        let sample = |interval| Sample {
+            ts: crate::common::time::Timestamp(0),
+            boot: None,
+            interval,
+            write: true,
+            inventory: false,
+            wanted: &|_| true,
+        };
+        let mut before = None;
+        let mut next = |segments: u64, retransmitted: Option<u64>| {
+            let sample = sample(before.is_some().then_some(std::time::Duration::from_secs(2)));
+            let mut tcp = Tcp {
+                in_segments: Some(segments),
+                out_segments: Some(3 * segments),
+                retransmitted_segments: retransmitted,
+                ..Tcp::default()
+            };
+            let previous = before.replace(Counters::of(&tcp));
+            rates(&mut tcp, previous, &sample);
+            let Tcp { in_segments_per_s, out_segments_per_s, retransmitted_segments_per_s, .. } = tcp;
+            (tcp.interval_s, in_segments_per_s, out_segments_per_s, retransmitted_segments_per_s)
+        };
+        assert_eq!(next(100, Some(7)), (None, None, None, None));
+        assert_eq!(next(110, Some(8)), (Some(2.0), Some(5.0), Some(15.0), Some(0.5)));
+        assert_eq!(next(112, None), (Some(2.0), Some(1.0), Some(3.0), None));
+        assert_eq!(next(3, Some(9)), (None, None, None, None));
+    }
+
+    #[test]
+    fn missing_columns_are_absent() {
         let mut tcp = Tcp::default();
         assert!(!snmp_tcp(b"Tcp: RetransSegs\n", &mut tcp));
         assert!(snmp_tcp(b"Tcp: RetransSegs InErrs\nTcp: x\n", &mut tcp));

@@ -1,11 +1,11 @@
-//! The Linux collectors, in the order in which their records are written.
+//! The list of Linux collectors, in the order in which scrape writes their records.
 
 use super::{
     Collector, Settings, disk, filesystem, host, inet, interface, load, memory, netdev, paging, pressure,
     processes, sockets, stat,
 };
 
-/// Every collector. A new one adds its line here.
+/// Makes every collector. A new one adds its line here.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     let Settings { roots, top, .. } = settings;
     let mut all: Vec<Box<dyn Collector>> = vec![

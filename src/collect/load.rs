@@ -1,4 +1,4 @@
-//! /proc/loadavg → `load`.
+//! Reads /proc/loadavg into `load` records.
 
 use anyhow::Result;
 use procfs::{FromRead, LoadAverage};
@@ -11,7 +11,7 @@ use crate::record::{Kind, LOAD, Load};
 pub struct LoadCollector(Source);
 
 impl LoadCollector {
-    /// Of that tree.
+    /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         Self(Source::new(roots.proc.join("loadavg")))
     }
@@ -27,11 +27,11 @@ impl Collector for LoadCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let Some(bytes) = self.0.read_or_tell(sample.ts, out)? else { return Ok(()) };
+        let Some(bytes) = self.0.read_or_report(sample.ts, out)? else { return Ok(()) };
         match parse(bytes) {
             Some(load) if sample.wants(&LOAD) => out.emit(sample.ts, &load),
             Some(_) => Ok(()),
-            None => self.0.tell_invalid(sample.ts, out, "the five fields of loadavg"),
+            None => self.0.report_invalid(sample.ts, out, "the five fields of loadavg"),
         }
     }
 }
@@ -48,7 +48,7 @@ fn parse(bytes: &[u8]) -> Option<Load> {
     })
 }
 
-/// The kernel prints two decimals; a single float that is widened would show more.
+/// The kernel prints two decimals; widening the `f32` would add digits.
 fn hundredths(value: f32) -> f64 {
     (f64::from(value) * 100.0).round() / 100.0
 }

@@ -1,4 +1,4 @@
-//! /proc/meminfo → `memory`.
+//! Reads /proc/meminfo into `memory` records.
 
 use anyhow::Result;
 
@@ -11,7 +11,7 @@ use crate::record::{Kind, MEMORY, Memory};
 pub struct MemoryCollector(Source);
 
 impl MemoryCollector {
-    /// Of that tree.
+    /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         Self(Source::new(roots.proc.join("meminfo")))
     }
@@ -30,16 +30,16 @@ impl Collector for MemoryCollector {
         if !sample.wants(&MEMORY) {
             return Ok(());
         }
-        let Some(bytes) = self.0.read_or_tell(sample.ts, out)? else { return Ok(()) };
+        let Some(bytes) = self.0.read_or_report(sample.ts, out)? else { return Ok(()) };
         match parse(bytes) {
             Some(memory) => out.emit(sample.ts, &memory),
-            None => self.0.tell_invalid(sample.ts, out, "the lines of meminfo"),
+            None => self.0.report_invalid(sample.ts, out, "the lines of meminfo"),
         }
     }
 }
 
-/// `None` if no line is known. Lines are `Name:  123 kB`, or without a unit for
-/// counts; `kB` is 1024 bytes.
+/// `None` if no line is known. Lines are `Name:  123 kB`, where `kB` is 1024 bytes; counts
+/// have no unit.
 fn parse(bytes: &[u8]) -> Option<Memory> {
     let mut memory = Memory::default();
     for line in lines(bytes) {
@@ -69,12 +69,12 @@ fn used(memory: &Memory) -> Option<u64> {
     unused.into_iter().fold(memory.total_bytes, less)
 }
 
-/// The difference; 0 in a container that sees a total of its own and other values of its host.
+/// The difference; 0 in containers that mix a total of their own with values of the host.
 fn less(whole: Option<u64>, part: Option<u64>) -> Option<u64> {
     Some(whole?.saturating_sub(part?))
 }
 
-/// The field that a line of meminfo fills.
+/// The field for a line of meminfo.
 fn field<'a>(memory: &'a mut Memory, name: &[u8]) -> Option<&'a mut Option<u64>> {
     let field = match name {
         b"MemTotal" => &mut memory.total_bytes,
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_available_has_used_all_the_same() {
+    fn used_without_available() {
         let memory = parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 50 kB\nCached: 250 kB\n").unwrap();
         assert_eq!((memory.available_bytes, memory.used_bytes), (None, Some(600 * 1024)));
         let memory = parse(b"MemTotal: 1000 kB\nBuffers: 50 kB\n").unwrap();
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_absent() {
+    fn malformed_lines_are_absent() {
         for text in [&b""[..], b"\n\n", b"nothing here", b"MemTotal kB", b"MemTotal: many kB"] {
             assert_eq!(parse(text), None, "{text:?}");
         }
@@ -179,7 +179,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_it(bytes in "(MemTotal|MemFree|MemAvailable|Cached|x): *[0-9]{0,21}( kB)?\n|.{0,9}") {
+        fn any_bytes_are_parsed(bytes in "(MemTotal|MemFree|MemAvailable|Cached|x): *[0-9]{0,21}( kB)?\n|.{0,9}") {
             parse(bytes.repeat(2).as_bytes());
         }
     }

@@ -1,8 +1,8 @@
-//! Readers of what the system tells. Parsers take bytes, never open a path.
+//! Collectors: they read the system and emit records. Parsers take bytes and never open a path.
 //!
-//! A [`Collector`] is one file here: it reads its sources once per sample and
-//! emits records of one kind or of a family. One that fails says so in a
-//! `status` record, and the others go on.
+//! A [`Collector`] is one file here. It reads its sources once per sample and
+//! emits records of one kind or family. A source that fails becomes a `status`
+//! record, and the other collectors go on.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,6 @@ use crate::record::{Kind, Reason};
 mod blockdev;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
-#[cfg(target_os = "linux")]
-mod cpu;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(target_os = "linux")]
@@ -58,12 +56,8 @@ mod prober;
 #[cfg(target_os = "linux")]
 mod processes;
 pub mod prometheus;
-#[cfg(target_os = "linux")]
-mod route;
-#[cfg_attr(target_os = "macos", expect(dead_code, reason = "its collectors use a part of it"))]
+#[cfg_attr(target_os = "macos", expect(dead_code, reason = "its collectors use only part of it"))]
 mod slots;
-#[cfg(target_os = "linux")]
-mod sock_diag;
 #[cfg(target_os = "linux")]
 mod sockets;
 mod source;
@@ -89,31 +83,31 @@ pub use stat::boot_time;
 #[cfg(target_os = "macos")]
 pub use sysinfo::{boot_time, collectors};
 
-/// Where to read.
+/// The directories to read from.
 #[derive(Clone, Debug)]
 pub struct Roots {
-    /// Where /proc is.
+    /// The proc file system, normally /proc.
     pub proc: PathBuf,
-    /// Where /sys is.
+    /// The sys file system, normally /sys.
     pub sys: PathBuf,
-    /// True if nothing may be read but what these two hold.
+    /// True if these are not /proc and /sys: nothing else of this machine may be read then.
     pub foreign: bool,
 }
 
-/// The folder that by convention does not exist, in place of a tree that was not named.
+/// Stands in for the root that was not given; by convention it does not exist.
 const NOWHERE: &str = "/nonexistent";
 
 impl Roots {
-    /// The two trees. If only one of them is another than this machine's, the other one counts as
-    /// missing: it would be this machine's.
+    /// Takes the two options. If only one of them differs from the default, the other root
+    /// counts as missing, because it would be this machine's.
     ///
     /// # Errors
-    /// What is wrong, with the option's name, if a tree that is not this machine's is no folder.
+    /// A message with the option's name, if a root that was given is not a directory.
     pub fn new(proc: &Path, sys: &Path) -> Result<Self, String> {
         let given = [("--proc-root", proc, "/proc"), ("--sys-root", sys, "/sys")];
         for (option, path, own) in given {
             if path != Path::new(own) && !path.is_dir() {
-                return Err(format!("{option} {}: not a folder that can be read", path.display()));
+                return Err(format!("{option} {}: not a readable directory", path.display()));
             }
         }
         let foreign = given.map(|(_, path, own)| path != Path::new(own));
@@ -126,7 +120,7 @@ impl Roots {
         })
     }
 
-    /// The option that was not given although the other one was.
+    /// The option that is missing, if only one of the two was given.
     pub fn missing(&self) -> Option<&'static str> {
         let nowhere = Path::new(NOWHERE);
         let options = [("--proc-root", &self.proc), ("--sys-root", &self.sys)];
@@ -134,40 +128,42 @@ impl Roots {
     }
 }
 
-/// Where to read and how finely: what the command line says to all collectors.
+/// The command-line options that concern the collectors.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where to read.
+    /// The directories to read from.
     pub roots: Roots,
-    /// A `cpu` record for each CPU too.
+    /// Emit a `cpu` record for each CPU too.
     pub per_cpu: bool,
-    /// Look at every process, and tell of so many that use most CPU, and most memory.
+    /// Read every process, and emit this many by CPU and as many by memory.
     pub top: Option<usize>,
+    /// Include the command lines of these processes.
+    pub cmdline: bool,
 }
 
-/// What a collector is told about the sample at hand.
+/// The circumstances of one sample.
 pub struct Sample<'a> {
-    /// When it is taken.
+    /// The time of the sample.
     pub ts: Timestamp,
-    /// Boot, as /proc/stat has it: the `start_ts` of the kernel's totals.
+    /// The boot time, as /proc/stat has it: the `start_ts` of the kernel's totals.
     pub boot: Option<Timestamp>,
-    /// How long ago the sample before was taken; `None` in the first.
+    /// Time since the previous sample; `None` in the first.
     pub interval: Option<Duration>,
     /// False if the sample only prepares the rates of the next: read, emit nothing.
     pub write: bool,
-    /// True at the start and hourly: what hardly ever changes is to be told again.
+    /// True in the first sample and then hourly: emit facts that hardly ever change.
     pub inventory: bool,
-    /// Kinds that are wanted.
+    /// True for the kinds that are selected.
     pub wanted: &'a dyn Fn(&Kind) -> bool,
 }
 
 impl Sample<'_> {
-    /// Whether records of this kind are to be written now.
+    /// Whether to emit records of this kind now.
     pub fn wants(&self, kind: &Kind) -> bool {
         self.write && (self.wanted)(kind)
     }
 
-    /// `interval` as the field `interval_s` has it: in seconds, to the microsecond.
+    /// The value of the field `interval_s`: seconds, rounded to the microsecond.
     pub fn interval_s(&self) -> Option<f64> {
         self.interval.map(|interval| micro(interval.as_secs_f64()))
     }
@@ -175,63 +171,72 @@ impl Sample<'_> {
 
 /// One source of records.
 pub trait Collector {
-    /// The kinds it can write; it is dropped if none is wanted.
+    /// The kinds it can emit; a collector is dropped if none of them is wanted.
     fn kinds(&self) -> &'static [&'static Kind];
 
-    /// What it reads, and how, as a person wants to know it: for `--verbose`, after the first sample.
+    /// What it reads and how, in words: `--verbose` prints this after the first sample.
     fn method(&self) -> String;
 
     /// Reads and emits.
     ///
     /// # Errors
-    /// Only if stdout fails; what cannot be read is a `status` record.
+    /// Only if stdout fails; a source that cannot be read becomes a `status` record.
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()>;
+
+    /// Checks, after the last sample, that the sources that the user named gave something:
+    /// each of them if `every`, else at least one.
+    ///
+    /// # Errors
+    /// Names a source that gave nothing, and why.
+    fn check(&self, every: bool) -> Result<()> {
+        let _ = every;
+        Ok(())
+    }
 }
 
-/// Says in a `status` record that `source` could not be read.
+/// Reports in a `status` record that `source` could not be read.
 ///
 /// # Errors
 /// If stdout fails.
 pub fn unreadable(out: &mut Emitter, ts: Timestamp, source: &str, error: &io::Error) -> Result<()> {
     if Path::new(source).starts_with(NOWHERE) {
-        // That the whole tree is missing has been said.
+        // The missing root has its own record.
         return Ok(());
     }
     let (reason, hint) = match error.kind() {
         io::ErrorKind::PermissionDenied => (Reason::Denied, "; run as root, or grant read access"),
-        io::ErrorKind::NotFound if in_a_given_tree(source) => (Reason::Absent, "; not in this tree"),
-        io::ErrorKind::NotFound => (Reason::Absent, "; this kernel or container does not offer it"),
+        io::ErrorKind::NotFound if in_a_given_tree(source) => (Reason::Absent, "; not below the given root"),
+        io::ErrorKind::NotFound => (Reason::Absent, "; this kernel or container does not provide it"),
         io::ErrorKind::InvalidData => (Reason::Invalid, ""),
         _ => (Reason::Unsupported, ""),
     };
     out.status(ts, source, reason, &format!("{error}{hint}"))
 }
 
-/// Whether a source is a file, and not one of this kernel's.
+/// Whether a source is a file outside this machine's /proc and /sys.
 fn in_a_given_tree(source: &str) -> bool {
     source.starts_with('/') && !["/proc/", "/sys/"].iter().any(|root| source.starts_with(root))
 }
 
-/// How much a kernel's total grew per second since the sample before; `None` where
-/// one of the two is not there, and where it went back.
+/// The growth of a total per second; `None` if a value or the interval is missing, or the total went back.
 pub fn rate(now: Option<u64>, before: Option<u64>, interval: Option<Duration>) -> Option<f64> {
     let grown = now?.checked_sub(before?)?;
     let seconds = interval?.as_secs_f64();
     (seconds > 0.0).then(|| micro(grown as f64 / seconds))
 }
 
-/// `part` of `whole`, to the millionth; `None` of nothing.
+/// `part` divided by `whole`, rounded to six decimals; `None` if `whole` is 0.
 pub fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| micro(part as f64 / whole as f64))
 }
 
-/// Rounded to six decimals, which is what measured numbers are good for at most.
+/// Rounds to six decimals; no measured ratio or rate is more exact.
 pub fn micro(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// How many ticks of /proc make a second (`USER_HZ`): of this kernel, or for a foreign
-/// tree 100, which it is wherever Linux runs today but on Alpha.
+/// `USER_HZ`: the ticks of /proc per second. For a foreign root it is 100, as on every
+/// architecture but Alpha.
 #[cfg(target_os = "linux")]
 fn ticks_per_second(roots: &Roots) -> u64 {
     if roots.foreign { 100 } else { rustix::param::clock_ticks_per_second().max(1) }

@@ -1,4 +1,4 @@
-//! /proc/self/mountinfo (proc_pid_mountinfo(5)): what is mounted, and which of it is worth measuring.
+//! Parses /proc/self/mountinfo (proc_pid_mountinfo(5)), and selects the mounts that are worth measuring.
 
 use std::sync::Arc;
 
@@ -7,31 +7,31 @@ use super::text::{lines, number};
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Its number, unique while it lasts, and that of the mount it is mounted on.
+    /// The mount id, unique while the mount exists.
     pub id: u64,
-    /// The mount that it lies on.
+    /// The id of the parent mount.
     pub parent: u64,
-    /// The file system's device number, `major:minor`.
+    /// The device number of the file system, `major:minor`.
     pub dev: Vec<u8>,
-    /// Whether it shows the file system from its root on, rather than a part of it.
+    /// True if the root of the mount is the root of the file system: no bind mount, no subvolume.
     pub whole: bool,
-    /// The path, as the system takes it.
+    /// The mount point in bytes, for system calls.
     pub path: Vec<u8>,
-    /// The path, as records carry it.
+    /// The mount point as valid UTF-8, for records.
     pub mountpoint: String,
-    /// What is mounted.
+    /// The device, export or name that is mounted.
     pub device: String,
-    /// The file system's type.
+    /// The type of the file system.
     pub fs_type: String,
-    /// Whether it cannot be written to.
+    /// True if the mount or the file system is read-only.
     pub read_only: bool,
 }
 
-/// The mounts worth measuring, in their order.
+/// The mounts worth measuring, in the order of the file.
 pub fn worthwhile(text: &[u8]) -> Vec<Arc<Mount>> {
     let all: Vec<_> = lines(text).filter_map(parse).collect();
-    let lies_on = |over: &Mount, mount: &Mount| over.parent == mount.id && over.id != mount.id;
-    let covered = |mount: &Mount| all.iter().any(|over| lies_on(over, mount) && over.path == mount.path);
+    let is_on = |over: &Mount, mount: &Mount| over.parent == mount.id && over.id != mount.id;
+    let covered = |mount: &Mount| all.iter().any(|over| is_on(over, mount) && over.path == mount.path);
     let mut kept: Vec<Arc<Mount>> = Vec::new();
     for mount in all.iter().filter(|mount| !is_noise(mount) && !covered(mount)) {
         let rank = |mount: &Mount| (!mount.whole, mount.path.len());
@@ -46,7 +46,7 @@ pub fn worthwhile(text: &[u8]) -> Vec<Arc<Mount>> {
 
 /// `ID PARENT MAJOR:MINOR ROOT PATH OPTIONS [TAG…] - TYPE DEVICE OPTIONS`
 fn parse(line: &[u8]) -> Option<Mount> {
-    // By single blanks: the device can be an empty word.
+    // Split at single blanks, because the device can be empty.
     let mut words = line.split(|&byte| byte == b' ');
     let id = number(words.next()?)?;
     let parent = number(words.next()?)?;
@@ -74,7 +74,7 @@ fn parse(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// Blank, tab, newline, backslash and `#` are written as a backslash and three octal digits.
+/// Decodes blank, tab, newline, backslash and `#`, which the kernel prints as `\ooo`.
 fn unescape(word: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(word.len());
     let mut rest = word;
@@ -89,7 +89,7 @@ fn unescape(word: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Interfaces of the kernel and of desktops that look like file systems.
+/// Types that are interfaces of the kernel or of a desktop, not storage.
 const PSEUDO: &[&str] = &[
     "autofs",
     "binfmt_misc",
@@ -123,13 +123,13 @@ const PSEUDO: &[&str] = &[
     "tracefs",
 ];
 
-/// Layers on other file systems, and images, which are always full.
+/// Types that are layers on other file systems, or read-only images, which are always full.
 const LAYERS_AND_IMAGES: &[&str] = &["erofs", "fuse.snapfuse", "iso9660", "overlay", "squashfs"];
 
-/// Everything there and below is noise.
+/// Mount points left out with everything below.
 const NOISY: &[&[u8]] = &[b"/dev", b"/proc", b"/sys"];
 
-/// What is below is noise: one mount per container or service.
+/// Directories with a mount per container or service below, which are left out.
 const NOISY_BELOW: &[&[u8]] = &[b"/run/credentials", b"/var/lib/containers/storage", b"/var/lib/docker"];
 
 fn is_noise(mount: &Mount) -> bool {
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_left_out() {
+    fn pseudo_file_systems_and_container_mounts_are_left_out() {
         let text = "1 0 8:1 / / rw - ext4 /dev/sda1 rw\n\
             2 1 0:2 / /proc rw - proc proc rw\n\
             3 1 0:3 / /dev rw - devtmpfs none rw\n\
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_mount_covers_is_left_out() {
+    fn a_mount_covered_by_another_is_left_out() {
         let text = "1 1 8:1 / / rw - ext4 /dev/sda1 rw\n\
             2 1 0:30 / /data rw - tmpfs old rw\n\
             3 2 0:31 / /data rw - tmpfs new rw\n\
@@ -224,12 +224,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_in_it(text: Vec<u8>) {
+        fn any_bytes_are_parsed(text: Vec<u8>) {
             let _ = worthwhile(&text);
         }
 
         #[test]
-        fn any_path_comes_back(path: Vec<u8>) {
+        fn any_path_is_decoded(path: Vec<u8>) {
             let mut escaped = Vec::new();
             for byte in &path {
                 match byte {

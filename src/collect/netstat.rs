@@ -1,14 +1,13 @@
-//! The tables of /proc/net: snmp and netstat (a line of names, a line of values, both
-//! opened by the name of the protocol), snmp6 (a name and a value on each line), and
-//! sockstat (the protocol, then names and values in turn).
+//! Parses the tables of /proc/net: snmp and netstat (a line of names and a line of values,
+//! both starting with the protocol), snmp6 (a name and a value per line), sockstat
+//! (the protocol, then names and values in turn), and the states in tcp and tcp6.
 //!
-//! Columns are told by their names, never by their places: which ones there are, and
-//! where, differs between kernels.
+//! Columns are found by name: their number and order differ between kernels.
 
 use super::text::{lines, number, split_word, words};
 
 /// Calls `each` with the name and value of every column of `table`, such as `Tcp:`.
-/// False if there is no such table.
+/// Returns false if the table is missing.
 pub fn columns<'a>(text: &'a [u8], table: &str, mut each: impl FnMut(&'a [u8], &'a [u8])) -> bool {
     let mut rows = lines(text).filter_map(|line| {
         let (label, rest) = split_word(line);
@@ -19,7 +18,7 @@ pub fn columns<'a>(text: &'a [u8], table: &str, mut each: impl FnMut(&'a [u8], &
     true
 }
 
-/// Calls `each` with every name and value of a file of two columns.
+/// Calls `each` with every name and value of a two-column file.
 pub fn pairs(text: &[u8], mut each: impl FnMut(&[u8], u64)) {
     for line in lines(text) {
         let (name, value) = split_word(line);
@@ -29,7 +28,7 @@ pub fn pairs(text: &[u8], mut each: impl FnMut(&[u8], u64)) {
     }
 }
 
-/// Calls `each` with protocol, name and value, such as `TCP`, `inuse`, 5.
+/// Calls `each` with every protocol, name and value, such as `TCP`, `inuse`, 5.
 pub fn sockstat(text: &[u8], mut each: impl FnMut(&[u8], &[u8], u64)) {
     for line in lines(text) {
         let (label, rest) = split_word(line);
@@ -43,8 +42,8 @@ pub fn sockstat(text: &[u8], mut each: impl FnMut(&[u8], &[u8], u64)) {
     }
 }
 
-/// Calls `each` with the state of every socket of /proc/net/tcp or tcp6: two
-/// hexadecimal digits after the two addresses.
+/// Calls `each` with the state of every socket in /proc/net/tcp or tcp6: two hexadecimal
+/// digits after the addresses.
 pub fn tcp_states(text: &[u8], mut each: impl FnMut(u8)) {
     for line in lines(text).skip(1) {
         let state = words(line).nth(3).and_then(|word| str::from_utf8(word).ok());
@@ -80,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_shapes() {
+    fn pairs_sockstat_and_states() {
         let mut seen = Vec::new();
         pairs(b"Udp6InErrors   \t7\nUdp6NoPorts\nx y\n\n", |name, value| seen.push((name.to_owned(), value)));
         assert_eq!(seen, [(b"Udp6InErrors".to_vec(), 7)]);
@@ -104,7 +103,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_in_it(text: Vec<u8>) {
+        fn any_bytes_are_parsed(text: Vec<u8>) {
             columns(&text, "Tcp:", |_, _| ());
             pairs(&text, |_, _| ());
             sockstat(&text, |_, _, _| ());
@@ -112,7 +111,7 @@ mod tests {
         }
 
         #[test]
-        fn in_any_order(mut row in prop::collection::hash_map("[A-Za-z]{1,12}", any::<u32>(), 1..30)) {
+        fn columns_in_any_order(mut row in prop::collection::hash_map("[A-Za-z]{1,12}", any::<u32>(), 1..30)) {
             let (names, values): (Vec<_>, Vec<_>) = row.iter().map(|(name, value)| (name.clone(), value.to_string())).unzip();
             let text = format!("Tcp: {}\nTcp: {}\n", names.join(" "), values.join(" "));
             let there = columns(text.as_bytes(), "Tcp:", |name, value| {

@@ -1,4 +1,4 @@
-//! /proc/vmstat → `paging`.
+//! Reads /proc/vmstat into `paging` records.
 
 use anyhow::Result;
 
@@ -14,7 +14,7 @@ pub struct PagingCollector {
 }
 
 impl PagingCollector {
-    /// Of that tree.
+    /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         Self { source: Source::new(roots.proc.join("vmstat")), before: Paging::default() }
     }
@@ -30,11 +30,11 @@ impl Collector for PagingCollector {
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        // Only the sample just before counts: no rate across one that failed.
+        // A sample that failed leaves nothing to compare the next one with.
         let before = std::mem::take(&mut self.before);
-        let Some(bytes) = self.source.read_or_tell(sample.ts, out)? else { return Ok(()) };
+        let Some(bytes) = self.source.read_or_report(sample.ts, out)? else { return Ok(()) };
         let Some(now) = parse(bytes) else {
-            return self.source.tell_invalid(sample.ts, out, "the lines of vmstat");
+            return self.source.report_invalid(sample.ts, out, "the lines of vmstat");
         };
         self.before = now.clone();
         if !sample.wants(&PAGING) {
@@ -56,7 +56,7 @@ impl Collector for PagingCollector {
     }
 }
 
-/// The totals; `None` if none is there.
+/// The totals; `None` if no line is known.
 fn parse(bytes: &[u8]) -> Option<Paging> {
     let mut paging = Paging::default();
     for line in lines(bytes) {
@@ -77,7 +77,7 @@ fn parse(bytes: &[u8]) -> Option<Paging> {
     if paging == Paging::default() {
         return None;
     }
-    // The two are summed over the CPUs one after the other, so a difference can be off by what came between.
+    // The kernel sums the two over the CPUs at different moments, so the difference is not exact.
     paging.minor_faults =
         paging.faults.zip(paging.major_faults).map(|(all, major)| all.saturating_sub(major));
     Some(paging)
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_absent() {
+    fn malformed_lines_are_absent() {
         for text in
             [&b""[..], b"nr_free_pages 1\n", b"pgfault", b"pgfault x\n", b"pgpgin 18446744073709551615"]
         {
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_it(text in "((pgfault|pgmajfault|pgpgin|x) ?[0-9]{0,21}\n?|.){0,6}") {
+        fn any_bytes_are_parsed(text in "((pgfault|pgmajfault|pgpgin|x) ?[0-9]{0,21}\n?|.){0,6}") {
             parse(text.as_bytes());
         }
     }

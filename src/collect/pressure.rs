@@ -1,4 +1,4 @@
-//! /proc/pressure → `pressure`.
+//! Reads /proc/pressure into `pressure` records.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ struct Stalls {
 }
 
 impl PressureCollector {
-    /// Of that tree.
+    /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         let folder = roots.proc.join("pressure");
         let resource = |name| (name, Source::new(folder.join(name)), Stalls::default());
@@ -43,19 +43,19 @@ impl Collector for PressureCollector {
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         for (resource, source, stalls) in &mut self.resources {
-            // Only the sample just before counts: no ratio across one that failed.
+            // A sample that failed leaves nothing to compare the next one with.
             let before = std::mem::take(stalls);
             let bytes = match source.read() {
                 Ok(bytes) => bytes,
-                // Kernels before 6.1, and those that do not count time in interrupts, have no irq.
+                // Kernels before 6.1, and those without CONFIG_IRQ_TIME_ACCOUNTING, have no irq.
                 Err(_) if *resource == "irq" => continue,
                 Err(error) => {
-                    tell(&self.folder, &error, sample, out)?;
+                    report(&self.folder, &error, sample, out)?;
                     continue;
                 }
             };
             let Some((mut record, now)) = parse(resource, bytes) else {
-                source.tell_invalid(sample.ts, out, "the lines of pressure stall information")?;
+                source.report_invalid(sample.ts, out, "the lines of pressure stall information")?;
                 continue;
             };
             *stalls = now;
@@ -71,11 +71,11 @@ impl Collector for PressureCollector {
     }
 }
 
-/// One record for the whole folder, with what a person can do.
-fn tell(folder: &Path, error: &io::Error, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
+/// Reports one record for the whole directory, with a hint about the kernel's configuration.
+fn report(folder: &Path, error: &io::Error, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     let folder = folder.to_string_lossy();
     match error.kind() {
-        // What a kernel needs for it is no advice to one who has only its files.
+        // The hint is of no use for a recorded tree.
         _ if in_a_given_tree(&folder) => unreadable(out, sample.ts, &folder, error),
         io::ErrorKind::NotFound | io::ErrorKind::Unsupported => {
             let reason =
@@ -87,21 +87,21 @@ fn tell(folder: &Path, error: &io::Error, sample: &Sample<'_>, out: &mut Emitter
     }
 }
 
-/// The part of the interval that was stalled. The two clocks are read at
-/// slightly different moments, so all of it can seem a little more than all.
+/// The part of the interval that was stalled; at most 1, although the two clocks are not
+/// read at the same moment.
 fn part(now: Option<u64>, before: Option<u64>, sample: &Sample<'_>) -> Option<f64> {
     let stalled = now?.checked_sub(before?)? as f64;
     let passed = sample.interval?.as_secs_f64() * 1e6;
     (passed > 0.0).then(|| micro((stalled / passed).min(1.0)))
 }
 
-/// Both lines; `None` if neither has a total.
+/// Parses both lines; `None` if neither has a total.
 fn parse(resource: &'static str, bytes: &[u8]) -> Option<(Pressure, Stalls)> {
     let (mut some, mut full) = (Line::default(), Line::default());
     for line in lines(bytes) {
         match split_word(line) {
             (b"some", rest) => some = Line::parse(rest),
-            // For the whole system the kernel prints zeros here, which measure nothing.
+            // The kernel prints zeros for cpu here, as `full` is undefined for the whole system.
             (b"full", rest) if resource != "cpu" => full = Line::parse(rest),
             _ => {}
         }
@@ -122,7 +122,7 @@ fn parse(resource: &'static str, bytes: &[u8]) -> Option<(Pressure, Stalls)> {
     (stalls != Stalls::default()).then_some((record, stalls))
 }
 
-/// `avg10=0.12 avg60=0.00 avg300=0.00 total=12345`: means in percent, here ratios; the total in microseconds.
+/// `avg10=0.12 avg60=0.00 avg300=0.00 total=12345`: means in percent, the total in microseconds.
 #[derive(Default)]
 struct Line {
     avg10: Option<f64>,
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_absent() {
+    fn malformed_lines_are_absent() {
         for text in [&b""[..], b"some", b"some avg10=0.00", b"full total=x", b"total=5"] {
             assert!(parse("io", text).is_none(), "{text:?}");
         }
@@ -184,7 +184,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_break_it(text in "((some|full) ?(avg10|total)?=?[0-9.]{0,21}\n?|.){0,6}") {
+        fn any_bytes_are_parsed(text in "((some|full) ?(avg10|total)?=?[0-9.]{0,21}\n?|.){0,6}") {
             parse("io", text.as_bytes());
         }
     }

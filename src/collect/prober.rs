@@ -1,8 +1,8 @@
-//! Asks mounts that may hang (NFS, FUSE), by a thread that may then hang in our place.
+//! Queries mounts that may hang (NFS, FUSE) on a thread, so that scrape does not hang.
 //!
-//! A thread goes through the mounts. When it has been at one for too long, it is left
-//! to itself, the rest goes to a new one, and the mount is not asked again until
-//! the call returns: a mount that hangs costs one thread and one wait.
+//! When a call takes too long, its thread is abandoned, a new thread queries the other
+//! mounts, and the mount is skipped until the call returns. A mount that hangs costs
+//! one thread and one wait.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -11,33 +11,33 @@ use std::time::Duration;
 
 use super::mountinfo::Mount;
 
-/// What a file system says of its space (statvfs(3)).
+/// The space of a file system (statvfs(3)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Space {
-    /// Bytes of a block.
+    /// The block size in bytes.
     pub block: u64,
-    /// Blocks.
+    /// The size in blocks.
     pub blocks: u64,
-    /// Blocks free.
+    /// Free blocks.
     pub free: u64,
-    /// Blocks free for all users.
+    /// Free blocks for unprivileged users.
     pub available: u64,
-    /// Inodes.
+    /// The number of inodes.
     pub inodes: u64,
-    /// Inodes free.
+    /// Free inodes.
     pub inodes_free: u64,
 }
 
-/// What a mount answers; `None` if its path leads to another mount, which hides it.
+/// The answer of a mount; `None` if another mount covers it.
 pub type Answer = io::Result<Option<Space>>;
 
-/// The call itself, with what a thread keeps for it.
+/// The system call, with the state that a thread keeps for it.
 pub type Call = Box<dyn FnMut(&Mount) -> Answer + Send>;
 
-/// More calls than this are not left hanging.
+/// The limit of abandoned calls.
 const MOST_STUCK: usize = 16;
 
-/// Asks, and does not wait for ever.
+/// Queries mounts with a time limit.
 pub struct Prober {
     make: fn() -> Call,
     patience: Duration,
@@ -45,7 +45,7 @@ pub struct Prober {
     stuck: Vec<Stuck>,
 }
 
-/// The mounts of one round, and what was answered so far.
+/// The mounts of one round, and the answers so far.
 struct Batch {
     mounts: Vec<Arc<Mount>>,
     progress: Mutex<Progress>,
@@ -55,9 +55,9 @@ struct Batch {
 #[derive(Default)]
 struct Progress {
     answers: Vec<Answer>,
-    /// How many calls have returned.
+    /// The number of calls that have returned.
     returned: usize,
-    /// Nobody waits for the rest.
+    /// The rest of the batch is not needed any more.
     abandoned: bool,
 }
 
@@ -69,12 +69,12 @@ struct Stuck {
 }
 
 impl Prober {
-    /// Waits `patience` for a call, at most twice that. `make` is asked once per thread.
+    /// Waits for each call between `patience` and twice that. Calls `make` once per thread.
     pub fn new(make: fn() -> Call, patience: Duration) -> Self {
         Self { make, patience, worker: None, stuck: Vec::new() }
     }
 
-    /// The answer of each mount; `None` from those that hang.
+    /// The answer of each mount; `None` for those that hang.
     ///
     /// # Errors
     /// If the system refuses a thread.
@@ -108,14 +108,14 @@ impl Prober {
             .name("statvfs".into())
             .stack_size(64 * 1024)
             .spawn(move || work(&batches, call))?;
-        // The receiver lives in the new thread, so that this cannot fail.
+        // Cannot fail: the new thread owns the receiver.
         let _ = sender.send(Arc::clone(batch));
         self.worker = Some(sender);
         Ok(())
     }
 }
 
-/// Answers batches until nobody asks any more.
+/// Runs on the thread: handles batches until the sender is dropped.
 fn work(batches: &Receiver<Arc<Batch>>, mut call: Call) {
     for batch in batches {
         for mount in &batch.mounts {
@@ -140,7 +140,7 @@ impl Batch {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for all, or until one takes too long; gives the answers of those before it.
+    /// Waits until all have answered or one takes too long; returns the answers up to then.
     fn wait(&self, patience: Duration) -> Vec<Answer> {
         let mut progress = self.progress();
         let mut before = 0;
@@ -173,7 +173,7 @@ mod tests {
         super::super::mountinfo::worthwhile(text.as_bytes())
     }
 
-    /// `-` for no answer, else the first letter of what was answered.
+    /// One letter per answer: `-` none, `u` space used, `h` hidden, `e` error.
     fn shape(answers: &[Option<Answer>]) -> String {
         let letter = |answer: &Option<Answer>| match answer {
             None => '-',
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn what_hangs_is_left_out_until_it_answers() {
+    fn a_mount_that_hangs_is_skipped_until_it_answers() {
         static RELEASED: Mutex<bool> = Mutex::new(false);
         static RELEASE: Condvar = Condvar::new();
         static CALLS: AtomicUsize = AtomicUsize::new(0);
@@ -211,7 +211,7 @@ mod tests {
         RELEASE.notify_all();
         let begin = Instant::now();
         while shape(&prober.ask(&mounts).unwrap()) != "hhh" {
-            assert!(begin.elapsed() < Duration::from_secs(10), "it answered, and is not asked again");
+            assert!(begin.elapsed() < Duration::from_secs(10), "it answered, and is not queried again");
             std::thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(CALLS.load(Ordering::SeqCst), 2);

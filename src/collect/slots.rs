@@ -1,8 +1,8 @@
-//! What is remembered, from one sample to the next, of each of the devices that a file lists.
+//! State of each device that a file lists, kept from one sample to the next.
 //!
-//! Devices come and go, and a name can come back as another device: `id` tells. A
-//! device that appears during the run began counting after the sample before,
-//! which is therefore the best `start_ts` that can be known.
+//! Devices come and go, and a name can return as another device: `id` distinguishes
+//! them. A device that appears during the run began counting after the previous
+//! sample, which is therefore its `start_ts`.
 
 use std::time::Duration;
 
@@ -12,13 +12,13 @@ use crate::common::time::Timestamp;
 /// The devices of one file, in the order in which it lists them.
 pub struct Slots<T> {
     slots: Vec<Slot<T>>,
-    /// Where the next line of the file is expected.
+    /// The index of the slot expected next.
     cursor: usize,
-    /// The number of the pass, and when it and the one before began.
+    /// The number of the pass, and the times of this pass and the previous one.
     pass: u64,
     now: Option<Timestamp>,
     before: Option<Timestamp>,
-    /// Whether the file could not be read in the sample before.
+    /// Whether the previous sample could not read the file.
     missed: bool,
 }
 
@@ -28,22 +28,22 @@ pub struct Slot<T> {
     id: u64,
     pass: u64,
     before: Option<Timestamp>,
-    /// The name as records carry it: UTF-8.
+    /// The name as valid UTF-8.
     pub name: String,
-    /// When its counting began; `None` if it was there when we came, which means at boot.
+    /// When its counting began; `None` means boot, for a device that the first pass found.
     pub since: Option<Timestamp>,
-    /// What else is known.
+    /// The caller's state.
     pub data: T,
 }
 
 impl<T> Slots<T> {
-    /// None yet.
+    /// Starts without devices.
     pub fn new() -> Self {
         Self { slots: Vec::new(), cursor: 0, pass: 0, now: None, before: None, missed: false }
     }
 
-    /// Begins a pass over the file. Gives the time since the pass before, if that
-    /// was in the sample before: rates are over just this.
+    /// Begins a pass over the file. Returns the interval for rates, or `None` if the
+    /// previous sample could not read the file.
     pub fn begin(&mut self, sample: &Sample<'_>) -> Option<Duration> {
         self.before = self.now.replace(sample.ts);
         self.pass += 1;
@@ -56,11 +56,11 @@ impl<T> Slots<T> {
         self.missed = true;
     }
 
-    /// The slot of a device; `new` makes what it holds if it was not there in the pass before.
+    /// The slot of a device; `new` makes the state of one that the previous pass did not find.
     pub fn slot(&mut self, key: &[u8], id: u64, new: impl FnOnce(&str) -> T) -> &mut Slot<T> {
         let Self { slots, cursor, pass, before, .. } = self;
         let is_it = |slot: &Slot<T>| slot.key == key && slot.id == id;
-        // The file keeps its order, so that this is nearly always the first one looked at.
+        // Files keep their order, so the first comparison nearly always succeeds.
         let (behind, ahead) = slots.split_at((*cursor).min(slots.len()));
         let found = ahead.iter().position(is_it).map(|at| behind.len() + at);
         let at = found.or_else(|| behind.iter().position(is_it)).unwrap_or_else(|| {
@@ -78,12 +78,12 @@ impl<T> Slots<T> {
         slot
     }
 
-    /// All that are remembered.
+    /// All slots.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot<T>> {
         self.slots.iter_mut()
     }
 
-    /// Ends the pass: what it did not come across is forgotten.
+    /// Ends the pass: drops the devices that it did not find.
     pub fn end(&mut self) {
         let pass = self.pass;
         self.slots.retain(|slot| slot.pass == pass);
@@ -91,7 +91,7 @@ impl<T> Slots<T> {
 }
 
 impl<T> Slot<T> {
-    /// Notes that the counts went back: it is another device of that name, or its driver began anew.
+    /// Notes that the counts went back: another device took the name, or the driver restarted.
     pub fn restart(&mut self) {
         self.since = self.before;
     }
@@ -129,12 +129,12 @@ mod tests {
     fn devices_come_and_go() {
         let mut slots = Slots::new();
         assert_eq!(pass(&mut slots, 10, "a b c"), [row("a", 1, None), row("b", 1, None), row("c", 1, None)]);
-        // One is inserted, and began after second 10; one leaves.
+        // One is inserted and began after second 10; one leaves.
         assert_eq!(
             pass(&mut slots, 11, "x a c"),
             [row("x", 1, Some(10)), row("a", 2, None), row("c", 2, None)]
         );
-        // One comes back as a new one; the order is another.
+        // One returns as a new device, and the order changes.
         let back = [row("c", 3, None), row("b", 1, Some(11)), row("a", 3, None), row("x", 2, Some(10))];
         assert_eq!(pass(&mut slots, 12, "c b a x"), back);
         assert_eq!(pass(&mut slots, 13, ""), []);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn another_id_is_another_device() {
+    fn a_different_id_is_a_different_device() {
         let mut slots = Slots::new();
         slots.slot(b"sda", 1, |_| 1).data = 7;
         assert_eq!(slots.slot(b"sda", 2, |_| 1).data, 1);

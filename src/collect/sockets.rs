@@ -1,4 +1,4 @@
-//! /proc/net/sockstat and sockstat6 → `sockets`.
+//! Reads /proc/net/sockstat and sockstat6 into `sockets` records.
 
 use anyhow::Result;
 
@@ -12,16 +12,16 @@ use crate::record::{Kind, SOCKETS, Sockets};
 pub struct SocketsCollector {
     ipv4: Source,
     ipv6: Source,
-    /// The files count memory in pages.
+    /// The page size: the files count memory in pages.
     page: Option<u64>,
 }
 
 impl SocketsCollector {
-    /// Of that tree.
+    /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         let source = |name: &str| Source::new(roots.proc.join("net").join(name));
         let page =
-            if roots.foreign { told_page_size(roots) } else { Some(rustix::param::page_size() as u64) };
+            if roots.foreign { recorded_page_size(roots) } else { Some(rustix::param::page_size() as u64) };
         Self { ipv4: source("sockstat"), ipv6: source("sockstat6"), page }
     }
 }
@@ -41,15 +41,15 @@ impl Collector for SocketsCollector {
         }
         let mut record = Sockets::default();
         for source in [&mut self.ipv4, &mut self.ipv6] {
-            if let Some(text) = source.read_or_tell(sample.ts, out)? {
-                take(text, self.page, &mut record);
+            if let Some(text) = source.read_or_report(sample.ts, out)? {
+                parse(text, self.page, &mut record);
             }
         }
         if record == Sockets::default() { Ok(()) } else { out.emit(sample.ts, &record) }
     }
 }
 
-fn take(text: &[u8], page: Option<u64>, record: &mut Sockets) {
+fn parse(text: &[u8], page: Option<u64>, record: &mut Sockets) {
     sockstat(text, |protocol, name, value| {
         let (field, factor) = match (protocol, name) {
             (b"sockets", b"used") => (&mut record.used, Some(1)),
@@ -76,8 +76,8 @@ fn take(text: &[u8], page: Option<u64>, record: &mut Sockets) {
     });
 }
 
-/// The page size of another machine, from mapped memory in KiB (meminfo) and in pages (vmstat).
-fn told_page_size(roots: &Roots) -> Option<u64> {
+/// The page size of a recorded machine: its mapped memory in KiB (meminfo) over that in pages (vmstat).
+fn recorded_page_size(roots: &Roots) -> Option<u64> {
     let value = |file: &str, wanted: &[u8]| {
         let text = std::fs::read(roots.proc.join(file)).ok()?;
         let mut rows = lines(&text).map(split_word);
@@ -88,7 +88,7 @@ fn told_page_size(roots: &Roots) -> Option<u64> {
     page_size(bytes, value("vmstat", b"nr_mapped")?)
 }
 
-/// The two were not read at the same moment, but page sizes are powers of two from 4 KiB on.
+/// Rounds to a real page size, because the two files were not read at the same moment.
 fn page_size(bytes: u64, pages: u64) -> Option<u64> {
     let about = bytes.checked_div(pages)?;
     [12, 14, 16, 18]
@@ -108,8 +108,8 @@ mod tests {
                      UDPLITE: inuse 2\nRAW: inuse 3\nFRAG: inuse 5 memory 4360\n";
         let ipv6 =
             b"TCP6: inuse 17\nUDP6: inuse 9\nUDPLITE6: inuse 6\nRAW6: inuse 1\nFRAG6: inuse 7 memory 8\n";
-        take(ipv4, Some(4096), &mut record);
-        take(ipv6, Some(4096), &mut record);
+        parse(ipv4, Some(4096), &mut record);
+        parse(ipv6, Some(4096), &mut record);
         let expected = Sockets {
             used: Some(1602),
             tcp_in_use: Some(35),
@@ -134,9 +134,9 @@ mod tests {
     }
 
     #[test]
-    fn no_page_size_no_bytes() {
+    fn without_a_page_size_memory_is_absent() {
         let mut record = Sockets::default();
-        take(b"TCP: inuse 1 mem 5\n", None, &mut record);
+        parse(b"TCP: inuse 1 mem 5\n", None, &mut record);
         assert_eq!((record.tcp_in_use, record.tcp_memory_bytes), (Some(1), None));
     }
 

@@ -1,5 +1,5 @@
-//! A file of /proc or /sys that is read again and again: kept open, read from
-//! its start with `pread` into a buffer that is reused.
+//! A file of /proc or /sys that is read at every sample: it stays open and is
+//! read from its start with `pread` into a reused buffer.
 
 use std::fs::File;
 use std::io;
@@ -17,48 +17,49 @@ use crate::record::Reason;
 pub struct Source {
     path: PathBuf,
     file: Option<File>,
-    /// As long as the longest content so far.
+    /// Grows to the longest content so far.
     buffer: Vec<u8>,
     length: usize,
 }
 
 impl Source {
-    /// Nothing is opened until the first read.
+    /// Opens nothing until the first read.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), file: None, buffer: Vec::new(), length: 0 }
     }
 
-    /// Where it is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its present content. A file whose device went away and came back is opened anew.
+    /// The current content. Reopens the file if its device went away and came back.
     ///
     /// # Errors
-    /// What the system says of opening or reading it.
+    /// If the file cannot be opened or read.
     pub fn read(&mut self) -> io::Result<&[u8]> {
         self.refresh()?;
         Ok(&self.buffer[..self.length])
     }
 
-    /// What [`Source::read`] gives, or `None` if it cannot be read, which a `status` record says once.
+    /// Like [`Source::read`], but a failure becomes a `status` record and `None`.
     ///
     /// # Errors
     /// If stdout fails.
-    pub fn read_or_tell(&mut self, ts: Timestamp, out: &mut Emitter) -> Result<Option<&[u8]>> {
+    pub fn read_or_report(&mut self, ts: Timestamp, out: &mut Emitter) -> Result<Option<&[u8]>> {
         match self.refresh() {
             Ok(()) => Ok(Some(&self.buffer[..self.length])),
             Err(error) => unreadable(out, ts, &self.path.to_string_lossy(), &error).map(|()| None),
         }
     }
 
-    /// Says once in a `status` record that what was read makes no sense: it is not `expected`.
+    /// Reports in a `status` record that the content is not what was `expected`.
     ///
     /// # Errors
     /// If stdout fails.
-    pub fn tell_invalid(&self, ts: Timestamp, out: &mut Emitter, expected: &str) -> Result<()> {
-        out.status(ts, &self.path.to_string_lossy(), Reason::Invalid, &format!("not {expected}"))
+    pub fn report_invalid(&self, ts: Timestamp, out: &mut Emitter, expected: &str) -> Result<()> {
+        let detail = format!("unexpected content: not {expected}");
+        out.status(ts, &self.path.to_string_lossy(), Reason::Invalid, &detail)
     }
 
     fn refresh(&mut self) -> io::Result<()> {
@@ -99,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_anew_what_grew_shrank_or_was_replaced() {
+    fn rereads_a_file_that_grew_shrank_or_was_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("stat");
         let mut source = Source::new(&path);

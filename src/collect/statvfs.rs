@@ -1,10 +1,10 @@
-//! statvfs(3), at one remove where it may never return.
+//! Calls statvfs(3), in a helper process where the call may never return.
 //!
 //! A FUSE daemon that takes a request and does not answer leaves the caller in a sleep
-//! that not even SIGKILL ends, and a process does not end before its last thread. File
-//! systems that a daemon or a server answers for are therefore asked by a process of
-//! their own: this program again, under the name [`NAME`]. It reads `ID PATH` and NUL,
-//! writes a line, and ends with its input; if it never does, nobody waits for it.
+//! that not even SIGKILL ends, and a process cannot end before its last thread. So a
+//! helper queries the file systems that need a daemon or a server: this program again,
+//! under the name [`NAME`]. It reads `ID PATH` and NUL, writes a line per request, and
+//! ends at the end of its input. If it hangs, scrape does not wait for it.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
@@ -20,16 +20,16 @@ use super::mountinfo::Mount;
 use super::prober::{Answer, Call, Space};
 use super::text::{number, split_word, words};
 
-/// What the process that asks is called; it has no arguments.
+/// The name of the helper process; it takes no arguments.
 pub const NAME: &str = "telepipe-statvfs";
 
-/// Types that the kernel answers for by itself.
+/// Types that the kernel handles without a daemon or a server.
 const LOCAL: &[&str] = &[
     "bcachefs", "btrfs", "exfat", "ext2", "ext3", "ext4", "f2fs", "hfsplus", "jfs", "msdos", "nilfs2",
     "ntfs3", "overlay", "reiserfs", "tmpfs", "udf", "ufs", "vfat", "xfs", "zfs",
 ];
 
-/// Asks the system, directly or by a process that is started when the first mount needs it.
+/// Makes the system call, directly or by a helper, which is started for the first mount that needs it.
 pub fn caller() -> Call {
     let mut helper = None;
     Box::new(move |mount| {
@@ -39,7 +39,7 @@ pub fn caller() -> Call {
         if helper.is_none() {
             helper = Helper::start().ok();
         }
-        // Without a helper all that is lost is an end at once should this one hang.
+        // Without a helper, scrape works, but cannot exit while this call hangs.
         let Some(process) = &mut helper else { return statvfs(&mount.path, mount.id) };
         let answer = process.ask(mount);
         if answer.is_err() {
@@ -51,7 +51,7 @@ pub fn caller() -> Call {
 
 fn statvfs(path: &[u8], mount_id: u64) -> Answer {
     let path = Path::new(OsStr::from_bytes(path));
-    // Since Linux 5.8 the path says which mount it leads to; DONT_SYNC spares the server.
+    // Since Linux 5.8 statx reports the mount id; DONT_SYNC avoids a request to the server.
     let flags = AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     if let Ok(found) = rustix::fs::statx(CWD, path, flags, StatxFlags::MNT_ID)
         && StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID)
@@ -68,16 +68,16 @@ fn statvfs(path: &[u8], mount_id: u64) -> Answer {
             inodes: found.f_files,
             inodes_free: found.f_ffree,
         })),
-        // Something is mounted over a directory above it, or it has just gone.
+        // A parent directory is covered by another mount, or the mount has just gone.
         Err(Errno::NOENT | Errno::NOTDIR) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The process, as those see it who ask.
+/// The helper process, seen from scrape.
 struct Helper {
     child: Child,
-    /// `None` once it is to end.
+    /// `None` once the helper has to end.
     questions: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     line: Vec<u8>,
@@ -90,7 +90,7 @@ impl Helper {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // A Ctrl-C is for us; it ends when we do.
+            // Ctrl-C must not reach it: it ends when its input does.
             .process_group(0)
             .spawn()?;
         let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
@@ -99,7 +99,7 @@ impl Helper {
         Ok(Self { child, questions, answers, line: Vec::new() })
     }
 
-    /// What the mount answers; an outer error if the process does not.
+    /// The answer of the mount; the outer error is that of the helper.
     fn ask(&mut self, mount: &Mount) -> io::Result<Answer> {
         let Some(questions) = &mut self.questions else { return Err(io::ErrorKind::BrokenPipe.into()) };
         questions.write_all(&[mount.id.to_string().as_bytes(), b" ", &mount.path, b"\0"].concat())?;
@@ -112,17 +112,17 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         self.questions = None;
-        // Its last call has returned, so that it ends with its input, at once.
+        // Returns at once: the last call has returned, so the helper is reading its input.
         let _ = self.child.wait();
     }
 }
 
-/// Whether this process was started as the one that asks.
+/// Whether this process was started as the helper.
 pub fn is_helper() -> bool {
     std::env::args_os().next().is_some_and(|name| name == NAME)
 }
 
-/// What the process does that asks.
+/// Runs the helper.
 ///
 /// # Errors
 /// If its input or output fails.
@@ -142,7 +142,7 @@ fn answer_all(mut questions: impl BufRead, mut answers: impl Write) -> io::Resul
     Ok(())
 }
 
-/// `space` and six numbers, `hidden`, or `error` and its number.
+/// Encodes an answer as `space` and six numbers, `hidden`, or `error` and an errno.
 fn encode(answer: &Answer) -> String {
     match answer {
         Ok(Some(Space { block, blocks, free, available, inodes, inodes_free })) => {
@@ -180,13 +180,13 @@ mod tests {
     use std::sync::Arc;
 
     #[test]
-    fn the_system_answers() {
+    fn the_root_file_system_answers() {
         let text = std::fs::read("/proc/self/mountinfo").unwrap();
         let mounts = worthwhile(&text);
         let root = mounts.iter().find(|mount| mount.mountpoint == "/").expect("a root file system");
         let space = statvfs(&root.path, root.id).unwrap().expect("it is not hidden");
         assert!(space.blocks > 0 && space.free <= space.blocks);
-        // A mount of another number is hidden by the one that the path leads to.
+        // The path leads to another mount than this id.
         assert_eq!(statvfs(&root.path, root.id + 1_000_000).unwrap(), None);
         assert_eq!(statvfs(b"/nonexistent", root.id).unwrap(), None);
         let mut other = Mount::clone(root);
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn questions_one_after_the_other() {
+    fn a_helper_answers_in_order() {
         let text = std::fs::read("/proc/self/mountinfo").unwrap();
         let root: Arc<Mount> = worthwhile(&text).into_iter().find(|mount| mount.path == b"/").unwrap();
         let questions = format!("{} /\x000 /\0{} /non existent\0", root.id, root.id);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_answer() {
+    fn malformed_answers() {
         for line in
             [&b""[..], b"\n", b"space 1 2 3 4 5\n", b"space 1 2 3 4 5 6", b"error\n", b"error x\n", b"yes\n"]
         {
@@ -219,7 +219,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn answers_come_back(numbers: [u64; 6]) {
+        fn answers_survive_encoding(numbers: [u64; 6]) {
             let [block, blocks, free, available, inodes, inodes_free] = numbers;
             let space = Space { block, blocks, free, available, inodes, inodes_free };
             let line = encode(&Ok(Some(space)));
@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_is_in_it(line: Vec<u8>) {
+        fn any_bytes_are_decoded(line: Vec<u8>) {
             let _ = decode(&line);
         }
     }

@@ -1,9 +1,9 @@
-//! Pieces of the text that the kernel prints: lines, words, numbers, `name value` tables.
+//! Splits the text that the kernel prints into lines, words and numbers.
 //!
-//! Everything is bytes: what the kernel prints can hold any (a process may call
-//! itself anything), and nothing here fails, it only finds nothing.
+//! Works on bytes, because names in /proc need not be UTF-8. Nothing here fails:
+//! malformed input yields `None` or an empty slice.
 
-/// The lines, without their newlines; empty ones are left out.
+/// The lines without their newlines; skips empty ones.
 pub fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         while !bytes.is_empty() {
@@ -18,7 +18,7 @@ pub fn lines(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The words of a line, between any number of blanks.
+/// The words of a line, separated by any white space.
 pub fn words(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (word, rest) = split_word(line);
@@ -27,12 +27,12 @@ pub fn words(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// A decimal number without a sign that fits into 64 bits; `None` for all else.
+/// An unsigned decimal number that fits into 64 bits; `None` for anything else.
 pub fn number(word: &[u8]) -> Option<u64> {
     split_number(word).filter(|(_, rest)| rest.is_empty()).map(|(value, _)| value)
 }
 
-/// The number that a line begins with, and what follows.
+/// The number at the start of a line, and the rest.
 #[inline]
 pub fn split_number(line: &[u8]) -> Option<(u64, &[u8])> {
     let (mut value, mut rest) = (0u64, line);
@@ -42,26 +42,26 @@ pub fn split_number(line: &[u8]) -> Option<(u64, &[u8])> {
     }
     match line.len() - rest.len() {
         0 => None,
-        // So many digits always fit.
+        // Up to 19 digits always fit.
         1..20 => Some((value, rest)),
         length => Some((str::from_utf8(&line[..length]).ok()?.parse().ok()?, rest)),
     }
 }
 
-/// A decimal number with or without decimals and sign; `None` for all else, infinities included.
+/// A finite decimal number with or without sign and decimals; `None` for anything else.
 pub fn decimal(word: &[u8]) -> Option<f64> {
     let value: f64 = str::from_utf8(word).ok()?.parse().ok()?;
     value.is_finite().then_some(value)
 }
 
-/// The first word of a line, and what follows.
+/// The first word of a line, and the rest.
 pub fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
     let line = line.trim_ascii_start();
     let end = line.iter().position(u8::is_ascii_whitespace).unwrap_or(line.len());
     line.split_at(end)
 }
 
-/// What a file of one line holds, as text, if it holds anything.
+/// The content of a one-line file as text; `None` if it is empty.
 pub fn text(bytes: &[u8]) -> Option<String> {
     // Device tree strings end in NUL.
     let trimmed = bytes.trim_ascii().strip_suffix(b"\0").unwrap_or(bytes).trim_ascii();
@@ -91,7 +91,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_come_back(value: u64, text in "[0-9]{1,30}") {
+        fn numbers_parse_as_std_does(value: u64, text in "[0-9]{1,30}") {
             prop_assert_eq!(number(value.to_string().as_bytes()), Some(value));
             prop_assert_eq!(number(text.as_bytes()), text.parse().ok());
         }

@@ -15,10 +15,6 @@ pub fn main<P: Program>() -> ExitCode {
     if filter::is_helper() {
         return ExitCode::from(filter::help());
     }
-    #[cfg(target_os = "linux")]
-    if crate::collect::statvfs::is_helper() {
-        return ExitCode::from(u8::from(crate::collect::statvfs::help().is_err()));
-    }
     let command = generate::command::<P>();
     diag::set_program_name(command.get_name());
     let program = match command.try_get_matches().and_then(|found| P::from_arg_matches(&found)) {

@@ -1,4 +1,4 @@
-//! Network interfaces.
+//! The `netdev` record: traffic of network interfaces.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,15 +8,15 @@ use super::{Kind, Metric, Record, Temporality};
 use crate::common::time::Timestamp;
 
 /// The body of a `netdev` record: the sixteen counts of /proc/net/dev (kernel
-/// `net/core/net-procfs.c`), of the network namespace that the program runs in.
+/// `net/core/net-procfs.c`), for the network namespace that the program runs in.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Netdev<'a> {
     /// The interface's name.
     pub interface: &'a str,
-    /// True for the interfaces whose sum is what the machine exchanges with the outside:
-    /// those with a device behind them, and where there is none, as in a container, all
-    /// but the loopback and those that lie on others (bridges, bonds, VLANs).
+    /// True for the interfaces that add up to the machine's traffic: those with a device, or
+    /// where there is none, as in a container, all but the loopback and interfaces on top of
+    /// others (bridges, bonds, VLANs).
     pub whole: Option<bool>,
     /// When counting began: boot, or the last sample without the interface.
     pub start_ts: Option<Timestamp>,
@@ -26,13 +26,13 @@ pub struct Netdev<'a> {
     pub rx_packets: Option<u64>,
     /// Packets received with an error.
     pub rx_errors: Option<u64>,
-    /// Packets received and dropped, those that the device had no room for included.
+    /// Received packets that were dropped, including those missed for lack of buffers.
     pub rx_dropped: Option<u64>,
-    /// Overruns of the receive queue; part of the errors.
+    /// Receive FIFO overruns; part of the errors.
     pub rx_fifo_errors: Option<u64>,
-    /// Frames of a wrong length, checksum or alignment; part of the errors.
+    /// Frames with a wrong length, checksum or alignment; part of the errors.
     pub rx_frame_errors: Option<u64>,
-    /// Packets received compressed (CSLIP, PPP).
+    /// Compressed packets received (CSLIP, PPP).
     pub rx_compressed: Option<u64>,
     /// Multicast packets received.
     pub rx_multicast: Option<u64>,
@@ -44,13 +44,13 @@ pub struct Netdev<'a> {
     pub tx_errors: Option<u64>,
     /// Packets dropped before they were sent.
     pub tx_dropped: Option<u64>,
-    /// Underruns of the send queue; part of the errors.
+    /// Send FIFO underruns; part of the errors.
     pub tx_fifo_errors: Option<u64>,
     /// Collisions.
     pub tx_collisions: Option<u64>,
-    /// Losses of the carrier, aborts, and lost heartbeats; part of the errors.
+    /// Lost carriers, aborts and lost heartbeats; part of the errors.
     pub tx_carrier_errors: Option<u64>,
-    /// Packets sent compressed (CSLIP, PPP).
+    /// Compressed packets sent (CSLIP, PPP).
     pub tx_compressed: Option<u64>,
     /// Length of the interval of the rates, in seconds.
     pub interval_s: Option<f64>,
@@ -58,6 +58,18 @@ pub struct Netdev<'a> {
     pub rx_bytes_per_s: Option<f64>,
     /// Bytes sent per second.
     pub tx_bytes_per_s: Option<f64>,
+    /// Packets received per second.
+    pub rx_packets_per_s: Option<f64>,
+    /// Packets sent per second.
+    pub tx_packets_per_s: Option<f64>,
+    /// Packets received with an error, per second.
+    pub rx_errors_per_s: Option<f64>,
+    /// Packets that could not be sent, per second.
+    pub tx_errors_per_s: Option<f64>,
+    /// Received packets dropped per second.
+    pub rx_dropped_per_s: Option<f64>,
+    /// Packets dropped before they were sent, per second.
+    pub tx_dropped_per_s: Option<f64>,
 }
 
 impl Record for Netdev<'_> {
@@ -67,7 +79,7 @@ impl Record for Netdev<'_> {
 const RX: &[(&str, &str)] = &[("network.io.direction", "receive")];
 const TX: &[(&str, &str)] = &[("network.io.direction", "transmit")];
 
-/// Per interface and sample.
+/// One per interface and sample.
 pub const NETDEV: Kind = Kind::metrics::<Netdev<'static>>(
     "netdev",
     "A network interface: bytes, packets, errors and drops since boot",

@@ -1,4 +1,4 @@
-//! Sockets and what they hold.
+//! The `sockets` record: sockets in use and their memory.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,46 +7,46 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 
 /// The body of a `sockets` record, from /proc/net/sockstat and sockstat6 (kernel
-/// `net/ipv4/proc.c`). Memory is that of the whole machine, the rest that of the
-/// network namespace that the program runs in.
+/// `net/ipv4/proc.c`). Memory counts the whole machine, the other fields the network
+/// namespace that the program runs in, unless noted.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Sockets {
     /// Sockets of any family.
     pub used: Option<u64>,
-    /// TCP sockets over IPv4, listening ones included, those in TIME-WAIT not.
+    /// IPv4 TCP sockets, including listening ones, without those in TIME-WAIT.
     pub tcp_in_use: Option<u64>,
-    /// The same over IPv6.
+    /// IPv6 TCP sockets.
     pub tcp6_in_use: Option<u64>,
-    /// TCP connections that no process holds any more, on the whole machine.
+    /// TCP connections that no process has open any more, on the whole machine.
     pub tcp_orphan: Option<u64>,
     /// TCP connections in TIME-WAIT.
     pub tcp_time_wait: Option<u64>,
     /// TCP sockets allocated, in any state, on the whole machine.
     pub tcp_allocated: Option<u64>,
-    /// Memory of TCP's buffers.
+    /// Memory of TCP buffers.
     pub tcp_memory_bytes: Option<u64>,
-    /// UDP sockets over IPv4.
+    /// IPv4 UDP sockets.
     pub udp_in_use: Option<u64>,
-    /// The same over IPv6.
+    /// IPv6 UDP sockets.
     pub udp6_in_use: Option<u64>,
-    /// Memory of UDP's buffers.
+    /// Memory of UDP buffers.
     pub udp_memory_bytes: Option<u64>,
-    /// UDP-Lite sockets over IPv4.
+    /// IPv4 UDP-Lite sockets.
     pub udplite_in_use: Option<u64>,
-    /// The same over IPv6.
+    /// IPv6 UDP-Lite sockets.
     pub udplite6_in_use: Option<u64>,
-    /// Raw IPv4 sockets.
+    /// IPv4 raw sockets.
     pub raw_in_use: Option<u64>,
-    /// The same of IPv6.
+    /// IPv6 raw sockets.
     pub raw6_in_use: Option<u64>,
-    /// IPv4 packets being put together from fragments.
+    /// IPv4 packets waiting for more fragments.
     pub frag_in_use: Option<u64>,
-    /// The same of IPv6.
+    /// IPv6 packets waiting for more fragments.
     pub frag6_in_use: Option<u64>,
-    /// Memory of the IPv4 fragments waiting.
+    /// Memory of these IPv4 fragments.
     pub frag_memory_bytes: Option<u64>,
-    /// The same of IPv6.
+    /// Memory of these IPv6 fragments.
     pub frag6_memory_bytes: Option<u64>,
 }
 
@@ -67,10 +67,10 @@ const RAW6: Attributes = &[("network.transport", "raw"), ("network.type", "ipv6"
 const V4: Attributes = &[("network.type", "ipv4")];
 const V6: Attributes = &[("network.type", "ipv6")];
 
-/// Each sample. There is no semantic convention for any of it.
+/// One per sample. There are no semantic conventions for these.
 pub const SOCKETS: Kind = Kind::metrics::<Sockets>(
     "sockets",
-    "Sockets in use by protocol, and the memory they hold",
+    "Sockets in use by protocol, and their memory",
     Temporality::Cumulative,
     &[
         sockets("used", "telepipe.sockets.used").prometheus("node_sockstat_sockets_used", 1.0),

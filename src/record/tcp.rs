@@ -1,4 +1,4 @@
-//! TCP.
+//! The `tcp` record: connections, segments and errors.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 use crate::common::time::Timestamp;
 
-/// Sockets by state, under the names that OpenTelemetry's `network.connection.state` has for them.
+/// Sockets by state, with the names that OpenTelemetry's `network.connection.state` has.
 #[skip_serializing_none]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[expect(missing_docs, reason = "the names are those of RFC 9293")]
@@ -18,8 +18,8 @@ pub struct TcpStates {
     pub fin_wait_1: u64,
     pub fin_wait_2: u64,
     pub time_wait: u64,
-    /// Absent where none is seen: the kernel lists no socket that has neither an address to
-    /// connect to nor listens, so that their number is not known.
+    /// Absent if the kernel lists none: it does not list sockets that neither listen nor
+    /// have an address to connect to, so their number is unknown.
     pub closed: Option<u64>,
     pub close_wait: u64,
     pub last_ack: u64,
@@ -27,9 +27,9 @@ pub struct TcpStates {
     pub closing: u64,
 }
 
-/// The body of a `tcp` record, of the network namespace that the program runs in:
+/// The body of a `tcp` record, for the network namespace that the program runs in:
 /// sockets by state (netlink `sock_diag`, or /proc/net/tcp and tcp6), and the counts
-/// of /proc/net/snmp (RFC 4022) and /proc/net/netstat, looked up by name.
+/// of /proc/net/snmp (RFC 4022) and /proc/net/netstat.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Tcp {
@@ -39,21 +39,21 @@ pub struct Tcp {
     pub ipv4_sockets: Option<TcpStates>,
     /// IPv6 sockets by state; an IPv6 socket can carry an IPv4 connection.
     pub ipv6_sockets: Option<TcpStates>,
-    /// Connections begun by this side (`ActiveOpens`).
+    /// Connections that this host opened (`ActiveOpens`).
     pub active_opens: Option<u64>,
-    /// Connections begun by the other side (`PassiveOpens`).
+    /// Connections that another host opened (`PassiveOpens`).
     pub passive_opens: Option<u64>,
     /// Connections that failed before they were established (`AttemptFails`).
     pub attempt_fails: Option<u64>,
     /// Established connections that were reset (`EstabResets`).
     pub established_resets: Option<u64>,
-    /// Connections established or waiting for this side to close, now (`CurrEstab`).
+    /// Connections in ESTABLISHED or CLOSE-WAIT now (`CurrEstab`).
     pub current_established: Option<u64>,
-    /// Segments received, those in error included (`InSegs`).
+    /// Segments received, including those in error (`InSegs`).
     pub in_segments: Option<u64>,
-    /// Segments sent, without those that only repeat (`OutSegs`).
+    /// Segments sent, without pure retransmissions (`OutSegs`).
     pub out_segments: Option<u64>,
-    /// Segments sent again (`RetransSegs`).
+    /// Segments retransmitted (`RetransSegs`).
     pub retransmitted_segments: Option<u64>,
     /// Segments received in error, such as with a wrong checksum (`InErrs`).
     pub in_errors: Option<u64>,
@@ -63,25 +63,25 @@ pub struct Tcp {
     pub out_resets: Option<u64>,
     /// Connections dropped because the accept queue was full (`ListenOverflows`).
     pub listen_overflows: Option<u64>,
-    /// Connections dropped while they were being set up, for any reason (`ListenDrops`).
+    /// Connections dropped during the handshake, for any reason (`ListenDrops`).
     pub listen_drops: Option<u64>,
-    /// Times that the retransmission timer ran out (`TCPTimeouts`).
+    /// Expirations of the retransmission timer (`TCPTimeouts`).
     pub timeouts: Option<u64>,
-    /// SYN and SYN-ACK segments sent again (`TCPSynRetrans`).
+    /// SYN and SYN-ACK segments retransmitted (`TCPSynRetrans`).
     pub syn_retransmits: Option<u64>,
-    /// Segments sent again because later ones were acknowledged (`TCPFastRetrans`).
+    /// Segments sent by fast retransmit (`TCPFastRetrans`).
     pub fast_retransmits: Option<u64>,
-    /// Retransmitted segments that were lost as well (`TCPLostRetransmit`).
+    /// Retransmitted segments that were lost too (`TCPLostRetransmit`).
     pub lost_retransmits: Option<u64>,
-    /// Segments that came out of order and were queued (`TCPOFOQueue`).
+    /// Segments queued because they arrived out of order (`TCPOFOQueue`).
     pub out_of_order: Option<u64>,
     /// Segments dropped because the receive queue was full (`TCPRcvQDrop`).
     pub receive_queue_drops: Option<u64>,
     /// Segments dropped because the socket's backlog was full (`TCPBacklogDrop`).
     pub backlog_drops: Option<u64>,
-    /// Connections ended because the other side did not answer (`TCPAbortOnTimeout`).
+    /// Connections aborted after a timeout (`TCPAbortOnTimeout`).
     pub aborts_on_timeout: Option<u64>,
-    /// Connections ended because memory for TCP ran out (`TCPAbortOnMemory`).
+    /// Connections aborted for lack of memory (`TCPAbortOnMemory`).
     pub aborts_on_memory: Option<u64>,
     /// SYN cookies sent (`SyncookiesSent`).
     pub syncookies_sent: Option<u64>,
@@ -89,6 +89,18 @@ pub struct Tcp {
     pub syncookies_received: Option<u64>,
     /// Invalid SYN cookies received (`SyncookiesFailed`).
     pub syncookies_failed: Option<u64>,
+    /// Length of the interval of the rates, in seconds.
+    pub interval_s: Option<f64>,
+    /// Connections that this host opened per second.
+    pub active_opens_per_s: Option<f64>,
+    /// Connections that another host opened per second.
+    pub passive_opens_per_s: Option<f64>,
+    /// Segments received per second.
+    pub in_segments_per_s: Option<f64>,
+    /// Segments sent per second, without pure retransmissions.
+    pub out_segments_per_s: Option<f64>,
+    /// Segments retransmitted per second.
+    pub retransmitted_segments_per_s: Option<f64>,
 }
 
 impl Record for Tcp {
@@ -99,10 +111,10 @@ const TRANSPORT: (&str, &str) = ("network.transport", "tcp");
 const RX: &[(&str, &str)] = &[("network.io.direction", "receive")];
 const TX: &[(&str, &str)] = &[("network.io.direction", "transmit")];
 
-/// Each sample. Only the states have a semantic convention.
+/// One per sample. Only the states have a semantic convention.
 pub const TCP: Kind = Kind::metrics::<Tcp>(
     "tcp",
-    "TCP: sockets by state, and what was sent, received, repeated and dropped since boot",
+    "TCP: sockets by state, segments sent, received, retransmitted and dropped since boot",
     Temporality::Cumulative,
     &[
         states("ipv4_sockets", &[TRANSPORT, ("network.type", "ipv4")]),

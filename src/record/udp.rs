@@ -1,4 +1,4 @@
-//! UDP.
+//! The `udp` record: datagrams and errors.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,8 +7,8 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Metric, Record, Temporality};
 use crate::common::time::Timestamp;
 
-/// The body of a `udp` record, of the network namespace that the program runs in: the
-/// counts of /proc/net/snmp and snmp6 (RFC 4113), looked up by name.
+/// The body of a `udp` record, for the network namespace that the program runs in: the
+/// counts of /proc/net/snmp and snmp6 (RFC 4113).
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Udp {
@@ -18,29 +18,29 @@ pub struct Udp {
     pub ipv4_in_datagrams: Option<u64>,
     /// IPv4 datagrams sent (`OutDatagrams`).
     pub ipv4_out_datagrams: Option<u64>,
-    /// IPv4 datagrams to a port where nobody listens (`NoPorts`).
+    /// IPv4 datagrams to a port without a listener (`NoPorts`).
     pub ipv4_no_ports: Option<u64>,
     /// IPv4 datagrams that could not be delivered for another reason (`InErrors`).
     pub ipv4_in_errors: Option<u64>,
-    /// Of those errors, the ones for want of room in the socket (`RcvbufErrors`).
+    /// The part of these errors due to a full receive buffer (`RcvbufErrors`).
     pub ipv4_receive_buffer_errors: Option<u64>,
-    /// IPv4 datagrams not sent for want of room in the socket (`SndbufErrors`).
+    /// IPv4 datagrams not sent because the send buffer was full (`SndbufErrors`).
     pub ipv4_send_buffer_errors: Option<u64>,
-    /// Of those errors, the ones with a wrong checksum (`InCsumErrors`).
+    /// The part of these errors due to a wrong checksum (`InCsumErrors`).
     pub ipv4_in_checksum_errors: Option<u64>,
     /// IPv6 datagrams delivered to sockets (`Udp6InDatagrams`).
     pub ipv6_in_datagrams: Option<u64>,
     /// IPv6 datagrams sent (`Udp6OutDatagrams`).
     pub ipv6_out_datagrams: Option<u64>,
-    /// IPv6 datagrams to a port where nobody listens (`Udp6NoPorts`).
+    /// IPv6 datagrams to a port without a listener (`Udp6NoPorts`).
     pub ipv6_no_ports: Option<u64>,
     /// IPv6 datagrams that could not be delivered for another reason (`Udp6InErrors`).
     pub ipv6_in_errors: Option<u64>,
-    /// Of those errors, the ones for want of room in the socket (`Udp6RcvbufErrors`).
+    /// The part of these errors due to a full receive buffer (`Udp6RcvbufErrors`).
     pub ipv6_receive_buffer_errors: Option<u64>,
-    /// IPv6 datagrams not sent for want of room in the socket (`Udp6SndbufErrors`).
+    /// IPv6 datagrams not sent because the send buffer was full (`Udp6SndbufErrors`).
     pub ipv6_send_buffer_errors: Option<u64>,
-    /// Of those errors, the ones with a wrong checksum (`Udp6InCsumErrors`).
+    /// The part of these errors due to a wrong checksum (`Udp6InCsumErrors`).
     pub ipv6_in_checksum_errors: Option<u64>,
 }
 
@@ -57,7 +57,7 @@ const V4_TX: Attributes = &[("network.type", "ipv4"), ("network.io.direction", "
 const V6_RX: Attributes = &[("network.type", "ipv6"), ("network.io.direction", "receive")];
 const V6_TX: Attributes = &[("network.type", "ipv6"), ("network.io.direction", "transmit")];
 
-/// Each sample. There is no semantic convention for any of it.
+/// One per sample. There are no semantic conventions for UDP.
 pub const UDP: Kind = Kind::metrics::<Udp>(
     "udp",
     "UDP: datagrams sent, received and dropped since boot",

@@ -1,4 +1,4 @@
-//! `filesystem` against statvfs(3) as Python calls it, and where all is ours alone, exactly.
+//! Compares `filesystem` records with statvfs(3) called from Python, and with file systems of known content.
 
 use std::time::{Duration, Instant};
 
@@ -11,8 +11,8 @@ fn by_mountpoint<'a>(found: &'a [Value], mountpoint: &str) -> Option<&'a Value> 
     found.iter().find(|record| record["mountpoint"] == mountpoint)
 }
 
-/// In a mount namespace of our own: a tmpfs of known content, under a name that mountinfo escapes, with a bind
-/// mount that must not be counted again, another that hides the first of its place, and one that is read-only.
+/// In a new mount namespace: a tmpfs of known content with a name that mountinfo escapes and that covers another
+/// mount, a bind mount of it, which must not be counted again, and a read-only tmpfs.
 #[test]
 fn a_tmpfs_of_known_content() {
     let script = r#"
@@ -41,13 +41,13 @@ fn a_tmpfs_of_known_content() {
     assert_eq!(known, expected);
     assert_eq!(by_mountpoint(&found, "/mnt/ro").expect("the read-only one")["mode"], "ro");
     assert!(by_mountpoint(&found, "/mnt/bind").is_none(), "a bind mount is counted again");
-    assert!(!found.iter().any(|record| record["device"] == "first"), "a hidden mount is shown");
+    assert!(!found.iter().any(|record| record["device"] == "first"), "a covered mount is reported");
     assert!(records::of(&found, "status").is_empty(), "{found:?}");
 }
 
-/// Free space moves in both directions: what moved between the two readings is not compared.
+/// Free space changes in both directions: values that changed between the two readings are not compared.
 #[test]
-fn as_python_has_it() {
+fn equal_to_python() {
     const CODE: &str = "
 import json, os, psutil, sys
 answer = {}
@@ -79,8 +79,8 @@ print(json.dumps(answer))";
     }
 }
 
-/// Two FUSE file systems in a mount namespace of our own, whose daemon answers for one with known numbers, and for
-/// the other takes the request and never answers: a sleep of the caller that no signal ends.
+/// Two FUSE file systems in a new mount namespace. The daemon answers known numbers for one. For the other it takes
+/// the request and never answers, so that the caller sleeps and no signal wakes it.
 const FUSE: &str = r#"
 import ctypes, os, select, struct, subprocess, sys, threading
 libc = ctypes.CDLL(None, use_errno=True)
@@ -141,8 +141,8 @@ fn a_mount_that_hangs() {
         (10, 10, 0),
         "the others go on"
     );
-    let told = records::one(&found, "status");
-    assert_eq!((&told["source"], &told["reason"]), (&json!("statvfs /mnt/hangs"), &json!("unsupported")));
+    let status = records::one(&found, "status");
+    assert_eq!((&status["source"], &status["reason"]), (&json!("statvfs /mnt/hangs"), &json!("unsupported")));
     let answered = by_mountpoint(&found, "/mnt/answers").unwrap();
     for (field, expected) in [
         ("total_bytes", 1000 * 512),
@@ -160,7 +160,7 @@ fn a_mount_that_hangs() {
 }
 
 #[test]
-fn another_machines_are_not_ours() {
+fn no_file_systems_of_a_foreign_root() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().to_str().unwrap();
     let found = scrape(&["--once", "--only", "filesystem", "--proc-root", path]);

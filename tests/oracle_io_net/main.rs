@@ -1,6 +1,5 @@
-//! `scrape` against others who read the same: psutil, `ss`, and the raw files of the kernel. What can move is read
-//! by the other before and after, and must lie between; what is ours alone (a network namespace, a tmpfs, a loop
-//! device) must be exact.
+//! Compares `scrape` with psutil, `ss` and the raw files of the kernel. A value that can change is read before and
+//! after, and must lie between; in a network namespace, a tmpfs or a loop device of the test, it must be exact.
 #![cfg(target_os = "linux")]
 
 #[path = "../support/mod.rs"]
@@ -30,19 +29,19 @@ fn scrape(args: &[&str]) -> Vec<Value> {
 /// Counts by name, by device.
 type Table = BTreeMap<String, BTreeMap<String, f64>>;
 
-/// What a Python program prints as JSON; `None` where there is no Python for tests.
+/// Runs Python code and parses the JSON that it prints; `None` without a Python for tests.
 fn python(code: &str) -> Option<Value> {
     let output = support::python()?.args(["-c", code]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(serde_json::from_slice(&output.stdout).unwrap())
 }
 
-/// The same as a table.
+/// Like [`python`], for a table.
 fn python_table(code: &str) -> Option<Table> {
     python(code).map(|value| serde_json::from_value(value).unwrap())
 }
 
-/// Runs a shell command in namespaces of its own (flags of unshare(1)); `None` where that is not allowed.
+/// Runs a shell command in new namespaces (flags of unshare(1)); `None` where that is not allowed.
 fn unshared(flags: &str, command: &str, args: &[&OsStr]) -> Option<Vec<u8>> {
     let may = Command::new("unshare").args([flags, "true"]).output();
     if !may.is_ok_and(|output| output.status.success()) {
@@ -55,14 +54,14 @@ fn unshared(flags: &str, command: &str, args: &[&OsStr]) -> Option<Vec<u8>> {
     Some(output.stdout)
 }
 
-/// `low <= value <= high`, with what it was about.
+/// Asserts `low <= value <= high`.
 fn assert_between(low: f64, value: f64, high: f64, about: &str) {
-    // Seconds that were milliseconds before are not exact in binary.
+    // Milliseconds converted to seconds are not exact in binary.
     let slack = 1e-6 * (1.0 + high.abs());
     assert!(low - slack <= value && value <= high + slack, "{about}: {value} is not in {low} ..= {high}");
 }
 
-/// The rows of /proc/net/dev or /proc/diskstats: for each name, the numbers after it.
+/// The rows of /proc/net/dev or /proc/diskstats: the numbers after each name.
 fn rows(text: &str, header: usize, name_at: usize) -> BTreeMap<String, Vec<f64>> {
     let row = |line: &str| {
         let words: Vec<String> = line.replace(':', " ").split_whitespace().map(str::to_owned).collect();

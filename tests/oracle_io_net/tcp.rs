@@ -1,11 +1,11 @@
-//! `tcp`, `udp` and `sockets` against `ss`, the raw files, and sockets whose number and state we know.
+//! Compares `tcp`, `udp` and `sockets` records with `ss`, the raw files, and sockets in known states.
 
 use serde_json::{Value, json};
 
 use super::support::{self, program, records};
 use super::{assert_between, read, scrape, unshared};
 
-/// In a network namespace of its own, opens sockets in known states, and runs `scrape` and `ss`.
+/// In a new network namespace, opens sockets in known states, and runs `scrape` and `ss`.
 const CODE: &str = r#"
 import json, os, socket, subprocess, sys, time
 scrape, keep = sys.argv[1], []
@@ -25,7 +25,7 @@ for _ in range(6):                                                           # T
 silent = os.system('ip link add quiet type veth peer name far 2>/dev/null && ip addr add 192.0.2.1/24 dev quiet'
     ' && ip link set far up && ip link set quiet up && ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev quiet') == 0
 if silent:
-    for port in range(1, 9):                                                 # SYN-SENT: nobody is there
+    for port in range(1, 9):                                                 # SYN-SENT: nothing answers
         s = socket.socket(); s.setblocking(False); s.connect_ex(('192.0.2.2', port)); keep.append(s)
     time.sleep(1.1)                                                          # each SYN is sent again after a second
 time.sleep(0.2)                                                              # the last acknowledgements
@@ -45,7 +45,7 @@ fn known_states(silent: bool) -> Value {
     })
 }
 
-/// `ss` writes SYN-RECV and FIN-WAIT-1 where OpenTelemetry has syn_received and fin_wait_1.
+/// Counts the lines of `ss`, which prints SYN-RECV and FIN-WAIT-1 for syn_received and fin_wait_1.
 fn counted_by_ss(lines: &Value) -> Value {
     let mut states = known_states(false);
     states.as_object_mut().unwrap().values_mut().for_each(|count| *count = json!(0));
@@ -61,11 +61,11 @@ fn counted_by_ss(lines: &Value) -> Value {
     states
 }
 
-/// The value below a name in a table of /proc/net/snmp.
+/// The value of a column in a table of /proc/net/snmp.
 pub fn column(text: &str, table: &str, name: &str) -> Option<f64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix(table)?.strip_prefix(": "));
-    let place = lines.next()?.split(' ').position(|word| word == name)?;
-    lines.next()?.split(' ').nth(place)?.parse().ok()
+    let index = lines.next()?.split(' ').position(|word| word == name)?;
+    lines.next()?.split(' ').nth(index)?.parse().ok()
 }
 
 #[test]
@@ -96,10 +96,10 @@ fn sockets_in_known_states() {
         assert_eq!(sockets["tcp_in_use"], 7 + 10 + 8 + if silent { 8 } else { 0 }, "{sockets}");
     }
     let (tcp, snmp) = (records::one(&netlink, "tcp"), seen["snmp"].as_str().unwrap());
-    // Both families together, and what waits for this side to close.
+    // ESTABLISHED and CLOSE-WAIT of both families.
     assert_eq!(tcp["current_established"], 10 + 4 + if seen["v6"] == true { 4 } else { 0 });
     if silent {
-        // What was sent again is that, and no error; more may be by the time the file is read.
+        // The retransmitted SYNs; there may be more by the time the file is read.
         let read_later = column(snmp, "Tcp", "RetransSegs").unwrap();
         assert_between(
             8.0,
@@ -112,8 +112,8 @@ fn sockets_in_known_states() {
     }
 }
 
-/// The columns of /proc/net/snmp and netstat are told by their names: in this file they are not where any kernel
-/// has them, with new ones between, so that a reader by place reports the neighbours.
+/// The columns of these files are in another order than in any kernel, with new ones in between: a parser that goes
+/// by position reports the neighbours.
 #[test]
 fn columns_in_another_order() {
     let root = tempfile::tempdir().unwrap();
@@ -145,7 +145,7 @@ fn columns_in_another_order() {
     assert_eq!(body("udp"), expected);
 }
 
-/// Every count that this machine's own files have, by reading them before and after.
+/// Every count lies between two readings of the files.
 #[test]
 fn between_two_readings_of_the_files() {
     let files =
@@ -173,7 +173,39 @@ fn between_two_readings_of_the_files() {
     }
 }
 
-/// The value beside a name in /proc/net/snmp6.
+/// Segments and connections per second, times the interval, are those of a known workload.
+#[test]
+fn rates_of_a_known_workload() {
+    const CODE: &str = r#"
+import json, socket, subprocess, sys
+scrape = subprocess.Popen([sys.argv[1], '-i', '50ms', '--only', 'tcp'], stdout=subprocess.PIPE)
+records = (json.loads(line) for line in scrape.stdout)
+first = next(records)
+listener = socket.socket(); listener.bind(('127.0.0.1', 0)); listener.listen(64)
+pairs = []
+for _ in range(40):
+    s = socket.socket(); s.connect(listener.getsockname()); pairs.append((s, listener.accept()[0]))
+names = ['active_opens', 'passive_opens', 'in_segments', 'out_segments', 'retransmitted_segments']
+sums, last = dict.fromkeys(names, 0), first
+while last['passive_opens'] < first['passive_opens'] + 40:
+    last = next(records)
+    for name in names: sums[name] += last[name + '_per_s'] * last['interval_s']
+scrape.kill()
+print(json.dumps([[sums[name], last[name] - first[name]] for name in names] + [[None, 'interval_s' in first]]))
+"#;
+    let Some(python) = support::python() else { return };
+    let args = [python.get_program(), program!("scrape").as_ref(), CODE.as_ref()];
+    let Some(stdout) = unshared("-rn", r#"ip link set lo up; exec "$1" -c "$3" "$2""#, &args) else { return };
+    let seen: Vec<(Option<f64>, Value)> = serde_json::from_slice(&stdout).unwrap();
+    for (sum, grown) in &seen[..5] {
+        let grown = grown.as_f64().unwrap();
+        assert_between(grown - 0.1, sum.unwrap(), grown + 0.1, "rates times intervals");
+    }
+    assert_eq!((&seen[0].1, &seen[1].1, &seen[5].1), (&json!(40), &json!(40), &json!(false)));
+    assert!(seen[3].1.as_f64() >= Some(120.0), "each handshake has three segments: {seen:?}");
+}
+
+/// The value of a name in /proc/net/snmp6.
 pub fn pair(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| {
         line.split_once(char::is_whitespace).filter(|(key, _)| *key == name)?.1.trim().parse().ok()

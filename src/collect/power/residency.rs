@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::sysfs::{number, numbered, word};
-use crate::collect::cpu::Ticks;
+use crate::collect::stat::Ticks;
 use crate::collect::text::{lines, number as parse, split_word, words};
 use crate::collect::{Roots, Source, micro};
 

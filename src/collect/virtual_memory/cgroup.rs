@@ -62,10 +62,10 @@ impl Collector for CgroupCollector {
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let before = self.counts_before.take();
-        let Some(bytes) = self.stat.read_or_tell(sample.ts, out)? else { return Ok(()) };
+        let Some(bytes) = self.stat.read_or_report(sample.ts, out)? else { return Ok(()) };
         self.table.read(bytes);
         if self.table.is_empty() {
-            return self.stat.tell_invalid(sample.ts, out, "the lines of memory.stat");
+            return self.stat.report_invalid(sample.ts, out, "the lines of memory.stat");
         }
         let counts = counts(&self.table, self.page_size);
         if sample.wants(&VMSTAT) {

@@ -50,7 +50,7 @@ impl VirtualMemoryCollector {
     }
 
     fn devices(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<Vec<Zram>> {
-        if let Some(bytes) = self.swaps.read_or_tell(sample.ts, out)?
+        if let Some(bytes) = self.swaps.read_or_report(sample.ts, out)?
             && sample.wants(&SWAP)
         {
             for swap in swap::swaps(bytes) {
@@ -59,7 +59,7 @@ impl VirtualMemoryCollector {
         }
         let mut found = Vec::new();
         for (name, source) in &mut self.zrams {
-            let Some(bytes) = source.read_or_tell(sample.ts, out)? else { continue };
+            let Some(bytes) = source.read_or_report(sample.ts, out)? else { continue };
             found.extend(swap::zram(name, bytes));
         }
         if sample.wants(&ZRAM) {
@@ -83,15 +83,15 @@ impl Collector for VirtualMemoryCollector {
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         // Rates are against the previous sample only, never across one that failed.
         let before = self.counts_before.take();
-        let vmstat = self.vmstat.read_or_tell(sample.ts, out)?.map(|bytes| self.table.read(bytes));
-        let meminfo = self.meminfo.read_or_tell(sample.ts, out)?.map(|bytes| self.memory.read(bytes));
+        let vmstat = self.vmstat.read_or_report(sample.ts, out)?.map(|bytes| self.table.read(bytes));
+        let meminfo = self.meminfo.read_or_report(sample.ts, out)?.map(|bytes| self.memory.read(bytes));
         let zrams = self.devices(sample, out)?;
         let sources = [(&self.vmstat, vmstat, &mut self.table), (&self.meminfo, meminfo, &mut self.memory)];
         for (source, read, table) in sources {
             if read.is_none() {
                 table.clear();
             } else if table.is_empty() {
-                source.tell_invalid(sample.ts, out, "lines of a name and a count")?;
+                source.report_invalid(sample.ts, out, "lines of a name and a count")?;
             }
         }
         if vmstat.is_none() && meminfo.is_none() {
