@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod cgroups;
 mod full;
 mod self_filter;
 mod tasks;
