@@ -5,7 +5,7 @@
 //! so on. An eBPF iterator lists the pipe ends, since /proc/PID/fd of other users' processes is closed to us once
 //! privileges are dropped.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io::Read as _;
 use std::time::{Duration, Instant};
 
@@ -220,10 +220,10 @@ fn pipe_end(pid: u32, entry: &std::fs::DirEntry) -> Option<PipeEnd> {
 fn downstream(ends: &[PipeEnd], family: &[u32]) -> BTreeSet<u32> {
     let Some(own) = family.first() else { return BTreeSet::new() };
     let pipe = |end: &PipeEnd| (end.device, end.inode);
-    let reads: HashSet<_> =
-        ends.iter().filter(|end| end.mode & READ != 0).map(|end| (end.pid, pipe(end))).collect();
-    // A process that holds both ends of a pipe does not pass on output by it: it wakes itself, or hands out the
-    // tokens of a job server, which all of a build's processes share.
+    let mut readers: HashMap<_, Vec<u32>> = HashMap::new();
+    for end in ends.iter().filter(|end| end.mode & READ != 0) {
+        readers.entry(pipe(end)).or_default().push(end.pid);
+    }
     let writes = |pid: u32| {
         // An ancestor, such as sshd or a CI runner, may also write to our own shell's stdin.
         let ancestor = family.contains(&pid);
@@ -235,11 +235,11 @@ fn downstream(ends: &[PipeEnd], family: &[u32]) -> BTreeSet<u32> {
     let mut found = BTreeSet::from([*own]);
     let mut left = vec![*own];
     while let Some(pid) = left.pop() {
-        for written in writes(pid).map(pipe).filter(|written| !reads.contains(&(pid, *written))) {
-            for (reader, _) in reads.iter().filter(|(_, read)| *read == written) {
-                if found.insert(*reader) {
-                    left.push(*reader);
-                }
+        for readers in writes(pid).filter_map(|end| readers.get(&pipe(end))) {
+            // A process that holds both ends of a pipe does not pass on output by it: it wakes itself, or hands
+            // out the tokens of a job server, which all of a build's processes share.
+            if !readers.contains(&pid) {
+                left.extend(readers.iter().filter(|reader| found.insert(**reader)));
             }
         }
     }
