@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * A system call in the registers that the kernel saved on entry: its number, its
- * arguments, and whether it is a 32-bit one; and a function of the kernel in those that a
- * kprobe finds. On x86-64 and arm64 alike: which of the two this is, the running kernel's
- * BTF says.
+ * Reads system calls and kernel functions from saved registers: numbers, arguments and results, on
+ * x86-64 and arm64. The running kernel's BTF decides which of the two it is.
  */
 #ifndef TELEPIPE_REGS_H
 #define TELEPIPE_REGS_H
@@ -60,7 +58,7 @@ enum bpf_func_id___regs {
 #define THREAD_SIZE (16 << 10)
 #define CALL_ARGS 6
 
-/* Whether the call that a task is in is one of a 32-bit program. */
+/* Whether the task is in a 32-bit call. */
 static __always_inline bool is_compat(struct task_struct *task, bool direct)
 {
 	struct task_struct___x86 *x86 = (void *)task;
@@ -100,7 +98,7 @@ static __always_inline void call_args(__u64 *args, struct pt_regs *regs, bool co
 	}
 }
 
-/* Of a task that sleeps: the number of the call that it is in; negative if in none. */
+/* The number of the call that a sleeping task is in; negative if it is in none. */
 static __always_inline long call_number(struct pt_regs *regs)
 {
 	struct pt_regs___x86 *x86 = (void *)regs;
@@ -112,8 +110,8 @@ static __always_inline long call_number(struct pt_regs *regs)
 }
 
 /*
- * Of a function that is entered: its first four arguments. By a helper: a load from the
- * one place or the other is made one from a place that is reckoned, which older kernels refuse.
+ * The first four arguments of a function that is entered. Read by a helper: the compiler merges direct
+ * loads of both branches into one from a computed address, which older kernels refuse.
  */
 static __always_inline void function_args(__u64 *args, struct pt_regs *regs)
 {
@@ -133,7 +131,7 @@ static __always_inline void function_args(__u64 *args, struct pt_regs *regs)
 	}
 }
 
-/* Of a function that has returned: its result. */
+/* The result of a function that has returned. */
 static __always_inline __u64 function_result(struct pt_regs *regs)
 {
 	struct pt_regs___x86 *x86 = (void *)regs;
@@ -144,7 +142,7 @@ static __always_inline __u64 function_result(struct pt_regs *regs)
 	return READ(false, arm, regs[0]);
 }
 
-/* How deep the kernel's stack is: the deeper, the lower. */
+/* The stack pointer: lower in nested calls. */
 static __always_inline __u64 stack_pointer(struct pt_regs *regs)
 {
 	struct pt_regs___x86 *x86 = (void *)regs;
@@ -155,14 +153,14 @@ static __always_inline __u64 stack_pointer(struct pt_regs *regs)
 	return READ(false, arm, sp);
 }
 
-/* The registers of a task at its entry to the kernel. */
+/* The registers that the task saved when it entered the kernel. */
 static __always_inline struct pt_regs *regs_of(struct task_struct *task)
 {
 	struct task_struct___stack *holder = (void *)task;
 
 	if (bpf_core_enum_value_exists(enum bpf_func_id___regs, BPF_FUNC_task_pt_regs___regs))
 		return (struct pt_regs *)bpf_task_pt_regs(task);
-	/* Before 5.15 they are at the very top of the stack. */
+	/* Before 5.15 there is no helper: they are at the top of the stack. */
 	return READ(false, holder, stack) + THREAD_SIZE - bpf_core_type_size(struct pt_regs);
 }
 

@@ -39,7 +39,7 @@ struct call {
 	__u64 pad; /* to half a cache line */
 };
 
-/* The same in the hash map. An exec, which is always there, clears the registers: its arguments are saved. */
+/* The same in the hash map. An exec is always here, with its arguments, because it clears the registers. */
 struct hashed_call {
 	struct call call;
 	__u64 args[CALL_ARGS];

@@ -1,4 +1,4 @@
-//! Block I/O: latency distributions by interval, and slow requests one by one.
+//! Records of `iolat`: block I/O of an interval, and slow requests.
 
 use std::collections::BTreeMap;
 
@@ -9,39 +9,38 @@ use serde_with::skip_serializing_none;
 use super::{Distribution, Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::common::time::{Micros, Timestamp};
 
-/// The body of an `io` record: requests of one device and operation that ended in the interval.
+/// The body of an `io` record: the requests of one device and operation that completed in the interval.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Io {
-    /// The block device: a whole disk, or a partition with --partitions; absent with --aggregate.
+    /// The disk, or the partition with --partitions; absent with --aggregate.
     pub device: Option<String>,
-    /// read, write, flush or discard.
+    /// The operation: read, write, flush or discard.
     pub op: &'static str,
-    /// When the interval began.
+    /// The start of the interval.
     pub start_ts: Option<Timestamp>,
-    /// Its length, as measured.
+    /// The measured length of the interval.
     pub interval_s: f64,
-    /// Requests that ended, each counted once. The times that follow are from submission to completion.
+    /// Requests that completed. The times that follow are from submission to completion.
     pub count: u64,
     /// Bytes that were read, written or discarded.
     pub bytes: u64,
-    /// Requests that failed; they are among `count`.
+    /// Requests that failed; `count` includes them.
     pub errors: u64,
-    /// Their total times, from submission to completion.
+    /// The times from submission to completion.
     #[serde(flatten)]
     pub times: Times,
-    /// Where the slowest request lay on the device, in sectors of 512 bytes; absent for a flush.
+    /// The first sector of the slowest request, in units of 512 bytes; absent for a flush.
     pub max_sector: Option<u64>,
-    /// The length of the slowest request; of one that ended in parts, of its last part; absent for a flush.
+    /// The size of the slowest request, or of its last part if it completed in parts; absent for a flush.
     pub max_bytes: Option<u64>,
     /// The process that submitted the slowest request (with --who).
     pub max_pid: Option<u32>,
     /// The name of the thread that submitted the slowest request (with --who).
     pub max_comm: Option<String>,
-    /// Requests whose time of issue is known, where that is not all of them: only they are in
-    /// `device_*` and `queue_*`.
+    /// Requests in `device_*` and `queue_*`: those with a known time of issue; absent if that is all.
     pub device_count: Option<u64>,
-    /// Device time, from issue to completion: the sum.
+    /// The sum of device times, from issue to completion.
     pub device_sum_us: Option<Micros>,
     /// Mean device time.
     pub device_mean_us: Option<Micros>,
@@ -55,9 +54,9 @@ pub struct Io {
     pub device_p99_us: Option<Micros>,
     /// 99.9th percentile of device time.
     pub device_p999_us: Option<Micros>,
-    /// Longest device time, exactly.
+    /// Longest device time, exact.
     pub device_max_us: Option<Micros>,
-    /// Queue time, from submission to issue: the sum.
+    /// The sum of queue times, from submission to issue.
     pub queue_sum_us: Option<Micros>,
     /// Mean queue time.
     pub queue_mean_us: Option<Micros>,
@@ -71,7 +70,7 @@ pub struct Io {
     pub queue_p99_us: Option<Micros>,
     /// 99.9th percentile of queue time.
     pub queue_p999_us: Option<Micros>,
-    /// Longest queue time, exactly.
+    /// Longest queue time, exact.
     pub queue_max_us: Option<Micros>,
     /// The distribution of total time. Those of device and queue time have the same scale.
     #[serde(flatten)]
@@ -90,13 +89,13 @@ impl Record for Io {
     const KIND: &'static Kind = &IO;
 }
 
-/// Each interval, for each device and operation that saw traffic.
+/// Written each interval for each device and operation with requests.
 ///
-/// The metrics are not named `system.disk.*`: those are the kernel's own totals, which
-/// `scrape` gives, and a consumer of both would add up the same bytes twice.
+/// The metrics are not named `system.disk.*`: those are the kernel's totals, which `scrape` writes,
+/// and the sum of both would count the same bytes twice.
 pub const IO: Kind = Kind::metrics::<Io>(
     "io",
-    "Latency of the block I/O that ended in an interval, by device and operation",
+    "Latency of the block I/O that completed in an interval, by device and operation",
     Temporality::Delta,
     &[
         Metric::histogram("buckets", "linux.block.duration"),
@@ -108,7 +107,7 @@ pub const IO: Kind = Kind::metrics::<Io>(
 )
 .about(&[("device", "system.device"), ("op", "disk.io.direction")]);
 
-/// The body of an `io_event` record: one slow request; `ts` is when it ended.
+/// The body of an `io_event` record: one slow request; `ts` is when it completed.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct IoEvent {
@@ -116,23 +115,23 @@ pub struct IoEvent {
     pub begin_ts: Option<Timestamp>,
     /// The block device.
     pub device: String,
-    /// read, write, flush or discard.
+    /// The operation: read, write, flush or discard.
     pub op: &'static str,
-    /// Where it lay on the device, in sectors of 512 bytes; absent for a flush.
+    /// The first sector, in units of 512 bytes; absent for a flush.
     pub sector: Option<u64>,
-    /// How long it was; of one that ended in parts, the last part.
+    /// The size, or that of the last part if it completed in parts.
     pub bytes: u64,
-    /// The name of the error with which it ended, such as EIO; absent if it ended well.
+    /// The name of the error, such as EIO; absent if the request succeeded.
     pub error: Option<String>,
-    /// From submission to completion.
+    /// The time from submission to completion.
     pub total_us: Micros,
-    /// What it had to reach to be told (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    /// The shortest time that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
     pub threshold_us: Option<Micros>,
-    /// From issue to completion.
+    /// The time from issue to completion.
     pub device_us: Option<Micros>,
-    /// From submission to issue.
+    /// The time from submission to issue.
     pub queue_us: Option<Micros>,
-    /// The process that submitted it (this and all below: with --who).
+    /// The process that submitted it (this and all fields below with --who).
     pub pid: Option<u32>,
     /// The thread that submitted it.
     pub tid: Option<u32>,
@@ -140,11 +139,11 @@ pub struct IoEvent {
     pub comm: Option<String>,
     /// The thread's user.
     pub uid: Option<u32>,
-    /// The id of the thread's cgroup (v2).
+    /// The id of the thread's cgroup (version 2).
     pub cgroup_id: Option<u64>,
     /// The path of that cgroup.
     pub cgroup: Option<String>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<String>,
 }
 
@@ -152,10 +151,10 @@ impl Record for IoEvent {
     const KIND: &'static Kind = &IO_EVENT;
 }
 
-/// Whenever a request took as long as `--min`, with `--events`.
+/// Written for each request that took at least `--min`, with `--events`.
 pub const IO_EVENT: Kind = Kind::log::<IoEvent>(
     "io_event",
-    "One block I/O request that took long",
+    "One slow block I/O request",
     Severity::ByMultiple(
         "total_us",
         10_000.0,

@@ -1,4 +1,4 @@
-//! Scheduling: how long tasks wait for a CPU, and what each process made of the scheduler.
+//! Records of `schedlat`: waits for a CPU, and the scheduling of processes.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,32 +7,32 @@ use serde_with::skip_serializing_none;
 use super::{Distribution, Kind, Level, Metric, Record, Severity, Temporality, Times};
 use crate::common::time::{Micros, Timestamp};
 
-/// The body of a `runq` record: waits for a CPU that ended in the interval.
+/// The body of a `runq` record: the waits for a CPU that ended in the interval.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Runq {
-    /// The CPU that was waited for (with --per-cpu).
+    /// The CPU on which the waits ended (with --per-cpu).
     pub cpu: Option<u32>,
-    /// The id of the waiting tasks' cgroup (v2; this and the two below: with --per-cgroup).
+    /// The id of the tasks' cgroup (version 2; this and the next two fields with --per-cgroup).
     pub cgroup_id: Option<u64>,
     /// The path of that cgroup.
     pub cgroup: Option<String>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<String>,
-    /// When the interval began.
+    /// The start of the interval.
     pub start_ts: Option<Timestamp>,
-    /// Its length, as measured.
+    /// The measured length of the interval.
     pub interval_s: f64,
-    /// Waits that ended: from a wake-up, or from being taken off the CPU, until on a CPU (again).
+    /// Waits that ended: from a wake-up or a preemption until the task runs.
     pub count: u64,
-    /// How long they were.
+    /// The times of the waits.
     #[serde(flatten)]
     pub times: Times,
-    /// The process that waited longest.
+    /// The process with the longest wait.
     pub max_pid: Option<u32>,
     /// The name of its thread.
     pub max_comm: Option<String>,
-    /// The name of the thread that was running instead: that ran last before it on its CPU.
+    /// The name of the thread that ran before it on that CPU.
     pub max_prev_comm: Option<String>,
     /// The distribution of the waits.
     #[serde(flatten)]
@@ -43,7 +43,7 @@ impl Record for Runq {
     const KIND: &'static Kind = &RUNQ;
 }
 
-/// Each interval; with `--per-cpu` or `--per-cgroup` one for each that saw a wait end.
+/// Written each interval; with `--per-cpu` or `--per-cgroup` for each CPU or cgroup with a wait.
 pub const RUNQ: Kind = Kind::metrics::<Runq>(
     "runq",
     "Run-queue latency: how long tasks that could run waited for a CPU",
@@ -56,11 +56,11 @@ pub const RUNQ: Kind = Kind::metrics::<Runq>(
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct RunqEvent {
-    /// When the task could have run.
+    /// When the wait began.
     pub begin_ts: Option<Timestamp>,
-    /// How long it waited.
+    /// How long the task waited.
     pub duration_us: Micros,
-    /// What it had to reach to be told (--min); absent where that is 0. Severity in OpenTelemetry goes by its multiples.
+    /// The shortest time that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
     pub threshold_us: Option<Micros>,
     /// The CPU on which it then ran.
     pub cpu: u32,
@@ -72,15 +72,15 @@ pub struct RunqEvent {
     pub comm: String,
     /// The thread's user.
     pub uid: u32,
-    /// The process that ran last before it on that CPU; 0 if the CPU was idle.
+    /// The process that ran before it on that CPU; 0 if the CPU was idle.
     pub prev_pid: u32,
     /// The name of its thread.
     pub prev_comm: String,
-    /// The id of the waiting thread's cgroup (v2).
+    /// The id of the thread's cgroup (version 2).
     pub cgroup_id: Option<u64>,
     /// The path of that cgroup.
     pub cgroup: Option<String>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<String>,
 }
 
@@ -88,7 +88,7 @@ impl Record for RunqEvent {
     const KIND: &'static Kind = &RUNQ_EVENT;
 }
 
-/// Whenever a wait was as long as `--min`.
+/// Written for each wait of at least `--min`.
 pub const RUNQ_EVENT: Kind = Kind::log::<RunqEvent>(
     "runq_event",
     "One long wait for a CPU",
@@ -109,15 +109,15 @@ pub struct Sched {
     pub comm: Option<String>,
     /// Its user.
     pub uid: Option<u32>,
-    /// The id of its cgroup (v2).
+    /// The id of its cgroup (version 2).
     pub cgroup_id: Option<u64>,
     /// The path of that cgroup.
     pub cgroup: Option<String>,
-    /// The container that the path names.
+    /// The container id in that path.
     pub container_id: Option<String>,
-    /// When the interval began.
+    /// The start of the interval.
     pub start_ts: Option<Timestamp>,
-    /// Its length, as measured.
+    /// The measured length of the interval.
     pub interval_s: f64,
     /// Times its threads left a CPU.
     pub context_switches: u64,
@@ -143,7 +143,7 @@ impl Record for Sched {
     const KIND: &'static Kind = &SCHED;
 }
 
-/// Each interval, for the processes that waited most.
+/// Written each interval for the processes that waited most.
 pub const SCHED: Kind = Kind::metrics::<Sched>(
     "sched",
     "Scheduling of one process: switches, wake-ups, time on CPUs and waiting for them",

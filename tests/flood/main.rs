@@ -1,5 +1,5 @@
-//! A flood: while `stress-ng` does some of everything, all four tracers tell everything (`--min 0`), and for a while
-//! nobody reads. What they wrote and what they say they lost is, to the last event, what counters of the kernel say.
+//! A flood: all four tracers write every event of `stress-ng` (`--min 0`), and nobody reads them for a while. Written
+//! and lost events together are exactly as many as the kernel's own counters count.
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 
@@ -53,21 +53,21 @@ const LOAD: [&str; 22] = [
 ];
 
 #[test]
-fn what_was_written_and_what_was_lost_is_all_there_was() {
+fn written_and_lost_events_are_all_events() {
     if !require_long() {
         return;
     }
     let Some(_alone) = ready(&["stress-ng", "losetup", "mkfs.ext4"]) else { return };
     let (disk, tracefs, folder) = (LoopDisk::new(), Tracefs::new(), folder());
     run("mkfs.ext4", &["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", &disk.path()]);
-    // By a name of its own, which all its processes keep, the load is told from everything else.
+    // All processes of the load keep this name, to filter by.
     let name = format!("flood-{}", std::process::id());
     let stress = folder.path().join(&name);
     symlink("/usr/bin/stress-ng", &stress).unwrap();
 
     let counter = |event: &str, filter: &str| Counter::tracepoint(&tracefs.root, event, filter);
     let in_init = in_init();
-    // A call returns, but those that end the thread.
+    // All calls but these return.
     let ends = [Sysno::exit, Sysno::exit_group].map(|call| format!("id != {}", call.id())).join(" && ");
     let calls = counter("raw_syscalls/sys_enter", &format!("comm == \"{name}\" && {ends}"));
     let switches = counter("sched/sched_switch", &format!("next_comm == \"{name}\""));
@@ -121,38 +121,38 @@ fn what_was_written_and_what_was_lost_is_all_there_was() {
     run("umount", &[mount.to_str().unwrap()]);
     tracers.iter_mut().for_each(Tracer::finish);
 
-    // There are machines (some sandboxes) whose kernel runs no eBPF program in its init, and tells other tracers
-    // nothing of some switches: these many may be missing on either side. Of calls and faults none are.
+    // Some sandboxes run no eBPF programs in init and hide some switches, so these numbers may differ on either side.
+    // Calls and faults are exact.
     let hidden = (switches_made() - made).saturating_sub(all_switches.value());
     let kernel = [&calls, &faults, &switches, &requests].map(Counter::value);
     let unseen = [(0, 0), (0, 0), (hidden + woken_unseen.value(), hidden), (requests_unseen.value(), 0)];
     for (i, what) in ["calls", "faults", "waits", "requests"].into_iter().enumerate() {
-        let [written, lost, counted] = tracers[i].told();
+        let [written, lost, counted] = tracers[i].counts();
         let (kernel, (less, more)) = (kernel[i], unseen[i]);
-        let said = format!(
+        let summary = format!(
             "{what}: {written} written + {lost} lost, {counted} in summaries; {kernel} -{less} +{more} in the kernel"
         );
-        eprintln!("{said}");
-        assert!((kernel - less..=kernel + more).contains(&(written + lost)), "{said}");
-        assert_eq!(written + lost, counted, "{said}");
-        assert!(kernel > 1000 && (less + more) * 100 < kernel, "{said}");
+        eprintln!("{summary}");
+        assert!((kernel - less..=kernel + more).contains(&(written + lost)), "{summary}");
+        assert_eq!(written + lost, counted, "{summary}");
+        assert!(kernel > 1000 && (less + more) * 100 < kernel, "{summary}");
     }
-    let [_, lost, _] = tracers[0].told();
-    assert!(lost > 0, "a reader that stops for 5 s loses nothing: this was no flood");
+    let [_, lost, _] = tracers[0].counts();
+    assert!(lost > 0, "nothing was lost while the reader stopped for 5 s: it was no flood");
     eprintln!("memory in KiB: {early:?}, then {late:?}");
     for (early, late) in early.into_iter().zip(late) {
         assert!(late <= early + 1024, "memory grows: {early} KiB, then {late} KiB");
     }
 }
 
-/// The load, and a counter of its page faults from its very first on.
+/// The load, and a counter of all its page faults.
 fn start(stress: &std::path::Path, mount: &str) -> (Child, Counter) {
     let mut command = Command::new("sh");
     command.args(["-c", "kill -STOP $$; exec \"$@\"", "sh", stress.to_str().unwrap()]);
     let load = command.args(LOAD).args(["--temp-path", mount]).spawn().unwrap();
     let stat = format!("/proc/{}/stat", load.id());
     let stopped = || std::fs::read_to_string(&stat).unwrap().contains(") T ").then_some(());
-    poll(Duration::from_secs(10), stopped).expect("the load stops before it begins");
+    poll(Duration::from_secs(10), stopped).expect("the load did not stop before its start");
     let faults = Counter::page_faults(load.id());
     kill_process(Pid::from_child(&load), Signal::CONT).unwrap();
     (load, faults)

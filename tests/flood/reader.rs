@@ -1,4 +1,4 @@
-//! A tracer and its reader, which counts lines as they come and keeps none.
+//! A tracer and its reader, which counts lines and does not keep them.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
@@ -15,21 +15,21 @@ use serde_json::Value;
 
 use crate::support::poll;
 
-/// The names of what a tracer writes.
+/// The kinds of records that a tracer writes.
 #[derive(Clone, Copy)]
 pub struct Names {
     pub event: &'static str,
     pub summary: &'static str,
-    /// How the sources of `lost` records begin that are about events.
+    /// The prefix of the sources of `lost` records about events.
     pub lost: &'static str,
 }
 
-/// What came.
+/// What the reader has counted.
 #[derive(Debug, Default)]
-struct Told {
+struct Counts {
     events: AtomicU64,
     lost: AtomicU64,
-    /// The sum of what the summaries counted.
+    /// The sum of the counts of summaries.
     counted: AtomicU64,
     lines: AtomicU64,
     active: AtomicBool,
@@ -41,11 +41,11 @@ pub struct Tracer {
     child: Child,
     folder: tempfile::TempDir,
     reader: Option<JoinHandle<()>>,
-    told: Arc<Told>,
+    counts: Arc<Counts>,
 }
 
 impl Tracer {
-    /// Starts it, and waits until it has attached.
+    /// Starts the tracer, and waits until it has attached.
     pub fn start(program: &Path, args: &[&str], names: Names) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let stderr = File::create(folder.path().join("stderr")).unwrap();
@@ -58,27 +58,27 @@ impl Tracer {
             .stdout(Stdio::piped())
             .stderr(stderr);
         let mut child = command.spawn().unwrap();
-        let told = Arc::new(Told::default());
-        let (stdout, into) = (child.stdout.take().unwrap(), Arc::clone(&told));
+        let counts = Arc::new(Counts::default());
+        let (stdout, into) = (child.stdout.take().unwrap(), Arc::clone(&counts));
         let reader = Some(std::thread::spawn(move || into.read(stdout, names)));
-        let tracer = Self { child, folder, reader, told };
-        let active = poll(Duration::from_secs(30), || tracer.told.active.load(SeqCst).then_some(()));
+        let tracer = Self { child, folder, reader, counts };
+        let active = poll(Duration::from_secs(30), || tracer.counts.active.load(SeqCst).then_some(()));
         active.unwrap_or_else(|| panic!("{} does not attach: {}", names.event, tracer.stderr()));
         tracer
     }
 
-    /// Whether its reader reads.
+    /// Lets the reader continue, or stops it.
     pub fn let_read(&self, whether: bool) {
-        self.told.stopped.store(!whether, SeqCst);
+        self.counts.stopped.store(!whether, SeqCst);
     }
 
-    /// The events that it wrote and those that it says were lost; and those that its summaries count.
-    pub fn told(&self) -> [u64; 3] {
-        let Told { events, lost, counted, .. } = &*self.told;
+    /// Written events, lost events, and the events that summaries count.
+    pub fn counts(&self) -> [u64; 3] {
+        let Counts { events, lost, counted, .. } = &*self.counts;
         [events, lost, counted].map(|count| count.load(SeqCst))
     }
 
-    /// Its resident memory, in KiB.
+    /// The resident memory of the tracer, in KiB.
     pub fn memory(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -89,44 +89,44 @@ impl Tracer {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Ends it once nothing more comes. It must end well, and have written so many lines as came.
+    /// Ends the tracer once there are no more events. It must succeed, and count as many records as were read.
     pub fn finish(&mut self) {
-        let events = || self.told.events.load(SeqCst);
+        let events = || self.counts.events.load(SeqCst);
         let mut before = events();
         let quiet = poll(Duration::from_secs(20), || {
             sleep(Duration::from_millis(500));
             let now = events();
             (now == std::mem::replace(&mut before, now)).then_some(())
         });
-        assert!(quiet.is_some(), "events go on after the load");
+        assert!(quiet.is_some(), "events continue after the load");
         kill_process(Pid::from_child(&self.child), Signal::INT).unwrap();
         let status = self.child.wait().unwrap();
         self.reader.take().unwrap().join().unwrap();
-        let said = self.stderr();
-        assert!(status.success(), "{status}: {said}");
-        // How it attached, and in the end "N records written, M lost, 0 failed in the filter".
-        let written = format!(": {} records written, ", self.told.lines.load(SeqCst));
-        let last = said.lines().last().unwrap();
-        assert!(last.contains(&written) && said.lines().count() == 2, "came{written}and it says: {said}");
+        let stderr = self.stderr();
+        assert!(status.success(), "{status}: {stderr}");
+        // How it attached, and at the end "N records written, M lost, 0 failed in the filter".
+        let written = format!(": {} records written, ", self.counts.lines.load(SeqCst));
+        let last = stderr.lines().last().unwrap();
+        assert!(last.contains(&written) && stderr.lines().count() == 2, "read{written}but: {stderr}");
     }
 }
 
 impl Drop for Tracer {
     fn drop(&mut self) {
         self.let_read(true);
-        // Both fail only when it has ended already.
+        // Both fail only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-impl Told {
+impl Counts {
     fn read(&self, stdout: ChildStdout, names: Names) {
         let mut lines = BufReader::with_capacity(1 << 16, stdout);
         let mut line = Vec::new();
         let event = format!("\"kind\":\"{}\",", names.event);
         while lines.read_until(b'\n', &mut line).unwrap() > 0 {
-            // It comes second in every line.
+            // `kind` is the second field of every line.
             if memchr::memmem::find(&line[..line.len().min(80)], event.as_bytes()).is_some() {
                 self.events.fetch_add(1, SeqCst);
             } else {

@@ -1,19 +1,19 @@
-// calls WHAT …: system calls whose number, time and result are known, for the tests of syscall-trace.
+// calls WHAT …: makes system calls with a known number, time and result, for the tests of syscall-trace.
 //
-//   sleep MS…       nanosleep of so many milliseconds each; prints "nanosleep MICROSECONDS TID" of each, by its own clock
-//   pipe MS…        read of a pipe into which another process writes after that time; prints the same for read
-//   read WHAT MS    the same for a read of what has nothing to read before: socket, tty, eventfd, timerfd, kmsg
-//   compat MS…      nanosleep as a 32-bit program calls it (x86-64 only)
-//   recv32 MS       recv, which a 32-bit program calls through socketcall; prints the same for socketcall
-//   semop32 MS      semop, which it calls through ipc; prints the same for ipc
-//   count N         N times getppid, prints "getppid N"; then as many close of no descriptor, which fail
-//   fifo PATH       opens a FIFO that nobody serves: it does not return
-//   exec MS…        a thread that is not the leader runs this program anew, with sleep, while the leader sleeps
-//   leave MS        ends after that time, while another of its threads is in a sleep of 100 s
-//   interrupt MS    a sleep of 100 s that a signal interrupts after that time; prints it
-//   loop SECONDS    getppid as fast as it goes; prints how many a second
-//   pingpong SECONDS  a byte to another process and back, through two pipes; prints how often a second
-//   rate N SECONDS  getppid N times a second, evenly; prints how many it were
+//   sleep MS…       nanosleep, once for each time; prints "nanosleep MICROSECONDS TID" for each, as measured here
+//   pipe MS…        read from a pipe that another process writes to after that time; prints the same for read
+//   read WHAT MS    read from a socket, tty, eventfd, timerfd or kmsg that has data after that time; prints the same
+//   compat MS…      nanosleep as a 32-bit call (x86-64 only); prints the same
+//   recv32 MS       recv as a 32-bit call, which is socketcall; prints the same for socketcall
+//   semop32 MS      semop as a 32-bit call, which is ipc; prints the same for ipc
+//   count N         N times getppid, prints "getppid N"; then N times close of an invalid descriptor, which fails
+//   fifo PATH       opens a FIFO that has no writer: the call does not return
+//   exec MS…        a thread that is not the leader runs this program again, with sleep, while the leader sleeps
+//   leave MS        exits after that time, while another thread is in a sleep of 100 s
+//   interrupt MS    a sleep of 100 s that a signal interrupts after that time; prints the same
+//   loop SECONDS    getppid as fast as possible; prints the calls per second
+//   pingpong SECONDS  sends a byte to another process and back through two pipes; prints the round trips per second
+//   rate N SECONDS  getppid N times per second; prints the number of calls and the calls per second
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
@@ -38,7 +38,7 @@ static double now_us(void) {
     return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
 }
 
-static void told(const char *name, double begin) {
+static void print_time(const char *name, double begin) {
     double end = now_us();
     printf("%s %.3f %ld\n", name, end - begin, syscall(SYS_gettid));
     fflush(stdout);
@@ -49,16 +49,16 @@ static void sleep_ms(double ms) {
     syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &t, NULL);
 }
 
-static void nanosleep_told(double ms) {
+static void timed_nanosleep(double ms) {
     struct timespec t = {.tv_sec = (time_t)(ms / 1e3), .tv_nsec = (long)(ms * 1e6) % 1000000000};
     double begin = now_us();
 #ifdef SYS_nanosleep
     syscall(SYS_nanosleep, &t, NULL);
 #endif
-    told("nanosleep", begin);
+    print_time("nanosleep", begin);
 }
 
-static void pipe_told(double ms) {
+static void timed_pipe(double ms) {
     int ends[2];
     char byte;
     if (pipe(ends) != 0) exit(1);
@@ -70,19 +70,19 @@ static void pipe_told(double ms) {
     }
     double begin = now_us();
     if (read(ends[0], &byte, 1) != 1) exit(1);
-    told("read", begin);
+    print_time("read", begin);
     close(ends[0]);
     close(ends[1]);
 }
 
-// Another process writes to a descriptor, after that time.
+// Writes to a descriptor from another process, after that time.
 static void write_after(double ms, int fd, const char *bytes, size_t length) {
     if (fork() != 0) return;
     sleep_ms(ms);
     _exit(write(fd, bytes, length) != (ssize_t)length);
 }
 
-static void read_told(const char *what, double ms) {
+static void timed_read(const char *what, double ms) {
     static char bytes[8192];
     int ends[2];
     if (!strcmp(what, "socket")) {
@@ -109,11 +109,11 @@ static void read_told(const char *what, double ms) {
     }
     double begin = now_us();
     if (read(ends[0], bytes, sizeof(bytes)) < 1) exit(1);
-    told("read", begin);
+    print_time("read", begin);
 }
 
 #ifdef __x86_64__
-// A 32-bit call sees the low half of an address only.
+// A 32-bit call can pass only addresses below 4 GiB.
 static void *low_memory(void) {
     return mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
 }
@@ -126,28 +126,28 @@ static void call32(const char *name, long nr, long first, long second, long thir
                      : "a"(nr), "b"(first), "c"(second), "d"(third), "S"(0L), "D"(fifth)
                      : "memory", "r8", "r9", "r10", "r11");
     if (ret != wanted) exit(1);
-    told(name, begin);
+    print_time(name, begin);
 }
 
-static void compat_told(double ms) {
+static void timed_compat(double ms) {
     int32_t *t = low_memory();
     t[0] = (int32_t)(ms / 1e3);
     t[1] = (int32_t)((long)(ms * 1e6) % 1000000000);
     call32("nanosleep", 162, (long)t, 0, 0, NULL, 0);
 }
 
-static void recv32_told(double ms) {
+static void timed_recv32(double ms) {
     int32_t *args = low_memory();
     int ends[2];
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends) != 0) exit(1);
     write_after(ms, ends[1], "x", 1);
     args[0] = ends[0];
-    args[1] = (int32_t)(intptr_t)(args + 8); // into what
-    args[2] = 1;                             // so much
+    args[1] = (int32_t)(intptr_t)(args + 8); // buffer
+    args[2] = 1;                             // length
     call32("socketcall", 102, 10 /* SYS_RECV */, (long)args, 0, NULL, 1);
 }
 
-static void semop32_told(double ms) {
+static void timed_semop32(double ms) {
     struct sembuf *take = low_memory(), give = {.sem_op = 1};
     int id = semget(IPC_PRIVATE, 1, 0600);
     if (id < 0) exit(3);
@@ -160,19 +160,19 @@ static void semop32_told(double ms) {
     semctl(id, 0, IPC_RMID);
 }
 #else
-static void compat_told(double ms) {
+static void timed_compat(double ms) {
     (void)ms;
     exit(3);
 }
-#define recv32_told compat_told
-#define semop32_told compat_told
+#define timed_recv32 timed_compat
+#define timed_semop32 timed_compat
 #endif
 
 static char **to_run;
 
-static void *run_anew(void *unused) {
+static void *run_again(void *unused) {
     (void)unused;
-    sleep_ms(20); // the leader sleeps by then
+    sleep_ms(20); // until the leader sleeps
     execv("/proc/self/exe", to_run);
     exit(1);
 }
@@ -192,13 +192,13 @@ static void in_a_thread(void *(*what)(void *)) {
 int main(int argc, char **argv) {
     const char *what = argc > 1 ? argv[1] : "";
     double first = argc > 2 ? atof(argv[2]) : 0;
-    void (*each)(double) = !strcmp(what, "sleep") ? nanosleep_told : !strcmp(what, "pipe") ? pipe_told
-                         : !strcmp(what, "compat") ? compat_told : !strcmp(what, "recv32") ? recv32_told
-                         : !strcmp(what, "semop32") ? semop32_told : NULL;
+    void (*each)(double) = !strcmp(what, "sleep") ? timed_nanosleep : !strcmp(what, "pipe") ? timed_pipe
+                         : !strcmp(what, "compat") ? timed_compat : !strcmp(what, "recv32") ? timed_recv32
+                         : !strcmp(what, "semop32") ? timed_semop32 : NULL;
     if (each) {
         for (int i = 2; i < argc; i++) each(atof(argv[i]));
     } else if (!strcmp(what, "read") && argc > 3) {
-        read_told(argv[2], atof(argv[3]));
+        timed_read(argv[2], atof(argv[3]));
     } else if (!strcmp(what, "count")) {
         for (long i = 0; i < (long)first; i++) syscall(SYS_getppid);
         for (long i = 0; i < (long)first; i++) syscall(SYS_close, -1);
@@ -208,7 +208,7 @@ int main(int argc, char **argv) {
     } else if (!strcmp(what, "exec")) {
         argv[1] = "sleep";
         to_run = argv;
-        in_a_thread(run_anew);
+        in_a_thread(run_again);
         sleep_ms(100e3);
     } else if (!strcmp(what, "leave")) {
         in_a_thread(long_sleep);
@@ -220,7 +220,7 @@ int main(int argc, char **argv) {
         timer_t timer;
         timer_create(CLOCK_MONOTONIC, NULL, &timer);
         timer_settime(timer, 0, &due, NULL);
-        nanosleep_told(100e3);
+        timed_nanosleep(100e3);
     } else if (!strcmp(what, "loop")) {
         long count = 0;
         double begin = now_us();
@@ -247,14 +247,14 @@ int main(int argc, char **argv) {
     } else if (!strcmp(what, "rate") && argc > 3) {
         double begin = now_us(), seconds = atof(argv[3]);
         long count = 0, all = (long)(first * seconds);
-        // In bursts of a tenth of a millisecond; reading the clock is no system call.
+        // In short bursts. Reading the clock is not a system call (vDSO).
         while (count < all) {
             long due = (long)((now_us() - begin) / 1e6 * first);
             for (; count < due && count < all; count++) syscall(SYS_getppid);
         }
         printf("%ld %.0f\n", count, count / (now_us() - begin) * 1e6);
     } else {
-        fprintf(stderr, "calls: see the head of its source\n");
+        fprintf(stderr, "usage: see the top of tests/kernels/calls.c\n");
         return 2;
     }
     return 0;

@@ -1,16 +1,16 @@
 /*
- * Page faults of known number and kind, in one process: prints what it caused, and beside it what getrusage counted
- * meanwhile. faults WAIT FILE MODE COUNT, after a line on stdin if WAIT is 1: MODE is
+ * faults WAIT FILE MODE COUNT: causes a known number of page faults of a known kind, for the tests of
+ * pagefault-trace. If WAIT is 1, waits for a line on stdin first. MODE is
  *
- *   write     writes to COUNT pages of its own that are not there yet        minor, write, user
- *   read      reads COUNT pages of its own that are not there yet            minor, read, user
- *   kernel    has the kernel write into COUNT such pages (pread)             minor, write, kernel
- *   file      reads COUNT pages of FILE, which is not in memory, far apart   major, read, user
- *   execute   calls a function in COUNT such pages of a file in memory,     minor, read, user, instruction
- *             far apart
- *   populate  has COUNT pages made (MADV_POPULATE_WRITE)                     no exception
+ *   write     writes to COUNT pages that are not present                    minor, write, user
+ *   read      reads COUNT pages that are not present                        minor, read, user
+ *   kernel    lets the kernel write to COUNT such pages (pread)             minor, write, kernel
+ *   file      reads COUNT pages of FILE, far apart and not in memory        major, read, user
+ *   execute   calls a function in COUNT pages, far apart, of a file in      minor, read, user, instruction
+ *             memory
+ *   populate  makes COUNT pages present (MADV_POPULATE_WRITE)               no exception
  *
- * Its line: MODE MINOR MAJOR PID FIRST-ADDRESS
+ * Prints what getrusage counted: MODE MINOR MAJOR PID FIRST-ADDRESS
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -29,7 +29,7 @@
 
 static volatile char sink;
 
-/* A function that returns at once. */
+/* A function that only returns. */
 #ifdef __x86_64__
 static const unsigned char function[] = { 0xc3 };
 #else
@@ -53,18 +53,18 @@ int main(int argc, char **argv)
 	if (file < 0)
 		return 3;
 	/*
-	 * What follows must cause no faults of its own: all that is mapped by now is made present, also the parts of
-	 * the C library in which the dynamic linker looks a function up when it is first called.
+	 * Make present all that is mapped, also what the dynamic linker reads at the first call of a function:
+	 * there must be no other faults while getrusage counts.
 	 */
 	if (mlockall(MCL_CURRENT))
 		return 8;
 	if (!strcmp(mode, "file")) {
-		/* Far enough that nothing is read ahead. */
+		/* Too far apart to be read ahead. */
 		step = 64 * PAGE;
 		area = mmap(NULL, count * step, PROT_READ, MAP_PRIVATE, file, 0);
 		madvise(area, count * step, MADV_RANDOM);
 	} else if (!strcmp(mode, "execute")) {
-		/* Far enough that a fault does not map what is around it as well. */
+		/* Too far apart to be mapped around another fault. */
 		step = 64 * PAGE;
 		close(file);
 		file = memfd_create("functions", 0);
@@ -106,7 +106,7 @@ int main(int argc, char **argv)
 			 after.ru_majflt - before.ru_majflt, getpid(), (void *)area);
 	if (write(1, out, length) != length)
 		return 7;
-	/* Whoever looks its mappings up still finds them. */
+	/* So that --resolve still finds the mappings. */
 	usleep(300000);
 	return 0;
 }

@@ -1,6 +1,5 @@
-# pagefault-trace in a test machine: each fault of a process counted once, as what it is, beside getrusage of the
-# process itself (faults.c), by every way of attaching; and those that take as long as a process lets them, or never
-# end (held.c).
+# pagefault-trace in a virtual machine, with every way to attach: each fault is counted once, with its kind, as
+# getrusage counts it (faults.c); delayed faults have their time, and faults that do not end have none (held.c).
 # shellcheck shell=dash disable=SC2046,SC2086 # numbers are split into words
 
 words='if .kind == "pagefault" then ["event", .major, .write, .user, .pid, .address, .duration_us]
@@ -15,16 +14,16 @@ begun 300
 killed 60
 fail 60"
 
-# Traces processes that fault, each of which waits at its start.
+# Traces one process per mode. Each waits for a line before it faults.
 measure() { # OPTIONS…
     : >/tmp/out
     pids=
     number=
     if [ -n "$crowded" ]; then
-        # One that faults, and goes on living, has the place that all others would have.
+        # A process that faults and stays alive owns the task slot of all others.
         rm -f /tmp/go-other
         mkfifo /tmp/go-other
-        setsid sh -c 'while read -r _; do (:); done' <>/tmp/go-other &
+        sh -c 'while read -r _; do (:); done' <>/tmp/go-other &
         other=$!
         number=$other
     fi
@@ -37,7 +36,7 @@ measure() { # OPTIONS…
             number=$((number + TASK_SLOTS))
             next_pid $number
         fi
-        setsid $program 1 /tmp/file "$mode" "$count" <>"/tmp/go-$mode" >"/tmp/caused-$mode" &
+        $program 1 /tmp/file "$mode" "$count" <>"/tmp/go-$mode" >"/tmp/caused-$mode" &
         pids="$pids $!"
         [ "${number:-$!}" = $! ] || not_ok "$way-numbers" "$! is not $number"
         asleep() { grep -q '^0 0x0 ' /proc/$!/syscall; }
@@ -45,7 +44,7 @@ measure() { # OPTIONS…
     done <<-END
 		$modes
 	END
-    setsid pagefault-trace -i 100s --pid "$(echo $pids ${number:+$other} | tr ' ' ,)" --min 0 --filter "$words" "$@" >/tmp/out 2>/tmp/err &
+    pagefault-trace -i 100s --pid "$(echo $pids ${number:+$other} | tr ' ' ,)" --min 0 --filter "$words" "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
     if ! until_true 30 grep -q '"reason":"active"' /tmp/out; then
         not_ok "$way" "$(tail -n 3 /tmp/err | tr '\n' ' ')"
@@ -57,7 +56,7 @@ measure() { # OPTIONS…
         echo >/tmp/go-other
         sleep 0.5
     fi
-    # One after the other: at the same time they would wait for each other, too.
+    # One after the other, because they would also wait for each other.
     set -- $pids
     while read -r mode count; do
         echo >"/tmp/go-$mode"
@@ -66,7 +65,7 @@ measure() { # OPTIONS…
     done <<-END
 		$modes
 	END
-    # It needs its time here.
+    # This takes some time in emulation.
     enough() { [ "$(grep -c '^\["event"' /tmp/out)" -ge 1528 ]; }
     until_true 30 enough
     sleep 0.5
@@ -75,17 +74,16 @@ measure() { # OPTIONS…
     [ -z "$crowded" ] || kill -9 "$other"
     grep -v '"kind"' /tmp/out | tr -d '[]"' | tr ',' ' ' >/tmp/faults
     summed=$(awk '$1 == "sum" { n += $5 } END { print n + 0 }' /tmp/faults)
-    told=$(grep -c '^event' /tmp/faults)
-    # A task can be put aside in a fentry program (7.x), and the kernel then skips it for another's fault on that CPU,
-    # which is told as such; and of calls that a kretprobe waits for, the kernel keeps track of some only: those of
-    # `killed` are more. Nothing else may be lost, and by the other ways nothing; the areas are exact by all.
+    events=$(grep -c '^event' /tmp/faults)
+    # Kernels that preempt tasks in fentry programs (7.x) skip the program for other tasks meanwhile, and count that.
+    # A kretprobe tracks fewer calls than `killed` has. Nothing else may be lost, and nothing with tracepoints.
     granted=none
     [ "$way" != fentry ] || granted='a hook inside itself'
     [ "$way" != kprobe ] || granted='the end of a fault was not seen'
     lost=$(grep '"kind":"lost"' /tmp/out | grep -v "$granted" | sed 's/.*"count":\([0-9]*\).*/\1/' | awk '{ n += $1 } END { print n + 0 }')
 }
 
-# What the process of a mode says, and the events in its area: how many are of a kind, and the longest.
+# What the process of a mode counted, and the events in its memory area: the number of a kind, and the longest.
 look() { # MODE 'MAJOR WRITE USER'
     pages=$(echo "$modes" | sed -n "s/^$1 //p") kind=$2 longest=0 inside=0
     set -- $(cat "/tmp/caused-$1") - - - - - # MODE MINOR MAJOR PID ADDRESS
@@ -106,7 +104,7 @@ all() { # NAME OPTIONS…
     way=$1
     shift
     measure "$@" || return
-    expect "$way-all" 'summed == told && told > 1527 && lost == 0' summed="$summed" told="$told" lost="$lost"
+    expect "$way-all" 'summed == events && events > 1527 && lost == 0' summed="$summed" events="$events" lost="$lost"
     look write 'false true true'
     expect "$way-write" 'minor == 509 && inside == minor' minor="$minor" inside="$inside"
     look read 'false false true'
@@ -116,7 +114,7 @@ all() { # NAME OPTIONS…
     look held '* true true'
     expect "$way-held" 'inside == 1 && least <= longest && longest <= most' \
         inside="$inside" least="$minor" longest="$longest" most="$major"
-    # Of one that was under way, handle_mm_fault tells the rest (its second call, where locks are those of areas).
+    # handle_mm_fault shows the rest of a fault in progress: its second call, on kernels with locks per memory area.
     rest=0
     case $way in fentry | kprobe) rest=1 ;; esac
     look begun '*'
@@ -124,11 +122,10 @@ all() { # NAME OPTIONS…
         inside="$inside" rest="$rest" longest="$longest" own="$own"
     look fail '*'
     expect "$way-fail" 'inside == 0 && longest < 150000 && own > 0' inside="$inside" longest="$longest" own="$own"
-    # Its threads wait for each other in other faults, those of their stacks.
+    # Its threads also wait for each other in faults of their stacks.
     look killed '*'
     expect "$way-killed" 'inside == 0 && own > 0' inside="$inside" own="$own"
-    # What get_user_pages takes is a fault to getrusage, but to no way of seeing exceptions, nor to those of
-    # handle_mm_fault.
+    # getrusage counts the pages of get_user_pages; no way to attach does.
     if [ -s /tmp/caused-populate ]; then
         look populate '*'
         expect "$way-populate" 'minor == 509 && inside == 0' minor="$minor" inside="$inside"
@@ -149,11 +146,11 @@ all fentry --attach fentry
 all kprobe --attach kprobe
 expect kprobe-method 'kprobes > 0' kprobes="$(grep -c '"method":"kprobe"' /tmp/out)"
 
-# Rights are given up; nothing stays when it is killed.
+# Capabilities are dropped; when killed, it leaves no program behind.
 programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; }
 sysctl -q -w net.core.bpf_jit_kallsyms=1
 : >/tmp/out
-setsid pagefault-trace -i 100s >/tmp/out 2>/tmp/err &
+pagefault-trace -i 100s >/tmp/out 2>/tmp/err &
 tracer=$!
 if until_true 30 grep -q '"reason":"active"' /tmp/out; then
     got=$(for file in /proc/"$tracer"/task/*/status; do
@@ -170,7 +167,7 @@ if until_true 30 grep -q '"reason":"active"' /tmp/out; then
     expect nothing-attached 'programs == 0' programs="$(programs)"
 fi
 
-# Without rights: exit code 1, and what is missing.
+# Without privileges: exit code 1, and the missing capability.
 echo 'nobody:x:65534:65534::/:/bin/sh' >/etc/passwd
 su nobody -c 'pagefault-trace --once' >/tmp/out 2>/tmp/err
 expect unprivileged 'status == 1 && named > 0' status="$?" named="$(grep -c CAP_BPF /tmp/err)"

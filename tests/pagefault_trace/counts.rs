@@ -1,4 +1,4 @@
-//! Each fault counted once, as what it is.
+//! Each fault is counted once, with its kind.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ pub const WAYS: [&[&str]; 4] = [
     &["--attach", "raw_tp", "--no-task-slots"],
 ];
 
-/// Minor faults: so many events and so much in the summary as getrusage of the process says, all of the kind.
+/// Asserts that as many minor faults of a kind are reported as getrusage counts.
 fn minor(mode: &str, access: &str, by: &str) {
     let Some(_alone) = ready(&["cc"]) else { return };
     for way in WAYS {
@@ -23,7 +23,7 @@ fn minor(mode: &str, access: &str, by: &str) {
         let records = tracer.finish();
         assert_eq!((caused.minor, caused.major), (1009, 0), "{mode}: {caused:?}");
         assert_eq!(lost(&records), 0, "{records:?}");
-        // Its few faults outside what it measures (its output, its end) are others.
+        // The process also has a few faults outside of what it measures.
         let events = of(&records, "pagefault");
         let inside: Vec<_> = events.iter().filter(|event| caused.holds(event, 1009)).collect();
         assert_eq!(inside.len() as u64, caused.minor, "{mode} {way:?}");
@@ -49,23 +49,23 @@ fn minor(mode: &str, access: &str, by: &str) {
 }
 
 #[test]
-fn writes_of_user_code() {
+fn writes_by_user_code() {
     minor("write", "write", "user");
 }
 
 #[test]
-fn reads_of_user_code() {
+fn reads_by_user_code() {
     minor("read", "read", "user");
 }
 
 #[test]
-fn writes_of_the_kernel() {
+fn writes_by_the_kernel() {
     minor("kernel", "write", "kernel");
 }
 
-/// A fault that fetches an instruction is the instruction's own.
+/// Such a fault has the instruction's own address.
 #[test]
-fn functions_that_are_called() {
+fn instruction_fetches() {
     let Some(_alone) = ready(&["cc"]) else { return };
     for way in WAYS {
         let work = Work::start("execute", 211, Path::new("/proc/self/exe"));
@@ -84,9 +84,8 @@ fn functions_that_are_called() {
     }
 }
 
-/// Major ones, with the file and the place in it.
 #[test]
-fn faults_that_wait_for_the_disk() {
+fn major_faults_with_file_and_offset() {
     let Some(_alone) = ready(&["cc"]) else { return };
     for way in WAYS {
         let (_folder, file) = cold_file(101);
@@ -98,7 +97,7 @@ fn faults_that_wait_for_the_disk() {
         let events = of(&records, "pagefault");
         let own = |event: &&&serde_json::Value| event["address"].as_str().unwrap() >= caused.address.as_str();
         let inside: Vec<_> = events.iter().filter(own).collect();
-        // Pages that came in otherwise (the file system reads around its own) are minor to both.
+        // Pages that the file system read ahead are minor faults for both.
         assert_eq!(inside.len() as u64, caused.major, "{way:?}: {caused:?}");
         assert!(caused.major > 50, "the file was in memory: {caused:?}");
         assert_eq!(caused.minor + caused.major, 101, "{caused:?}");
@@ -116,9 +115,9 @@ fn faults_that_wait_for_the_disk() {
     }
 }
 
-/// What get_user_pages makes present is a fault to getrusage and no exception: the events do not tell it.
+/// getrusage counts the pages that get_user_pages makes present, but there is no exception.
 #[test]
-fn pages_made_on_request_are_no_exceptions() {
+fn populated_pages_are_not_faults() {
     let Some(_alone) = ready(&["cc"]) else { return };
     let work = Work::start("populate", 1009, Path::new("/proc/self/exe"));
     let pid = work.pid().to_string();

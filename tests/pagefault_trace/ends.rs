@@ -1,12 +1,12 @@
-//! Faults whose end is known, and those that have none: a time is told of the former only.
+//! Times are reported only for faults of which begin and end were seen.
 
 use crate::counts::WAYS;
 use crate::support::tracer::{lost, of, ready};
 use crate::work::{Work, trace};
 
-/// Of a thread that waited for its page as long as another process let it wait.
+/// Another thread delays the page by userfaultfd.
 #[test]
-fn a_fault_takes_as_long_as_it_is_held_up() {
+fn a_delayed_fault_takes_as_long_as_the_delay() {
     let Some(_alone) = ready(&["cc"]) else { return };
     for way in WAYS {
         let work = Work::held("held", 60);
@@ -27,9 +27,9 @@ fn a_fault_takes_as_long_as_it_is_held_up() {
     }
 }
 
-/// One that was under way when the tracer began; those of threads that are killed in it; those that fail.
+/// Faults that began before the tracer, in which the thread is killed, or that fail.
 #[test]
-fn without_both_ends_no_time_is_told() {
+fn faults_without_begin_or_end_are_not_reported() {
     let Some(_alone) = ready(&["cc"]) else { return };
     for way in WAYS {
         for (mode, count) in [("begun", 60), ("killed", 60), ("fail", 60)] {
@@ -39,7 +39,7 @@ fn without_both_ends_no_time_is_told() {
             let caused = work.go();
             let records = tracer.finish();
             let events = of(&records, "pagefault");
-            assert!(!events.is_empty(), "{way:?} {mode}: it makes others");
+            assert!(!events.is_empty(), "{way:?} {mode}: no other faults");
             let inside = events.iter().filter(|event| caused.holds(event, u64::from(count)));
             assert_eq!(inside.count(), 0, "{way:?} {mode}: {events:?}");
             let longest =
@@ -50,9 +50,9 @@ fn without_both_ends_no_time_is_told() {
     }
 }
 
-/// A thread that is no longer asked for when its next fault begins does not end the one that failed before.
+/// A fault that failed does not end later, after the thread has left the filter by changing its name.
 #[test]
-fn a_thread_that_takes_another_name() {
+fn a_failed_fault_before_a_change_of_name() {
     let Some(_alone) = ready(&["cc"]) else { return };
     for way in WAYS {
         let work = Work::held("rename", 100);
@@ -65,9 +65,9 @@ fn a_thread_that_takes_another_name() {
     }
 }
 
-/// Where what has begun is kept in a map, it does not fill with what will never end.
+/// The hash map does not fill up with faults that never end.
 #[test]
-fn dead_threads_leave_nothing_behind() {
+fn exited_threads_are_removed_from_the_map() {
     let Some(_alone) = ready(&["cc"]) else { return };
     let first = Work::held("killed", 500);
     let comm = std::fs::read_to_string(format!("/proc/{}/comm", first.pid())).unwrap();

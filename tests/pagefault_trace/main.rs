@@ -1,5 +1,5 @@
-//! `pagefault-trace` as root on a real kernel, against what the faulting process itself counts (getrusage, in
-//! tests/kernels/faults.c). Without root each test says so and passes.
+//! `pagefault-trace` on the running kernel, compared with getrusage of the faulting process
+//! (tests/kernels/faults.c). Without root the tests are skipped.
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 

@@ -1,4 +1,4 @@
-//! Whose faults, with which rights, and mistakes.
+//! Filters, privileges and usage errors.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::support::tracer::{Tracer, assert_without_rights, of, ready};
 use crate::work::{Work, count, pagefault_trace, trace};
 
 #[test]
-fn only_the_tasks_asked_for() {
+fn filters_by_task() {
     let Some(_alone) = ready(&["cc"]) else { return };
     let name = format!("faults-{}", std::process::id());
     for (filter, wanted) in [
@@ -27,9 +27,9 @@ fn only_the_tasks_asked_for() {
     }
 }
 
-/// Those that spent most time on faults, in that order.
+/// The processes that spent most time on faults, in that order.
 #[test]
-fn so_many_processes_as_asked_for() {
+fn top_limits_the_processes() {
     let Some(_alone) = ready(&["cc"]) else { return };
     let works = [11, 4001, 331].map(|pages| Work::start("write", pages, Path::new("/proc/self/exe")));
     let [_, most, second] = [0, 1, 2].map(|i| u64::from(works[i].pid()));
@@ -39,14 +39,14 @@ fn so_many_processes_as_asked_for() {
         work.go();
     }
     let records = tracer.finish();
-    let told = of(&records, "pagefault_process");
-    let told: Vec<_> = told.into_iter().map(|record| record["pid"].as_u64().unwrap()).collect();
-    assert_eq!(told, [most, second], "{records:?}");
+    let reported = of(&records, "pagefault_process");
+    let reported: Vec<_> = reported.into_iter().map(|record| record["pid"].as_u64().unwrap()).collect();
+    assert_eq!(reported, [most, second], "{records:?}");
     assert!(of(&records, "pagefault").is_empty() && of(&records, "pagefault_summary").is_empty());
 }
 
 #[test]
-fn rights_are_given_up() {
+fn capabilities_are_dropped() {
     let Some(_alone) = ready(&["setpriv"]) else { return };
     // With --resolve, CAP_SYS_PTRACE (19) stays.
     for (more, allowed) in [(&[][..], 0), (&["--resolve"], 1 << 19)] {
@@ -64,16 +64,17 @@ fn rights_are_given_up() {
 }
 
 #[test]
-fn mistakes_in_the_call() {
+fn usage_errors() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
         (&["--top", "3"], "--per-process"),
+        (&["--per-process", "--top", "0"], "--top"),
         (&["--no-events", "--no-summary"], "--per-process"),
     ] {
         let output = Command::new(pagefault_trace()).args(args).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-        assert!(said.starts_with("pagefault-trace: ") && said.contains(words), "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("pagefault-trace: ") && stderr.contains(words), "{args:?}: {stderr}");
     }
 }

@@ -1,7 +1,6 @@
-//! Processes that cause faults of known number and kind.
+//! Processes that cause a known number of faults of a known kind.
 
 use std::io::Write as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
@@ -11,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::support::tracer::{Tracer, of};
 
-/// The C compiler has built `tests/kernels/NAME.c` by now, or fails the test.
+/// The compiled `tests/kernels/NAME.c`.
 fn program(name: &str) -> PathBuf {
     static BUILT: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
@@ -25,10 +24,10 @@ fn program(name: &str) -> PathBuf {
     path
 }
 
-/// A process that waits to begin.
+/// A process that waits for [`Work::go`].
 pub struct Work(Child);
 
-/// What it caused, as it counts itself.
+/// The faults that it caused, by getrusage.
 #[derive(Debug)]
 pub struct Caused {
     pub minor: u64,
@@ -38,7 +37,7 @@ pub struct Caused {
 }
 
 impl Caused {
-    /// Whether a fault is in its area of so many pages.
+    /// Whether a fault is in its memory area, of that many pages.
     pub fn holds(&self, event: &Value, pages: u64) -> bool {
         let at = |text: &str| u64::from_str_radix(&text[2..], 16).unwrap();
         let first = at(&self.address);
@@ -47,13 +46,13 @@ impl Caused {
 }
 
 impl Work {
-    /// It is at its start when this returns: its own faults are behind it.
+    /// Starts it, and returns after the faults of its own start.
     pub fn start(mode: &str, count: u32, file: &Path) -> Self {
         Self::start_program("faults", mode, count, file)
     }
 
-    /// The same of faults that are held up, or fail (`held.c`). What it then says as minor and major is how long, at
-    /// least and at most, in microseconds.
+    /// Faults that are delayed, or fail (`held.c`). Its minor and major are the shortest and longest possible time,
+    /// in microseconds.
     pub fn held(mode: &str, count: u32) -> Self {
         Self::start_program("held", mode, count, Path::new("-"))
     }
@@ -61,8 +60,7 @@ impl Work {
     fn start_program(name: &str, mode: &str, count: u32, file: &Path) -> Self {
         let mut command = Command::new(program(name));
         command.arg("1").arg(file).arg(mode).arg(count.to_string());
-        // In a group of its own, which no tracer leaves out.
-        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let work = Self(command.spawn().unwrap());
         let asleep = || {
             let text = std::fs::read_to_string(format!("/proc/{}/syscall", work.pid())).unwrap_or_default();
@@ -89,11 +87,11 @@ impl Work {
     }
 }
 
-/// A file on a disk, with no page of it in memory, in which so many places lie far apart.
-pub fn cold_file(places: usize) -> (TempDir, PathBuf) {
+/// A file on a disk with no page in memory, and this many blocks of 64 pages.
+pub fn cold_file(blocks: usize) -> (TempDir, PathBuf) {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = folder.path().join("file with spaces");
-    std::fs::write(&path, vec![7; places * 64 * 4096]).unwrap();
+    std::fs::write(&path, vec![7; blocks * 64 * 4096]).unwrap();
     rustix::fs::sync();
     let file = std::fs::File::open(&path).unwrap();
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
@@ -109,7 +107,7 @@ pub fn trace(args: &[&str]) -> Tracer {
     Tracer::start(pagefault_trace(), args)
 }
 
-/// The count of all summaries of that type, access and mode; an empty word is any.
+/// The sum of the counts of that type, access and mode; an empty word stands for any.
 pub fn count(records: &[Value], kind: [&str; 3]) -> u64 {
     let fits = |record: &&&Value| {
         kind.iter()

@@ -1,4 +1,4 @@
-//! What goes wrong: missing rights, readers that leave, wrong calls; and several at once.
+//! Privileges, readers that go away, usage errors, several tracers at once, and floods.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -6,15 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::program;
-use crate::support::tracer::lost;
-use crate::workload::{comm, events, ready, run, trace, trace_each};
+use crate::support::tracer::{assert_without_rights, lost};
+use crate::workload::{comm, events, ready, run, trace};
 
 fn tracer() -> Command {
     Command::new(program!("syscall-trace"))
 }
 
 #[test]
-fn only_the_rights_that_it_needs() {
+fn cap_bpf_and_cap_perfmon_are_enough() {
     let Some((_, _alone)) = ready() else { return };
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-all,+bpf,+perfmon"]).arg(program!("syscall-trace"));
@@ -25,25 +25,16 @@ fn only_the_rights_that_it_needs() {
 }
 
 #[test]
-fn rights_are_given_up() {
+fn capabilities_are_dropped() {
     let Some((_, _alone)) = ready() else { return };
-    let running = trace_each("50ms", &["--stuck", "1s", "--summary"]);
-    std::thread::sleep(Duration::from_millis(200));
-    for task in std::fs::read_dir(format!("/proc/{}/task", running.pid())).unwrap().flatten() {
-        let status = std::fs::read_to_string(task.path().join("status")).unwrap();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
-        };
-        // Before 5.19 CAP_BPF (39) and CAP_PERFMON (38) may have to stay.
-        let needed = 1 << 38 | 1 << 39;
-        assert_eq!((field("CapEff") & !needed, field("CapPrm") & !needed, field("NoNewPrivs")), (0, 0, 1));
-    }
-    running.finish();
+    let tracer = trace(&["--stuck", "1s", "--summary"]);
+    // Before 5.19 CAP_PERFMON (38) and CAP_BPF (39) may have to stay.
+    assert_without_rights(tracer.pid(), 1 << 38 | 1 << 39);
+    tracer.finish();
 }
 
 #[test]
-fn a_reader_that_leaves() {
+fn a_reader_that_goes_away_ends_it() {
     let Some((_, _alone)) = ready() else { return };
     let mut child = tracer().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
@@ -54,7 +45,7 @@ fn a_reader_that_leaves() {
 }
 
 #[test]
-fn mistakes_in_the_call() {
+fn usage_errors() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),
         (&["--syscall", "opennat"], "did you mean 'openat'?"),
@@ -64,31 +55,32 @@ fn mistakes_in_the_call() {
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
     ] {
         let output = tracer().args(args).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-        assert!(said.starts_with("syscall-trace: ") && said.contains(words), "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("syscall-trace: ") && stderr.contains(words), "{args:?}: {stderr}");
     }
 }
 
-/// The ids of the programs that a process holds, as the kernel tells of its descriptors.
+/// The ids of the eBPF programs that a process has descriptors of.
 fn programs(pid: u32) -> BTreeSet<u32> {
     let descriptors = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
-    let told = descriptors.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
-    told.flat_map(|told| {
-        let ids = told.lines().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
-        ids.collect::<Vec<_>>()
-    })
-    .collect()
+    let infos = descriptors.filter_map(|entry| std::fs::read_to_string(entry.path()).ok());
+    infos
+        .flat_map(|info| {
+            let ids = info.lines().filter_map(|line| line.strip_prefix("prog_id:")?.trim().parse().ok());
+            ids.collect::<Vec<_>>()
+        })
+        .collect()
 }
 
-/// The ids of all programs in the kernel.
+/// The ids of all eBPF programs in the kernel.
 fn loaded() -> BTreeSet<u32> {
     libbpf_rs::query::ProgInfoIter::default().map(|info| info.id).collect()
 }
 
-/// Two at once see the same; what one that is killed had attached is gone with it.
+/// Two see the same calls, and a third that is killed leaves no program behind.
 #[test]
-fn several_at_once() {
+fn several_tracers_at_once() {
     let Some((calls, _alone)) = ready() else { return };
     let [first, second] = [0, 1].map(|_| trace(&["--min", "0", "--syscall", "getppid"]));
     let killed = trace(&["--min", "0"]);
@@ -106,36 +98,34 @@ fn several_at_once() {
     }
 }
 
-/// What does not fit in the ring buffer is counted: told and lost are all there were.
+/// Events that find the ring buffer full are counted as lost.
 #[test]
-fn a_flood_is_counted() {
+fn written_and_lost_events_are_all_events() {
     let Some((calls, _alone)) = ready() else { return };
     let comm = comm(calls);
     let mut child = tracer();
-    // Its own group is left out; this test's is to be seen.
-    std::os::unix::process::CommandExt::process_group(&mut child, 0);
     child.args(["--min", "0", "--syscall", "getppid", "--comm", comm]);
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut reader = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
     assert!(line.contains(r#""reason":"active""#), "{line}");
-    // Nobody reads while more come than the buffer holds.
+    // Nobody reads while more events occur than the buffer holds.
     run(calls, &["count", "99991"]);
-    let (mut told, mut lost) = (0, 0);
+    let (mut written, mut lost) = (0, 0);
     for line in reader.lines() {
         let record: serde_json::Value = serde_json::from_str(&line.unwrap()).unwrap();
         match record["kind"].as_str() {
-            Some("syscall") => told += 1,
+            Some("syscall") => written += 1,
             Some("lost") => lost += record["count"].as_u64().unwrap(),
             _ => {}
         }
-        if told + lost >= 99_991 {
+        if written + lost >= 99_991 {
             break;
         }
     }
-    assert_eq!(told + lost, 99_991, "{told} told, {lost} lost");
-    assert!(told > 0 && lost > 0, "{told} told, {lost} lost: it was no flood");
-    // Its reader has left.
+    assert_eq!(written + lost, 99_991, "{written} written, {lost} lost");
+    assert!(written > 0 && lost > 0, "{written} written, {lost} lost: it was no flood");
+    // Its reader has gone away.
     assert!(child.wait().unwrap().success());
 }

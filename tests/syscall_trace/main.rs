@@ -1,5 +1,5 @@
-//! `syscall-trace` as root on a real kernel, against what the workload measures and counts itself
-//! (tests/kernels/calls.c). Without root each test says so and passes.
+//! `syscall-trace` on the running kernel, compared with what the workload itself measures and counts
+//! (tests/kernels/calls.c). Without root the tests are skipped.
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 

@@ -1,10 +1,10 @@
-//! Which calls of whom.
+//! Filters by task and by call.
 
 use crate::support::tracer::of;
 use crate::workload::{comm, events, ready, run, start, trace};
 
 #[test]
-fn only_the_tasks_asked_for() {
+fn filters_by_task() {
     let Some((calls, _alone)) = ready() else { return };
     let comm = comm(calls);
     for (filter, seen) in [
@@ -26,7 +26,7 @@ fn only_the_tasks_asked_for() {
 }
 
 #[test]
-fn processes_with_their_threads() {
+fn a_process_includes_its_threads() {
     let Some((calls, _alone)) = ready() else { return };
     let mut one = start(calls, &["exec", "10"]);
     let tracer = trace(&["--waits", "--min", "0", "--pid", &one.id().to_string(), "--pid", "1"]);
@@ -40,9 +40,9 @@ fn processes_with_their_threads() {
     );
 }
 
-/// A cgroup with those below it, by its folder and as records name it: the workload runs two levels down.
+/// By the directory and by the path in records, with a workload in a cgroup below.
 #[test]
-fn a_cgroup_and_those_below() {
+fn a_cgroup_includes_those_below() {
     let Some((calls, _alone)) = ready() else { return };
     let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
     let Some(mount) =
@@ -72,7 +72,7 @@ fn a_cgroup_and_those_below() {
 }
 
 #[test]
-fn calls_by_name() {
+fn filters_by_call() {
     let Some((calls, _alone)) = ready() else { return };
     let tracer = trace(&["--min", "0", "--syscall", "getppid,close"]);
     let (pid, _) = run(calls, &["count", "3"]);

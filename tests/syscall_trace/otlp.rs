@@ -1,4 +1,4 @@
-//! What becomes of the records in OpenTelemetry: `syscall-trace | tele-ship --stdout`.
+//! `syscall-trace | tele-ship --stdout`: histograms, and log records with their severity.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use crate::support::program;
 use crate::support::tracer::of;
 use crate::workload::{comm, ready, run, trace};
 
-/// The lines through tele-ship, as OTLP/JSON.
+/// What tele-ship makes of the records, as OTLP/JSON.
 fn shipped(records: &[Value]) -> Vec<Value> {
     let mut ship = Command::new(program!("tele-ship"));
     let mut ship = ship.arg("--stdout").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -66,7 +66,7 @@ fn summaries_are_histograms_and_slow_calls_are_log_records() {
 }
 
 #[test]
-fn severity_goes_by_the_threshold_in_force() {
+fn severity_depends_on_the_threshold() {
     let Some((calls, _alone)) = ready() else { return };
     let tracer = trace(&["--waits", "--min", "100ms", "--comm", comm(calls), "--syscall", "nanosleep"]);
     run(calls, &["sleep", "20", "150", "1100"]);

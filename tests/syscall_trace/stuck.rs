@@ -20,8 +20,8 @@ fn opened(record: &Value, pid: u32) -> bool {
     record["kind"] == "syscall_stuck" && record["pid"] == pid && record["syscall"] == "openat"
 }
 
-/// Number and arguments of the call that a process is in, as the kernel tells them.
-fn kernels_own(pid: u32) -> Vec<String> {
+/// The number and arguments of the call that a process is in, from /proc.
+fn in_proc(pid: u32) -> Vec<String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap();
     text.split_whitespace().take(7).map(str::to_owned).collect()
 }
@@ -32,7 +32,7 @@ fn called(record: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_fifo_that_is_never_served() {
+fn an_open_that_never_returns_is_stuck() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
         let folder = tempfile::tempdir().unwrap();
@@ -42,7 +42,7 @@ fn a_fifo_that_is_never_served() {
         let pid = workload.id();
         let first = tracer.wait_for(|record| opened(record, pid));
         tracer.wait_for(|record| opened(record, pid) && record["ts"] != first["ts"]);
-        // One that began before this tracer.
+        // For this tracer the call began before the start.
         let mut later = trace_each("100ms", &["--stuck", "300ms", way]);
         let known = later.wait_for(|record| opened(record, pid));
         let elapsed = first["elapsed_us"].as_f64().unwrap();
@@ -52,14 +52,14 @@ fn a_fifo_that_is_never_served() {
         assert!((300_000.0..5e6).contains(&seen), "{known}");
         assert!(known.get("begin_ts").is_none() && known.get("elapsed_us").is_none(), "{known}");
         for record in [&first, &known] {
-            assert_eq!(called(record), kernels_own(pid), "{way}: {record}");
+            assert_eq!(called(record), in_proc(pid), "{way}: {record}");
         }
         workload.kill().unwrap();
         workload.wait().unwrap();
         let killed = Timestamp::now().to_string();
         std::thread::sleep(Duration::from_millis(300));
         for records in [tracer.finish(), later.finish()] {
-            // Killed inside, it never returned; the dynamic loader's own openat calls did.
+            // It never returned. The openat calls of the dynamic loader did.
             let finished = events(&records, pid.into(), "openat");
             let slow = finished.iter().filter(|event| event["duration_us"].as_f64().unwrap() >= 300_000.0);
             assert_eq!(
@@ -68,14 +68,14 @@ fn a_fifo_that_is_never_served() {
                 "{way}: {finished:?}"
             );
             let stuck = records.iter().rfind(|record| opened(record, pid)).unwrap();
-            assert!(stuck["ts"].as_str().unwrap() < killed.as_str(), "told after its end: {stuck}");
+            assert!(stuck["ts"].as_str().unwrap() < killed.as_str(), "after its end: {stuck}");
         }
     }
 }
 
-/// Waits are not stuck: a shell waits for its child as long as that takes.
+/// A shell that waits for its child is not stuck.
 #[test]
-fn waits_are_not_stuck_unless_asked_for() {
+fn waits_are_not_stuck_without_an_option() {
     let Some((calls, _alone)) = ready() else { return };
     let mut quiet = trace_each("100ms", &["--stuck", "200ms", "--no-events"]);
     let mut all = trace_each("100ms", &["--stuck", "200ms", "--no-events", "--waits"]);
@@ -86,16 +86,16 @@ fn waits_are_not_stuck_unless_asked_for() {
     assert_eq!((&record["syscall"], &record["class"]), (&"nanosleep".into(), &"wait".into()), "{record}");
     workload.kill().unwrap();
     workload.wait().unwrap();
-    let all_said = all.stderr();
+    let stderr_of_all = all.stderr();
     assert!(all.finish().iter().all(|record| record["kind"] != "syscall"));
     quiet.wait_for(|record| record["kind"] == "status");
-    assert!(quiet.stderr().contains("--waits") && !all_said.contains("--waits"), "{}", quiet.stderr());
+    assert!(quiet.stderr().contains("--waits") && !stderr_of_all.contains("--waits"), "{}", quiet.stderr());
     assert!(!quiet.finish().iter().any(sleeps));
 }
 
-/// A thread that ends inside a call takes it along: it is neither finished nor stuck.
+/// It has neither returned nor is it stuck.
 #[test]
-fn a_thread_that_ends_inside_a_call() {
+fn a_call_ends_with_its_thread() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
         let tracer = trace_each("50ms", &["--stuck", "400ms", "--waits", "--min", "1ms", way]);
@@ -104,10 +104,10 @@ fn a_thread_that_ends_inside_a_call() {
         let records = tracer.finish();
         for record in records.iter().filter(|record| record["pid"] == pid) {
             assert_eq!(record["kind"], "syscall", "{way}: {record}");
-            // Killed, the sleep of 100 s may still return, after as long as it took.
+            // The sleep of 100 s may return early when its thread is killed.
             assert!(record["duration_us"].as_f64().unwrap() < 5e6, "{way}: {record}");
         }
-        // The main thread's sleep of 100 ms has ended; the tracer was looking.
+        // The main thread's sleep of 100 ms was seen.
         assert!(!of(&records, "syscall").is_empty());
     }
 }
