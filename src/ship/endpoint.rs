@@ -2,7 +2,8 @@
 //!
 //! Requests go out oldest first. When one fails, the endpoint is in an outage: the failed requests wait in line
 //! again, and one at a time is tried, after a delay that doubles from half a second to half a minute, with full
-//! jitter, and never before the server's Retry-After.
+//! jitter, and never before the server's Retry-After. After the outage, each success allows one more in flight, so that
+//! a slow link is not overloaded again at once.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -61,6 +62,9 @@ impl<B> Item<B> {
 
 /// One endpoint.
 pub struct Endpoint<B> {
+    /// The most requests in flight.
+    max_window: usize,
+    /// How many may be in flight now.
     window: usize,
     waiting: VecDeque<Item<B>>,
     in_flight: usize,
@@ -81,7 +85,15 @@ struct Due {
 impl<B> Endpoint<B> {
     /// An endpoint that takes `window` requests at a time.
     pub fn new(window: usize) -> Self {
-        Self { window, waiting: VecDeque::new(), in_flight: 0, outage: None, failures: 0, due: None }
+        Self {
+            max_window: window,
+            window,
+            waiting: VecDeque::new(),
+            in_flight: 0,
+            outage: None,
+            failures: 0,
+            due: None,
+        }
     }
 
     /// Adds a request, before all that have later lines.
@@ -92,8 +104,7 @@ impl<B> Endpoint<B> {
 
     /// Takes the next request to send, if one may be sent now.
     pub fn start(&mut self, now: Instant) -> Option<Item<B>> {
-        let window = if self.outage.is_some() { 1 } else { self.window };
-        if self.in_flight >= window || self.due.is_some_and(|due| due.at > now) {
+        if self.in_flight >= self.window || self.due.is_some_and(|due| due.at > now) {
             return None;
         }
         let mut item = self.waiting.pop_front()?;
@@ -115,13 +126,14 @@ impl<B> Endpoint<B> {
 
     /// Whether another request could be sent at once.
     pub fn is_free(&self) -> bool {
-        self.len() < if self.outage.is_some() { 1 } else { self.window }
+        self.len() < self.window
     }
 
     /// A request got its answer. Gives how long the outage lasted that this ends.
     pub fn succeeded(&mut self) -> Option<Duration> {
         self.in_flight -= 1;
         (self.failures, self.due) = (0, None);
+        self.window = (self.window + 1).min(self.max_window);
         self.outage.take().map(|since| since.elapsed())
     }
 
@@ -130,6 +142,7 @@ impl<B> Endpoint<B> {
     pub fn failed(&mut self, item: Item<B>, after: Option<Duration>, ending: bool) -> Duration {
         let now = Instant::now();
         self.in_flight -= 1;
+        self.window = 1;
         if item.failures == self.failures {
             let most = if ending { MAX_DELAY_ENDING } else { MAX_DELAY };
             let at = now + delay(self.failures, most, random());
@@ -206,12 +219,14 @@ mod tests {
         assert_eq!(offsets(&items), [0]);
         endpoint.failed(items.remove(0), None, false);
         assert_eq!(endpoint.failures, 2);
-        // The first success opens the window again.
+        // Each success opens the window again by one.
         let mut items = started(&mut endpoint, later + MAX_DELAY);
         items.remove(0).pending.settle(Outcome::Delivered);
         assert!(endpoint.succeeded().is_some());
-        assert_eq!(offsets(&started(&mut endpoint, Instant::now())), [1, 2, 3]);
+        let now = Instant::now();
+        assert_eq!(offsets(&started(&mut endpoint, now)), [1, 2]);
         assert!(endpoint.succeeded().is_none());
+        assert_eq!(offsets(&started(&mut endpoint, now)), [3, 4]);
     }
 
     #[test]
