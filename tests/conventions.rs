@@ -1,5 +1,5 @@
-//! Metrics that bear a name of OpenTelemetry's semantic conventions have the unit, the instrument and the attributes
-//! that the conventions give them. Names come from the conventions' own package; the rest is what that says of them.
+//! Metrics with a name from OpenTelemetry's semantic conventions have the unit, the instrument and the attributes that
+//! the conventions define. The names come from the conventions' package; units and instruments from its documentation.
 
 use std::collections::BTreeSet;
 
@@ -93,7 +93,7 @@ const ATTRIBUTES: &[&str] = &[
     a::SYSTEM_PAGING_STATE,
 ];
 
-/// The Collector's hostmetrics receiver has these, the conventions do not.
+/// Metrics of the Collector's hostmetrics receiver that the conventions do not have.
 const OF_THE_RECEIVER: &[&str] = &[
     "system.cpu.load_average.1m",
     "system.cpu.load_average.5m",
@@ -103,7 +103,7 @@ const OF_THE_RECEIVER: &[&str] = &[
     "system.filesystem.inodes.usage",
 ];
 
-/// Nobody names pressure yet but in proposals.
+/// Prefixes of names that are proposed only.
 const PROPOSED: &[&str] = &["system.linux.psi.", "system.psi."];
 
 fn is_ours(name: &str) -> bool {

@@ -1,4 +1,4 @@
-//! Virtual memory, with the same names on Linux and on macOS.
+//! Virtual memory statistics, with the same names on Linux and on macOS.
 
 use std::collections::BTreeMap;
 
@@ -12,51 +12,51 @@ use crate::common::time::Timestamp;
 /// The body of a `vmstat` record: `vm_stat` of macOS, or /proc/vmstat (kernel `mm/vmstat.c`) and
 /// /proc/meminfo (`fs/proc/meminfo.c`) of Linux, or the `memory.stat` of a cgroup (`mm/memcontrol.c`).
 ///
-/// The first 22 counts have the meaning of macOS; on Linux those are filled that have an equivalent.
+/// The first 22 counts are those of macOS. On Linux, only those with an equivalent are present.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Vmstat {
-    /// Since when the totals count: boot. Not known of recorded output.
+    /// When the totals began to count: boot. Absent for recorded output.
     pub start_ts: Option<Timestamp>,
-    /// The cgroup that the record is of, as it was named.
+    /// The cgroup, as given on the command line.
     pub cgroup: Option<String>,
-    /// Bytes in a page.
+    /// The size of a page.
     pub page_size_bytes: Option<u64>,
-    /// Pages not used for anything; on macOS without the speculative ones.
+    /// Free pages; on macOS without the speculative ones.
     pub pages_free: Option<u64>,
-    /// Pages used of late.
+    /// Recently used pages.
     pub pages_active: Option<u64>,
-    /// Pages not used of late.
+    /// Pages not used recently.
     pub pages_inactive: Option<u64>,
     /// Pages read ahead and not used yet (macOS).
     pub pages_speculative: Option<u64>,
-    /// Pages of processes that are held back (macOS).
+    /// Pages of throttled processes (macOS).
     pub pages_throttled: Option<u64>,
     /// Pages that cannot be paged out. Linux: unevictable pages, unreclaimable slab, kernel stacks and page tables.
     pub pages_wired: Option<u64>,
-    /// Pages that may be thrown away without saving (macOS).
+    /// Pages that can be discarded without being written (macOS).
     pub pages_purgeable: Option<u64>,
-    /// Pages of files. Linux: the page cache without shared memory, tmpfs and the swap cache.
+    /// File-backed pages. Linux: the page cache without shared memory, tmpfs and the swap cache.
     pub pages_file_backed: Option<u64>,
-    /// Pages that no file backs. Linux: anonymous pages, shared memory and tmpfs.
+    /// Anonymous pages. Linux: anonymous pages, shared memory and tmpfs.
     pub pages_anonymous: Option<u64>,
-    /// Pages that the compressor holds, at their full size. Linux: zswap and zram together.
+    /// Pages stored in the compressor, before compression. Linux: zswap and zram together.
     pub pages_compressor_stored: Option<u64>,
-    /// Pages that the compressor uses to hold them.
+    /// Pages that the compressor occupies.
     pub pages_compressor_occupied: Option<u64>,
     /// Page faults since `start_ts`.
     pub faults: Option<u64>,
-    /// Pages copied because somebody wrote to a shared one (macOS).
+    /// Pages copied on write (macOS).
     pub pages_cow_faults: Option<u64>,
     /// Pages filled with zeros (macOS).
     pub pages_zero_filled: Option<u64>,
-    /// Pages that went from inactive back to active.
+    /// Pages that became active again.
     pub pages_reactivated: Option<u64>,
-    /// Pages thrown away without saving. Linux: lazily freed pages (MADV_FREE).
+    /// Pages discarded without being written. Linux: lazily freed pages (MADV_FREE).
     pub pages_purged: Option<u64>,
-    /// Pages taken out of the compressor. Linux: of zswap.
+    /// Pages read from the compressor. Linux: from zswap.
     pub pages_decompressed: Option<u64>,
-    /// Pages put into the compressor. Linux: into zswap.
+    /// Pages written to the compressor. Linux: to zswap.
     pub pages_compressed: Option<u64>,
     /// Pages read in. Linux: all reads of block devices, in pages (`pgpgin` counts KiB).
     pub page_ins: Option<u64>,
@@ -84,17 +84,17 @@ pub struct Vmstat {
     pub file_backed_bytes: Option<u64>,
     /// `pages_anonymous` in bytes.
     pub anonymous_bytes: Option<u64>,
-    /// `pages_compressor_stored` in bytes: what it would be uncompressed.
+    /// `pages_compressor_stored` in bytes.
     pub compressor_stored_bytes: Option<u64>,
-    /// `pages_compressor_occupied` in bytes: what it takes.
+    /// `pages_compressor_occupied` in bytes.
     pub compressor_occupied_bytes: Option<u64>,
-    /// Whether active + inactive + speculative = file-backed + anonymous, as on macOS since 10.9; false says that
-    /// the output was altered, or that its rows are of different moments.
+    /// Whether active + inactive + speculative = file-backed + anonymous, as on macOS since 10.9. If false, the
+    /// output was altered, or its rows were read at different moments.
     pub consistent: Option<bool>,
-    /// By field, the step in which its count was printed, where that is not 1: `K` is 1000, `M` 1000000, `G`
-    /// 1000000000. The true count is less than one step above.
+    /// The unit in which the counts of these fields were printed, if not 1: `K` is 1000, `M` 1000000, `G`
+    /// 1000000000. The true count is less than one unit larger.
     pub precision: Option<BTreeMap<&'static str, u64>>,
-    /// Length of the interval of the rates, in seconds. A total that was rounded in it has no rate.
+    /// The interval of the rates. A total that was rounded in it has no rate.
     pub interval_s: Option<f64>,
     /// Page faults a second.
     pub faults_per_s: Option<f64>,
@@ -104,11 +104,11 @@ pub struct Vmstat {
     pub pages_zero_filled_per_s: Option<f64>,
     /// Pages a second that became active again.
     pub pages_reactivated_per_s: Option<f64>,
-    /// Pages a second thrown away.
+    /// Pages a second discarded.
     pub pages_purged_per_s: Option<f64>,
-    /// Pages a second taken out of the compressor.
+    /// Pages a second read from the compressor.
     pub pages_decompressed_per_s: Option<f64>,
-    /// Pages a second put into the compressor.
+    /// Pages a second written to the compressor.
     pub pages_compressed_per_s: Option<f64>,
     /// Pages a second read in.
     pub page_ins_per_s: Option<f64>,
@@ -118,16 +118,16 @@ pub struct Vmstat {
     pub swap_ins_per_s: Option<f64>,
     /// Pages a second written to swap.
     pub swap_outs_per_s: Option<f64>,
-    /// macOS: rows and columns that this program has no field for, by their name in lower case with underscores, as printed.
+    /// macOS: rows and columns without a field of their own, by their printed name in lower case with underscores.
     pub rows: Option<Rows>,
-    /// Linux: /proc/vmstat as it is. `nr_` are levels in pages, others totals since boot.
+    /// Linux: /proc/vmstat, unchanged. `nr_` are current values in pages, others are totals since boot.
     pub vmstat: Option<Rows>,
     /// Linux: /proc/meminfo by name in lower case with underscores, in bytes (`_bytes`) or, for huge pages, in pages.
     pub meminfo: Option<Rows>,
-    /// Of a cgroup: memory.stat as it is, and the other files of the memory controller by their names.
+    /// For a cgroup: memory.stat, unchanged, and the other files of the memory controller by name.
     pub memory_stat: Option<Rows>,
-    /// Linux: what grew since the sample before, of the totals in `vmstat` or `memory_stat`, per second. What did
-    /// not change is left out.
+    /// Linux: the increase per second of the totals in `vmstat` or `memory_stat` since the previous sample. Totals
+    /// that did not change are left out.
     pub growth_per_s: Option<Rows<f64>>,
 }
 

@@ -1,8 +1,9 @@
-//! What `tele-ship --otlp` sends, kept by a plain HTTP server and decoded by Python's opentelemetry-proto, is what
-//! the lines say, line by line.
+//! Compares what `tele-ship --otlp` sends with its input, line by line. A plain HTTP server keeps the requests, and
+//! Python's opentelemetry-proto decodes them.
 
 #![cfg(feature = "http")]
 
+mod json;
 #[path = "../support/mod.rs"]
 mod support;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
@@ -16,41 +17,51 @@ use support::stored::{expected, integer, points};
 use support::{Capture, Request, Ship, program, python, records};
 use telepipe::common::time::Timestamp;
 
-/// The requests as OTLP/JSON; `None` without that Python.
+/// Decodes requests to OTLP/JSON; `None` without that Python.
 fn decoded(requests: &[Request]) -> Option<Vec<Value>> {
+    let file = |request: &Request| {
+        assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
+        let signal = request.path.strip_prefix("/v1/").expect("a path of OTLP/HTTP");
+        (signal.to_owned(), request.plain().to_vec())
+    };
+    decoded_files(&requests.iter().map(file).collect::<Vec<_>>())
+}
+
+/// Decodes files with these contents, whose names end as given.
+fn decoded_files(files: &[(String, Vec<u8>)]) -> Option<Vec<Value>> {
     let mut python = python()?;
     let folder = tempfile::tempdir().unwrap();
     python.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/decode_otlp.py"));
-    for (number, request) in requests.iter().enumerate() {
-        assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
-        let signal = request.path.strip_prefix("/v1/").expect("a path of OTLP/HTTP");
-        let path = folder.path().join(format!("{number}-{signal}"));
-        fs::write(&path, request.plain()).unwrap();
+    for (number, (end, content)) in files.iter().enumerate() {
+        let path = folder.path().join(format!("{number}-{end}"));
+        fs::write(&path, content).unwrap();
         python.arg(path);
     }
     let output = python.output().expect("python runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let said = records::parse(&output.stdout);
-    assert_eq!(said.len(), requests.len());
-    Some(said)
+    let decoded = records::parse(&output.stdout);
+    assert_eq!(decoded.len(), files.len());
+    Some(decoded)
 }
 
-/// What Python reads in what is sent of these lines, all of which must be taken.
+/// Sends lines, all of which must be accepted, and decodes the requests.
 fn shipped(lines: &[Value], options: &[&str]) -> Option<Vec<Value>> {
     let server = Capture::script([]);
     let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let url = server.url();
     let ended = Ship::run(&[&["--otlp", &url], options].concat(), input);
     let read = lines.len() as u64;
-    assert_eq!((ended.code, ended.lines()), (Some(0), [read, read, 0, 0, 0]), "{}", ended.stderr);
-    let said = decoded(&server.requests())?;
-    assert_eq!(ended.count("accepted_items"), said.iter().map(items).sum::<u64>());
-    Some(said)
+    // Totals are empty: their parts are records of their own.
+    let delivered = read - ended.count("empty");
+    assert_eq!((ended.code, ended.lines()), (Some(0), [read, delivered, 0, 0, 0]), "{}", ended.stderr);
+    let requests = decoded(&server.requests())?;
+    assert_eq!(ended.count("accepted_items"), requests.iter().map(items).sum::<u64>());
+    Some(requests)
 }
 
-/// Points, log records and spans in a request.
-fn items(said: &Value) -> u64 {
-    match said {
+/// The number of points, log records and spans in a request.
+fn items(request: &Value) -> u64 {
+    match request {
         Value::Array(values) => values.iter().map(items).sum(),
         Value::Object(fields) => {
             let of = |(name, value): (&String, &Value)| match (name.as_str(), value) {
@@ -63,17 +74,19 @@ fn items(said: &Value) -> u64 {
     }
 }
 
-/// Log records or spans by host, in the order in which they were sent.
-fn by_host(said: &[Value], signal: [&str; 3]) -> BTreeMap<String, Vec<Value>> {
+/// The log records or spans of each host, by time: several requests may be on their way at once.
+fn by_host(requests: &[Value], signal: [&str; 3]) -> BTreeMap<String, Vec<Value>> {
     let mut hosts = BTreeMap::<_, Vec<Value>>::new();
     let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
-    for resource in said.iter().flat_map(|request| list(request, signal[0])) {
+    for resource in requests.iter().flat_map(|request| list(request, signal[0])) {
         let host = attributes(&resource["resource"])["host.name"].as_str().unwrap().to_owned();
         for scope in list(&resource, signal[1]) {
             assert_eq!(scope["scope"]["name"], "telepipe");
             hosts.entry(host.clone()).or_default().extend(list(&scope, signal[2]));
         }
     }
+    let time = |item: &Value| integer(&item["timeUnixNano"]).max(integer(&item["endTimeUnixNano"]));
+    hosts.values_mut().for_each(|items| items.sort_by_key(time));
     hosts
 }
 
@@ -89,7 +102,7 @@ fn fields(of: &Value, name: &str) -> Value {
         .into()
 }
 
-/// An `AnyValue` as plain JSON.
+/// Converts an `AnyValue` to plain JSON.
 fn plain(value: &Value) -> Value {
     let Some((kind, value)) = value.as_object().and_then(|value| value.iter().next()) else {
         return Value::Null;
@@ -107,7 +120,7 @@ fn nanos(ts: &Value) -> u64 {
     ts.as_str().unwrap().parse::<Timestamp>().unwrap().0
 }
 
-/// `io` records of our own making, whose buckets differ in number and place.
+/// Random `io` records, with different buckets in each.
 fn io_records() -> Vec<Value> {
     let mut random = 0x2545_f491_4f6c_dd1d_u64; // xorshift64
     let mut next = |below: u64| {
@@ -136,7 +149,7 @@ fn io_records() -> Vec<Value> {
 }
 
 #[test]
-fn metrics_are_what_was_measured() {
+fn metrics_have_the_values_of_the_records() {
     let scrape = program!("scrape");
     let mut lines = records::records(scrape, &["--per-cpu", "-n", "4", "-i", "200ms"]);
     lines.extend(io_records());
@@ -147,17 +160,21 @@ fn metrics_are_what_was_measured() {
             assert_eq!(found.remove(&name).as_deref(), Some(&[expected][..]), "{name:?}");
             count += 1;
         }
-        assert!(found.is_empty(), "points of no line: {found:?}");
+        assert!(found.is_empty(), "unexpected points: {found:?}");
         assert!(count > 300, "only {count} points");
         let logs = by_host(&said, ["resourceLogs", "scopeLogs", "logRecords"]);
-        let names: Vec<_> = logs.values().flatten().map(|log| log["eventName"].as_str().unwrap()).collect();
-        let events = ["host", "interface", "status"];
-        let wanted: Vec<_> = lines.iter().filter_map(|line| line["kind"].as_str()).collect();
-        assert_eq!(names, wanted.into_iter().filter(|kind| events.contains(kind)).collect::<Vec<_>>());
+        let mut names: Vec<_> =
+            logs.values().flatten().map(|log| log["eventName"].as_str().unwrap()).collect();
+        let kinds = lines.iter().filter_map(|line| line["kind"].as_str());
+        let mut wanted: Vec<_> =
+            kinds.filter(|kind| ["host", "interface", "status"].contains(kind)).collect();
+        names.sort_unstable();
+        wanted.sort_unstable();
+        assert_eq!(names, wanted);
     }
 }
 
-/// Values of every type, and text of every sort.
+/// Values of every type, and strings with every kind of character.
 fn values(n: u64) -> Value {
     json!({
         "n": n, "min": i64::MIN, "third": 1.0 / 3.0, "tiny": 5e-324, "yes": true, "none": null,
@@ -166,7 +183,7 @@ fn values(n: u64) -> Value {
 }
 
 #[test]
-fn log_records_are_what_was_said() {
+fn log_records_have_the_fields_of_the_records() {
     let host = |n: u64| format!("host{}", n % 3);
     let line = |n: u64| {
         let ts = format!("2026-11-20T20:45:{:02}.{n:09}Z", n % 60);
@@ -188,7 +205,8 @@ fn log_records_are_what_was_said() {
     let hosts = by_host(&said, ["resourceLogs", "scopeLogs", "logRecords"]);
     assert_eq!(hosts.len(), 3);
     for (host, logs) in hosts {
-        let lines: Vec<_> = lines.iter().filter(|line| line["host"] == host).collect();
+        let mut lines: Vec<_> = lines.iter().filter(|line| line["host"] == host).collect();
+        lines.sort_by_key(|line| nanos(&line["ts"]));
         assert_eq!(lines.len(), logs.len());
         for (line, log) in lines.into_iter().zip(logs) {
             assert_eq!(integer(&log["timeUnixNano"]), nanos(&line["ts"]));
@@ -207,8 +225,10 @@ fn log_records_are_what_was_said() {
     }
 }
 
+const SPAN_KINDS: [&str; 5] = ["internal", "server", "client", "producer", "consumer"];
+
 #[test]
-fn spans_and_points_are_what_was_said() {
+fn spans_and_metric_records_keep_all_fields() {
     let span = |n: u64| {
         let (second, status) = (n % 60, ["unset", "ok", "error"][n as usize % 3]);
         json!({
@@ -216,6 +236,10 @@ fn spans_and_points_are_what_was_said() {
             "trace_id": format!("{:032x}", u128::from(n + 1) << 64 | 7), "span_id": format!("{:016x}", n + 1),
             "parent_span_id": format!("{:016x}", n + 2), "begin_ts": format!("2026-11-20T20:45:{second:02}.25Z"),
             "status": status, "status_message": "what", "attributes": values(n),
+            "span_kind": SPAN_KINDS[n as usize % 5],
+            "resource": {"service.name": format!("service{}", n % 2)},
+            "events": [{"ts": format!("2026-11-20T20:45:{second:02}.5Z"), "name": "event", "attributes": values(n)}],
+            "links": [{"trace_id": format!("{:032x}", n + 9), "span_id": format!("{:016x}", n + 8), "attributes": {"n": n}}],
         })
     };
     let metric = |n: u64| {
@@ -226,7 +250,15 @@ fn spans_and_points_are_what_was_said() {
     };
     let lines: Vec<_> = (0..90).flat_map(|n| [span(n), metric(n)]).collect();
     let Some(said) = shipped(&lines, &["--batch-lines", "100"]) else { return };
-    let spans = by_host(&said, ["resourceSpans", "scopeSpans", "spans"]).remove("h").unwrap();
+    let mut services = [0, 0];
+    for resource in said.iter().flat_map(|request| request["resourceSpans"].as_array().into_iter().flatten())
+    {
+        let service = attributes(&resource["resource"])["service.name"].as_str().unwrap().to_owned();
+        services[usize::from(service == "service1")] += items(resource);
+    }
+    assert_eq!(services, [45, 45]);
+    let mut spans = by_host(&said, ["resourceSpans", "scopeSpans", "spans"]).remove("h").unwrap();
+    spans.sort_by_key(|span| span["spanId"].as_str().unwrap().to_owned());
     let (mut lines, metrics): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["kind"] == "span");
     assert_eq!(spans.len(), lines.len());
     for (line, span) in lines.drain(..).zip(spans) {
@@ -242,7 +274,17 @@ fn spans_and_points_are_what_was_said() {
         assert_eq!(times, [nanos(&line["begin_ts"]), nanos(&line["ts"])]);
         let code = ["unset", "ok", "error"][integer(&span["status"]["code"]) as usize];
         assert_eq!((code, &span["status"]["message"]), (line["status"].as_str().unwrap(), &json!("what")));
-        assert_eq!((attributes(&span), integer(&span["kind"])), (line["attributes"].clone(), 1));
+        assert_eq!(SPAN_KINDS[integer(&span["kind"]) as usize - 1], line["span_kind"]);
+        assert_eq!(attributes(&span), line["attributes"]);
+        let (event, link) = (&span["events"][0], &span["links"][0]);
+        let (ours, theirs) = (&line["events"][0], (&event["name"], integer(&event["timeUnixNano"])));
+        assert_eq!(
+            (theirs, attributes(event)),
+            ((&ours["name"], nanos(&ours["ts"])), ours["attributes"].clone())
+        );
+        let ours = &line["links"][0];
+        assert_eq!((&link["traceId"], &link["spanId"]), (&ours["trace_id"], &ours["span_id"]));
+        assert_eq!(attributes(link), ours["attributes"]);
     }
     let found = points(&said);
     assert_eq!(found.len(), metrics.len());
@@ -256,7 +298,7 @@ fn spans_and_points_are_what_was_said() {
 }
 
 #[test]
-fn lines_of_others_go_on_as_they_are() {
+fn otlp_json_is_sent_unchanged() {
     let request = json!({"resourceMetrics": [{
         "resource": {"attributes": [{"key": "host.name", "value": {"stringValue": "far"}}]},
         "scopeMetrics": [{"scope": {"name": "other", "version": "1"}, "metrics": [{

@@ -1,5 +1,5 @@
-//! What the four tracers measure, from the kernel to the decoder: each histogram bucket for bucket, each event whole,
-//! and as severe as its threshold makes it.
+//! The records of the four tracers, from the kernel to the decoder: every bucket of each histogram, and every field and
+//! the severity of each event.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -12,15 +12,15 @@ use crate::support::stored::{Point, integer, points};
 use crate::support::tracer::{Tracer, of, ready};
 use crate::{attributes, by_host, nanos, shipped};
 
-/// One tracer, and what becomes of its records.
+/// A tracer and the telemetry that its records become.
 struct Case {
     program: &'static Path,
     options: &'static [&'static str],
-    /// Of single events: their kind, the field that is compared with the threshold, and that, in microseconds.
+    /// The kind of its events, the field that is compared with the threshold, and the threshold in microseconds.
     event: (&'static str, &'static str, f64),
-    /// Of intervals: their kind, and the metric of their `buckets`.
+    /// The kind of its interval records, and the metric of their `buckets`.
     summary: (&'static str, &'static str),
-    /// From which multiples of the threshold on an event is WARN, and ERROR.
+    /// The multiples of the threshold from which an event is WARN and ERROR.
     multiples: [f64; 2],
 }
 
@@ -59,8 +59,8 @@ fn cases() -> [Case; 4] {
     ]
 }
 
-/// Sleeps, touches memory, and writes to a disk, three times in more than one interval: each time more memory, for
-/// what it has it keeps.
+/// Sleeps, touches memory and writes to a disk, three times over more than one interval. It touches more memory each
+/// time, because Perl keeps what it has allocated.
 fn work(comm: &str) {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(comm);
     let script = r#"
@@ -79,7 +79,7 @@ fn work(comm: &str) {
 }
 
 fn assert_histograms(lines: &[Value], said: &[Value], (kind, metric): (&str, &str)) {
-    let told = |point: &Point, time: u64| {
+    let describe = |point: &Point, time: u64| {
         assert_eq!(
             (&*point.unit, &*point.shape, point.temporality),
             ("ns", "exponentialHistogram", 1),
@@ -91,7 +91,7 @@ fn assert_histograms(lines: &[Value], said: &[Value], (kind, metric): (&str, &st
     let mut found: Vec<_> = found
         .iter()
         .filter(|(name, _)| name.metric == metric)
-        .flat_map(|(name, points)| points.iter().map(|point| told(point, name.time)))
+        .flat_map(|(name, points)| points.iter().map(|point| describe(point, name.time)))
         .collect();
     let counted = |record: &Value| {
         let ns = |field: &str| record[field].as_f64().map(|us| (us * 1000.0).round());
@@ -116,7 +116,8 @@ fn assert_events(lines: &[Value], said: &[Value], case: &Case) {
     let (kind, field, threshold) = case.event;
     let logs = by_host(said, ["resourceLogs", "scopeLogs", "logRecords"]).into_values().flatten();
     let logs: Vec<_> = logs.filter(|log| log["eventName"] == kind).collect();
-    let events = of(lines, kind);
+    let mut events = of(lines, kind);
+    events.sort_by_key(|event| nanos(&event["ts"]));
     assert!(events.len() > 5 && logs.len() == events.len(), "{kind}: {} events", events.len());
     for (event, log) in events.into_iter().zip(logs) {
         assert_eq!(integer(&log["timeUnixNano"]), nanos(&event["ts"]), "{event}");
@@ -140,7 +141,7 @@ fn assert_events(lines: &[Value], said: &[Value], case: &Case) {
 }
 
 #[test]
-fn what_the_kernel_counted_is_what_arrives() {
+fn buckets_and_events_arrive_as_measured() {
     let Some(_alone) = ready(&["perl"]) else { return };
     for case in cases() {
         let comm = format!("decode-{}", std::process::id());

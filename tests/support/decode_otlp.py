@@ -1,8 +1,10 @@
-"""Bodies of OTLP requests, decoded by the package opentelemetry-proto.
+"""Decodes OTLP requests with the package opentelemetry-proto, and prints a line of OTLP/JSON for each.
 
-    decode_otlp.py FILE...   a line of OTLP/JSON per file, whose name ends in metrics, logs or traces
+    decode_otlp.py FILE...
 
-Fails on a body that is not the message, or that has a field which the package does not know.
+A file is a request in protobuf, and its name ends in metrics, logs or traces; or it ends in metrics.json, logs.json or
+traces.json, and the file is OTLP/JSON. Fails if a file is not that message, or has a field that the package does not
+know; OTLP/JSON may have unknown fields.
 """
 
 import base64
@@ -29,24 +31,34 @@ def assert_known(message):
                 assert_known(inner)
 
 
-def hexadecimal(value):
-    """Ids are hexadecimal in OTLP/JSON, where protobuf's own mapping has base64."""
+IDS = {"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"}
+
+
+def convert_ids(value, convert):
+    """Ids are hexadecimal in OTLP/JSON, but base64 in protobuf's own mapping."""
     if isinstance(value, list):
         for inner in value:
-            hexadecimal(inner)
+            convert_ids(inner, convert)
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if key in ("traceId", "spanId", "parentSpanId"):
-                value[key] = base64.b64decode(inner).hex()
+            if key in IDS and isinstance(inner, str):
+                value[key] = convert(inner)
             else:
-                hexadecimal(inner)
+                convert_ids(inner, convert)
 
 
 for path in sys.argv[1:]:
-    request = REQUESTS[path.rpartition("-")[2]]()
+    stem = path.removesuffix(".json")
+    request = REQUESTS[stem.rpartition("-")[2]]()
     with open(path, "rb") as file:
-        request.ParseFromString(file.read())
-    assert_known(request)
-    said = json_format.MessageToDict(request, use_integers_for_enums=True)
-    hexadecimal(said)
-    print(json.dumps(said))
+        content = file.read()
+    if stem == path:
+        request.ParseFromString(content)
+        assert_known(request)
+    else:
+        given = json.loads(content)
+        convert_ids(given, lambda text: base64.b64encode(bytes.fromhex(text)).decode())
+        json_format.ParseDict(given, request, ignore_unknown_fields=True)
+    decoded = json_format.MessageToDict(request, use_integers_for_enums=True)
+    convert_ids(decoded, lambda text: base64.b64decode(text).hex())
+    print(json.dumps(decoded))

@@ -5,7 +5,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use serde_json::json;
 
-use super::metrics::{by_name, said};
+use super::metrics::{by_name, values};
 use super::*;
 
 fn point(second: u32, fields: &str) -> String {
@@ -33,7 +33,7 @@ fn gauges_counters_and_levels() {
     let [g, c, d, u, k] = &all[..] else { panic!("{all:?}") };
     assert_eq!((&*g.unit, &*g.description, &*k.unit, &*k.description), ("Cel", "how warm", "K", ""));
     let room = json!({"room": "1", "floor": 2});
-    assert_eq!(said(g), [(room, 0, Number::AsDouble(21.5)), (json!({}), 0, Number::AsInt(22))]);
+    assert_eq!(values(g), [(room, 0, Number::AsDouble(21.5)), (json!({}), 0, Number::AsInt(22))]);
     for (metric, value, start, time, monotonic) in [
         (c, 7, START_NANOS, Time::Cumulative, true),
         (d, 1, START_NANOS, Time::Delta, true),
@@ -41,7 +41,7 @@ fn gauges_counters_and_levels() {
     ] {
         let Some(Data::Sum(sum)) = &metric.data else { panic!("{metric:?}") };
         assert_eq!((sum.aggregation_temporality(), sum.is_monotonic), (time, monotonic));
-        assert_eq!(said(metric), [(json!({}), start, Number::AsInt(value))]);
+        assert_eq!(values(metric), [(json!({}), start, Number::AsInt(value))]);
     }
 }
 
@@ -81,7 +81,7 @@ fn histograms_and_summaries() {
 }
 
 #[test]
-fn what_goes_back_starts_again() {
+fn a_value_that_goes_back_starts_again() {
     let counter = |second, attribute: &str, value| {
         point(
             second,
@@ -103,7 +103,7 @@ fn what_goes_back_starts_again() {
         histogram(2, 8),
     ]);
     let metrics = by_name(&request);
-    let starts: Vec<_> = said(metrics["c"]).iter().map(|(_, start, _)| *start).collect();
+    let starts: Vec<_> = values(metrics["c"]).iter().map(|(_, start, _)| *start).collect();
     assert_eq!(starts, [0, 0, SECOND_0 + 1_000_000_000, 0]);
     let Some(Data::Histogram(histogram)) = &metrics["h"].data else { panic!() };
     let starts: Vec<_> = histogram.data_points.iter().map(|point| point.start_time_unix_nano).collect();

@@ -1,4 +1,4 @@
-//! Log records: of our kinds, of `log` and `snapshot` records, of foreign objects.
+//! Log records: from event kinds, `log` and `snapshot` records, and other objects.
 
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use serde_json::json;
@@ -31,7 +31,7 @@ fn an_event_has_its_fields_as_attributes() {
 }
 
 #[test]
-fn a_log_record_says_what_it_says() {
+fn a_log_record_keeps_its_fields() {
     let line = format!(
         r#"{{"ts":"{TS}","kind":"log","host":"h","severity":"Warning","body":"disk \"full\"","attributes":{{"n":1}}}}"#
     );
@@ -51,7 +51,7 @@ fn any_other_object_is_the_body() {
         "time": TS, "big": u64::MAX, "kind": "disk"});
     let log = log_of(&object.to_string());
     let mut expected = object;
-    // Integers beyond 64 signed bits are strings of digits, by the specification.
+    // By the specification, integers outside i64 are strings of digits.
     expected["big"] = json!(u64::MAX.to_string());
     assert_eq!(plain(log.body.as_ref()), expected);
     assert_eq!((log.time_unix_nano, log.severity_number, &*log.severity_text), (TS_NANOS, 17, "error"));
@@ -60,9 +60,9 @@ fn any_other_object_is_the_body() {
     assert!(empty.observed_time_unix_nano > TS_NANOS - 31_536_000_000_000_000 * 10);
 }
 
-/// By multiples of the threshold that the record was told for; without one, of the program's default.
+/// By multiples of the record's threshold, or else of the default.
 #[test]
-fn the_severity_of_an_event_goes_by_its_threshold() {
+fn the_severity_of_an_event_depends_on_its_threshold() {
     for (kind, field, took, threshold, severity) in [
         ("syscall", "duration_us", 10_000.0, Some(10_000.0), "INFO"),
         ("syscall", "duration_us", 99_999.999, None, "INFO"),
@@ -86,7 +86,7 @@ fn the_severity_of_an_event_goes_by_its_threshold() {
 }
 
 #[test]
-fn a_snapshot_is_what_was_answered() {
+fn the_data_of_a_snapshot_is_the_body() {
     let line = format!(
         r#"{{"ts":"{TS}","kind":"snapshot","host":"h","url":"http://x/y","data":{{"a":{{"b":[1]}}}}}}"#
     );
@@ -96,7 +96,7 @@ fn a_snapshot_is_what_was_answered() {
 }
 
 #[test]
-fn a_log_record_keeps_what_has_no_place() {
+fn unknown_fields_of_a_log_record_become_attributes() {
     let log = log_of(concat!(
         r#"{"kind":"log","trace_id":"4bf92f3577b34da6a3ce929d0e0e4736","span_id":"nonsense","user":"u","#,
         r#""n":null,"tags":[1],"attributes":{"user":"first"}}"#
@@ -107,7 +107,7 @@ fn a_log_record_keeps_what_has_no_place() {
 }
 
 #[test]
-fn a_log_record_that_makes_no_sense_is_refused() {
+fn an_invalid_log_record_is_refused() {
     for (fields, reason) in [
         (r#""kind":"log","severity":25"#, "severity is neither a name nor a number from 1 to 24"),
         (r#""kind":"log","severity":["warn"]"#, "severity is neither a name nor a number from 1 to 24"),
@@ -116,13 +116,13 @@ fn a_log_record_that_makes_no_sense_is_refused() {
     ] {
         assert_eq!(encode(&[format!("{{{fields}}}")]).rejected, [(0, reason.to_owned())]);
     }
-    // What has another form but a place all the same is kept.
+    // `attributes` of another type is an attribute itself.
     let log = log_of(r#"{"kind":"log","severity":17,"attributes":["a"]}"#);
     assert_eq!((log.severity_number, attributes(&log.attributes)), (17, json!({"attributes": ["a"]})));
 }
 
 #[test]
-fn a_record_of_nothing_known_is_kept_whole() {
+fn a_record_without_known_fields_is_kept_whole() {
     let line = json!({"ts": TS, "kind": "load", "loadavg": 1});
     let log = log_of(&line.to_string());
     assert_eq!((plain(log.body.as_ref()), log.time_unix_nano), (line, TS_NANOS));

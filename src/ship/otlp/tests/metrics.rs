@@ -1,4 +1,4 @@
-//! Records of our own kinds that are metrics.
+//! Records of the kinds that are metrics.
 
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality as Time, Metric, NumberDataPoint, metric::Data, number_data_point::Value as Number,
@@ -31,8 +31,8 @@ pub fn by_name(request: &ExportMetricsServiceRequest) -> BTreeMap<&str, &Metric>
     named
 }
 
-/// `(attributes, start, value)` of each point.
-pub fn said(metric: &Metric) -> Vec<(Value, u64, Number)> {
+/// The attributes, start time and value of each point.
+pub fn values(metric: &Metric) -> Vec<(Value, u64, Number)> {
     let said = |point: &NumberDataPoint| {
         (attributes(&point.attributes), point.start_time_unix_nano, point.value.unwrap())
     };
@@ -69,13 +69,13 @@ fn a_record_becomes_a_point_per_metric() {
     let load = metrics["system.cpu.load_average.1m"];
     assert_eq!((&*load.unit, points(load)[0].time_unix_nano), ("{thread}", TS_NANOS));
     assert!(matches!(load.data, Some(Data::Gauge(_))));
-    assert_eq!(said(load), [(json!({}), 0, Number::AsDouble(0.5))]);
-    // The schema says that it is no integer, whatever a filter made of 1.0.
-    assert_eq!(said(metrics["system.cpu.load_average.5m"]), [(json!({}), 0, Number::AsDouble(1.0))]);
+    assert_eq!(values(load), [(json!({}), 0, Number::AsDouble(0.5))]);
+    // A double by its schema, although a filter wrote 1 for 1.0.
+    assert_eq!(values(metrics["system.cpu.load_average.5m"]), [(json!({}), 0, Number::AsDouble(1.0))]);
 }
 
 #[test]
-fn lines_meet_in_their_metrics() {
+fn points_of_several_lines_share_a_metric() {
     let fields = r#""reads":7,"writes":9223372036854775807,"flushes":18446744073709551615,"in_flight":0,"read_time_s":1.25"#;
     let request = metrics_of(&[disk("sda", 1, fields), disk("sdb", 1, fields), disk("sda", 2, fields)]);
     let metrics = by_name(&request);
@@ -85,7 +85,7 @@ fn lines_meet_in_their_metrics() {
             json!({"system.device": device, "telepipe.disk.whole": true, "disk.io.direction": direction})
         }
     };
-    let operations = said(metrics["system.disk.operations"]);
+    let operations = values(metrics["system.disk.operations"]);
     let of = |device, value, direction| (about(device, Some(direction)), START_NANOS, Number::AsInt(value));
     assert_eq!(
         operations,
@@ -102,14 +102,14 @@ fn lines_meet_in_their_metrics() {
     assert_eq!((sum.aggregation_temporality(), sum.is_monotonic), (Time::Cumulative, true));
     let Some(Data::Sum(sum)) = &metrics["system.disk.pending_operations"].data else { panic!() };
     assert_eq!((sum.aggregation_temporality(), sum.is_monotonic), (Time::Cumulative, false));
-    let flushes = said(metrics["telepipe.disk.flush.operations"]);
-    // Above what a signed integer holds.
+    let flushes = values(metrics["telepipe.disk.flush.operations"]);
+    // Above i64::MAX.
     assert_eq!(flushes[1], (about("sdb", None), START_NANOS, Number::AsDouble(18_446_744_073_709_551_615.0)));
-    assert_eq!(said(metrics["system.disk.operation_time"])[2].2, Number::AsDouble(1.25));
+    assert_eq!(values(metrics["system.disk.operation_time"])[2].2, Number::AsDouble(1.25));
 }
 
 #[test]
-fn hosts_have_resources_of_their_own() {
+fn each_host_has_its_resource() {
     let line = |host| format!(r#"{{"ts":"{TS}","kind":"load","host":"{host}","load_1m":1}}"#);
     let nobody = format!(r#"{{"ts":"{TS}","kind":"load","load_1m":1}}"#);
     let request = metrics_of(&[line("b"), line("here"), line("b"), nobody]);
@@ -126,27 +126,27 @@ fn hosts_have_resources_of_their_own() {
 }
 
 #[test]
-fn a_total_beside_its_parts_is_left_out() {
+fn a_total_is_left_out_if_its_parts_are_records() {
     let cpu = |fields: &str| format!(r#"{{"ts":"{TS}","kind":"cpu","host":"h",{fields}"user_s":1.5}}"#);
     let batch = batch(&[cpu(r#""per_cpu":true,"#), cpu(r#""cpu":0,"#), cpu("")]);
     let encoded = Encoder::new(options(Names::Semconv)).encode(&batch);
     let [request] = &encoded.requests[..] else { panic!() };
     assert_eq!((&request.lines[..], request.items), (&[1, 2][..], 2));
     let Request::Metrics(metrics) = decode(&request.body) else { panic!() };
-    let times = said(by_name(&metrics)["system.cpu.time"]);
+    let times = values(by_name(&metrics)["system.cpu.time"]);
     assert_eq!(times[0].0, json!({"cpu.logical_number": 0, "cpu.mode": "user"}));
     assert_eq!(times[1].0, json!({"cpu.mode": "user"}));
 }
 
 #[test]
-fn delta_counters_start_where_the_record_does() {
+fn delta_counters_start_with_the_interval() {
     let line =
         format!(r#"{{"ts":"{TS}","kind":"lost","host":"h","start_ts":"{START}","source":"x","count":3}}"#);
     let request = metrics_of(&[line]);
     let lost = by_name(&request)["telepipe.lost"];
     let Some(Data::Sum(sum)) = &lost.data else { panic!() };
     assert_eq!((sum.aggregation_temporality(), sum.is_monotonic), (Time::Delta, true));
-    assert_eq!(said(lost), [(json!({"telepipe.source": "x"}), START_NANOS, Number::AsInt(3))]);
+    assert_eq!(values(lost), [(json!({"telepipe.source": "x"}), START_NANOS, Number::AsInt(3))]);
 }
 
 #[test]
@@ -158,17 +158,17 @@ fn a_counter_that_goes_back_starts_again() {
     let starts = |encoder: &mut Encoder, lines: &[String]| -> Vec<(u64, u64)> {
         let encoded = encoder.encode(&batch(lines));
         let Request::Metrics(metrics) = decode(&encoded.requests[0].body) else { panic!() };
-        let all = said(by_name(&metrics)["system.disk.operations"]);
+        let all = values(by_name(&metrics)["system.disk.operations"]);
         all.chunks(2).map(|pair| (pair[0].1, pair[1].1)).collect()
     };
     let mut encoder = Encoder::new(options(Names::Semconv));
     let expected = [START_NANOS, START_NANOS, second(2), second(2), second(4), second(4)]
         .map(|start| (start, START_NANOS));
     assert_eq!(starts(&mut encoder, &lines), expected);
-    // Halves of the same, as after a request that was too large, in any order.
+    // Encode halves of the batch again, in any order, as after a request that was too large.
     assert_eq!(starts(&mut encoder, &lines[3..]), expected[3..]);
     assert_eq!(starts(&mut encoder, &lines[..3]), expected[..3]);
-    // A new boot says so itself.
+    // After a reboot, start_ts changes.
     let booted = reads(9, 0).replace(START, "2026-11-20T20:45:08Z");
     assert_eq!(starts(&mut encoder, &[booted]), [(second(8), second(8))]);
 }
@@ -186,7 +186,7 @@ fn the_same_lines_give_the_same_bytes() {
 }
 
 #[test]
-fn the_collectors_names() {
+fn names_of_the_hostmetrics_receiver() {
     let lines = [
         disk("sda", 1, r#""reads":1"#),
         format!(r#"{{"ts":"{TS}","kind":"cpu","host":"h","cpu":3,"iowait_s":1.5}}"#),
@@ -195,6 +195,6 @@ fn the_collectors_names() {
     let Request::Metrics(metrics) = decode(&encoded.requests[0].body) else { panic!() };
     let metrics = by_name(&metrics);
     let expected = json!({"device": "sda", "telepipe.disk.whole": true, "direction": "read"});
-    assert_eq!(said(metrics["system.disk.operations"])[0].0, expected);
-    assert_eq!(said(metrics["system.cpu.time"])[0].0, json!({"cpu": "cpu3", "state": "wait"}));
+    assert_eq!(values(metrics["system.disk.operations"])[0].0, expected);
+    assert_eq!(values(metrics["system.cpu.time"])[0].0, json!({"cpu": "cpu3", "state": "wait"}));
 }

@@ -1,5 +1,5 @@
-//! Any lines whatever: nothing panics, every line is accounted for once, what was
-//! counted is what there is, and the same lines give the same bytes.
+//! Random lines: nothing panics, each line has exactly one outcome, the counts are right, and the
+//! same lines give the same bytes.
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// Objects that look like records, more or less.
+/// Objects that resemble records.
 fn record() -> impl Strategy<Value = Value> {
     let kinds: Vec<_> = crate::record::KINDS.iter().map(|kind| kind.name).collect();
     let fields = crate::record::KINDS.iter().flat_map(|kind| {
@@ -80,7 +80,7 @@ fn items(body: &Body) -> usize {
 
 proptest! {
     #[test]
-    fn any_lines_add_up(lines in vec(line(), 0..12)) {
+    fn each_line_has_one_outcome(lines in vec(line(), 0..12)) {
         let batch = batch(&lines);
         let mut encoder = Encoder::new(options(Names::Semconv));
         let encoded = encoder.encode(&batch);
@@ -104,7 +104,7 @@ proptest! {
         let again = encoder.encode(&batch);
         prop_assert_eq!(&again.rejected, &encoded.rejected);
         let bodies = |encoded: &Encoded<Body>| encoded.requests.iter().map(|request| request.body.clone()).collect::<Vec<_>>();
-        prop_assert!(bodies(&again) == bodies(&encoded), "the second time is different");
+        prop_assert!(bodies(&again) == bodies(&encoded), "the second time differs");
     }
 
     #[test]
@@ -117,7 +117,7 @@ proptest! {
     }
 }
 
-/// What the specification makes of integers that do not fit.
+/// Converts integers outside `i64` to strings, as the specification requires.
 fn strings_beyond_i64(value: Value) -> Value {
     match value {
         Value::Number(number) if number.is_u64() && !number.is_i64() => json!(number.to_string()),

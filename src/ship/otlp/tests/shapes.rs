@@ -1,4 +1,4 @@
-//! Fields that are maps: exponential histograms, and metrics with a key each.
+//! Fields that are maps: exponential histograms, and metrics with an attribute per key.
 
 use opentelemetry_proto::tonic::metrics::v1::{
     AggregationTemporality as Time, metric::Data, number_data_point::Value as Number,
@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use schemars::JsonSchema;
 use serde_json::json;
 
-use super::metrics::{TS, TS_NANOS, by_name, said};
+use super::metrics::{TS, TS_NANOS, by_name, values};
 use super::*;
 use crate::record::{Kind, Metric, Temporality};
 
@@ -91,7 +91,7 @@ fn zero_counts_have_their_threshold() {
 }
 
 #[test]
-fn buckets_that_make_no_sense_are_rejected() {
+fn invalid_buckets_are_rejected() {
     for fields in [
         r#""scale":5,"buckets":{"one":1}"#,
         r#""scale":5,"buckets":{"1":-1}"#,
@@ -124,26 +124,26 @@ fn a_map_gives_a_point_per_key() {
     let about = |state: &str| json!({"d": "sda", "t": "tcp", "network.connection.state": state});
     let expected =
         [(about("listen"), start, Number::AsInt(3)), (about("time_wait"), start, Number::AsDouble(1.5))];
-    assert_eq!(said(by_name(&request)["states"]), expected);
+    assert_eq!(values(by_name(&request)["states"]), expected);
     let (_, request) = encode_as(&DELTA, Names::Hostmetrics, &[line(r#""by_state":{"fin_wait_1":3}"#)]);
     let renamed = json!({"d": "sda", "t": "tcp", "state": "FIN_WAIT1"});
-    assert_eq!(said(by_name(&request)["states"])[0].0, renamed);
+    assert_eq!(values(by_name(&request)["states"])[0].0, renamed);
 }
 
 #[test]
-fn keys_go_back_one_by_one() {
+fn each_key_restarts_on_its_own() {
     let at = |second: u32, states: &str| {
         line(&format!(r#""by_state":{states}"#)).replace(TS, &format!("2026-11-20T20:45:{second:02}Z"))
     };
     let lines = [at(1, r#"{"a":5,"b":5}"#), at(2, r#"{"b":4,"a":6}"#), at(3, r#"{"a":7,"b":9}"#)];
     let (_, request) = encode_as(&TOTAL, Names::Semconv, &lines);
     let (start, back) = (1_795_207_499_000_000_000, 1_795_207_501_000_000_000);
-    let starts: Vec<_> = said(by_name(&request)["states"]).iter().map(|(_, start, _)| *start).collect();
+    let starts: Vec<_> = values(by_name(&request)["states"]).iter().map(|(_, start, _)| *start).collect();
     assert_eq!(starts, [start, start, back, start, start, back]);
 }
 
 #[test]
-fn what_is_no_time_is_rejected_by_its_name() {
+fn an_invalid_time_is_rejected_and_the_reason_names_the_field() {
     for (line, field) in [
         (r#"{"kind":"metric","name":"n","value":1,"ts":1795207500}"#, "ts"),
         (r#"{"kind":"log","body":"b","ts":"1969-12-31T23:59:59Z"}"#, "ts"),
@@ -162,7 +162,7 @@ fn what_is_no_time_is_rejected_by_its_name() {
 }
 
 #[test]
-fn a_field_of_another_type_is_rejected_by_its_name() {
+fn a_field_of_another_type_is_rejected_and_the_reason_names_it() {
     let text = line(r#""by_state":{"a":1,"b":"2"}"#);
     let states = crate::ship::line::Line::parse(text.as_bytes()).unwrap();
     let mut encoder = Encoder::with_kinds(options(Names::Semconv), &[&DELTA]);
