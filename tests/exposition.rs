@@ -94,10 +94,10 @@ fn complaints(text: &str) -> Option<Vec<String>> {
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
     let output = child.wait_with_output().unwrap();
     writer.join().unwrap().unwrap();
-    let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    let report = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
     // 1: not an exposition. 3: complaints.
-    assert_ne!(output.status.code(), Some(1), "{said}");
-    Some(said.lines().map(str::to_owned).collect())
+    assert_ne!(output.status.code(), Some(1), "{report}");
+    Some(report.lines().map(str::to_owned).collect())
 }
 
 /// The established names that the declarations have, with `x` for the values of fields.

@@ -211,7 +211,7 @@ impl Histogram {
         Some(Self { bounds, counts, sum, count })
     }
 
-    /// Reads a histogram from a `metric` record, whose unit is multiplied by `factor`.
+    /// Reads a histogram from a `metric` record, and converts its unit by `factor`.
     pub fn of_metric(fields: &Fields<'_>, factor: f64) -> Result<Self, String> {
         let bounds: Vec<_> = numbers(fields, "bounds").into_iter().map(|bound| bound * factor).collect();
         let counts: Vec<_> = array(fields, "bucket_counts").iter().filter_map(Value::as_u64).collect();

@@ -124,7 +124,7 @@ impl Labels {
         }
     }
 
-    /// Adds a label whose value may have any type; null is no label.
+    /// Adds a label with a value of any type; null is no label.
     pub fn add_value(&mut self, key: &str, value: &Value<'_>) {
         match value {
             Value::Null => {}

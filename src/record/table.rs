@@ -31,8 +31,8 @@ pub struct Kind {
     /// Fields that are labels of the established Prometheus names, and those labels. An absent
     /// field gives no label.
     pub labels: Pairs,
-    /// A boolean field that marks a total whose parts are records of the same sample. A marked
-    /// record gives no metrics, because their sum would count everything twice.
+    /// A boolean field that marks a total of other records of the same sample. A marked record
+    /// gives no metrics: a sum over all records would count everything twice.
     pub total_if: Option<&'static str>,
     /// What the record becomes in OpenTelemetry.
     pub mapping: Mapping,
@@ -65,7 +65,7 @@ pub enum Generic {
     Log,
     /// A span.
     Span,
-    /// A log record whose body is the field `data`.
+    /// A log record; its body is the field `data`.
     Snapshot,
 }
 
@@ -182,7 +182,7 @@ impl Kind {
         Self { name, title, schema: T::json_schema, attributes: &[], labels: &[], total_if: None, mapping }
     }
 
-    /// Declares a kind with body `T` whose records are metrics.
+    /// Declares a kind of metrics with body `T`.
     pub const fn metrics<T: JsonSchema>(
         name: &'static str,
         title: &'static str,
@@ -192,12 +192,12 @@ impl Kind {
         Self::new::<T>(name, title, Mapping::Metrics { temporality, metrics })
     }
 
-    /// Declares a kind with body `T` whose records are log records.
+    /// Declares a kind of log records with body `T`.
     pub const fn log<T: JsonSchema>(name: &'static str, title: &'static str, severity: Severity) -> Self {
         Self::new::<T>(name, title, Mapping::Log { severity })
     }
 
-    /// Declares a kind with body `T` whose records describe themselves.
+    /// Declares a generic kind with body `T`.
     pub const fn generic<T: JsonSchema>(name: &'static str, title: &'static str, generic: Generic) -> Self {
         Self::new::<T>(name, title, Mapping::Generic(generic))
     }
@@ -214,7 +214,7 @@ impl Kind {
         self
     }
 
-    /// Sets the field that marks a total whose parts are records of their own.
+    /// Sets the field that marks a total of other records.
     pub const fn total_if(mut self, field: &'static str) -> Self {
         self.total_if = Some(field);
         self
@@ -273,7 +273,7 @@ impl Metric {
         self
     }
 
-    /// Declares that the field is a map whose keys become this attribute.
+    /// Declares that the field is a map, with keys that become this attribute.
     pub const fn keyed(mut self, attribute: &'static str) -> Self {
         self.key = Some(attribute);
         self

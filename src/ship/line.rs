@@ -1,7 +1,7 @@
 //! One line of input, parsed into fields that borrow from it.
 //!
-//! [`Line::parse`] takes a line without its newline; [`Line::class`] tells records, OTLP/JSON
-//! and other objects apart.
+//! [`Line::parse`] takes a line without its newline; [`Line::class`] distinguishes
+//! records, OTLP/JSON and other objects.
 
 mod compact;
 mod read;
@@ -135,7 +135,7 @@ impl<'a> Line<'a> {
         }
     }
 
-    /// The signals whose OTLP/JSON field is present and an array.
+    /// The signals that have an array in their OTLP/JSON field.
     pub fn signals(&self) -> impl Iterator<Item = Signal> {
         let is_array = |name| matches!(self.get(name), Some(Value::Array(_)));
         Signal::ALL.into_iter().filter(move |signal| signal.fields().into_iter().any(is_array))

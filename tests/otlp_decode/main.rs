@@ -27,7 +27,7 @@ fn decoded(requests: &[Request]) -> Option<Vec<Value>> {
     decoded_files(&requests.iter().map(file).collect::<Vec<_>>())
 }
 
-/// Decodes files with these contents, whose names end as given.
+/// Decodes files, given as the end of the name and the contents.
 fn decoded_files(files: &[(String, Vec<u8>)]) -> Option<Vec<Value>> {
     let mut python = python()?;
     let folder = tempfile::tempdir().unwrap();
@@ -154,15 +154,15 @@ fn metrics_have_the_values_of_the_records() {
     let mut lines = records::records(scrape, &["--per-cpu", "-n", "4", "-i", "200ms"]);
     lines.extend(io_records());
     for options in [&["--compression", "none", "--batch-lines", "50"][..], &["--compression", "gzip"]] {
-        let Some(said) = shipped(&lines, options) else { return };
-        let (mut found, mut count) = (points(&said), 0);
+        let Some(requests) = shipped(&lines, options) else { return };
+        let (mut found, mut count) = (points(&requests), 0);
         for (name, expected) in lines.iter().flat_map(expected) {
             assert_eq!(found.remove(&name).as_deref(), Some(&[expected][..]), "{name:?}");
             count += 1;
         }
         assert!(found.is_empty(), "unexpected points: {found:?}");
         assert!(count > 300, "only {count} points");
-        let logs = by_host(&said, ["resourceLogs", "scopeLogs", "logRecords"]);
+        let logs = by_host(&requests, ["resourceLogs", "scopeLogs", "logRecords"]);
         let mut names: Vec<_> =
             logs.values().flatten().map(|log| log["eventName"].as_str().unwrap()).collect();
         let kinds = lines.iter().filter_map(|line| line["kind"].as_str());
@@ -201,8 +201,8 @@ fn log_records_have_the_fields_of_the_records() {
         }
     };
     let lines: Vec<_> = (0..200).map(line).collect();
-    let Some(said) = shipped(&lines, &["--batch-lines", "64"]) else { return };
-    let hosts = by_host(&said, ["resourceLogs", "scopeLogs", "logRecords"]);
+    let Some(requests) = shipped(&lines, &["--batch-lines", "64"]) else { return };
+    let hosts = by_host(&requests, ["resourceLogs", "scopeLogs", "logRecords"]);
     assert_eq!(hosts.len(), 3);
     for (host, logs) in hosts {
         let mut lines: Vec<_> = lines.iter().filter(|line| line["host"] == host).collect();
@@ -249,15 +249,16 @@ fn spans_and_metric_records_keep_all_fields() {
         })
     };
     let lines: Vec<_> = (0..90).flat_map(|n| [span(n), metric(n)]).collect();
-    let Some(said) = shipped(&lines, &["--batch-lines", "100"]) else { return };
+    let Some(requests) = shipped(&lines, &["--batch-lines", "100"]) else { return };
     let mut services = [0, 0];
-    for resource in said.iter().flat_map(|request| request["resourceSpans"].as_array().into_iter().flatten())
+    for resource in
+        requests.iter().flat_map(|request| request["resourceSpans"].as_array().into_iter().flatten())
     {
         let service = attributes(&resource["resource"])["service.name"].as_str().unwrap().to_owned();
         services[usize::from(service == "service1")] += items(resource);
     }
     assert_eq!(services, [45, 45]);
-    let mut spans = by_host(&said, ["resourceSpans", "scopeSpans", "spans"]).remove("h").unwrap();
+    let mut spans = by_host(&requests, ["resourceSpans", "scopeSpans", "spans"]).remove("h").unwrap();
     spans.sort_by_key(|span| span["spanId"].as_str().unwrap().to_owned());
     let (mut lines, metrics): (Vec<_>, Vec<_>) = lines.iter().partition(|line| line["kind"] == "span");
     assert_eq!(spans.len(), lines.len());
@@ -286,7 +287,7 @@ fn spans_and_metric_records_keep_all_fields() {
         assert_eq!((&link["traceId"], &link["spanId"]), (&ours["trace_id"], &ours["span_id"]));
         assert_eq!(attributes(link), ours["attributes"]);
     }
-    let found = points(&said);
+    let found = points(&requests);
     assert_eq!(found.len(), metrics.len());
     for line in metrics {
         let about = format!("n={}", line["attributes"]["n"].as_str().unwrap());
@@ -312,8 +313,8 @@ fn otlp_json_is_sent_unchanged() {
         "schemaUrl": "https://opentelemetry.io/schemas/1.27.0",
     }]});
     let own = json!({"ts": "2026-11-20T20:46:00Z", "kind": "load", "host": "near", "load_1m": 0.5});
-    let Some(said) = shipped(&[request.clone(), own], &[]) else { return };
-    let [one] = &said[..] else { panic!("{} requests", said.len()) };
+    let Some(requests) = shipped(&[request.clone(), own], &[]) else { return };
+    let [one] = &requests[..] else { panic!("{} requests", requests.len()) };
     let resources = one["resourceMetrics"].as_array().unwrap();
     assert_eq!((resources.len(), &resources[1]), (2, &request["resourceMetrics"][0]));
 }

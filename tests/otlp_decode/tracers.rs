@@ -78,7 +78,7 @@ fn work(comm: &str) {
     assert!(status.unwrap().success());
 }
 
-fn assert_histograms(lines: &[Value], said: &[Value], (kind, metric): (&str, &str)) {
+fn assert_histograms(lines: &[Value], requests: &[Value], (kind, metric): (&str, &str)) {
     let describe = |point: &Point, time: u64| {
         assert_eq!(
             (&*point.unit, &*point.shape, point.temporality),
@@ -87,7 +87,7 @@ fn assert_histograms(lines: &[Value], said: &[Value], (kind, metric): (&str, &st
         );
         format!("{time} {} {}", point.start, point.value)
     };
-    let found = points(said);
+    let found = points(requests);
     let mut found: Vec<_> = found
         .iter()
         .filter(|(name, _)| name.metric == metric)
@@ -112,9 +112,9 @@ fn assert_histograms(lines: &[Value], said: &[Value], (kind, metric): (&str, &st
     assert_eq!(found, expected, "{metric}");
 }
 
-fn assert_events(lines: &[Value], said: &[Value], case: &Case) {
+fn assert_events(lines: &[Value], requests: &[Value], case: &Case) {
     let (kind, field, threshold) = case.event;
-    let logs = by_host(said, ["resourceLogs", "scopeLogs", "logRecords"]).into_values().flatten();
+    let logs = by_host(requests, ["resourceLogs", "scopeLogs", "logRecords"]).into_values().flatten();
     let logs: Vec<_> = logs.filter(|log| log["eventName"] == kind).collect();
     let mut events = of(lines, kind);
     events.sort_by_key(|event| nanos(&event["ts"]));
@@ -149,8 +149,8 @@ fn buckets_and_events_arrive_as_measured() {
         let tracer = Tracer::start_each("200ms", case.program, &[case.options, filter].concat());
         work(&comm);
         let lines = tracer.finish();
-        let Some(said) = shipped(&lines, &[]) else { return };
-        assert_histograms(&lines, &said, case.summary);
-        assert_events(&lines, &said, &case);
+        let Some(requests) = shipped(&lines, &[]) else { return };
+        assert_histograms(&lines, &requests, case.summary);
+        assert_events(&lines, &requests, &case);
     }
 }

@@ -139,7 +139,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Consumes the fields of an object whose opening brace has been consumed.
+    /// Consumes the fields of an object, after its opening brace.
     fn fields(&mut self, mut object: Object<'a>, depth: usize) -> Option<Fields<'a>> {
         if self.peek() == Some(b'}') {
             self.at += 1;

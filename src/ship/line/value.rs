@@ -26,7 +26,7 @@ pub enum Value<'a> {
     Array(Vec<Value<'a>>),
     /// An object, unless it is stored as `Counts`.
     Map(Fields<'a>),
-    /// A non-empty object whose keys are ascending integers and whose values are counts, as in a
+    /// A non-empty object with ascending integers as keys and counts as values, such as a
     /// histogram's buckets. Such an object may also be stored as `Map`.
     Counts(Vec<(i32, u64)>),
 }

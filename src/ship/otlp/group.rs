@@ -8,8 +8,8 @@ use super::resource::Options;
 use super::wire;
 use crate::ship::line::{Fields, Signal};
 
-/// The most resources whose buffers are kept from one batch to the next. Unlike series, they hold
-/// nothing that cannot be made again.
+/// The most resources that keep their buffers from one batch to the next. Unlike series, they
+/// contain nothing that cannot be made again.
 const MAX_KEPT: usize = 256;
 
 /// Everything from one resource.
@@ -163,7 +163,7 @@ impl Groups {
         self.ready.iter_mut().for_each(Vec::clear);
     }
 
-    /// The number of resources whose buffers are kept.
+    /// The number of resources that keep buffers.
     #[cfg(test)]
     pub fn kept(&self) -> usize {
         self.all.len()

@@ -11,8 +11,8 @@ use crate::record::{
 };
 use crate::ship::line::{Fields, Value};
 
-/// The most fields, and the longest field names, whose positions are remembered: more than any
-/// kind has.
+/// The most fields, and the longest field names, to remember the positions of: more than any kind
+/// has.
 const MAX_FIELDS: usize = 256;
 const MAX_NAME: usize = 64;
 

@@ -59,7 +59,7 @@ pub fn packed<T>(out: &mut Vec<u8>, field: u32, values: &[T], bits: impl Fn(&T) 
     }
 }
 
-/// Appends a message whose contents `write` appends. Its length is filled in afterwards.
+/// Appends a message: `write` appends its contents, before which the length is then inserted.
 pub fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
     key(out, field, 2);
     let start = out.len();
@@ -96,7 +96,7 @@ pub fn key_value(out: &mut Vec<u8>, field: u32, key: &str, value: &Value<'_>) {
     });
 }
 
-/// Appends a `KeyValue` whose value is a string.
+/// Appends a `KeyValue` with a string as its value.
 pub fn key_text(out: &mut Vec<u8>, field: u32, key: &str, value: &str) {
     message(out, field, |out| {
         bytes(out, 1, key.as_bytes());

@@ -194,7 +194,7 @@ fn integer<N: TryFrom<i128>>(value: &Value<'_>) -> Option<N> {
     N::try_from(integer).ok()
 }
 
-/// Reads a decimal number whose value is an integer, such as `-12`, `1.50e2` or `1e3`, exactly.
+/// Reads an integer in decimal notation, such as `-12`, `1.50e2` or `1e3`, exactly.
 fn decimal(text: &str) -> Option<i128> {
     if let Ok(integer) = text.parse() {
         return Some(integer);

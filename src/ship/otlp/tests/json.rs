@@ -378,7 +378,7 @@ fn no_line_is_dropped_silently() {
     let logs = r#""resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]"#;
     let spans = r#""resourceSpans":[{"scopeSpans":[{"spans":[{"name":"x"}]}]}]"#;
     let sent = |line: String, signal| {
-        let encoded = encode(&[line.clone()]);
+        let encoded = encode(std::slice::from_ref(&line));
         let [request] = &encoded.requests[..] else { panic!("{line}: {:?}", encoded.rejected) };
         assert_eq!((request.body.signal, request.items, encoded.empty.len()), (signal, 1, 0), "{line}");
     };

@@ -24,8 +24,8 @@ fn points(metric: &Metric) -> &[NumberDataPoint] {
 pub fn by_name(request: &ExportMetricsServiceRequest) -> BTreeMap<&str, &Metric> {
     let [resource] = &request.resource_metrics[..] else { panic!("{request:?}") };
     let [scope] = &resource.scope_metrics[..] else { panic!("{resource:?}") };
-    let said = scope.scope.as_ref().unwrap();
-    assert_eq!((&*said.name, &*said.version), ("telepipe", env!("CARGO_PKG_VERSION")));
+    let about = scope.scope.as_ref().unwrap();
+    assert_eq!((&*about.name, &*about.version), ("telepipe", env!("CARGO_PKG_VERSION")));
     let named: BTreeMap<_, _> = scope.metrics.iter().map(|metric| (&*metric.name, metric)).collect();
     assert_eq!(named.len(), scope.metrics.len());
     named
@@ -33,10 +33,10 @@ pub fn by_name(request: &ExportMetricsServiceRequest) -> BTreeMap<&str, &Metric>
 
 /// The attributes, start time and value of each point.
 pub fn values(metric: &Metric) -> Vec<(Value, u64, Number)> {
-    let said = |point: &NumberDataPoint| {
+    let value = |point: &NumberDataPoint| {
         (attributes(&point.attributes), point.start_time_unix_nano, point.value.unwrap())
     };
-    points(metric).iter().map(said).collect()
+    points(metric).iter().map(value).collect()
 }
 
 fn disk(device: &str, second: u32, fields: &str) -> String {

@@ -61,7 +61,7 @@ pub fn decode(body: &Body) -> Request {
     }
 }
 
-/// Encodes lines whose only request is one of metrics.
+/// Encodes lines that give one request, of metrics.
 pub fn metrics_of(lines: &[impl AsRef<[u8]>]) -> ExportMetricsServiceRequest {
     let encoded = encode(lines);
     assert_eq!(encoded.rejected, []);
