@@ -168,22 +168,6 @@ fn the_filter_produces_the_output() {
     let [kind, tasks] = text.lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
     assert_eq!(kind, "\"load\"");
     assert!(tasks.parse::<u64>().unwrap() > 0);
-    // Errors of the filter are counted.
-    let output = run(program!("scrape"), &["-n", "3", "-i", "20ms", "--only", "load", "-f", "error"]);
-    let message = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && output.stdout.is_empty(), "{message}");
-    assert_eq!(message.lines().filter(|line| line.starts_with("scrape: --filter: ")).count(), 1, "{message}");
-    assert!(message.contains("3 failed in the filter"), "{message}");
-}
-
-#[test]
-fn status_records_bypass_the_filter() {
-    let dir = tempfile::tempdir().unwrap();
-    let empty = dir.path().to_str().unwrap();
-    let args = ["--once", "--proc-root", empty, "--only", "load", "-f", "empty"];
-    let lines = scrape(&args);
-    assert_eq!(one(&lines, "status")["reason"], "absent");
-    assert!(scrape(&[&args[..], &["--filter-all"]].concat()).is_empty());
 }
 
 #[test]

@@ -1,5 +1,4 @@
-//! What the programs say on stderr: messages, and on a terminal one status line
-//! that stays below them. A stderr that cannot be written is no reason to stop.
+//! Messages on stderr, and on a terminal a status line below them. A stderr that cannot be written is ignored.
 
 use std::fmt;
 use std::io::Write;
@@ -7,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 static NAME: OnceLock<String> = OnceLock::new();
 
-/// Sets the name that begins every message. The first call counts.
+/// Sets the name that begins every message. Only the first call has an effect.
 pub fn set_program_name(name: &str) {
     let _ = NAME.set(name.to_owned());
 }
@@ -20,22 +19,22 @@ pub fn program_name() -> &'static str {
 /// Whether the status line is on the screen.
 static SHOWN: Mutex<bool> = Mutex::new(false);
 
-/// Writes one message, a line that begins with the program's name.
+/// Writes a message: a line that begins with the program's name.
 pub fn log(message: fmt::Arguments<'_>) {
     put(&format!("{}: {message}\n", program_name()), false);
 }
 
-/// Writes one line as it is.
+/// Writes a line as it is.
 pub fn line(text: &str) {
     put(&format!("{text}\n"), false);
 }
 
-/// Shows `text` as the status line, in place of the one before.
+/// Shows `text` as the status line, replacing the previous one.
 pub fn status(text: &str) {
     put(text, true);
 }
 
-/// In one write each, so that threads do not interleave.
+/// One write each, so that the messages of threads do not mix.
 fn put(text: &str, shown_after: bool) {
     let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let clear = if *shown { "\r\x1b[K" } else { "" };
@@ -43,7 +42,7 @@ fn put(text: &str, shown_after: bool) {
     *shown = shown_after;
 }
 
-/// Says it only if that cannot block: for the moment before the program is ended.
+/// Writes a message unless that could block: for use just before the program is ended.
 pub fn log_if_ready(message: fmt::Arguments<'_>) {
     if ready() {
         let _ =
@@ -51,7 +50,7 @@ pub fn log_if_ready(message: fmt::Arguments<'_>) {
     }
 }
 
-/// Whether stderr takes a line at once.
+/// Whether stderr takes a line without blocking.
 pub fn ready() -> bool {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let err = rustix::stdio::stderr();
@@ -60,7 +59,7 @@ pub fn ready() -> bool {
     poll(&mut fds, Some(&at_once)).is_ok() && fds[0].revents() == PollFlags::OUT
 }
 
-/// The beginning of a line for people: no control characters, at most 80 characters.
+/// The start of a line, for a message: at most 80 characters, control characters escaped.
 pub fn excerpt(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(&line[..line.len().min(320)]);
     let mut excerpt: String = text.chars().take(80).flat_map(char::escape_debug).collect();

@@ -10,7 +10,7 @@ use crate::common::program::{Program, Usage};
 use crate::common::stdio_check;
 use crate::common::{filter, generate};
 
-/// Parses the command line, runs the program and says how it ended.
+/// Parses the command line, runs the program, and reports how it ended.
 pub fn main<P: Program>() -> ExitCode {
     if filter::is_helper() {
         return ExitCode::from(filter::help());
@@ -36,7 +36,7 @@ pub fn main<P: Program>() -> ExitCode {
     ended(result)
 }
 
-/// The exit code, and on stderr why it is not 0.
+/// The exit code; logs the error if there is one.
 fn ended(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -48,7 +48,7 @@ fn ended(result: Result<()>) -> ExitCode {
     }
 }
 
-/// Whether the failure is only that nobody reads any more.
+/// Whether it failed only because the reader of stdout left.
 fn reader_left(error: &anyhow::Error) -> bool {
     let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().filter_map(|cause| cause.downcast_ref()).any(broken)

@@ -1,16 +1,16 @@
-//! `--generate`: man page, JSON Schema and completions, from the declarations
-//! of the command line and of the kinds.
+//! `--generate`: man pages, JSON Schema and completions, made from the declarations of options and kinds.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use anyhow::{Context, Result};
-use clap::Command;
+use clap::{Args as _, Command};
 use clap_mangen::roff::{Roff, bold, italic, roman};
 use serde_json::{Map, Value, json};
 
+use crate::common::options::Common;
 use crate::common::program::{Generate, Program};
-use crate::record::{Generic, Kind, Mapping, body_schema, json_type};
+use crate::record::{Generic, KINDS, Kind, Mapping, body_schema, json_type};
 
 /// The program's command line, examples included.
 pub fn command<P: Program>() -> Command {
@@ -18,10 +18,12 @@ pub fn command<P: Program>() -> Command {
     for (what, line) in P::EXAMPLES {
         let _ = writeln!(examples, "  {line}\n      {what}");
     }
-    P::command().after_help(examples).version(env!("CARGO_PKG_VERSION"))
+    let command = P::command();
+    let more = format!("{0} --help has all options and examples; man {0} has the fields.", command.get_name());
+    command.after_help(more).after_long_help(examples).version(env!("CARGO_PKG_VERSION"))
 }
 
-/// Prints it on stdout.
+/// Writes it to stdout.
 ///
 /// # Errors
 /// If stdout fails.
@@ -36,6 +38,7 @@ pub fn write<P: Program>(what: Generate) -> Result<()> {
         Generate::CompletionsBash => complete::<P>(clap_complete::Shell::Bash, &mut out),
         Generate::CompletionsZsh => complete::<P>(clap_complete::Shell::Zsh, &mut out),
         Generate::CompletionsFish => complete::<P>(clap_complete::Shell::Fish, &mut out),
+        Generate::Overview => overview(&mut out).context("cannot write the overview")?,
     }
     io::stdout().write_all(&out).context("cannot write to stdout")?;
     Ok(())
@@ -47,7 +50,7 @@ fn complete<P: Program>(shell: clap_complete::Shell, out: &mut Vec<u8>) {
     clap_complete::generate(shell, &mut command, name, out);
 }
 
-/// One JSON Schema of any line that these kinds write: `$defs` has one entry per
+/// The JSON Schema of every line of these kinds: `$defs` has one entry per
 /// kind, envelope included; `x-opentelemetry` in each lists its metrics.
 pub fn schema(kinds: &[&Kind]) -> Value {
     let defs: Map<_, _> = kinds.iter().map(|kind| (kind.name.to_owned(), line_schema(kind))).collect();
@@ -144,14 +147,12 @@ fn man<P: Program>(out: &mut Vec<u8>) -> io::Result<()> {
         roff.control("TP", []).text([bold(*line)]).text([roman(*what)]);
     }
     sections(&mut roff, P::NOTES);
-    // What a program says itself replaces what is said of all.
-    let own = |heading: &str| P::NOTES.iter().any(|(own, _)| *own == heading);
-    let shared: Vec<_> = SHARED.iter().filter(|(heading, _)| !own(heading)).copied().collect();
-    sections(&mut roff, &shared);
+    let own = format!("{}(1)", P::command().get_name());
+    see_also(&mut roff, "telepipe(7)", &own);
     roff.to_writer(out)
 }
 
-/// Groups of options are parts of the one section: another may have the name of a group.
+/// Makes the groups of options subsections, so that no group has the name of another section.
 fn options(page: &clap_mangen::Man, out: &mut Vec<u8>) -> io::Result<()> {
     let mut text = Vec::new();
     page.render_options_section(&mut text)?;
@@ -167,22 +168,133 @@ fn options(page: &clap_mangen::Man, out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
-/// What holds for every program.
-const SHARED: &[(&str, &str)] = &[
+/// The programs, and what each is for.
+const PROGRAMS: &[(&str, &str)] = &[
+    ("scrape", "CPU, memory, disks, file systems, network and processes; Prometheus and JSON endpoints"),
+    ("vmstat-json", "virtual memory: /proc/vmstat and /proc/meminfo on Linux, vm_stat on macOS"),
+    ("pmstat", "power, energy, frequency, temperature and battery; powermetrics on macOS"),
+    ("iolat", "latency of block I/O, by device and operation"),
+    ("schedlat", "run-queue latency, and scheduling by process"),
+    ("pagefault-trace", "page faults and their latency"),
+    ("syscall-trace", "slow system calls, and those that have not returned"),
+    ("tele-ship", "delivers records to OpenTelemetry, SQLite or stdout"),
+];
+
+fn see_also(roff: &mut Roff, first: &str, except: &str) {
+    let pages = PROGRAMS.iter().map(|(name, _)| format!("{name}(1)")).filter(|page| page != except);
+    let pages: Vec<_> = std::iter::once(first.to_owned()).chain(pages).chain(["jq(1)".to_owned()]).collect();
+    roff.control("SH", ["SEE ALSO"]).text([roman(pages.join(", "))]);
+}
+
+/// The page telepipe(7). The programs are asked for the kinds that they write.
+fn overview(out: &mut Vec<u8>) -> Result<()> {
+    let mut roff = Roff::default();
+    roff.control("TH", ["telepipe", "7", "", &format!("telepipe {}", env!("CARGO_PKG_VERSION"))]);
+    roff.control("SH", ["NAME"]).text([roman("telepipe - system telemetry as JSON lines")]);
+    sections(&mut roff, &[("DESCRIPTION", DESCRIPTION)]);
+    roff.control("SH", ["PROGRAMS"]);
+    for (name, about) in PROGRAMS {
+        roff.control("TP", []).text([bold(format!("{name}(1)"))]).text([roman(*about)]);
+    }
+    sections(&mut roff, &[("RECORDS", RECORDS)]);
+    let written = PROGRAMS.iter().map(|(name, _)| Ok((*name, kinds_of(name)?))).collect::<Result<Vec<_>>>()?;
+    for kind in KINDS {
+        let by = written.iter().filter(|(_, kinds)| kinds.iter().any(|name| name == kind.name));
+        let by: Vec<_> = by.map(|(program, _)| format!("{program}(1)")).collect();
+        let by = if by.is_empty() { "other programs, read by tele-ship(1)".into() } else { by.join(", ") };
+        roff.control("TP", []).text([bold(kind.name), roman(format!(" ({by})"))]);
+        roff.text([roman(format!("{}. OpenTelemetry: {}.", kind.title, becomes(kind)))]);
+    }
+    roff.to_writer(out)?;
+    let shared = clap_mangen::Man::new(Common::augment_args(Command::new("telepipe").disable_help_flag(true)));
+    let mut text = Vec::new();
+    options(&shared, &mut text)?;
+    out.extend(String::from_utf8_lossy(&text).replacen(".SH OPTIONS", ".SH \"SHARED OPTIONS\"", 1).bytes());
+    let mut roff = Roff::default();
+    sections(&mut roff, OVERVIEW);
+    see_also(&mut roff, "sqlite3(1)", "");
+    roff.to_writer(out)?;
+    Ok(())
+}
+
+/// The names of the kinds that a program writes, by its schema; the program is in the folder of this one.
+fn kinds_of(program: &str) -> Result<Vec<String>> {
+    let path = std::env::current_exe()?.with_file_name(program);
+    let output = std::process::Command::new(&path).args(["--generate", "schema"]).output();
+    let output = output.with_context(|| format!("cannot run {}", path.display()))?;
+    let schema: Value = serde_json::from_slice(&output.stdout).with_context(|| format!("schema of {program}"))?;
+    Ok(schema["$defs"].as_object().into_iter().flat_map(Map::keys).cloned().collect())
+}
+
+/// What a kind becomes in OpenTelemetry: its first metrics, or a log record.
+fn becomes(kind: &Kind) -> String {
+    let Mapping::Metrics { metrics, .. } = &kind.mapping else {
+        return match kind.mapping {
+            Mapping::Generic(Generic::Metric) => "the metric that it describes".into(),
+            Mapping::Generic(Generic::Span) => "a span".into(),
+            _ => "a log record".into(),
+        };
+    };
+    let mut names: Vec<_> = metrics.iter().map(|metric| metric.name).collect();
+    names.dedup();
+    match names.len() {
+        0..5 => names.join(", "),
+        more => format!("{}, and {} more", names[..3].join(", "), more - 3),
+    }
+}
+
+const DESCRIPTION: &str = "\
+Each program measures one thing and writes one JSON object per line to stdout. tele-ship(1) reads such lines and \
+delivers them. They are combined with pipes: sudo iolat | tele-ship --otlp. This page describes what all programs \
+share; the page of each program has its options and fields.";
+
+const RECORDS: &str = "\
+Every record has ts, when it was measured or when the measured interval ended (RFC 3339, UTC, nine decimals); kind, \
+one of the names below; and host, the host that it was measured on. A field that could not be measured is absent.
+
+Names end in the unit: _bytes, _s, _us, _hz, _joules, _watts, _celsius; _ratio is from 0 to 1; plain counts have none. \
+Cumulative counts are the kernel's own totals since start_ts. A record of an interval has its measured length in \
+interval_s, and start_ts is its start. Rates appear from the second sample on.
+
+A status record reports, once, why a source cannot be read (reason: denied, absent, unsupported or invalid) or how it \
+is measured (reason active, and method). A lost record counts what was measured and then dropped. With --filter and \
+without --filter-all these two go to stderr.";
+
+/// The sections after the options.
+const OVERVIEW: &[(&str, &str)] = &[
+    (
+        "FILTER",
+        "The program given to --filter is run on each record, and each of its outputs is one line. The language is \
+         that of jq(1), with the formats (@csv, @tsv, @json, @text, @html, @uri, @sh, @base64, @base64d), $ENV and \
+         env. Left out is what reads or writes elsewhere or ends the program: input, inputs, input_filename, \
+         input_line_number, debug, stderr, halt and halt_error; also modules, @base32 and @base32d.\n\n\
+         With --raw-output, an output that is a string is written without quotes.\n\n\
+         status and lost records do not pass the filter: they go to stderr, so that a cron job whose filter selects \
+         alerts writes nothing to stdout where nothing matches. --filter-all runs the filter on them as well.\n\n\
+         An error ends the outputs of that record. The first error is logged, all are counted, and the run goes on; \
+         if every record failed, the exit status is 1. The filter runs in a process of its own (telepipe-filter). A \
+         record that needs more than one second of CPU time, 512 MiB of memory or 64 MiB of stack is an error; after \
+         the first such record the limit is 0.1 seconds.",
+    ),
     (
         "EXIT STATUS",
-        "0: done; also when the reader of stdout has left, or after a first SIGINT or SIGTERM.\n\n\
-         1: failed; stderr says what, why and what to do.\n\n2: wrong usage.\n\n130: ended by a second signal.",
+        "0: done; also if the reader of stdout left, or after a first SIGINT or SIGTERM.\n\n\
+         1: failed; stderr has the reason. Also if nothing was obtained: the filter failed on every record, or nothing \
+         in the file given to --input was understood.\n\n\
+         2: usage error.\n\n\
+         130: ended by a second signal.",
     ),
     (
         "SIGNALS",
-        "At the first SIGINT or SIGTERM the program writes what is pending and ends; if the reader of stdout does not \
-         read, it ends after 1.5 s (tele-ship: after --drain) and says how much was not written. A second one ends \
-         it at once.",
+        "At the first SIGINT or SIGTERM a program writes what is pending and ends. If the reader of stdout does not \
+         read, it ends after 1.5 seconds (tele-ship: after --drain) and logs how many lines were not written. A second \
+         signal, at least 0.2 seconds after the first, ends it at once.",
     ),
     (
-        "SEE ALSO",
-        "scrape(1), vmstat-json(1), pmstat(1), iolat(1), schedlat(1), pagefault-trace(1), syscall-trace(1), tele-ship(1), jq(1)",
+        "ENVIRONMENT",
+        "tele-ship(1): OTEL_EXPORTER_OTLP_*, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, XDG_DATA_HOME.\n\n\
+         HTTP_PROXY, HTTPS_PROXY and NO_PROXY: proxies for HTTP requests, where the program's page names them.\n\n\
+         SSL_CERT_FILE: certificate authorities to trust instead of the system's.",
     ),
 ];
 
@@ -225,15 +337,15 @@ fn fields(roff: &mut Roff, kinds: &[&Kind]) {
     roff.text([
         roman("Every record has "),
         italic("ts"),
-        roman(" (RFC 3339, UTC), "),
+        roman(", "),
         italic("kind"),
         roman(" and "),
         italic("host"),
-        roman(". A field that could not be measured is absent. Totals of the kernel count from "),
+        roman("; telepipe(7) describes these and the meaning of "),
         italic("start_ts"),
-        roman(" on. What was measured over an interval has its length, as measured, in "),
+        roman(" and "),
         italic("interval_s"),
-        roman("; rates appear from the second sample on."),
+        roman(". A field that could not be measured is absent."),
     ]);
     for kind in kinds {
         roff.control("SS", [kind.name]);
@@ -252,7 +364,7 @@ fn fields(roff: &mut Roff, kinds: &[&Kind]) {
     }
 }
 
-/// The metrics that a field feeds, with what tells them apart: `system.disk.io{disk.io.direction=read}`.
+/// The metrics made from a field, with their attributes: `system.disk.io{disk.io.direction=read}`.
 fn metric_names(kind: &Kind, field: &str) -> String {
     let Mapping::Metrics { metrics, .. } = &kind.mapping else { return String::new() };
     let fed = metrics.iter().filter(|metric| metric.field == field).map(|metric| {

@@ -1,4 +1,4 @@
-//! `--input FILE|-`: what another program printed, in pieces as it comes, until its end or until we are to stop.
+//! `--input FILE|-`: the output of another program, read in chunks until it ends or the program is asked to stop.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +10,8 @@ use rustix::event::{PollFd, PollFlags, poll};
 
 use crate::common::stop::Stop;
 
-/// How much is read at once.
-const PIECE: usize = 64 * 1024;
+/// The size of a chunk.
+const CHUNK: usize = 64 * 1024;
 
 /// A file, a pipe, or the output of a child.
 pub struct Input {
@@ -34,22 +34,22 @@ impl Input {
         Ok(Self::new(fd, stop))
     }
 
-    /// What is already open.
+    /// Takes an open descriptor.
     pub fn new(fd: OwnedFd, stop: &Stop) -> Self {
-        Self { fd, stop: stop.clone(), buffer: vec![0; PIECE] }
+        Self { fd, stop: stop.clone(), buffer: vec![0; CHUNK] }
     }
 
-    /// Whether more can be read at once, or the end has come.
+    /// Whether a read would return without blocking.
     pub fn ready(&self) -> bool {
         let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
         let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         poll(&mut fds, Some(&at_once)).is_ok_and(|ready| ready > 0)
     }
 
-    /// The next piece; `None` at the end, and when the program is to stop.
+    /// The next chunk; `None` at the end, and when the program is asked to stop.
     ///
     /// # Errors
-    /// What the system says of reading.
+    /// If reading fails.
     pub fn piece(&mut self) -> io::Result<Option<&[u8]>> {
         loop {
             let wake = self.stop.fd();

@@ -1,4 +1,4 @@
-//! What every program shares: the command line, the output, and when to stop.
+//! Shared by every program: the command line, the output, and when to stop.
 //!
 //! A file imports only from those above it in this list.
 
@@ -10,15 +10,17 @@ pub mod units;
 
 pub mod stop;
 
-pub mod filter;
 pub mod input;
 pub mod jq;
 pub mod schedule;
 
+pub mod filter;
+
 pub mod emit;
 pub mod program;
 
-pub mod generate;
 pub mod options;
+
+pub mod generate;
 
 pub mod entry;

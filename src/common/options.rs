@@ -1,4 +1,4 @@
-//! The command-line options that every producer has.
+//! Command-line options that every producer has.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -18,48 +18,53 @@ use crate::common::units::duration;
 #[derive(Args, Clone, Debug)]
 pub struct Common {
     /// Time between samples, such as 500us, 10ms, 1.5s, 2m [default: 1s]
-    #[arg(short, long, value_name = "TIME", value_parser = duration)]
+    #[arg(short, long, value_name = "TIME", value_parser = duration, help_heading = "Sampling")]
     pub interval: Option<Duration>,
 
-    /// End after N samples
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Stop after N samples
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..), help_heading = "Sampling")]
     pub count: Option<u64>,
 
-    /// Take one sample; with --interval, sample twice that far apart and write once, rates included
-    #[arg(long, conflicts_with_all = ["count", "duration"])]
+    /// Take one sample; with --interval, sample twice and write once, with rates
+    #[arg(long, conflicts_with_all = ["count", "duration"], help_heading = "Sampling")]
     pub once: bool,
 
-    /// End after this time
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    /// Stop after this time
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = "Sampling")]
     pub duration: Option<Duration>,
 
-    /// Run a jq program on each record, and write what it gives
-    #[arg(short, long, value_name = "JQ", allow_hyphen_values = true)]
+    /// Run a jq program on each record and write its outputs
+    ///
+    /// status and lost records then go to stderr, so that stdout has only what the program selects. One record may
+    /// use one second of CPU time and 512 MiB of memory. See FILTER in telepipe(7).
+    #[arg(short, long, value_name = "JQ", allow_hyphen_values = true, help_heading = "Output")]
     pub filter: Option<String>,
 
-    /// Write strings that the filter gives without quotes
-    #[arg(short, long, visible_alias = "raw", requires = "filter")]
+    /// Write strings that the filter outputs without quotes
+    #[arg(short, long, visible_alias = "raw", requires = "filter", help_heading = "Output")]
     pub raw_output: bool,
 
-    /// Run the filter on status and lost records too; without this they go to stderr
-    #[arg(long, requires = "filter")]
+    /// Run the filter on status and lost records too
+    #[arg(long, requires = "filter", help_heading = "Output", hide_short_help = true)]
     pub filter_all: bool,
 
-    /// The host name that records carry [default: this host's]
-    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    /// Set the host name in the records [default: this host's]
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::NonEmptyStringValueParser::new(), help_heading = "Output")]
     pub host: Option<String>,
 
-    /// Where the proc file system is; of another tree than /proc, nothing of this machine is mixed in
-    #[arg(long, value_name = "DIR", default_value = "/proc", hide_default_value = true)]
+    /// Log to stderr which hooks and sources are used
+    #[arg(short, long, help_heading = "Output")]
+    pub verbose: bool,
+
+    /// Read the proc file system here instead of /proc
+    ///
+    /// With a different root, nothing is read from this machine: no netlink, statvfs or uname.
+    #[arg(long, value_name = "DIR", default_value = "/proc", hide_default_value = true, help_heading = "Advanced", hide_short_help = true)]
     pub proc_root: PathBuf,
 
-    /// Where the sys file system is; likewise
-    #[arg(long, value_name = "DIR", default_value = "/sys", hide_default_value = true)]
+    /// Read the sys file system here instead of /sys
+    #[arg(long, value_name = "DIR", default_value = "/sys", hide_default_value = true, help_heading = "Advanced", hide_short_help = true)]
     pub sys_root: PathBuf,
-
-    /// Say on stderr how things are measured
-    #[arg(short, long)]
-    pub verbose: bool,
 
     #[command(flatten)]
     #[expect(missing_docs, reason = "a comment here would become the help's heading")]
@@ -69,42 +74,46 @@ pub struct Common {
 /// The option `--generate`, of every program.
 #[derive(Args, Clone, Debug)]
 pub struct GenerateArg {
-    /// Print man (the page), schema (of the records), or completions-bash, -zsh or -fish
+    /// Print the man page, the JSON schema of the records, or shell completions
+    ///
+    /// WHAT is man, schema, completions-bash, completions-zsh or completions-fish.
     #[arg(
         id = "generate",
         long = "generate",
         value_name = "WHAT",
         exclusive = true,
-        hide_possible_values = true
+        hide_possible_values = true,
+        help_heading = "Advanced",
+        hide_short_help = true
     )]
     pub what: Option<Generate>,
 }
 
 impl Common {
-    /// How often to sample, where `default_interval` is the program's.
+    /// When to sample; `default_interval` is the program's.
     pub fn schedule(&self, default_interval: Duration) -> Schedule {
         let Self { interval, count, once, duration, .. } = *self;
         Schedule { interval, default_interval, count, once, duration }
     }
 
-    /// True if nothing of this machine may be read but what the two roots hold.
+    /// Whether the roots are not this machine's, so that nothing else may be read from it.
     pub fn foreign(&self) -> bool {
         self.proc_root != Path::new("/proc") || self.sys_root != Path::new("/sys")
     }
 
-    /// For what is measured in the running kernel, and not read from files.
+    /// Refuses other roots, for what is measured in the running kernel.
     ///
     /// # Errors
     /// [`Usage`] if other roots were given.
     pub fn refuse_foreign(&self, what: &str) -> Result<()> {
         if self.foreign() {
-            let text = format!("--proc-root, --sys-root: {what} in the running kernel, not in files");
+            let text = format!("--proc-root, --sys-root: {what} in the running kernel, not read from files");
             return Err(Usage(text).into());
         }
         Ok(())
     }
 
-    /// Where records go.
+    /// Opens the output for records of this machine.
     ///
     /// # Errors
     /// [`Usage`] for a bad filter; if stdout is closed.
@@ -112,8 +121,8 @@ impl Common {
         self.emitter_as(&self.host_name())
     }
 
-    /// Where the records of a recording go. Which host was recorded it does not say, so that it is `unknown` unless
-    /// `--host` names it.
+    /// Opens the output for a recording, which names no host: it is `unknown` unless `--host` names it.
+    /// A recording of which nothing is understood is an error in the end.
     ///
     /// # Errors
     /// As [`Common::emitter`].
@@ -146,7 +155,7 @@ impl Common {
             return host.clone();
         }
         if self.foreign() {
-            // Of /proc itself it would be this machine's.
+            // /proc itself has this machine's name.
             let recorded = (self.proc_root != Path::new("/proc"))
                 .then(|| std::fs::read(self.proc_root.join("sys/kernel/hostname")).ok());
             let text = recorded.flatten().unwrap_or_else(|| UNKNOWN_HOST.into());
@@ -156,10 +165,10 @@ impl Common {
     }
 }
 
-/// The name of a host that nothing names.
+/// The host name in records where nothing names the host.
 const UNKNOWN_HOST: &str = "unknown";
 
-/// The name of the host we run on.
+/// The name of this host.
 pub fn this_host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

@@ -1,7 +1,7 @@
-//! What a program declares about itself: the kinds that it writes, its examples, and how it runs.
+//! The trait [`Program`]: the kinds of records that a program writes, its examples, and how it runs.
 //!
 //! A program is a struct that derives [`clap::Parser`] and implements [`Program`]; its `main` calls
-//! [`super::entry::main`]. Parser, help, man page and completions come from the one declaration.
+//! [`super::entry::main`]. Parser, help, man page and completions come from that one declaration.
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
@@ -21,9 +21,12 @@ pub enum Generate {
     CompletionsZsh,
     /// Completions for fish
     CompletionsFish,
+    /// The page telepipe(7), about all programs
+    #[value(hide = true)]
+    Overview,
 }
 
-/// What a program declares.
+/// A program of this package.
 pub trait Program: Parser {
     /// The kinds of records it writes: the FIELDS section of its man page, and its schema.
     const KINDS: &'static [&'static Kind];
@@ -32,17 +35,17 @@ pub trait Program: Parser {
     /// More sections of the man page, as `(heading, paragraphs)`: OVERHEAD, CAVEATS …
     const NOTES: &'static [(&'static str, &'static str)];
 
-    /// What `--generate` asks for.
+    /// The value of `--generate`.
     fn generate(&self) -> Option<Generate>;
 
     /// Does the work.
     ///
     /// # Errors
-    /// Whatever ends the program early; a [`Usage`] inside makes the exit code 2.
+    /// Anything that ends the program early. A [`Usage`] makes the exit code 2.
     fn run(self) -> Result<()>;
 }
 
-/// A mistake in how the program was called: exit code 2.
+/// An error in how the program was called: exit code 2.
 #[derive(Debug)]
 pub struct Usage(pub String);
 

@@ -1,25 +1,24 @@
 //! When to sample: `--interval`, `--count`, `--once`, `--duration`.
 //!
-//! Deadlines are multiples of the interval from the start, on the monotonic
-//! clock, so that a slow sample does not shift those after it; a deadline that
-//! has passed is skipped, not made up for.
+//! Deadlines are multiples of the interval from the start, on the monotonic clock, so that a slow sample does not
+//! shift those after it. A deadline that has passed is skipped.
 
 use std::time::{Duration, Instant};
 
 use crate::common::stop::Stop;
 
-/// The options that decide how often and how long.
+/// The options for how often and how long to sample.
 #[derive(Clone, Copy, Debug)]
 pub struct Schedule {
-    /// As asked for; `None` if it was not.
+    /// The value of `--interval`.
     pub interval: Option<Duration>,
-    /// What `None` means.
+    /// Used if `interval` is `None`.
     pub default_interval: Duration,
-    /// End after so many samples.
+    /// Stop after this many samples.
     pub count: Option<u64>,
-    /// One sample; with an interval, two and only the second is written.
+    /// One sample; with an interval two, of which the second is written.
     pub once: bool,
-    /// End after so long.
+    /// Stop after this time.
     pub duration: Option<Duration>,
 }
 
@@ -28,30 +27,29 @@ pub struct Schedule {
 pub struct Tick {
     /// From 0.
     pub index: u64,
-    /// False for a sample that only prepares the rates of the next.
+    /// False for a sample that is only the start of the next one's rates.
     pub write: bool,
 }
 
-/// Hands out the times to sample, and sleeps between them.
+/// Gives the times to sample, and sleeps between them.
 pub struct Ticker {
     schedule: Schedule,
     begin: Instant,
     index: u64,
     /// The next deadline, in intervals from the start.
     slot: u64,
-    /// Whether what lies before the end is still to be written when the end comes early.
+    /// Whether a last, shorter interval is written when the end comes early.
     trailing: bool,
     done: bool,
 }
 
 impl Ticker {
-    /// The first tick comes at once; nothing comes at the end.
+    /// The first tick comes at once.
     pub fn immediate(schedule: Schedule) -> Self {
         Self { schedule, begin: Instant::now(), index: 0, slot: 0, trailing: false, done: false }
     }
 
-    /// For records of intervals: a tick ends each interval, and a signal or
-    /// `--duration` ends the last one early.
+    /// For records of intervals: each tick ends an interval; a signal or `--duration` ends the last one early.
     pub fn trailing(mut schedule: Schedule) -> Self {
         if schedule.once {
             schedule.count = Some(1);
@@ -60,13 +58,13 @@ impl Ticker {
         Self { slot: 1, trailing: true, ..Self::immediate(schedule) }
     }
 
-    /// The interval in force.
+    /// The interval in use.
     pub fn interval(&self) -> Duration {
         self.schedule.interval.unwrap_or(self.schedule.default_interval)
     }
 
-    /// When the next tick is due; `None` if there is none. For programs with an
-    /// event loop of their own, which then call [`Ticker::tick`].
+    /// When the next tick is due; `None` if there is none. For programs with their own event loop, which then call
+    /// [`Ticker::tick`].
     pub fn deadline(&mut self) -> Option<Instant> {
         let Schedule { interval, count, once, duration, .. } = self.schedule;
         let limit = if once { Some(1 + u64::from(interval.is_some())) } else { count };

@@ -1,10 +1,7 @@
 //! Whether stdout was open when the program was started.
 //!
-//! Rust's runtime opens /dev/null in place of a standard descriptor that is
-//! closed, before `main` (in C this is the library's choice too, for setuid
-//! programs). That keeps files from taking their numbers, but a program whose
-//! stdout was closed (`>&-`, a supervisor's mistake) would then write all it has
-//! to say into nothing and report success. So we look before the runtime does.
+//! Before `main`, Rust's runtime opens /dev/null for every standard descriptor that is closed. A program started with
+//! `>&-` would then write its records to /dev/null and report success, so the check runs before the runtime.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +15,7 @@ extern "C" fn look() {
 }
 
 // SAFETY: the section is the platform's list of functions that are called before `main`, without a
-// contract but the C calling convention; `look` makes one system call and needs nothing of the runtime.
+// contract but the C calling convention; `look` makes one system call and does not use the runtime.
 #[used]
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]

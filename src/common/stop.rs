@@ -1,9 +1,8 @@
-//! When to stop: a signal, or a reader that left.
+//! When to stop: a signal, or a reader of stdout that left.
 //!
-//! The first SIGINT or SIGTERM asks the program to finish; it then has a
-//! grace time to write what is pending. A second one ends it at once. A thread
-//! watches for them and for the far end of stdout, so that a program that is
-//! stuck in a write, or quiet, stops all the same. One per process.
+//! The first SIGINT or SIGTERM asks the program to finish, which gives it a grace period to write what is pending; a
+//! second one ends it at once. A thread watches for both and for the far end of stdout, so that a program that is
+//! blocked in a write, or quiet, stops too. One per process.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -20,17 +19,20 @@ use crate::common::diag;
 /// How long a producer may take to finish once asked.
 pub const GRACE: Duration = Duration::from_millis(1500);
 
-/// Lines that have been made and not yet written; what is lost if we end now.
+/// Signals closer together count as one: timeout(1) sends its signal to the program and then to the group.
+const APART: Duration = Duration::from_millis(200);
+
+/// Lines that are complete and not yet written: what is lost if the program ends now.
 pub static PENDING_LINES: AtomicU64 = AtomicU64::new(0);
 
-/// A handle that says whether to go on. Cheap to clone.
+/// A handle to ask whether to go on. Cheap to clone.
 #[derive(Clone)]
 pub struct Stop(Arc<Shared>);
 
 struct Shared {
     asked: AtomicBool,
     reader_gone: AtomicBool,
-    /// Readable from the moment of the first request on; never read.
+    /// Readable from the first request on; never read.
     wake: OwnedFd,
     waker: OwnedFd,
     last_words: OnceLock<Box<dyn Fn() + Send + Sync>>,
@@ -38,22 +40,24 @@ struct Shared {
 
 static STOP: OnceLock<Stop> = OnceLock::new();
 
-/// Has each of the two signals write a byte there. They are held back meanwhile: one that came when its handler is
-/// there already, and not yet what it has to do, would be swallowed.
-fn register(there: &UnixStream) -> std::io::Result<()> {
+/// Makes each of the two signals write a byte to `to`. They are blocked meanwhile: a signal that arrived after its
+/// handler was installed and before the action was registered would be lost.
+fn register(to: &UnixStream) -> std::io::Result<()> {
     let both: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
     let before = both.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-    let write = |number| signal_hook::low_level::pipe::register(number, there.try_clone()?).map(drop);
+    let write = |number| signal_hook::low_level::pipe::register(number, to.try_clone()?).map(drop);
     let registered = [SIGINT, SIGTERM].into_iter().try_for_each(write);
     before.thread_set_mask()?;
     registered
 }
 
 impl Stop {
-    /// Starts watching. `grace` is the time
-    /// between the first request and the forced end; `watch_stdout` is false for
-    /// programs whose stdout carries nothing. Before any other thread is started, so
-    /// that no signal gets lost.
+    /// Starts watching. `grace` is the time between the first request and the forced end; `watch_stdout` is false
+    /// for a program that writes nothing to stdout. Call it before any other thread is started, so that no signal is
+    /// lost.
+    ///
+    /// # Errors
+    /// If the system refuses a socket pair, a signal handler or a thread.
     pub fn install(grace: Duration, watch_stdout: bool) -> std::io::Result<Self> {
         let (signal, signal_in) = UnixStream::pair()?;
         register(&signal_in)?;
@@ -74,7 +78,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Whether to finish, for either reason.
+    /// Whether the program is to finish, for either reason.
     pub fn asked(&self) -> bool {
         self.0.asked.load(Ordering::Acquire)
     }
@@ -84,8 +88,7 @@ impl Stop {
         self.0.reader_gone.load(Ordering::Acquire)
     }
 
-    /// A descriptor that becomes readable when the program is to finish, for
-    /// event loops of their own.
+    /// A descriptor that becomes readable when the program is to finish, for use in a poll.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.wake.as_fd()
     }
@@ -98,14 +101,14 @@ impl Stop {
                 return false;
             }
             let mut fds = [PollFd::new(&self.0.wake, PollFlags::IN)];
-            // An interrupted wait is a wait that is over early: look again.
+            // An interrupted wait ends early, and the loop looks again.
             let _ = poll(&mut fds, Timespec::try_from(left).ok().as_ref());
         }
         true
     }
 
-    /// What to say when the program is ended by force, in place of how many
-    /// lines were not written. The first call counts.
+    /// Sets what to log when the program is ended by force, instead of how many lines were not written. Only the
+    /// first call has an effect.
     pub fn on_forced_end(&self, words: impl Fn() + Send + Sync + 'static) {
         let _ = self.0.last_words.set(Box::new(words));
     }
@@ -136,14 +139,20 @@ impl Stop {
         self.enforce(grace, signal, gone);
     }
 
-    /// The program has been asked; now a second signal or the time ends it.
+    /// The program has been asked to finish: a second signal or the end of the grace period ends it.
     fn enforce(&self, grace: Duration, signal: &OwnedFd, gone: bool) -> ! {
-        let mut second = [PollFd::new(signal, PollFlags::IN)];
         let asked_at = Instant::now();
+        let mut second = false;
         while let left = grace.saturating_sub(asked_at.elapsed())
             && !left.is_zero()
-            && poll(&mut second, Timespec::try_from(left).ok().as_ref()).is_err()
-        {}
+            && !second
+        {
+            let mut fds = [PollFd::new(signal, PollFlags::IN)];
+            if poll(&mut fds, Timespec::try_from(left).ok().as_ref()).is_ok_and(|ready| ready > 0) {
+                let _ = rustix::io::read(signal, &mut [0u8; 16][..]);
+                second = asked_at.elapsed() >= APART;
+            }
+        }
         let unwritten = PENDING_LINES.load(Ordering::Acquire);
         if let Some(words) = self.0.last_words.get()
             && diag::ready()
@@ -153,12 +162,11 @@ impl Stop {
         let lossy = !gone || self.0.last_words.get().is_some();
         if lossy && unwritten > 0 {
             diag::log_if_ready(format_args!(
-                "stopped while the reader was not reading: {unwritten} lines not written"
+                "the reader of stdout does not read: {unwritten} lines not written"
             ));
         } else if lossy && self.0.last_words.get().is_none() {
-            diag::log_if_ready(format_args!("stopped in the middle of a record, which is not written"));
+            diag::log_if_ready(format_args!("stopped within a record, which is not written"));
         }
-        let code = if second[0].revents().is_empty() { i32::from(lossy) } else { 130 };
-        std::process::exit(code);
+        std::process::exit(if second { 130 } else { i32::from(lossy) });
     }
 }

@@ -1,8 +1,5 @@
-//! Time: the timestamps of records, and how long things took.
-//!
-//! A [`Timestamp`] is what `ts`, `start_ts` and `begin_ts` hold: nanoseconds
-//! since the Unix epoch, written as RFC 3339 UTC with nine decimals. A
-//! [`Micros`] is what `*_us` fields hold.
+//! [`Timestamp`], for `ts`, `start_ts` and `begin_ts`: written as RFC 3339 UTC with nine decimals; and [`Micros`], for
+//! `*_us` fields.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,13 +15,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Timestamp(pub u64);
 
 impl Timestamp {
-    /// The time of the wall clock.
+    /// The current time.
     pub fn now() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Self(since.map_or(0, |d| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// From whole seconds since the epoch, as `btime` of /proc/stat has it.
+    /// From whole seconds since the epoch, such as `btime` in /proc/stat.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs * 1_000_000_000)
     }
@@ -59,8 +56,8 @@ fn digits(field: &mut [u8], mut value: u64) {
 
 /// Year, month and day of the proleptic Gregorian calendar.
 ///
-/// Runs once per record, where a general date library costs as much as the rest
-/// of the line; the inverse goes through `jiff`, and a test compares the two.
+/// Not by `jiff`: this runs once per record, and a date library costs as much as the rest of the line. A test
+/// compares the two.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let shifted = days + 719_468; // days since 0000-03-01
     let era = shifted / 146_097;
@@ -115,13 +112,13 @@ impl JsonSchema for Timestamp {
     }
 }
 
-/// A length of time in nanoseconds, written in microseconds with up to three decimals.
+/// A duration in nanoseconds, written in microseconds with up to three decimals.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Micros(pub u64);
 
 impl Serialize for Micros {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // The nearest double to a decimal of three places prints as that decimal.
+        // The double nearest to a number of three decimals prints as that number.
         serializer.serialize_f64(self.0 as f64 / 1000.0)
     }
 }
