@@ -1,5 +1,5 @@
-//! What README, man pages and help tell a reader to type is run here, as it stands: only the hosts, the folders
-//! and the long waits are made small, and `sudo` and `ssh` are stood in for.
+//! Runs every example of the README, the man pages and the help as written, with stand-ins for what another machine
+//! has: `sudo`, `ssh`, the servers, a Mac's programs. Long intervals are shortened.
 
 mod support;
 
@@ -17,8 +17,8 @@ const README: &str = include_str!("../README.md");
 const PROGRAMS: [&str; 8] =
     ["scrape", "vmstat-json", "pmstat", "iolat", "schedlat", "pagefault-trace", "syscall-trace", "tele-ship"];
 
-/// A folder with our programs, and a `sudo` and an `ssh` that run the command here, and a Mac's
-/// `vm_stat` and `powermetrics`.
+/// Makes a folder with the programs that the README installs, a `sudo` and an `ssh` that run the command here, and a
+/// Mac's `vm_stat` and `powermetrics`. It is the home directory too.
 fn prepare(dir: &Path) {
     let bin = dir.join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -44,20 +44,21 @@ fn prepare(dir: &Path) {
     std::fs::write(dir.join(".otlp-headers"), "Authorization: Bearer nobody\n").unwrap();
 }
 
-/// Runs it as a shell would, and interrupts it after some seconds as a person would.
-fn type_in(script: &str, dir: &Path, server: &str) -> Output {
+/// Runs a script in a shell, and interrupts it after some seconds as a user would.
+fn run(script: &str, dir: &Path, server: &str) -> Output {
     let script = script
         .replace("http://collector:4318", server)
         .replace("http://localhost:9100", server)
         .replace("https://otel.example.com", server)
         .replace("http://db1:9100", server)
         .replace("http://db2:9100", server)
-        .replace("/var/lib/telepipe", ".")
         .replace("-i 60s", "-i 1s")
+        .replace("-i 50s", "-i 1s")
+        .replace("--duration 60s", "--duration 2s")
         .replace("-i 15s", "-i 1s")
-        // Interrupted, jq would lose what it holds back for a reader that is no terminal.
+        // When interrupted, jq loses what it buffers for a reader that is not a terminal.
         .replace("jq -", "jq --unbuffered -");
-    // `timeout` signals its child, then the group: a shell that stays keeps the second from the program.
+    // The shell stays, so that it is the child that `timeout` signals.
     let script = format!("{script}\nexit $?");
     let bin = dir.join("bin");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
@@ -72,15 +73,37 @@ fn type_in(script: &str, dir: &Path, server: &str) -> Output {
         .unwrap()
 }
 
-/// The indented blocks of a section of the README.
-fn blocks(section: &str) -> Vec<String> {
-    let (_, rest) = README.split_once(&format!("## {section}\n")).unwrap();
-    let text = rest.split("\n## ").next().unwrap();
-    let paragraphs = text.split("\n\n").filter(|paragraph| paragraph.trim_matches('\n').starts_with("    "));
-    paragraphs.map(|block| block.lines().map(|line| format!("{}\n", line.trim())).collect()).collect()
+/// A fenced block of the README: its commands, and the lines that it shows as their output.
+struct Block {
+    commands: String,
+    shown: Vec<String>,
 }
 
-/// The command lines under EXAMPLES of a program's help, which are those of its man page.
+/// The `sh` and `console` blocks of a section. In a `console` block, commands begin with `$`.
+fn blocks(section: &str) -> Vec<Block> {
+    let (_, rest) = README.split_once(&format!("## {section}\n")).unwrap();
+    let text = rest.split("\n## ").next().unwrap();
+    let fences = text.split("```").skip(1).step_by(2);
+    fences.map(|fence| {
+        let (language, body) = fence.split_once('\n').unwrap();
+        let (commands, shown): (Vec<_>, Vec<_>) =
+            body.lines().partition(|line| language == "sh" || line.starts_with("$ "));
+        assert!(["sh", "console"].contains(&language), "{language}");
+        let commands = commands.iter().map(|line| format!("{}\n", line.trim_start_matches("$ ")));
+        Block { commands: commands.collect(), shown: shown.into_iter().map(str::to_owned).collect() }
+    })
+    .collect()
+}
+
+/// The names of the fields of a JSON object; the number of columns of any other line.
+fn shape(line: &str) -> String {
+    match serde_json::from_str(line) {
+        Ok(serde_json::Value::Object(fields)) => fields.keys().cloned().collect::<Vec<_>>().join(","),
+        _ => line.split(['|', ' ', '\t']).filter(|word| !word.is_empty()).count().to_string(),
+    }
+}
+
+/// The command lines under EXAMPLES in a program's help, which are those in its man page.
 fn examples(program: &str) -> Vec<String> {
     let help = Command::new(assert_cmd::cargo::cargo_bin(program)).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -91,7 +114,7 @@ fn examples(program: &str) -> Vec<String> {
         .collect()
 }
 
-/// Writes to the disk below the build, several times a second, for as long as it lives.
+/// Writes to the disk of the build folder several times a second until it is dropped.
 struct BusyDisk {
     stop: Arc<AtomicBool>,
     writer: Option<JoinHandle<()>>,
@@ -122,7 +145,7 @@ impl Drop for BusyDisk {
     }
 }
 
-/// Each file below, how long it is, and when it was written.
+/// Every file below, with its length and the time of its last change.
 fn contents(dir: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
@@ -136,20 +159,21 @@ fn contents(dir: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
     files
 }
 
-fn check(script: &str, dir: &Path) {
+/// Runs a script, checks that it succeeds and that something came of it, and gives its stdout.
+fn check(script: &str, dir: &Path) -> Option<String> {
     let tracer =
         ["iolat", "schedlat", "pagefault-trace", "syscall-trace"].iter().any(|name| script.contains(name));
     if tracer && !support::require_root() {
-        return;
+        return None;
     }
     let server = Capture::with(|request| {
         let metrics = "# TYPE node_load1 gauge\nnode_load1 0.5\n";
         if request.path == "/metrics" { Answer::ok().body(metrics) } else { Answer::ok() }
     });
-    // An idle disk has nothing to tell.
+    // On an idle disk iolat has nothing to report.
     let _busy = script.contains("iolat").then(BusyDisk::start);
     let before = contents(dir);
-    let output = type_in(script, dir, &server.url());
+    let output = run(script, dir, &server.url());
     let stderr = String::from_utf8_lossy(&output.stderr);
     let code = output.status.code();
     assert!(code == Some(0) || code == Some(124), "{script}: {code:?}\n{stderr}");
@@ -165,42 +189,55 @@ fn check(script: &str, dir: &Path) {
     }
     let stored = contents(dir) != before;
     let sent = !server.requests().is_empty();
-    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let empty = stdout.lines().find(|line| *line == "null" || line.contains(":null"));
-    assert_eq!(empty, None, "{script}: picks what a record does not have");
-    // Slow requests and full file systems may not exist in these seconds.
+    assert_eq!(empty, None, "{script}: selects a field that no record has");
+    // There may be no slow request and no full file system in these seconds.
     let rare = script.contains("--events") || script.contains("> 0.9");
-    assert!(rare || stored || sent || !output.stdout.is_empty(), "{script}: nothing came of it");
+    assert!(rare || stored || sent || !output.stdout.is_empty(), "{script}: no output, no file, no request");
+    Some(stdout)
 }
 
 #[test]
-fn the_pipelines_of_the_readme_run() {
-    let blocks = blocks("One pipeline per wish");
-    assert!(blocks.len() >= 8, "{blocks:?}");
+fn the_examples_of_the_readme_run() {
+    let blocks = blocks("Examples");
+    assert!(blocks.len() >= 8);
+    assert!(blocks.iter().filter(|block| !block.shown.is_empty()).count() >= 4);
     for block in blocks {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
-        check(&block, dir.path());
+        let Some(stdout) = check(&block.commands, dir.path()) else { continue };
+        // What the README shows has the fields, or columns, of what the command prints.
+        let printed: Vec<_> = stdout.lines().map(shape).collect();
+        for line in &block.shown {
+            assert!(printed.contains(&shape(line)), "{}shows {line}\nprints {stdout}", block.commands);
+        }
     }
 }
 
 #[test]
-fn the_programs_can_be_installed() {
-    let line = README.lines().find(|line| line.trim().starts_with("sudo install ")).unwrap();
+fn the_programs_and_pages_can_be_installed() {
+    let block = blocks("Install").remove(0).commands;
     let dir = tempfile::tempdir().unwrap();
     prepare(dir.path());
     let installed = dir.path().join("installed");
     std::fs::create_dir(&installed).unwrap();
     let built = assert_cmd::cargo::cargo_bin("scrape");
-    let line = line
+    let lines = block.lines().filter(|line| line.starts_with("sudo install "));
+    let script: String = lines.map(|line| format!("{line} || exit 1\n")).collect();
+    let script = script
         .replace("target/release", built.parent().unwrap().to_str().unwrap())
-        .replace("/usr/local/bin", installed.to_str().unwrap());
-    let output = type_in(&line, dir.path(), "");
+        .replace("/usr/local/share/man", &format!("{}/man", installed.display()))
+        .replace("/usr/local/bin", installed.to_str().unwrap())
+        .replace(" man/*", concat!(" ", env!("CARGO_MANIFEST_DIR"), "/man/*"));
+    let output = run(&script, dir.path(), "");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     for program in PROGRAMS {
         let version = Command::new(installed.join(program)).arg("--version").output().unwrap();
         assert!(version.stdout.starts_with(program.as_bytes()), "{program}: {version:?}");
+        assert!(installed.join(format!("man/man1/{program}.1")).is_file(), "{program}");
     }
+    assert!(installed.join("man/man7/telepipe.7").is_file());
 }
 
 #[test]
@@ -208,7 +245,7 @@ fn the_examples_of_the_man_pages_run() {
     for program in PROGRAMS {
         let examples = examples(program);
         assert!(!examples.is_empty(), "{program} has no examples");
-        // One may look at what the one before has stored.
+        // An example may query what the one before it stored.
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         for example in examples {
@@ -217,14 +254,53 @@ fn the_examples_of_the_man_pages_run() {
     }
 }
 
-/// A page as `man` prints it: each section once, in the order that man-pages(7) and ours have.
+fn generated(program: &str, what: &str) -> String {
+    let output = Command::new(assert_cmd::cargo::cargo_bin(program)).args(["--generate", what]).output().unwrap();
+    assert!(output.status.success(), "{program}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn headings(page: &str) -> Vec<&str> {
+    page.lines().filter_map(|line| line.strip_prefix(".SH ")).map(|heading| heading.trim_matches('"')).collect()
+}
+
+/// The overview lists each program and each kind of record with the programs that write it, and the shared options.
+#[test]
+fn the_overview_is_complete() {
+    let page = generated("scrape", "overview").replace("\\-", "-");
+    let once: std::collections::BTreeSet<_> = headings(&page).into_iter().collect();
+    assert_eq!(once.len(), headings(&page).len());
+    for section in ["NAME", "RECORDS", "SHARED OPTIONS", "FILTER", "EXIT STATUS", "SIGNALS", "ENVIRONMENT", "SEE ALSO"] {
+        assert!(once.contains(section), "{section} of {once:?}");
+    }
+    for program in PROGRAMS {
+        let schema: serde_json::Value = serde_json::from_str(&generated(program, "schema")).unwrap();
+        for kind in schema["$defs"].as_object().unwrap().keys() {
+            let line = page.lines().find(|line| line.starts_with(&format!("\\fB{kind}\\fR (")));
+            assert!(line.is_some_and(|line| line.contains(&format!("{program}(1)"))), "{kind}: {line:?}");
+        }
+    }
+    for option in ["interval", "count", "once", "duration", "filter", "raw-output", "filter-all", "host", "proc-root"] {
+        assert!(page.contains(&format!("--{option}")), "{option}");
+    }
+}
+
+/// -h fits on a screen, and each option has its line.
+#[test]
+fn the_short_help_fits_a_screen() {
+    for program in PROGRAMS {
+        let help = Command::new(assert_cmd::cargo::cargo_bin(program)).arg("-h").output().unwrap();
+        let lines = String::from_utf8(help.stdout).unwrap().lines().count();
+        assert!((15..=50).contains(&lines), "{program}: {lines}");
+    }
+}
+
+/// Each section once, in the order of man-pages(7).
 #[test]
 fn a_man_page_has_each_section_once() {
     for program in PROGRAMS {
-        let page = Command::new(assert_cmd::cargo::cargo_bin(program)).args(["--generate", "man"]).output();
-        let page = String::from_utf8(page.unwrap().stdout).unwrap();
-        let headings = page.lines().filter_map(|line| line.strip_prefix(".SH "));
-        let headings: Vec<_> = headings.map(|heading| heading.trim_matches('"')).collect();
+        let page = generated(program, "man");
+        let headings = headings(&page);
         let once: std::collections::BTreeSet<_> = headings.iter().collect();
         assert_eq!(once.len(), headings.len(), "{program}: {headings:?}");
         let mut rest = headings.iter();
@@ -244,7 +320,7 @@ fn a_man_page_has_each_section_once() {
     }
 }
 
-/// What the documents name is there: paths in backquotes, NAME being that of a program that has such a part.
+/// Paths in backquotes exist, where NAME is any of the names of a program, a record or a collector.
 #[test]
 fn files_that_the_documents_name_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -256,9 +332,9 @@ fn files_that_the_documents_name_exist() {
             if !folders.iter().any(|folder| path.starts_with(folder)) {
                 continue;
             }
-            let stands_for =
+            let names =
                 ["iolat", "io", "disk", "sqlite"].map(|name| root.join(path.replace("NAME", name)));
-            assert!(stands_for.iter().any(|path| path.exists()), "there is no {path}");
+            assert!(names.iter().any(|path| path.exists()), "there is no {path}");
             count += 1;
         }
     }
