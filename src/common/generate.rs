@@ -19,7 +19,8 @@ pub fn command<P: Program>() -> Command {
         let _ = writeln!(examples, "  {line}\n      {what}");
     }
     let command = P::command();
-    let more = format!("{0} --help has all options and examples; man {0} has the fields.", command.get_name());
+    let more =
+        format!("{0} --help has all options and examples; man {0} has the fields.", command.get_name());
     command.after_help(more).after_long_help(examples).version(env!("CARGO_PKG_VERSION"))
 }
 
@@ -197,7 +198,8 @@ fn overview(out: &mut Vec<u8>) -> Result<()> {
         roff.control("TP", []).text([bold(format!("{name}(1)"))]).text([roman(*about)]);
     }
     sections(&mut roff, &[("RECORDS", RECORDS)]);
-    let written = PROGRAMS.iter().map(|(name, _)| Ok((*name, kinds_of(name)?))).collect::<Result<Vec<_>>>()?;
+    let written =
+        PROGRAMS.iter().map(|(name, _)| Ok((*name, kinds_of(name)?))).collect::<Result<Vec<_>>>()?;
     for kind in KINDS {
         let by = written.iter().filter(|(_, kinds)| kinds.iter().any(|name| name == kind.name));
         let by: Vec<_> = by.map(|(program, _)| format!("{program}(1)")).collect();
@@ -205,11 +207,12 @@ fn overview(out: &mut Vec<u8>) -> Result<()> {
         roff.control("TP", []).text([bold(kind.name), roman(format!(" ({by})"))]);
         roff.text([roman(format!("{}. OpenTelemetry: {}.", kind.title, becomes(kind)))]);
     }
+    roff.control("SH", ["SHARED OPTIONS"]);
     roff.to_writer(out)?;
-    let shared = clap_mangen::Man::new(Common::augment_args(Command::new("telepipe").disable_help_flag(true)));
-    let mut text = Vec::new();
-    options(&shared, &mut text)?;
-    out.extend(String::from_utf8_lossy(&text).replacen(".SH OPTIONS", ".SH \"SHARED OPTIONS\"", 1).bytes());
+    // All have a heading, and so are subsections.
+    let shared =
+        clap_mangen::Man::new(Common::augment_args(Command::new("telepipe").disable_help_flag(true)));
+    options(&shared, out)?;
     let mut roff = Roff::default();
     sections(&mut roff, OVERVIEW);
     see_also(&mut roff, "sqlite3(1)", "");
@@ -222,7 +225,8 @@ fn kinds_of(program: &str) -> Result<Vec<String>> {
     let path = std::env::current_exe()?.with_file_name(program);
     let output = std::process::Command::new(&path).args(["--generate", "schema"]).output();
     let output = output.with_context(|| format!("cannot run {}", path.display()))?;
-    let schema: Value = serde_json::from_slice(&output.stdout).with_context(|| format!("schema of {program}"))?;
+    let schema: Value =
+        serde_json::from_slice(&output.stdout).with_context(|| format!("schema of {program}"))?;
     Ok(schema["$defs"].as_object().into_iter().flat_map(Map::keys).cloned().collect())
 }
 

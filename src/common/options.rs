@@ -59,11 +59,25 @@ pub struct Common {
     /// Read the proc file system here instead of /proc
     ///
     /// With a different root, nothing is read from this machine: no netlink, statvfs or uname.
-    #[arg(long, value_name = "DIR", default_value = "/proc", hide_default_value = true, help_heading = "Advanced", hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/proc",
+        hide_default_value = true,
+        help_heading = "Advanced",
+        hide_short_help = true
+    )]
     pub proc_root: PathBuf,
 
     /// Read the sys file system here instead of /sys
-    #[arg(long, value_name = "DIR", default_value = "/sys", hide_default_value = true, help_heading = "Advanced", hide_short_help = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/sys",
+        hide_default_value = true,
+        help_heading = "Advanced",
+        hide_short_help = true
+    )]
     pub sys_root: PathBuf,
 
     #[command(flatten)]
