@@ -76,6 +76,8 @@ struct Columns {
     /// The offset of the names.
     from: usize,
     all: Vec<Column>,
+    /// The number of values in a full row; `None` if a column is unknown.
+    full: Option<usize>,
     /// Whether totals in brackets follow values (`--show-usage-summary`).
     totals: bool,
 }
@@ -162,7 +164,8 @@ impl Columns {
                 }
             }
         }
-        (all.first()?.field == Field::Pid).then_some(Self { from, all, totals })
+        let full = all.iter().map(|column| column.values).sum();
+        (all.first()?.field == Field::Pid).then_some(Self { from, all, full, totals })
     }
 
     /// Reads a row.
@@ -172,39 +175,41 @@ impl Columns {
         let id = self.all[0].from;
         // `powermetrics` pads by bytes. Invalid UTF-8 becomes three bytes each.
         let exact = text.len() == line.len();
-        let (name, cells) = exact
-            .then(|| self.by_offset(&text, &words, id))
+        // A long name pushes the rest of its row to the right, one blank after its end.
+        let pushed = words.iter().filter(|(from, word)| {
+            let before = &text.as_bytes()[..*from];
+            let one_blank = before.ends_with(b" ") && !before.ends_with(b"  ");
+            *from > id && one_blank && word.parse::<i64>().is_ok()
+        });
+        let fill = |(name, cells): Cells<'_, '_>| {
+            let mut task = Task { comm: name.to_owned(), interval_s, ..Task::default() };
+            let mut columns = self.all.iter().zip(cells);
+            columns.all(|(column, values)| set(&mut task, column.field, values).is_some()).then_some(task)
+        };
+        let by_offset = |id| self.by_offset(&text, &words, id).and_then(fill);
+        exact
+            .then(|| by_offset(id))
             .flatten()
-            .or_else(|| self.by_count(&text, &words))
-            .or_else(|| {
-                // A long name pushes the rest of its row to the right, one blank after its end.
-                let pushed = words.iter().filter(|(from, word)| {
-                    let before = &text.as_bytes()[..*from];
-                    let one_blank = before.ends_with(b" ") && !before.ends_with(b"  ");
-                    *from > id && one_blank && word.parse::<i64>().is_ok()
-                });
-                pushed.map(|(from, _)| *from).find_map(|from| self.by_offset(&text, &words, from))
-            })?;
-        let mut task = Task { comm: name.to_owned(), interval_s, ..Task::default() };
-        for (column, values) in self.all.iter().zip(cells) {
-            set(&mut task, column.field, values)?;
-        }
-        Some(task)
+            .or_else(|| self.by_count(&text, &words).and_then(fill))
+            .or_else(|| pushed.map(|(from, _)| *from).find_map(by_offset))
     }
 
     /// The words of a row: without totals, and with both parts of `0/ 0` as one.
     fn words<'t>(&self, text: &'t str) -> Vec<Word<'t>> {
         let mut all: Vec<Word<'t>> = Vec::with_capacity(48);
         let mut in_total = false;
+        let id = self.all[0].from;
         for (from, word) in words(text) {
             let number = |word: &str| word.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-            in_total |= self.totals && word.strip_prefix('[').is_some_and(number);
+            in_total |= self.totals && from > id && word.strip_prefix('[').is_some_and(number);
             if in_total {
                 in_total = !word.ends_with(']');
                 continue;
             }
             match all.last_mut() {
-                Some((before, pair)) if pair.ends_with('/') && number(pair) && number(word) => {
+                Some((before, pair))
+                    if *before > id && pair.ends_with('/') && number(pair) && number(word) =>
+                {
                     *pair = &text[*before..from + word.len()];
                 }
                 _ => all.push((from, word)),
@@ -225,10 +230,12 @@ impl Columns {
             return None;
         }
         let (name, mut rest) = (text[..id].trim(), &words[at..]);
+        let is_full = self.full == Some(rest.len());
         let mut cells = Vec::with_capacity(self.all.len());
         for (index, column) in self.all.iter().enumerate() {
             let end = self.all.get(index + 1).map(|next| next.from + pushed);
-            let count = rest.iter().take_while(|(from, _)| end.is_none_or(|end| *from < end)).count();
+            let below = rest.iter().take_while(|(from, _)| end.is_none_or(|end| *from < end)).count();
+            let count = column.values.filter(|_| is_full).unwrap_or(below);
             let needed = matches!(column.field, Field::Cpu | Field::Wakeups);
             let used = column.field != Field::Other || end.is_none() && column.values.is_some();
             if used && (needed || count > 0) && column.values != Some(count) {
@@ -243,10 +250,9 @@ impl Columns {
 
     /// Takes the values of a full row from its end, wherever they are: names may contain blanks, and numbers too.
     fn by_count<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>]) -> Option<Cells<'t, 'w>> {
-        let count = self.all.iter().map(|column| column.values).sum::<Option<usize>>()?;
-        let at = words.len().checked_sub(count).filter(|at| *at > 0)?;
+        let at = words.len().checked_sub(self.full?).filter(|at| *at > 0)?;
         let (name, mut rest) = (text[..words[at].0].trim(), &words[at..]);
-        let value = |word: &str| word.starts_with(|c: char| "-.0123456789".contains(c)) || word.len() == 1;
+        let value = |word: &str| word.starts_with(|c: char| "-.0123456789YN".contains(c));
         if name.contains("  ") || !rest.iter().all(|(_, word)| value(word) || is_nan(word)) {
             return None;
         }
@@ -315,6 +321,8 @@ fn set(task: &mut Task, field: Field, values: &[Word<'_>]) -> Option<()> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const HEADER: &[u8] = b"Name                               ID     CPU ms/s  samp ms/s  User%  Deadlines (<2 ms, 2-5 ms)  Wakeups (Intr, Pkg idle)  GPU ms/s  Energy Impact";
@@ -355,6 +363,34 @@ mod tests {
         )
         .unwrap();
         assert_eq!((task.comm.as_str(), task.pid, task.cpu_ratio), ("café", Some(77), Some(1.5)));
+    }
+
+    proptest! {
+        #[test]
+        fn any_name_is_read(
+            name in "[!-~éд日😀]{1,12}( [!-~éд日😀]{1,10}){0,4}",
+            (pid, cpu) in (0u32..100_000, 0u32..1_000_000),
+        ) {
+            let cpu = format!("{}.{:02}", cpu / 100, cpu % 100);
+            let pad = " ".repeat(34usize.saturating_sub(name.len()));
+            let row = format!("{name}{pad} {pid:<6} {cpu:<9} 1.00      68.22  0.10    0.20               0.98    1.00               0/ 3     250.00    33.50  ");
+            let header = b"Name                               ID     CPU ms/s  samp ms/s User%  Deadlines (<2 ms, 2-5 ms)  Wakeups (Intr, Pkg idle)  QoS (L/T)  GPU ms/s  Energy Impact";
+            let task = Columns::read(header).unwrap().task(row.as_bytes(), None);
+            let task = task.ok_or_else(|| TestCaseError::fail(row.clone()))?;
+            prop_assert_eq!((&task.comm, task.pid), (&name, Some(u64::from(pid))));
+            prop_assert_eq!(task.cpu_ratio, Some(micro(cpu.parse::<f64>().unwrap() / 1000.0)));
+            prop_assert_eq!((task.energy_impact, task.package_wakeups_per_s), (Some(33.5), Some(1.0)));
+        }
+
+        #[test]
+        fn any_table_is_read_without_a_panic(
+            header in "Name( {1,9}(ID|CPU ms/s|User%|QoS|QOS|\\(a, b\\)|\\[total\\]|New Column|Dead|Wakeups|é)){0,9}",
+            row in "(( {1,12}|/|\\[|\\]|é|日|-|N)?[0-9]{0,5}){0,14}",
+        ) {
+            if let Some(columns) = Columns::read(header.as_bytes()) {
+                columns.task(row.as_bytes(), None);
+            }
+        }
     }
 
     /// Coalitions have no value in some columns.
