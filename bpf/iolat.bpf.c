@@ -43,27 +43,35 @@ struct pending {
 	struct task_id task;
 };
 
-/* One device and operation in one shard. A bucket's counters share a cache line, and so do the sums. */
+struct longest {
+	__u64 total_ns;
+	__u64 device_ns;
+	__u64 queue_ns;
+};
+
+/*
+ * One device and operation in one shard. On cold caches each cache line and page counts: what every
+ * request needs is in the first line, and in that of a bucket.
+ */
 struct slot {
+	__u64 key; /* that of `keys`; 0 if not used in this half and shard yet */
 	__u64 bytes;
 	__u64 errors;
 	__u64 device_ns;
 	__u64 queue_ns;
-	__u64 unsplit_ns; /* total time of requests that are unsplit */
-	__u64 pad[3];
+	struct longest longest; /* if `exclusive` */
 	struct {
 		__u32 total;
 		__u32 device;
 		__u32 queue;
 	} buckets[HIST_BUCKETS(5)];
+	__u64 unsplit_ns; /* total time of requests that are unsplit */
 } __attribute__((aligned(64)));
 
-/* The longest times on one CPU, which alone writes them. */
+/* The longest times on one CPU, which alone writes them, and the request with the longest total time. */
 struct peak {
-	__u64 total_ns;
-	__u64 device_ns;
-	__u64 queue_ns;
-	__u64 sector; /* this and the following: of the request with the longest total time */
+	struct longest longest; /* unless `exclusive` */
+	__u64 sector;
 	__u32 bytes;
 	__u32 pad;
 	struct task_id task;
@@ -163,12 +171,26 @@ static __noinline int claim(__u64 key)
 	return -1;
 }
 
-static __always_inline int slot_of(__u32 device, __u32 op)
+/* The slot of a device and operation, among those from `first` on; NULL if there is none. */
+static __always_inline struct slot *slot_of(__u32 first, __u32 device, __u32 op, __u32 *index)
 {
 	__u64 key = 1ULL << 63 | (__u64)(aggregate ? 0 : device) << 3 | op;
-	__u32 home = bounded(home_of(key) & ((1U << slot_bits) - 1));
+	__u32 home = home_of(key) & ((1U << slot_bits) - 1), at = first + home;
+	struct slot *slot = bpf_map_lookup_elem(&slots, &at);
+	int claimed;
 
-	return keys[home] == key ? home : claim(key);
+	*index = home;
+	if (slot && slot->key == key)
+		return slot;
+	claimed = claim(key);
+	if (claimed < 0)
+		return NULL;
+	*index = claimed;
+	at = first + claimed;
+	slot = bpf_map_lookup_elem(&slots, &at);
+	if (slot)
+		slot->key = key;
+	return slot;
 }
 
 /* The entry of a request; NULL if the map is full. */
@@ -264,22 +286,34 @@ static __always_inline void count(struct slot *slot, struct times *t, int error)
 	}
 }
 
-static __always_inline void keep_peak(struct peak *peak, struct times *t, struct request *rq,
-				      __u32 bytes, struct pending *p, bool direct)
+static __always_inline void keep_longest(struct slot *slot, __u32 at, struct times *t, struct request *rq,
+					 __u32 bytes, struct pending *p, bool direct)
 {
-	if (t->total_ns > peak->total_ns) {
-		peak->sector = READ(direct, rq, __sector);
-		peak->bytes = bytes;
-		if (with_task && p)
-			peak->task = p->task;
-		else if (with_task)
-			peak->task.known = 0;
-		peak->total_ns = t->total_ns;
+	struct peak *peak = exclusive ? NULL : bpf_map_lookup_elem(&peaks, &at);
+	struct longest *longest = &slot->longest;
+
+	if (!exclusive) {
+		if (!peak)
+			return;
+		longest = &peak->longest;
 	}
-	if (t->device_ns > peak->device_ns)
-		peak->device_ns = t->device_ns;
-	if (t->queue_ns > peak->queue_ns)
-		peak->queue_ns = t->queue_ns;
+	if (t->device_ns > longest->device_ns)
+		longest->device_ns = t->device_ns;
+	if (t->queue_ns > longest->queue_ns)
+		longest->queue_ns = t->queue_ns;
+	if (t->total_ns <= longest->total_ns)
+		return;
+	longest->total_ns = t->total_ns;
+	if (exclusive)
+		peak = bpf_map_lookup_elem(&peaks, &at);
+	if (!peak)
+		return;
+	peak->sector = READ(direct, rq, __sector);
+	peak->bytes = bytes;
+	if (with_task && p)
+		peak->task = p->task;
+	else if (with_task)
+		peak->task.known = 0;
 }
 
 static __always_inline void submit_event(struct times *t, struct request *rq, __u32 device, __u32 op,
@@ -314,12 +348,10 @@ static __always_inline int complete(struct request *rq, int error, __u32 bytes, 
 	__u32 op = op_of(READ(direct, rq, cmd_flags));
 	bool last = bytes >= READ(direct, rq, __data_len);
 	__u64 start, issue, address = (__u64)rq;
-	__u32 device, cpu, half, at;
+	__u32 device, cpu, half, index;
 	struct pending *p = NULL;
 	struct slot *slot;
-	struct peak *peak;
 	struct times t;
-	int index;
 
 	if (op >= OP_NONE || (!bytes && op != OP_FLUSH))
 		return 0;
@@ -335,13 +367,9 @@ static __always_inline int complete(struct request *rq, int error, __u32 bytes, 
 			forget(p, address);
 		return 0;
 	}
-	index = slot_of(device, op);
-	if (index < 0)
-		return 0;
 	half = active_half & 1;
 	cpu = bpf_get_smp_processor_id();
-	at = ((half * (shard_mask + 1) + (cpu & shard_mask)) << slot_bits) + index;
-	slot = bpf_map_lookup_elem(&slots, &at);
+	slot = slot_of((half * (shard_mask + 1) + (cpu & shard_mask)) << slot_bits, device, op, &index);
 	if (!slot)
 		return 0;
 	SHARD_ADD(&slot->bytes, bytes);
@@ -353,10 +381,7 @@ static __always_inline int complete(struct request *rq, int error, __u32 bytes, 
 		return 0;
 	}
 	count(slot, &t, error);
-	at = ((half * cpus + cpu) << slot_bits) + index;
-	peak = bpf_map_lookup_elem(&peaks, &at);
-	if (peak)
-		keep_peak(peak, &t, rq, bytes, p, direct);
+	keep_longest(slot, ((half * cpus + cpu) << slot_bits) + index, &t, rq, bytes, p, direct);
 	if (events && t.total_ns >= min_ns)
 		submit_event(&t, rq, device, op, bytes, error, p, direct);
 	if (p)

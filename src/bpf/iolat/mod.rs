@@ -32,6 +32,8 @@ unsafe impl Plain for types::event {}
 unsafe impl Plain for types::slot {}
 // SAFETY: as above.
 unsafe impl Plain for types::peak {}
+// SAFETY: as above.
+unsafe impl Plain for types::longest {}
 
 /// The budget for all maps, in bytes.
 const BUDGET: usize = 16 << 20;
@@ -216,7 +218,8 @@ impl Tracer for Iolat {
     fn start(setup: Setup, args: &TracerArgs, programs: &mut Programs<Self>) -> Result<Self> {
         let geometry = setup.geometry(programs.cpus);
         let maps = &programs.skeleton.maps;
-        let table = Table::new(geometry, MappedArray::new(&maps.slots)?, MappedArray::new(&maps.peaks)?);
+        let exclusive = maps.rodata_data.is_some_and(|constants| constants.exclusive);
+        let table = Table::new(geometry, exclusive, MappedArray::new(&maps.slots)?, MappedArray::new(&maps.peaks)?);
         let complete = if setup.survey.untimed {
             Complete::Yes
         } else {

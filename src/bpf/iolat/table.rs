@@ -4,7 +4,7 @@
 use std::array;
 use std::collections::HashMap;
 
-use super::types::{peak, slot};
+use super::types::{longest, peak, slot};
 use crate::bpf::hist::{FINE, Histogram, buckets};
 use crate::bpf::map::{MappedArray, load, store};
 use crate::bpf::task::TaskId;
@@ -194,15 +194,17 @@ impl Snapshot {
 /// The mapped arrays, and what was read from them before.
 pub struct Table {
     geometry: Geometry,
+    /// The longest times are in the slots, not in the peaks.
+    exclusive: bool,
     slots: MappedArray<slot>,
     peaks: MappedArray<peak>,
     before: HashMap<(usize, usize), Snapshot>,
 }
 
 impl Table {
-    /// For arrays of these dimensions.
-    pub fn new(geometry: Geometry, slots: MappedArray<slot>, peaks: MappedArray<peak>) -> Self {
-        Self { geometry, slots, peaks, before: HashMap::new() }
+    /// For arrays of these dimensions; `exclusive` is the constant of `bpf/map.h`.
+    pub fn new(geometry: Geometry, exclusive: bool, slots: MappedArray<slot>, peaks: MappedArray<peak>) -> Self {
+        Self { geometry, exclusive, slots, peaks, before: HashMap::new() }
     }
 
     /// The number of slots in a shard.
@@ -225,13 +227,13 @@ impl Table {
         if bytes == 0 && total.count() == 0 {
             return None;
         }
-        let peak = self.take_peak(half, slot);
+        let (longest, peak) = self.take_longest(half, slot);
         let latency = |histogram: Histogram, sum_ns, longest: u64| {
             let max_ns = longest.max(histogram.floor_of_max());
             Latency { histogram, sum_ns, max_ns }
         };
         let total_ns = device_ns.wrapping_add(queue_ns).wrapping_add(unsplit_ns);
-        let slowest = (peak.total_ns > 0).then(|| Slowest {
+        let slowest = (longest.total_ns > 0).then(|| Slowest {
             sector: sector(peak.sector),
             bytes: peak.bytes,
             task: (peak.task.known != 0).then(|| peak.task.into()),
@@ -241,9 +243,9 @@ impl Table {
             op: Op::from_kernel(key as u8 & 7)?,
             bytes,
             errors,
-            total: latency(total, total_ns, peak.total_ns),
-            on_device: latency(device, device_ns, peak.device_ns),
-            queue: latency(queue, queue_ns, peak.queue_ns),
+            total: latency(total, total_ns, longest.total_ns),
+            on_device: latency(device, device_ns, longest.device_ns),
+            queue: latency(queue, queue_ns, longest.queue_ns),
             slowest,
         })
     }
@@ -257,27 +259,31 @@ impl Table {
         sum
     }
 
-    /// The longest times over all CPUs, which are set to zero.
-    fn take_peak(&self, half: usize, slot: usize) -> peak {
-        let mut highest = peak::default();
+    /// The longest times over all CPUs, which are set to zero, and the request with the longest total time.
+    fn take_longest(&self, half: usize, slot: usize) -> (longest, peak) {
+        let (mut longest, mut slowest) = (longest::default(), peak::default());
         for cpu in 0..self.geometry.cpus {
             let at = self.peaks.at(self.geometry.peak(half, cpu, slot));
-            // SAFETY: inside the mapped array, in the half that the programs do not write.
-            let found = unsafe { load(at) };
+            let longest_at = if self.exclusive {
+                // SAFETY: a field of an element of the mapped array.
+                unsafe { &raw mut (*self.slots.at(self.geometry.slot(half, cpu, slot))).longest }
+            } else {
+                // SAFETY: as above.
+                unsafe { &raw mut (*at).longest }
+            };
+            // SAFETY: as above, in the half that the programs do not write.
+            let found = unsafe { load(longest_at) };
             // SAFETY: as above.
-            unsafe { store(&raw mut (*at).total_ns, 0) };
-            // SAFETY: as above.
-            unsafe { store(&raw mut (*at).device_ns, 0) };
-            // SAFETY: as above.
-            unsafe { store(&raw mut (*at).queue_ns, 0) };
-            let device_ns = highest.device_ns.max(found.device_ns);
-            let queue_ns = highest.queue_ns.max(found.queue_ns);
-            if found.total_ns >= highest.total_ns {
-                highest = found;
+            unsafe { store(longest_at, longest::default()) };
+            if found.total_ns >= longest.total_ns {
+                // SAFETY: as above.
+                slowest = unsafe { load(at) };
             }
-            (highest.device_ns, highest.queue_ns) = (device_ns, queue_ns);
+            longest.total_ns = longest.total_ns.max(found.total_ns);
+            longest.device_ns = longest.device_ns.max(found.device_ns);
+            longest.queue_ns = longest.queue_ns.max(found.queue_ns);
         }
-        highest
+        (longest, slowest)
     }
 }
 
