@@ -101,7 +101,7 @@ pub enum Attach {
 
 impl Attach {
     /// The two ways to attach to a tracepoint, the cheaper one first.
-    pub const ALL: [Self; 2] = [Self::TpBtf, Self::RawTp];
+    pub const TRACEPOINT: [Self; 2] = [Self::TpBtf, Self::RawTp];
 
     /// The name, as in the option and in `method` of status records.
     pub fn name(self) -> &'static str {

@@ -1,78 +1,102 @@
-//! Loading: what libbpf says, kept for when it fails, and turned into advice.
+//! Loading eBPF programs: which way to attach works, and what to do about libbpf's errors.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Mutex;
 
-use anyhow::anyhow;
+use anyhow::{Result, anyhow};
 use libbpf_rs::{ErrorKind, PrintLevel, libbpf_sys, set_print};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use super::privilege::advice;
+use crate::common::diag::program_name;
 
-/// The last things libbpf complained about.
-static COMPLAINTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// The last warnings of libbpf.
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// How many of them are shown: the verifier's own last words, as a rule.
+/// How many lines of them are shown: usually the verifier's last words are among them.
 const SHOWN: usize = 12;
 
-/// From now on libbpf's complaints are kept for [`explain`] and go nowhere else.
-pub fn listen() {
-    set_print(Some((PrintLevel::Warn, keep)));
+/// Collects libbpf's warnings for [`explain`], instead of printing them.
+pub fn collect_warnings() {
+    set_print(Some((PrintLevel::Warn, collect)));
 }
 
-fn keep(_: PrintLevel, text: String) {
-    if let Ok(mut complaints) = COMPLAINTS.lock() {
-        complaints.extend(text.lines().map(str::to_owned));
-        let surplus = complaints.len().saturating_sub(SHOWN);
-        complaints.drain(..surplus);
+fn collect(_: PrintLevel, text: String) {
+    if let Ok(mut warnings) = WARNINGS.lock() {
+        warnings.extend(text.lines().map(str::to_owned));
+        let surplus = warnings.len().saturating_sub(SHOWN);
+        warnings.drain(..surplus);
     }
 }
 
-/// Says why a program could not be loaded or attached, and what to do about it.
-pub fn explain(error: &libbpf_rs::Error, doing: &str) -> anyhow::Error {
-    // EPERM is about privileges; EACCES, which has the same kind, is the verifier's refusal.
-    let complaints = COMPLAINTS.lock().map(|kept| kept.join("\n")).unwrap_or_default();
-    if error.kind() == ErrorKind::PermissionDenied && complaints.contains("-EPERM") {
-        return anyhow!(
-            "{doing}: {error}\n{}",
-            advice(crate::common::diag::program_name(), "A privilege is")
-        );
+/// The error of a program that could not be loaded or attached, with what to do about it.
+pub fn explain(error: &libbpf_rs::Error, failed: &str) -> anyhow::Error {
+    // EPERM is about privileges. EACCES, which has the same kind, comes from the verifier.
+    let warnings = WARNINGS.lock().map(|kept| kept.join("\n")).unwrap_or_default();
+    if error.kind() == ErrorKind::PermissionDenied && warnings.contains("-EPERM") {
+        return anyhow!("{failed}: {error}\n{}", advice(program_name(), "A privilege is"));
     }
-    anyhow!("{doing}: {error:#}\n{complaints}")
+    anyhow!("{failed}: {error:#}\n{warnings}")
 }
 
-pub use super::args::nanos;
-
-/// Sets the switches that all tracers have (`bpf/hist.h`, `ring.h` and `task.h`) in the constants of a skeleton,
-/// which has a type of its own for each: `switches!(data, settings, ring_bytes)`.
-macro_rules! switches {
-    ($data:expr, $settings:expr, $ring_bytes:expr) => {{
-        let (data, settings) = (&mut *$data, $settings);
-        let filter: &$crate::bpf::task::TaskFilter = &settings.tasks;
-        data.hist_cells = $crate::bpf::hist::CELLS;
-        data.events = settings.events.is_some();
-        data.min_ns = $crate::bpf::load::nanos(settings.events);
-        data.ring_half = u64::from($ring_bytes) / 2;
-        data.wanted_pids = filter.pids()?;
-        data.want_pids = u32::try_from(filter.pid.len())?;
-        data.want_uid = filter.uid.is_some();
-        data.wanted_uid = filter.uid.unwrap_or(0);
-        data.want_cgroup = filter.cgroup.is_some();
-        data.wanted_cgroup = filter.cgroup_id()?;
-        data.want_comm = filter.comm.is_some();
-        data.wanted_comm = filter.comm_words();
-        data.leave_out_self = !filter.include_self;
-    }};
+/// Replaces an error about too many open files, however it arose, by one that says what to do.
+pub fn explain_file_limit(error: anyhow::Error) -> anyhow::Error {
+    let text = std::io::Error::from(Errno::MFILE).to_string();
+    if !format!("{error:#}").contains(&text) {
+        return error;
+    }
+    let limit = getrlimit(Resource::Nofile).current.map_or_else(|| "no".to_owned(), |limit| limit.to_string());
+    anyhow!("cannot open enough files: the limit of this process is {limit}; raise it with `ulimit -n 1024`")
 }
-pub(super) use switches;
 
-/// How often a program was not run because it was running on that CPU already; `None` if the
-/// kernel does not tell (before 5.12, or to a process without privileges before 5.19).
+/// Tries the ways in order and returns the first that works; only `only`, if given.
+///
+/// # Errors
+/// Those of the last try; if there is nothing to try.
+pub fn first<W: PartialEq, T>(
+    ways: impl IntoIterator<Item = W>,
+    only: Option<W>,
+    mut load: impl FnMut(W) -> Result<T>,
+) -> Result<T> {
+    let mut refused = anyhow!("--attach: not supported by this program on this kernel");
+    for way in ways.into_iter().filter(|way| only.as_ref().is_none_or(|only| only == way)) {
+        match load(way) {
+            Ok(loaded) => return Ok(loaded),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
+/// How often a program was not run because it was running on that CPU already; `None` if the kernel does not
+/// report it (before 5.12, or without privileges before 5.19).
 pub fn recursion_misses(program: BorrowedFd<'_>) -> Option<u64> {
     let mut info = libbpf_sys::bpf_prog_info::default();
     let mut len = size_of::<libbpf_sys::bpf_prog_info>() as u32;
-    // SAFETY: a valid descriptor, and a struct of the length given, of which the kernel fills a part.
+    // SAFETY: a valid descriptor, and a struct of the given length, which the kernel fills at most.
     let result = unsafe {
         libbpf_sys::bpf_obj_get_info_by_fd(program.as_raw_fd(), (&raw mut info).cast(), &raw mut len)
     };
     (result == 0).then_some(info.recursion_misses)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_way_that_works() {
+        let mut tried = Vec::new();
+        let mut load = |way: u32| {
+            tried.push(way);
+            if way < 3 { Err(anyhow!("not {way}")) } else { Ok(way) }
+        };
+        assert_eq!(first([1, 2, 3, 4], None, &mut load).unwrap(), 3);
+        assert_eq!(first([1, 2], None, &mut load).unwrap_err().to_string(), "not 2");
+        assert_eq!(first([1, 2, 3, 4], Some(4), &mut load).unwrap(), 4);
+        assert!(first([], None, &mut load).is_err());
+        assert!(first([1], Some(3), &mut load).is_err());
+        assert_eq!(tried, [1, 2, 3, 1, 2, 4]);
+    }
 }

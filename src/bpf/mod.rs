@@ -5,8 +5,6 @@ pub mod args;
 pub mod hist;
 
 #[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod attach;
-#[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod cgroup;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod clock;
@@ -30,8 +28,6 @@ pub mod privilege;
 pub mod schedlat;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod self_filter;
-#[cfg(all(target_os = "linux", feature = "bpf"))]
-pub mod session;
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod skeleton;
 #[cfg(all(target_os = "linux", feature = "bpf"))]

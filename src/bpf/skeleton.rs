@@ -137,8 +137,8 @@ macro_rules! skeleton {
 
         impl From<types::task_id> for $crate::bpf::task::TaskId {
             fn from(task: types::task_id) -> Self {
-                let types::task_id { cgroup_id, pid, tid, uid, known, comm } = task;
-                Self { cgroup_id, pid, tid, uid, known, comm: comm.map(i8::cast_unsigned) }
+                let types::task_id { cgroup_id, pid, tid, uid, comm, .. } = task;
+                Self { cgroup_id, pid, tid, uid, comm: comm.map(i8::cast_unsigned) }
             }
         }
     };

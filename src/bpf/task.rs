@@ -19,8 +19,7 @@ const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 /// The longest name of a task, and its closing zero.
 pub const COMM_LEN: usize = 16;
 
-/// `struct task_id` of `bpf/task.h`.
-#[repr(C)]
+/// A task as `bpf/task.h` describes it: made from the `task_id` of a generated skeleton.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskId {
     /// The cgroup v2 id: the inode number of its folder.
@@ -31,8 +30,6 @@ pub struct TaskId {
     pub tid: u32,
     /// The real user id.
     pub uid: u32,
-    /// 0 if the rest is unset.
-    pub known: u32,
     /// The thread's name, padded with zeros.
     pub comm: [u8; COMM_LEN],
 }

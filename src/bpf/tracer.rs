@@ -13,11 +13,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::CapabilitySet;
 
 use super::args::{Attach, TracerArgs};
-use super::attach::first;
 use super::cgroup::Cgroups;
 use super::clock::{KernelClock, kernel_now};
 use super::kernel::Kernel;
-use super::load::{explain, listen, recursion_misses};
+use super::load::{collect_warnings, explain, explain_file_limit, first, recursion_misses};
 use super::map::{DoubleBuffer, Plain, Ring, load, memory};
 use super::pid_watch::PidWatch;
 use super::privilege;
@@ -296,12 +295,16 @@ impl Output {
 /// # Errors
 /// If the kernel refuses, with what to do about it; if stdout fails.
 pub fn run<T: Tracer>(args: &TracerArgs, options: T::Options) -> Result<()> {
+    trace::<T>(args, options).map_err(explain_file_limit)
+}
+
+fn trace<T: Tracer>(args: &TracerArgs, options: T::Options) -> Result<()> {
     args.common.refuse_foreign("events are traced")?;
     let mut emitter = args.common.emitter()?;
     let setup = T::prepare(options, args, &mut emitter)?;
     let pids = PidWatch::find(&args.tasks)?;
     privilege::check(program_name())?;
-    listen();
+    collect_warnings();
     let kernel = &Kernel::read(&args.types)?;
     let cpus = libbpf_rs::num_possible_cpus().context("cannot count the CPUs")?;
     let mut programs = first(T::ways(&setup, kernel)?, args.attach, |attach| {

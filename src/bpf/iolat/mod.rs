@@ -143,7 +143,7 @@ impl Tracer for Iolat {
 
     fn ways(_: &Setup, kernel: &Kernel) -> Result<Vec<Attach>> {
         match kernel.arguments("block_rq_complete") {
-            Some(3) => Ok(Attach::ALL.into()),
+            Some(3) => Ok(Attach::TRACEPOINT.into()),
             Some(arguments) => bail!(
                 "block_rq_complete has {arguments} arguments in this kernel, not 3: please report its version"
             ),

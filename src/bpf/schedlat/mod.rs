@@ -75,7 +75,7 @@ impl Tracer for Schedlat {
 
     fn ways(_: &Options, kernel: &Kernel) -> Result<Vec<Attach>> {
         match kernel.arguments("sched_switch") {
-            Some(3 | 4) => Ok(Attach::ALL.into()),
+            Some(3 | 4) => Ok(Attach::TRACEPOINT.into()),
             Some(arguments) => bail!(
                 "sched_switch has {arguments} arguments in this kernel, not 3 or 4: please report its version"
             ),

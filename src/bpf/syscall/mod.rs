@@ -92,7 +92,7 @@ impl Tracer for SyscallTrace {
             setup.options.stuck.is_none() || kernel.tells(),
             "--stuck needs the kernel's own type information, /sys/kernel/btf/vmlinux; --btf does not replace it"
         );
-        Ok(Attach::ALL.into())
+        Ok(Attach::TRACEPOINT.into())
     }
 
     fn ring_bytes(setup: &Setup) -> u32 {
