@@ -141,7 +141,8 @@ fn records_agree_with_themselves_while_the_kernel_counts() {
     for record in &reads {
         for prefix in ["", "device_", "queue_"] {
             let buckets = record[format!("{prefix}buckets")].as_object().unwrap();
-            let sum: u64 = buckets.values().map(|count| count.as_u64().unwrap()).sum();
+            let zero = record[format!("{prefix}zero_count")].as_u64().unwrap();
+            let sum = zero + buckets.values().map(|count| count.as_u64().unwrap()).sum::<u64>();
             assert_eq!(sum, record["count"].as_u64().unwrap(), "{prefix}: {record}");
             let field = |name: &str| number(record, &format!("{prefix}{name}"));
             let ascending = ["p50_us", "p90_us", "p95_us", "p99_us", "p999_us", "max_us"].map(field);

@@ -200,11 +200,11 @@ fn rights_are_given_up() {
 fn mistakes_in_the_call() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),
-        (&["--min", "5ms", "--no-events", "--no-summary"], "nothing to write"),
+        (&["--min", "5ms", "--no-events", "--no-summary"], "--no-summary"),
         (&["--no-summary"], "--events"),
-        (&["--events", "--no-summary", "--no-events"], "nothing to write"),
+        (&["--events", "--no-summary", "--no-events"], "--no-summary"),
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
-        (&["--cgroup", "/tmp"], "no cgroup of version 2"),
+        (&["--cgroup", "/tmp"], "--cgroup /tmp"),
         (&["--filter", ".a["], "--filter"),
     ] {
         let output = iolat().args(args).output().unwrap();

@@ -37,30 +37,30 @@ fn cases() -> [Case; 4] {
         },
         Case {
             program: program!("pagefault-trace"),
-            options: &["--min", "2us"],
-            event: ("pagefault", "duration_us", 2.0),
+            options: &["--min", "500ns"],
+            event: ("pagefault", "duration_us", 0.5),
             summary: ("pagefault_summary", "linux.page_fault.duration"),
             multiples: [100.0, 10_000.0],
         },
         Case {
             program: program!("schedlat"),
-            options: &["--min", "2us", "--per-cpu"],
-            event: ("runq_event", "duration_us", 2.0),
+            options: &["--min", "500ns", "--per-cpu"],
+            event: ("runq_event", "duration_us", 0.5),
             summary: ("runq", "linux.sched.run_queue.duration"),
             multiples: TEN,
         },
         Case {
             program: program!("iolat"),
-            options: &["--events", "--min", "50us", "--who"],
-            event: ("io_event", "total_us", 50.0),
+            options: &["--events", "--min", "1us", "--who"],
+            event: ("io_event", "total_us", 1.0),
             summary: ("io", "linux.block.duration"),
             multiples: TEN,
         },
     ]
 }
 
-/// Sleeps, touches memory and writes to a disk, three times over more than one interval. It touches more memory each
-/// time, because Perl keeps what it has allocated.
+/// Sleeps 27 times, touches memory, and writes to a disk 15 times, in more than one interval. Each round touches more
+/// memory than the one before, because perl keeps what it has.
 fn work(comm: &str) {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(comm);
     let script = r#"
@@ -69,9 +69,8 @@ fn work(comm: &str) {
         open(my $file, ">", $ARGV[1]);
         for (1..3) {
             my $memory = "x" x ($_ * 1_000_000);
-            for my $seconds (0.002, 0.02, 0.15) { select(undef, undef, undef, $seconds) }
-            syswrite($file, "y" x 4096);
-            $file->sync;
+            for my $seconds ((0.002) x 7, 0.02, 0.15) { select(undef, undef, undef, $seconds) }
+            for (1..5) { syswrite($file, "y" x 4096); $file->sync }
         }
         unlink $ARGV[1]"#;
     let status = Command::new("perl").args(["-e", script, comm]).arg(file).process_group(0).status();

@@ -66,8 +66,8 @@ fn switches_of_more_processes_than_slots() {
     let records = tracer.finish();
     let told = of(&records, "sched").into_iter().filter(|record| record["pid"] != parent).count() as u64;
     let lost = lost(&records, "sched: more processes than slots");
-    // Each is switched to and away from once at least; a wait that began is in the runq record all the same.
+    // Each is counted at least once when it is lost; its wait is in the runq record all the same.
     assert!(told > 2000 && told < CHILDREN, "{told}");
-    assert!(lost >= 2 * (CHILDREN - told), "{told} told, {lost} lost");
+    assert!(lost >= CHILDREN - told, "{told} told, {lost} lost");
     assert!(of(&records, "runq")[0]["count"].as_u64().unwrap() >= CHILDREN, "{:?}", of(&records, "runq"));
 }

