@@ -1,18 +1,18 @@
-//! From the kernel's clock to the wall clock.
+//! Converts the kernel's clock to the time of day.
 
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::common::time::Timestamp;
 
-/// What lies between `bpf_ktime_get_ns` (CLOCK_MONOTONIC) and the time of day. It changes
-/// when the clock is set, and by every suspend: measure it again regularly.
+/// The offset from `bpf_ktime_get_ns` (CLOCK_MONOTONIC) to the time of day. It changes when the
+/// clock is set, and with every suspend: measure it again regularly.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelClock {
     offset: i128,
 }
 
 impl KernelClock {
-    /// Measures the offset: of a few tries, that with the shortest time between the readings.
+    /// Measures the offset, by the try with the shortest time between two readings.
     pub fn measure() -> Self {
         let tries = (0..3).map(|_| {
             let before = now(ClockId::Monotonic);

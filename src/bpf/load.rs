@@ -46,7 +46,8 @@ pub fn explain_file_limit(error: anyhow::Error) -> anyhow::Error {
     if !format!("{error:#}").contains(&text) {
         return error;
     }
-    let limit = getrlimit(Resource::Nofile).current.map_or_else(|| "no".to_owned(), |limit| limit.to_string());
+    let limit =
+        getrlimit(Resource::Nofile).current.map_or_else(|| "no".to_owned(), |limit| limit.to_string());
     anyhow!("cannot open enough files: the limit of this process is {limit}; raise it with `ulimit -n 1024`")
 }
 

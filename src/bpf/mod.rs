@@ -1,5 +1,5 @@
-//! What the eBPF tracers share: loading, attaching, intervals, histograms, clocks,
-//! privileges. A tracer's own side of its arrays is a folder here.
+//! The eBPF tracers. Each has a folder, and `tracer` is what they share: it opens, configures, attaches,
+//! drains and reports.
 
 pub mod args;
 pub mod hist;

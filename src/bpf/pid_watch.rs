@@ -1,4 +1,4 @@
-//! The processes that `--pid` names: looked for before anything is loaded, and watched until they end.
+//! The processes of `--pid`: checked before anything is loaded, and watched until they end.
 
 use std::fmt::Display;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -15,25 +15,25 @@ use crate::common::program::Usage;
 /// /proc/self/ns/pid of the outermost PID namespace (PROC_PID_INIT_INO of include/linux/proc_ns.h).
 const OUTERMOST: &str = "pid:[4026531836]";
 
-/// Those that have not ended.
+/// The processes that have not ended.
 pub struct PidWatch {
     left: Vec<OwnedFd>,
-    /// There were some, and we know when they end.
+    /// There are processes, and their ends can be seen.
     watched: bool,
 }
 
 impl PidWatch {
-    /// Checks that they exist, and opens a descriptor of each.
+    /// Checks the filter and that the processes exist, and opens a descriptor of each.
     ///
     /// # Errors
-    /// [`Usage`] for what is no process; in a PID namespace, where the kernel's numbers are not ours.
+    /// [`Usage`] for numbers that are no process; in a PID namespace, whose numbers the kernel does not trace by.
     pub fn find(filter: &TaskFilter) -> Result<Self> {
         filter.check()?;
         let namespace = std::fs::read_link("/proc/self/ns/pid");
         if !filter.pid.is_empty() && namespace.is_ok_and(|found| found != Path::new(OUTERMOST)) {
             bail!(
-                "--pid: this is a PID namespace (a container), whose numbers are not those that the kernel traces by; \
-                 use --comm or --cgroup, or give the container the host's (--pid=host)"
+                "--pid: in a PID namespace (a container) process numbers differ from those that the kernel traces by; \
+                 use --comm or --cgroup, or run the container with --pid=host"
             );
         }
         let found = filter.pid.iter().map(|pid| check(*pid));
@@ -47,7 +47,7 @@ impl PidWatch {
         self.left.iter().map(|process| process.as_fd())
     }
 
-    /// Whether there were some, and none is left: another process may have their numbers from now on.
+    /// Whether all processes have ended. Their numbers may be reused from now on.
     pub fn ended(&mut self) -> bool {
         let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
         self.left.retain(|process| {
@@ -57,16 +57,16 @@ impl PidWatch {
     }
 }
 
-/// A descriptor of the process; `None` where the kernel gives none.
+/// A descriptor of the process; `None` if the kernel does not support that.
 fn check(number: u32) -> Result<Option<OwnedFd>> {
-    let pid = i32::try_from(number).ok().and_then(Pid::from_raw).context("no number of a process")?;
+    let pid = i32::try_from(number).ok().and_then(Pid::from_raw).context("not a process number")?;
     if test_kill_process(pid) == Err(Errno::SRCH) {
         return Err(Usage(format!("--pid {number}: there is no such process")).into());
     }
-    // What cannot be read (hidepid) is left to the kernel.
+    // Unreadable with hidepid: then the kernel's filter decides.
     let process = status(number, "Tgid:");
     if let Some(process) = process.filter(|process| *process != number.to_string()) {
-        return Err(Usage(format!("--pid {number}: a thread of the process {process}")).into());
+        return Err(Usage(format!("--pid {number}: not a process but a thread of process {process}")).into());
     }
     Ok(pidfd_open(pid, PidfdFlags::empty()).ok())
 }

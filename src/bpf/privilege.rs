@@ -1,4 +1,4 @@
-//! What a tracer may do: checked before it loads, given up once it has attached.
+//! Privileges: checked before eBPF programs are loaded, dropped once they are attached.
 
 use std::path::Path;
 
@@ -6,19 +6,19 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::geteuid;
 use rustix::thread::{CapabilitySet, CapabilitySets, capabilities, set_capabilities, set_no_new_privs};
 
-/// What loading and attaching need, since 5.8.
+/// The capabilities for loading and attaching, since 5.8.
 const NEEDED: [(CapabilitySet, &str); 2] =
     [(CapabilitySet::BPF, "CAP_BPF"), (CapabilitySet::PERFMON, "CAP_PERFMON")];
 
-/// Fails with what is missing and the commands that would work.
+/// Checks that eBPF programs can be loaded.
 ///
 /// # Errors
-/// If a capability is missing, or the kernel takes no such programs from anyone.
+/// If a capability is missing, with commands that help; if the kernel is locked down.
 pub fn check(program: &str) -> Result<()> {
     if std::fs::read_to_string("/sys/kernel/security/lockdown").is_ok_and(|text| text.contains(LOCKED)) {
         bail!(
-            "this kernel is locked down (confidentiality): it takes no eBPF programs that read its memory, from \
-             anyone; boot it with lockdown=integrity, or without"
+            "this kernel is locked down (confidentiality): eBPF programs cannot read its memory; boot it with \
+             lockdown=integrity, or without lockdown"
         );
     }
     let held = capabilities(None).context("cannot read this process's capabilities")?.effective;
@@ -36,23 +36,23 @@ pub fn check(program: &str) -> Result<()> {
 /// /proc/self/ns/user of the outermost user namespace (PROC_USER_INIT_INO of include/linux/proc_ns.h).
 const OUTERMOST: &str = "user:[4026531837]";
 
-/// Locked like this, the kernel lets no program read its memory (kernel_lockdown(7)).
+/// In this mode no eBPF program can read the kernel's memory (kernel_lockdown(7)).
 const LOCKED: &str = "[confidentiality]";
 
-/// How to get what is missing.
+/// How to get missing capabilities.
 pub fn advice(program: &str, missing: &str) -> String {
-    let need = format!("{missing} missing, which loading eBPF programs needs");
+    let need = format!("{missing} missing, needed to load eBPF programs");
     let container = "in a container: --cap-add BPF --cap-add PERFMON";
     if std::fs::read_link("/proc/self/ns/user").is_ok_and(|found| found != Path::new(OUTERMOST)) {
         return format!(
-            "{need}; it counts only outside of user namespaces, and this is one (a rootless container, as a rule): \
-             run it as the host's root"
+            "{need}; this is a user namespace (usually a rootless container), whose capabilities do not count: run \
+             it as the host's root"
         );
     }
     if geteuid().is_root() {
-        return format!("{need}, and root has everywhere but {container}");
+        return format!("{need}; root has them, except {container}");
     }
-    // By its whole path: sudo looks for programs in other places than we were found in.
+    // The whole path: sudo has its own search path.
     let here = std::env::current_exe().ok();
     let path = here.as_deref().map_or_else(|| program.into(), |path| path.to_string_lossy());
     let arguments: Vec<_> =
@@ -60,14 +60,14 @@ pub fn advice(program: &str, missing: &str) -> String {
     let quoted = |words: &[&str]| shlex::try_join(words.iter().copied()).unwrap_or_else(|_| words.join(" "));
     let again: Vec<_> = ["sudo", &path].into_iter().chain(arguments.iter().map(String::as_str)).collect();
     format!(
-        "{need}. Run it as root: `{}`; or give it the right once: `{}`; {container}",
+        "{need}. Run it as root: `{}`; or give the program the capabilities: `{}`; {container}",
         quoted(&again),
         quoted(&["sudo", "setcap", "cap_bpf,cap_perfmon=ep", &path]),
     )
 }
 
-/// Gives up every capability and the way back to any, and keeps those that bpf() calls
-/// still need where `works` says that without them it does not. Returns what is kept.
+/// Drops every capability for good, but keeps those for bpf() calls if `works` fails without them. Returns the
+/// capabilities that are kept.
 ///
 /// Capabilities belong to threads: call this before any other thread is started.
 ///
@@ -77,28 +77,28 @@ pub fn drop_all(works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
     drop_but(CapabilitySet::empty(), works)
 }
 
-/// The same, and keeps what of `keep` is held.
+/// As [`drop_all`], but keeps those of `keep` that the process has.
 ///
 /// # Errors
 /// If the kernel refuses.
 pub fn drop_but(keep: CapabilitySet, works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
     set_no_new_privs(true).context("cannot set no_new_privs")?;
     let held = capabilities(None).context("cannot read this process's capabilities")?;
-    // Out of the effective set first, from where they can be taken back.
+    // First only from the effective set, so that they can be restored.
     set(held.permitted, CapabilitySet::empty())?;
     let kept = if works() {
         CapabilitySet::empty()
     } else {
         held.permitted & (CapabilitySet::BPF | CapabilitySet::PERFMON | CapabilitySet::SYS_ADMIN)
     };
-    // Full administration is kept only where the finer capability is not held.
+    // CAP_SYS_ADMIN is kept only if the process does not have CAP_BPF.
     let kept = if kept.contains(CapabilitySet::BPF) { kept - CapabilitySet::SYS_ADMIN } else { kept };
     let kept = kept | (held.permitted & keep);
     set(kept, kept)?;
     Ok(kept)
 }
 
-/// `none`, or their names.
+/// The names of capabilities, or `none`.
 pub fn names(set: CapabilitySet) -> String {
     let names: Vec<_> = set.iter_names().map(|(name, _)| format!("CAP_{name}")).collect();
     if names.is_empty() { "none".to_owned() } else { names.join(" and ") }
@@ -106,7 +106,7 @@ pub fn names(set: CapabilitySet) -> String {
 
 fn set(permitted: CapabilitySet, effective: CapabilitySet) -> Result<()> {
     let sets = CapabilitySets { effective, permitted, inheritable: CapabilitySet::empty() };
-    set_capabilities(None, sets).context("cannot give up capabilities")
+    set_capabilities(None, sets).context("cannot drop capabilities")
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which task did it: the filters that `bpf/task.h` decides, and what it tells.
+//! Tasks: the options that filter them, and the description that `bpf/task.h` gives of one.
 
 use std::borrow::Cow;
 use std::fmt::Display;
@@ -13,10 +13,10 @@ use nix::unistd::User;
 use crate::collect::cgroup::folder;
 use crate::common::program::Usage;
 
-/// What statfs(2) says of the cgroup v2 file system (include/uapi/linux/magic.h).
+/// The type of the cgroup v2 file system (include/uapi/linux/magic.h).
 const CGROUP2_MAGIC: rustix::fs::FsWord = 0x6367_7270;
 
-/// The longest name of a task, and its closing zero.
+/// The longest name of a task, with its terminating zero.
 pub const COMM_LEN: usize = 16;
 
 /// A task as `bpf/task.h` describes it: made from the `task_id` of a generated skeleton.
@@ -35,18 +35,18 @@ pub struct TaskId {
 }
 
 impl TaskId {
-    /// The thread's name; what is not UTF-8 in it is U+FFFD.
+    /// The thread's name, with U+FFFD for what is not UTF-8.
     pub fn name(&self) -> Cow<'_, str> {
         comm(&self.comm)
     }
 
-    /// The same, to keep.
+    /// The same as an owned string.
     pub fn comm(&self) -> String {
         self.name().into_owned()
     }
 }
 
-/// A task's name as the kernel holds it; what is not UTF-8 in it is U+FFFD.
+/// A task's name as text, with U+FFFD for what is not UTF-8.
 pub fn comm(padded: &[u8; COMM_LEN]) -> Cow<'_, str> {
     let end = padded.iter().position(|byte| *byte == 0).unwrap_or(COMM_LEN);
     String::from_utf8_lossy(&padded[..end])
@@ -59,10 +59,10 @@ pub fn in_pid_namespace() -> bool {
     std::fs::read_link("/proc/self/ns/pid").is_ok_and(|found| found != Path::new(OUTERMOST))
 }
 
-/// How many processes can be asked for.
+/// The most processes that --pid takes.
 pub const MAX_PIDS: usize = 16;
 
-/// The options of every tracer that choose tasks; all must hold.
+/// The options that filter tasks. A task must match all of them.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Filters")]
 pub struct TaskFilter {
@@ -87,19 +87,19 @@ pub struct TaskFilter {
     pub include_self: bool,
 }
 
-/// A name that a task can have: another would match nothing, and say nothing.
+/// Refuses names that no task can have: they would silently match nothing.
 fn comm_name(text: &str) -> Result<String, String> {
     match text.len() {
-        0 => Err("no task is without a name".into()),
-        COMM_LEN.. => Err(format!("the kernel keeps {} bytes of a task's name", COMM_LEN - 1)),
+        0 => Err("a task's name is not empty".into()),
+        COMM_LEN.. => Err(format!("the kernel cuts names to {} bytes", COMM_LEN - 1)),
         _ => Ok(text.to_owned()),
     }
 }
 
-/// A process's number, of which 0 is none.
+/// A process number, from 1.
 fn process_number(text: &str) -> Result<u32, String> {
     let number = text.parse().ok().filter(|number| (1..=i32::MAX as u32).contains(number));
-    number.ok_or_else(|| "not the number of a process; `pgrep NAME` finds it".into())
+    number.ok_or_else(|| "not a process number; `pgrep NAME` finds it".into())
 }
 
 fn user_number(text: &str) -> Result<u32, String> {
@@ -108,12 +108,12 @@ fn user_number(text: &str) -> Result<u32, String> {
     }
     match User::from_name(text) {
         Ok(user) => user.map(|user| user.uid.as_raw()).ok_or_else(|| "there is no such user".into()),
-        Err(error) => Err(format!("cannot look for a user of that name: {error}")),
+        Err(error) => Err(format!("cannot look up this user: {error}")),
     }
 }
 
 impl TaskFilter {
-    /// Finds what could match nothing, or the wrong tasks, before anything is loaded.
+    /// Checks the filters before anything is loaded.
     ///
     /// # Errors
     /// [`Usage`], as from [`Self::pids`] and [`Self::cgroup_id`].
@@ -122,7 +122,7 @@ impl TaskFilter {
         self.cgroup_id().map(drop)
     }
 
-    /// Whether any filter is on, but for that of our own.
+    /// Whether any filter is given.
     pub fn is_on(&self) -> bool {
         !self.pid.is_empty() || self.comm.is_some() || self.uid.is_some() || self.cgroup.is_some()
     }
@@ -133,14 +133,14 @@ impl TaskFilter {
     /// [`Usage`] if there are more than [`MAX_PIDS`].
     pub fn pids(&self) -> Result<[u32; MAX_PIDS]> {
         let mut padded = [0; MAX_PIDS];
-        let places = padded.get_mut(..self.pid.len());
-        places
+        let filled = padded.get_mut(..self.pid.len());
+        filled
             .ok_or_else(|| Usage(format!("--pid: at most {MAX_PIDS} processes")))?
             .copy_from_slice(&self.pid);
         Ok(padded)
     }
 
-    /// The name as the kernel holds it: two words, padded with zeros.
+    /// The name as two words, padded with zeros as in the kernel.
     pub fn comm_words(&self) -> [u64; 2] {
         let mut padded = [0u8; COMM_LEN];
         let name = self.comm.as_deref().unwrap_or_default().as_bytes();
@@ -152,11 +152,10 @@ impl TaskFilter {
             .map(u64::from_le)
     }
 
-    /// The id of the cgroup; 0 if none is asked for.
+    /// The id of the cgroup; 0 without --cgroup.
     ///
     /// # Errors
-    /// [`Usage`] if there is no such folder, or it is none of the cgroup v2 file system: an id
-    /// that no task can have would match nothing, and say nothing.
+    /// [`Usage`] if there is no such folder, or it is not in the cgroup v2 file system.
     pub fn cgroup_id(&self) -> Result<u64> {
         let Some(path) = &self.cgroup else { return Ok(0) };
         let wrong = |what: &dyn Display| Usage(format!("--cgroup {path}: {what}"));
@@ -166,7 +165,7 @@ impl TaskFilter {
         let folder = folder(path, Path::new("/sys"))?;
         let system = rustix::fs::statfs(&folder).map_err(|error| wrong(&error))?;
         if system.f_type != CGROUP2_MAGIC {
-            return Err(wrong(&"no cgroup of version 2; `mount -t cgroup2` shows where these are").into());
+            return Err(wrong(&"not a cgroup of version 2; `mount -t cgroup2` lists where those are").into());
         }
         Ok(std::fs::metadata(&folder).map_err(|error| wrong(&error))?.ino())
     }

@@ -1,4 +1,4 @@
-//! How long requests take, beside what fio measures from user space.
+//! How long requests take, compared with what fio measures in user space.
 
 use telepipe::bpf::hist::{FINE, Histogram};
 

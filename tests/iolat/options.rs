@@ -41,7 +41,7 @@ impl InInit {
     }
 }
 
-/// Almost all: an interrupt of another request's completion may hide one (and is then told as lost).
+/// Almost all: an interrupt of another request's completion may hide one (which is then counted as lost).
 fn about(count: u64, wanted: u64, records: &[Value], in_init: &InInit) {
     let (lost, unseen) = (lost(records), in_init.0.value());
     let said = format!("{count} of {wanted}, {lost} lost, {unseen} in init");
@@ -194,7 +194,7 @@ fn a_device_that_appears_later() {
     iolat.finish();
 }
 
-/// What it counts was decided when there was no such device: a partition that comes later is told, not silently 0.
+/// Whether partitions count was decided before the partition appeared: it is reported, not silently counted as 0.
 #[test]
 fn a_partition_that_appears_later() {
     let Some(_alone) = ready(&["losetup", "sfdisk"]) else { return };
@@ -205,11 +205,12 @@ fn a_partition_that_appears_later() {
     assert_eq!(absent["reason"], "absent");
     let table = "printf '2048,16384\\n' | sfdisk --quiet --no-tell-kernel \"$0\" && partx --update \"$0\"";
     run("sh", &["-c", table, &disk.path()]);
-    let told = |record: &Value| record["source"] == first.as_str() && record["reason"] == "unsupported";
-    let record = iolat.wait_for(told);
+    let unsupported =
+        |record: &Value| record["source"] == first.as_str() && record["reason"] == "unsupported";
+    let record = iolat.wait_for(unsupported);
     assert!(record["detail"].is_string(), "{record}");
-    let again = iolat.finish().into_iter().filter(|record| told(record)).count();
-    assert_eq!(again, 1, "told once");
+    let again = iolat.finish().into_iter().filter(|record| unsupported(record)).count();
+    assert_eq!(again, 1, "reported once");
 }
 
 /// What -v and the status say of the maps is what the kernel says of them.
@@ -230,9 +231,9 @@ fn the_memory_of_all_maps_is_told() {
         let records = iolat.finish();
         let detail = records[0]["detail"].as_str().unwrap();
         let (_, after) = detail.split_once("; ").unwrap();
-        let told: u64 = after.split_once(" KiB of maps").unwrap().0.parse().unwrap();
-        assert_eq!(told, maps.values().sum::<u64>() / 1024, "{detail}: {maps:?}");
-        assert!(told <= 16 << 10, "{detail}");
+        let reported: u64 = after.split_once(" KiB of maps").unwrap().0.parse().unwrap();
+        assert_eq!(reported, maps.values().sum::<u64>() / 1024, "{detail}: {maps:?}");
+        assert!(reported <= 16 << 10, "{detail}");
     }
 }
 
@@ -264,7 +265,7 @@ fn requests_without_times() {
     assert_eq!(links, 3, "submission, issue and completion");
 }
 
-/// Only the time of issue is missing, and nothing says so beforehand: the first requests have a total time only,
+/// Only the time of issue is missing, which cannot be known beforehand: the first requests have a total time only,
 /// and those after the next interval all three.
 #[test]
 fn requests_without_a_time_of_issue() {

@@ -1,4 +1,4 @@
-//! The kernel's own counters (perf_event_open) of what the tracers tell.
+//! The kernel's own counters (perf_event_open) of what tracers count.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -47,8 +47,8 @@ pub fn threads_of_init() -> Vec<String> {
     threads.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// A filter of tracepoints: what happens in process 1, or interrupts it. There are machines (some sandboxes) whose
-/// kernel runs no eBPF program there, so that no tracer sees it.
+/// A filter of tracepoints for events in process 1 and interrupts of it. Some sandboxes run no eBPF program there, so
+/// that no tracer sees these events.
 pub fn in_init() -> String {
     let threads: Vec<_> = threads_of_init().iter().map(|tid| format!("common_pid == {tid}")).collect();
     format!("({})", threads.join(" || "))
@@ -70,7 +70,7 @@ impl Counter {
             let set = unsafe { ioctls::SET_FILTER(counter.as_raw_fd(), text.as_ptr().cast_mut()) };
             assert_eq!(set, 0, "{event}: {filter}: {}", std::io::Error::last_os_error());
             // Only now: the call that sets the filter is an event too.
-            // SAFETY: likewise.
+            // SAFETY: as above.
             assert_eq!(unsafe { ioctls::ENABLE(counter.as_raw_fd(), 0) }, 0);
             Some(counter)
         });

@@ -111,8 +111,8 @@ pub fn of<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["kind"] == kind).collect()
 }
 
-/// What was lost on the way, over all sources but one: there are machines (some sandboxes) whose kernel runs no eBPF
-/// program in their init, and then says nothing of what happens in it.
+/// How many events were lost, over all sources but one: some sandboxes run no eBPF program in their init, and do not
+/// report what happens in it.
 pub fn lost(records: &[Value]) -> u64 {
     let unseen = |record: &&&Value| record["source"].as_str().unwrap().contains("no program was run");
     let lost = of(records, "lost");

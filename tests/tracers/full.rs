@@ -1,4 +1,4 @@
-//! More processes than there is room for: what finds none is counted, and told as lost.
+//! More processes than slots: those that find none are counted as lost.
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -49,12 +49,12 @@ fn faults_of_more_processes_than_slots() {
     let (parent, faults) = family(&comm);
     let records = tracer.finish();
     let children = of(&records, "pagefault_process").into_iter().filter(|record| record["pid"] != parent);
-    let told: Vec<_> = children
+    let reported: Vec<_> = children
         .map(|record| record["minor"].as_u64().unwrap() + record["major"].as_u64().unwrap())
         .collect();
     let lost = lost(&records, "pagefault_process: more processes than slots");
-    assert!(lost > 0 && told.len() > 2000, "{} told, {lost} faults lost", told.len());
-    assert_eq!(told.iter().sum::<u64>() + lost, faults, "the kernel's own count");
+    assert!(lost > 0 && reported.len() > 2000, "{} reported, {lost} faults lost", reported.len());
+    assert_eq!(reported.iter().sum::<u64>() + lost, faults, "the kernel's own count");
 }
 
 #[test]
@@ -64,10 +64,10 @@ fn switches_of_more_processes_than_slots() {
     let tracer = Tracer::start(program!("schedlat"), &["--all", "--no-events", "--comm", &comm]);
     let (parent, _) = family(&comm);
     let records = tracer.finish();
-    let told = of(&records, "sched").into_iter().filter(|record| record["pid"] != parent).count() as u64;
+    let reported = of(&records, "sched").into_iter().filter(|record| record["pid"] != parent).count() as u64;
     let lost = lost(&records, "sched: more processes than slots");
     // Each is counted at least once when it is lost; its wait is in the runq record all the same.
-    assert!(told > 2000 && told < CHILDREN, "{told}");
-    assert!(lost >= CHILDREN - told, "{told} told, {lost} lost");
+    assert!(reported > 2000 && reported < CHILDREN, "{reported}");
+    assert!(lost >= CHILDREN - reported, "{reported} reported, {lost} lost");
     assert!(of(&records, "runq")[0]["count"].as_u64().unwrap() >= CHILDREN, "{:?}", of(&records, "runq"));
 }

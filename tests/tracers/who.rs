@@ -89,11 +89,11 @@ fn a_process_of_known_user_container_and_cpu() {
         assert_seen(name, &records, pid.into());
         assert_eq!(lost(&records), 0, "{name}");
 
-        let whose = json!([pid, comm, USER, id, cgroup.path, CONTAINER]);
+        let expected = json!([pid, comm, USER, id, cgroup.path, CONTAINER]);
         let fields = ["pid", "comm", "uid", "cgroup_id", "cgroup", "container_id"];
         let about = records.iter().filter(|record| record["pid"].is_number());
         for record in about {
-            assert_eq!(json!(fields.map(|field| &record[field])), whose, "{name}: {record}");
+            assert_eq!(json!(fields.map(|field| &record[field])), expected, "{name}: {record}");
             if record["begin_ts"].is_string() {
                 assert_eq!(record["tid"], pid, "{name}: {record}");
                 assert!(name == "iolat" || record["cpu"] == cpu, "{name}: not on {cpu}: {record}");
@@ -107,7 +107,7 @@ fn a_process_of_known_user_container_and_cpu() {
     }
 }
 
-/// What a process is told to have spent on faults is what these took one by one.
+/// The time that a process spent on faults is the sum of its faults.
 fn sums(records: &[Value]) {
     for process in of(records, "pagefault_process") {
         for (major, count, time) in [(false, "minor", "minor_us"), (true, "major", "major_us")] {

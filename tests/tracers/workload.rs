@@ -1,4 +1,4 @@
-//! A process that gives each of the tracers something to tell.
+//! A process that causes events of each tracer.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::tracer::of;
 
-/// With these options a tracer tells all of it.
+/// Options with which a tracer reports all of it.
 pub fn everything(name: &str) -> &'static [&'static str] {
     match name {
         "iolat" => &["--min", "0", "--who"],
@@ -32,7 +32,7 @@ pub fn workload_in(group: i32, name: &str) -> u64 {
     perl.id().into()
 }
 
-/// The same, which begins when it reads the end of its input; as the user whose number that is, if it is one.
+/// The same, but it begins at the end of its input, which can be the number of a user to become.
 pub fn begin_workload(group: i32, name: &str) -> Child {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let script = r#"

@@ -219,7 +219,8 @@ impl Tracer for Iolat {
         let geometry = setup.geometry(programs.cpus);
         let maps = &programs.skeleton.maps;
         let exclusive = maps.rodata_data.is_some_and(|constants| constants.exclusive);
-        let table = Table::new(geometry, exclusive, MappedArray::new(&maps.slots)?, MappedArray::new(&maps.peaks)?);
+        let table =
+            Table::new(geometry, exclusive, MappedArray::new(&maps.slots)?, MappedArray::new(&maps.peaks)?);
         let complete = if setup.survey.untimed {
             Complete::Yes
         } else {

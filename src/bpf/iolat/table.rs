@@ -203,7 +203,12 @@ pub struct Table {
 
 impl Table {
     /// For arrays of these dimensions; `exclusive` is the constant of `bpf/map.h`.
-    pub fn new(geometry: Geometry, exclusive: bool, slots: MappedArray<slot>, peaks: MappedArray<peak>) -> Self {
+    pub fn new(
+        geometry: Geometry,
+        exclusive: bool,
+        slots: MappedArray<slot>,
+        peaks: MappedArray<peak>,
+    ) -> Self {
         Self { geometry, exclusive, slots, peaks, before: HashMap::new() }
     }
 
