@@ -133,7 +133,7 @@ def measure(programs, record, path, url):
         wall, cpu, stats = play(programs, path, url, compression)
         points = stats["accepted_items"]
         columns = [
-            f"{stats['delivered'] / wall:,.0f}",
+            f"{stats['read'] / wall:,.0f}",
             f"{os.path.getsize(path) / wall / 1e6:,.1f}",
             f"{points / wall:,.0f}",
             f"{cpu / points * 1e6:.3f}",

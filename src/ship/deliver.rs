@@ -103,8 +103,9 @@ impl<S: Sink> Delivery<'_, S> {
                 self.tasks.spawn(async move { Event::Verdict(index, item, sending.await) });
             }
         }
-        let free = || self.endpoints.iter().any(|state| state.endpoint.is_free());
-        let more = self.waiting() == 0 || (free() && self.worker.budget.within(EXCESS));
+        let free = self.endpoints.iter().any(|state| state.endpoint.is_free());
+        let busy = self.endpoints.iter().any(|state| state.endpoint.is_busy(now));
+        let more = self.waiting() == 0 || (free && !busy && self.worker.budget.within(EXCESS));
         if more && self.input == Input::Idle {
             self.input = Input::Waiting;
             let worker = self.worker.clone();

@@ -18,6 +18,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(30);
 /// The longest delay while the program ends.
 const MAX_DELAY_ENDING: Duration = Duration::from_secs(1);
+/// How long a full endpoint without an answer holds up encoding.
+const STALL: Duration = Duration::from_secs(1);
 /// The longest Retry-After that is honoured.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
@@ -68,6 +70,8 @@ pub struct Endpoint<B> {
     window: usize,
     waiting: VecDeque<Item<B>>,
     in_flight: usize,
+    /// When a request was answered last, or the first of those in flight was sent.
+    progress: Instant,
     /// Since when requests fail.
     outage: Option<Instant>,
     /// Failed attempts of the outage, each counted once, however many requests were in flight.
@@ -90,6 +94,7 @@ impl<B> Endpoint<B> {
             window,
             waiting: VecDeque::new(),
             in_flight: 0,
+            progress: Instant::now(),
             outage: None,
             failures: 0,
             due: None,
@@ -109,14 +114,25 @@ impl<B> Endpoint<B> {
         }
         let mut item = self.waiting.pop_front()?;
         item.failures = self.failures;
+        if self.in_flight == 0 {
+            self.progress = now;
+        }
         self.in_flight += 1;
         Some(item)
     }
 
-    /// When [`Endpoint::start`] gives a request although nothing else happens.
+    /// When [`Endpoint::start`] gives a request, or [`Endpoint::is_busy`] ends, although nothing else happens.
     pub fn wake(&self) -> Option<Instant> {
-        let idle = self.in_flight == 0 && !self.waiting.is_empty();
-        self.due.filter(|_| idle).map(|due| due.at)
+        if self.in_flight == 0 && !self.waiting.is_empty() {
+            return self.due.map(|due| due.at);
+        }
+        self.is_busy(Instant::now()).then(|| self.progress + STALL)
+    }
+
+    /// Whether it is full and answers, so that encoding more for it only takes memory. An endpoint that fails or does
+    /// not answer is not busy: it must not hold up the others.
+    pub fn is_busy(&self, now: Instant) -> bool {
+        self.outage.is_none() && !self.is_free() && now < self.progress + STALL
     }
 
     /// The number of requests that wait or are in flight.
@@ -132,7 +148,7 @@ impl<B> Endpoint<B> {
     /// A request got its answer. Gives how long the outage lasted that this ends.
     pub fn succeeded(&mut self) -> Option<Duration> {
         self.in_flight -= 1;
-        (self.failures, self.due) = (0, None);
+        (self.failures, self.due, self.progress) = (0, None, Instant::now());
         self.window = (self.window + 1).min(self.max_window);
         self.outage.take().map(|since| since.elapsed())
     }
@@ -227,6 +243,19 @@ mod tests {
         assert_eq!(offsets(&started(&mut endpoint, now)), [1, 2]);
         assert!(endpoint.succeeded().is_none());
         assert_eq!(offsets(&started(&mut endpoint, now)), [3, 4]);
+    }
+
+    #[test]
+    fn a_full_endpoint_is_busy_while_it_answers() {
+        let mut endpoint = Endpoint::new(2);
+        let now = Instant::now();
+        assert!(endpoint.is_free() && !endpoint.is_busy(now));
+        (0..2).for_each(|offset| endpoint.push(item(offset)));
+        let mut items = started(&mut endpoint, now);
+        assert!(!endpoint.is_free() && endpoint.is_busy(now));
+        assert!(endpoint.wake().is_some_and(|at| !endpoint.is_busy(at)), "not for long without an answer");
+        endpoint.failed(items.remove(0), None, false);
+        assert!(!endpoint.is_busy(Instant::now()), "an outage");
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct Pipeline {
     workers: Vec<Arc<SinkWorker>>,
     dead_letters: Arc<dyn DeadLetters>,
     splitter: Splitter,
-    /// The offset of the next line. Every line has one, whatever becomes of it.
+    /// The offset of the next line. Every line has one, blank and refused ones too.
     next: u64,
     /// The start of the line being read, if it is too long.
     long: Vec<u8>,
