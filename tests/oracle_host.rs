@@ -1,4 +1,4 @@
-//! `scrape` against psutil: every value lies between psutil's readings before and after it.
+//! Compares `scrape` with psutil: every value lies between psutil's readings before and after.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use support::records::{number, of, one, records};
 use support::{program, python};
 
-/// Prints all of psutil's readings as a line of JSON for every line that it reads.
+/// Prints a reading of psutil as a line of JSON for every input line.
 const PSUTIL: &str = r#"
 import json, sys, psutil
 def reading():
@@ -54,7 +54,7 @@ impl Oracle {
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("psutil: {error}: {line}"))
     }
 
-    /// What psutil said before, what `scrape` says, what psutil says after.
+    /// A reading of psutil, a run of `scrape`, and another reading.
     fn around(&mut self, args: &[&str]) -> (Value, Vec<Value>, Value) {
         let before = self.read();
         let lines = records(program!("scrape"), args);
@@ -73,13 +73,13 @@ fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
     value.pointer(path).unwrap_or_else(|| panic!("psutil has no {path}"))
 }
 
-/// A count that only grows.
+/// Asserts that a counter lies between the readings.
 fn grows(value: f64, path: &str, before: &Value, after: &Value) {
     let (low, high) = (at(before, path).as_f64().unwrap(), at(after, path).as_f64().unwrap());
     assert!(low <= value && value <= high, "{path}: {low} ≤ {value} ≤ {high}");
 }
 
-/// A value that goes up and down, between the two readings or past them by `slack`.
+/// Checks that a value lies between the readings, or at most `slack` outside.
 fn between(value: f64, path: &str, before: &Value, after: &Value, slack: f64) -> Result<(), String> {
     let (one, other) = (at(before, path).as_f64().unwrap(), at(after, path).as_f64().unwrap());
     let (low, high) = (one.min(other) - slack, one.max(other) + slack);
@@ -95,7 +95,7 @@ fn cpu_times_and_counts() {
     let (before, lines, after) = oracle.around(&["--once", "--per-cpu"]);
     for record in of(&lines, "cpu") {
         let path = record["cpu"].as_u64().map_or("/cpu".to_owned(), |cpu| format!("/cpus/{cpu}"));
-        // Idle and iowait can go back by a tick, and then neither reading bounds the other.
+        // Idle and iowait can go back by a tick.
         for mode in MODES.iter().filter(|mode| !["idle", "iowait"].contains(mode)) {
             grows(number(record, &format!("{mode}_s")), &format!("{path}/{mode}"), &before, &after);
         }
@@ -121,7 +121,7 @@ fn cpu_times_and_counts() {
 #[test]
 fn memory_swap_and_load() {
     let Some(mut oracle) = Oracle::start() else { return };
-    // Memory goes up and down between the readings: one calm moment in twenty will do.
+    // Memory changes in both directions between the readings: one quiet moment in twenty is enough.
     let mut worst = String::new();
     for _ in 0..20 {
         let (before, lines, after) = oracle.around(&["--once", "--only", "memory,load,kernel,paging"]);
@@ -151,10 +151,10 @@ fn memory_and_load(before: &Value, lines: &[Value], after: &Value) -> Result<(),
     }
     assert_eq!(number(memory, "total_bytes"), at(after, "/memory/total").as_f64().unwrap());
     assert_eq!(number(memory, "swap_total_bytes"), at(after, "/swap/total").as_f64().unwrap());
-    // psutil's `cached` is cache and reclaimable slab.
+    // psutil's `cached` includes reclaimable slab.
     let cached = number(memory, "cached_bytes") + number(memory, "slab_reclaimable_bytes");
     between(cached, "/memory/cached", before, after, 4.0 * 1048576.0)?;
-    // psutil counts bytes on swap, by pages of 4 KiB.
+    // psutil multiplies pages of swap by 4 KiB.
     let paging = one(lines, "paging");
     grows(number(paging, "swap_in_pages") * 4096.0, "/swap/sin", before, after);
     grows(number(paging, "swap_out_pages") * 4096.0, "/swap/sout", before, after);
@@ -179,7 +179,7 @@ fn processes_by_state() {
     panic!("{worst}");
 }
 
-/// `scrape` sees itself; psutil sees itself running.
+/// Compares the states; `scrape` counts itself, and psutil is running.
 fn states(before: &Value, lines: &[Value], after: &Value) -> Result<(), String> {
     let processes = one(lines, "processes");
     let totals = |reading: &Value| {
@@ -218,8 +218,9 @@ fn cores_and_addresses() {
         let nic = &after["nics"][name];
         assert_eq!(record["mtu_bytes"], nic["mtu"], "{name}");
         let megabits = record["speed_bits_per_s"].as_u64().unwrap_or(0) / 1_000_000;
-        // psutil has 0, or on some virtual interfaces 65535, for unknown.
-        let speed = nic["speed"].as_u64().filter(|&speed| speed != 65_535).unwrap_or(0);
+        // psutil returns 0 or the -1 of the driver for unknown speeds.
+        let speed =
+            nic["speed"].as_u64().filter(|speed| ![65_535, 4_294_967_295].contains(speed)).unwrap_or(0);
         assert_eq!(megabits, speed, "{name}");
     }
 }

@@ -1,4 +1,4 @@
-//! CPU time by mode, and what the scheduler counts.
+//! The `cpu` record: CPU time by mode.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,36 +9,36 @@ use crate::common::time::Timestamp;
 
 /// The body of a `cpu` record: the time of all CPUs together, or of one.
 ///
-/// The eight modes `user` to `steal` are disjoint: their times add up to all
-/// time, and their ratios to 1. `guest` and `guest_nice` are parts of `user` and
-/// `nice`. Source: /proc/stat (kernel `fs/proc/stat.c`), ticks divided by their
-/// rate; modes that an old kernel does not have are absent.
+/// The eight modes `user` to `steal` are disjoint: their ratios add up to 1. `guest`
+/// and `guest_nice` are parts of `user` and `nice`. Source: /proc/stat (kernel
+/// `fs/proc/stat.c`). There are no ratios of all CPUs over an interval in which a CPU
+/// went offline or came back, because the kernel's total jumps then.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Cpu {
-    /// The number of the CPU; absent in the record of all together.
+    /// The number of the CPU; absent in the record of all CPUs together.
     pub cpu: Option<u32>,
-    /// True in the record of all together if each CPU has a record too (`--per-cpu`).
+    /// True in the record of all CPUs together if each CPU has a record too (`--per-cpu`).
     pub per_cpu: Option<bool>,
-    /// How many CPUs are online, in the record of all together.
+    /// The number of CPUs online, in the record of all CPUs together.
     pub logical_cpus: Option<u32>,
     /// Boot.
     pub start_ts: Option<Timestamp>,
-    /// Seconds in user mode, guests included.
+    /// Seconds in user mode, including guests.
     pub user_s: Option<f64>,
-    /// Seconds in user mode at low priority (nice above 0), such guests included.
+    /// Seconds in user mode at low priority (nice above 0), including such guests.
     pub nice_s: Option<f64>,
-    /// Seconds in the kernel, interrupts not included.
+    /// Seconds in the kernel, without interrupts.
     pub system_s: Option<f64>,
-    /// Seconds idle, with no I/O to wait for.
+    /// Seconds idle without pending I/O.
     pub idle_s: Option<f64>,
-    /// Seconds idle while a task that last ran there waited for I/O; can go back, and means little on many CPUs.
+    /// Seconds idle while a task of this CPU waited for I/O. It can go back, and says little on many CPUs.
     pub iowait_s: Option<f64>,
     /// Seconds in hardware interrupts.
     pub irq_s: Option<f64>,
     /// Seconds in soft interrupts.
     pub softirq_s: Option<f64>,
-    /// Seconds in which a virtual machine wanted to run and its hypervisor ran something else.
+    /// Seconds in which the hypervisor ran something else although this CPU had work.
     pub steal_s: Option<f64>,
     /// Seconds of `user_s` spent running guests.
     pub guest_s: Option<f64>,
@@ -46,27 +46,27 @@ pub struct Cpu {
     pub guest_nice_s: Option<f64>,
     /// Length of the interval of the ratios, in seconds.
     pub interval_s: Option<f64>,
-    /// The part of the interval in which it was not idle: 1 less `idle_ratio` and `iowait_ratio`.
+    /// The part of the interval not idle: 1 minus `idle_ratio` and `iowait_ratio`.
     pub utilization_ratio: Option<f64>,
-    /// The part of the interval in user mode, guests included.
+    /// The part of the interval in user mode, including guests.
     pub user_ratio: Option<f64>,
-    /// The part in user mode at low priority.
+    /// The part of the interval in user mode at low priority.
     pub nice_ratio: Option<f64>,
-    /// The part in the kernel.
+    /// The part of the interval in the kernel.
     pub system_ratio: Option<f64>,
-    /// The part idle.
+    /// The part of the interval idle without pending I/O.
     pub idle_ratio: Option<f64>,
-    /// The part idle while waiting for I/O.
+    /// The part of the interval idle with pending I/O.
     pub iowait_ratio: Option<f64>,
-    /// The part in hardware interrupts.
+    /// The part of the interval in hardware interrupts.
     pub irq_ratio: Option<f64>,
-    /// The part in soft interrupts.
+    /// The part of the interval in soft interrupts.
     pub softirq_ratio: Option<f64>,
-    /// The part stolen.
+    /// The part of the interval stolen by the hypervisor.
     pub steal_ratio: Option<f64>,
-    /// The part running guests, which `user_ratio` includes.
+    /// The part of the interval running guests; `user_ratio` includes it.
     pub guest_ratio: Option<f64>,
-    /// The part running guests at low priority, which `nice_ratio` includes.
+    /// The part of the interval running guests at low priority; `nice_ratio` includes it.
     pub guest_nice_ratio: Option<f64>,
 }
 
@@ -91,9 +91,9 @@ const fn ratio(field: &'static str, mode: Pairs) -> Metric {
     Metric::gauge(field, "system.cpu.utilization", "1").with(mode)
 }
 
-/// Each sample: the total, and with `--per-cpu` each. As metrics, `softirq` is a
-/// mode of its own, as in the Collector's hostmetrics receiver; the total has no
-/// `cpu.logical_number`, and is left out where each CPU is there.
+/// One per sample for all CPUs, and with `--per-cpu` one for each. The mode `softirq` is
+/// that of the Collector's hostmetrics receiver. The metrics of the total have no
+/// `cpu.logical_number`, and are left out if each CPU has its own.
 pub const CPU: Kind = Kind::metrics::<Cpu>(
     "cpu",
     "CPU time by mode, of all CPUs together or of one",

@@ -1,4 +1,4 @@
-//! File systems.
+//! The `filesystem` record: space and inodes.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,54 +6,54 @@ use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
 
-/// Whether a file system can be written to.
+/// Whether a file system is writable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// It can.
+    /// Writable.
     Rw,
-    /// It, or this mount of it, is read-only.
+    /// The file system or this mount of it is read-only.
     Ro,
 }
 
-/// The body of a `filesystem` record: what statvfs(3) says of a mount.
+/// The body of a `filesystem` record: the space of a mount, from statvfs(3).
 ///
-/// Left out are the kernel's own (proc, sysfs, cgroup …), what has no size, what lies
-/// under /dev, /proc, /sys and the stores of container engines, and, but for the root,
-/// overlays and read-only images (squashfs, erofs, iso9660). Of several mounts of one
-/// file system (bind mounts, subvolumes) one is written: that of its root, then the one
-/// with the shortest path. The data sets of a ZFS pool share its free space, and a tmpfs
-/// is memory: mind that in sums.
+/// The kernel's own file systems (proc, sysfs, cgroup …), those without a size, everything
+/// under /dev, /proc, /sys and the stores of container engines, and, except for the root,
+/// overlays and read-only images (squashfs, erofs, iso9660) are left out. If a file system
+/// is mounted several times (bind mounts, subvolumes), one mount is reported: that of its
+/// root, then the one with the shortest path. When adding up, note that the data sets of a
+/// ZFS pool share its free space, and that a tmpfs is memory.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Filesystem<'a> {
-    /// Where it is mounted.
+    /// The mount point.
     pub mountpoint: &'a str,
-    /// What is mounted: a block device, an export, a name.
+    /// The block device, export or name that is mounted.
     pub device: &'a str,
-    /// Its type, such as `ext4`.
+    /// The type, such as `ext4`.
     #[serde(rename = "type")]
     pub fs_type: &'a str,
-    /// Whether it can be written to.
+    /// Whether it is writable.
     pub mode: Mode,
-    /// Size.
+    /// Total size.
     pub total_bytes: u64,
-    /// In use: the size less what is free.
+    /// Used: `total_bytes` minus `free_bytes`.
     pub used_bytes: u64,
-    /// Free, what only root may use included.
+    /// Free, including space reserved for root.
     pub free_bytes: u64,
-    /// Free for all users.
+    /// Free for unprivileged users.
     pub available_bytes: u64,
-    /// Free, but for root only: `free_bytes` less `available_bytes`.
+    /// Free for root only: `free_bytes` minus `available_bytes`.
     pub reserved_bytes: u64,
-    /// In use, of what is not reserved: 1 when ordinary users can write no more. What
-    /// df(1) shows.
+    /// Used space divided by space that is not reserved, as in df(1): at 1, unprivileged
+    /// users cannot write.
     pub utilization_ratio: Option<f64>,
-    /// Inodes; absent where the file system makes them as needed.
+    /// Total inodes; absent if the file system has no fixed number or does not know it.
     pub inodes: Option<u64>,
-    /// Inodes in use.
+    /// Used inodes.
     pub inodes_used: Option<u64>,
-    /// Inodes free.
+    /// Free inodes.
     pub inodes_free: Option<u64>,
 }
 
@@ -65,8 +65,8 @@ const USED: &[(&str, &str)] = &[("system.filesystem.state", "used")];
 const FREE: &[(&str, &str)] = &[("system.filesystem.state", "free")];
 const RESERVED: &[(&str, &str)] = &[("system.filesystem.state", "reserved")];
 
-/// Per file system and sample. The states sum to the limit, as OpenTelemetry wants it,
-/// so that its `free` is what is available.
+/// One per file system and sample. OpenTelemetry requires that the states add up to the
+/// limit, so the state `free` is `available_bytes`.
 pub const FILESYSTEM: Kind = Kind::metrics::<Filesystem<'static>>(
     "filesystem",
     "A mounted file system: space and inodes",

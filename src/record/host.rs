@@ -1,4 +1,4 @@
-//! What the machine is, and how it is connected.
+//! The `host` and `interface` records: facts about the machine and its network.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,17 +7,17 @@ use serde_with::skip_serializing_none;
 use super::{Kind, Level, Record, Severity};
 use crate::common::time::Timestamp;
 
-/// The body of a `host` record: what hardly ever changes.
+/// The body of a `host` record: facts that hardly ever change.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Host {
-    /// The name that the machine has for itself; `host` can be another (`--host`).
+    /// The name of the machine; the field `host` can differ (`--host`).
     pub hostname: Option<String>,
-    /// The operating system, as `uname -s` says: `Linux`, `Darwin`.
+    /// The operating system, as in `uname -s`: `Linux`, `Darwin`.
     pub os: Option<String>,
-    /// Its release, as `uname -r` says.
+    /// Its release, as in `uname -r`.
     pub release: Option<String>,
-    /// Its version, as `uname -v` says.
+    /// Its version, as in `uname -v`.
     pub version: Option<String>,
     /// The distribution, for people: `PRETTY_NAME` of os-release.
     pub distribution: Option<String>,
@@ -25,27 +25,27 @@ pub struct Host {
     pub distribution_id: Option<String>,
     /// The distribution's version: `VERSION_ID` of os-release.
     pub distribution_version: Option<String>,
-    /// The instruction set, as `uname -m` says.
+    /// The instruction set, as in `uname -m`.
     pub architecture: Option<String>,
-    /// Who made the machine, as its firmware says (DMI).
+    /// The maker of the machine, from the firmware (DMI).
     pub vendor: Option<String>,
-    /// Its model, as its firmware says (DMI or device tree).
+    /// Its model, from the firmware (DMI or device tree).
     pub model: Option<String>,
-    /// The processor's name.
+    /// The name of the processor.
     pub processor: Option<String>,
-    /// Logical CPUs online.
+    /// The number of logical CPUs online.
     pub logical_cpus: Option<u32>,
-    /// Physical cores that these belong to.
+    /// The number of physical cores of these CPUs.
     pub physical_cores: Option<u32>,
     /// The lowest frequency of any CPU, in hertz.
     pub frequency_min_hz: Option<u64>,
     /// The highest frequency of any CPU, in hertz.
     pub frequency_max_hz: Option<u64>,
-    /// When it was booted.
+    /// The boot time.
     pub boot_ts: Option<Timestamp>,
     /// The time zone's name in the IANA database.
     pub time_zone: Option<String>,
-    /// How far local time is ahead of UTC now, in seconds.
+    /// The offset of local time from UTC now, in seconds; positive east of Greenwich.
     pub utc_offset_s: Option<i32>,
 }
 
@@ -53,7 +53,7 @@ impl Record for Host {
     const KIND: &'static Kind = &HOST;
 }
 
-/// At the start, and hourly.
+/// One at the start, then one an hour.
 pub const HOST: Kind = Kind::log::<Host>(
     "host",
     "The machine: operating system, model, processor, boot time, time zone",
@@ -69,23 +69,23 @@ pub struct Interface {
     pub interface: String,
     /// Its number.
     pub index: Option<u64>,
-    /// `up`, `down`, `unknown` (which loopback and tunnels are when up) … (RFC 2863).
+    /// `up`, `down`, `unknown` (loopback and tunnels that are up) … (RFC 2863).
     pub state: Option<String>,
-    /// Its link-layer address.
+    /// Its link-layer address; absent if it has none.
     pub mac: Option<String>,
-    /// Largest packet that it takes, in bytes.
+    /// The largest packet, in bytes.
     pub mtu_bytes: Option<u64>,
-    /// Its speed; absent if it is down or virtual.
+    /// Its speed; absent if it is down, or the driver does not know it.
     pub speed_bits_per_s: Option<u64>,
-    /// `full` or `half`; absent if it is down or virtual.
+    /// `full` or `half`; absent if it is down, or the driver does not know it.
     pub duplex: Option<String>,
-    /// IPv4 addresses, each with the length of its prefix: `192.0.2.7/24`.
+    /// IPv4 addresses with prefix length: `192.0.2.7/24`.
     pub ipv4: Option<Vec<String>>,
-    /// IPv6 addresses, likewise.
+    /// IPv6 addresses with prefix length.
     pub ipv6: Option<Vec<String>>,
-    /// Whether packets to anywhere else go out here, over IPv4 or IPv6.
+    /// Whether a default route of IPv4 or IPv6 uses this interface.
     pub default_route: Option<bool>,
-    /// The routers that these packets go to.
+    /// The routers of these default routes.
     pub gateways: Option<Vec<String>>,
 }
 
@@ -93,10 +93,10 @@ impl Record for Interface {
     const KIND: &'static Kind = &INTERFACE;
 }
 
-/// At the start, and hourly.
+/// One at the start, then one an hour.
 pub const INTERFACE: Kind = Kind::log::<Interface>(
     "interface",
-    "A network interface: addresses, speed, whether the default route leads there",
+    "A network interface: addresses, speed, default route",
     Severity::Is(Level::Info),
 )
 .about(&[("interface", "network.interface.name")]);

@@ -1,4 +1,4 @@
-//! What the kernel counts of its own work.
+//! The `kernel` record: context switches, interrupts and tasks.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,27 +15,27 @@ pub struct Kernel {
     pub start_ts: Option<Timestamp>,
     /// Context switches of all CPUs.
     pub context_switches: Option<u64>,
-    /// Interrupts served, those without a number included.
+    /// Interrupts served, including those without a number.
     pub interrupts: Option<u64>,
     /// Soft interrupts served.
     pub softirqs: Option<u64>,
     /// Tasks created: processes and threads.
     pub forks: Option<u64>,
-    /// Tasks (threads) that run or wait for a CPU now.
+    /// Threads running or waiting for a CPU now.
     pub running: Option<u64>,
-    /// Tasks (threads) that wait for I/O to finish now.
+    /// Threads waiting for I/O now.
     pub blocked: Option<u64>,
-    /// Seconds since boot, time asleep included.
+    /// Seconds since boot, including suspend.
     pub uptime_s: Option<f64>,
     /// Length of the interval of the rates, in seconds.
     pub interval_s: Option<f64>,
-    /// Context switches a second.
+    /// Context switches per second.
     pub context_switches_per_s: Option<f64>,
-    /// Interrupts a second.
+    /// Interrupts per second.
     pub interrupts_per_s: Option<f64>,
-    /// Soft interrupts a second.
+    /// Soft interrupts per second.
     pub softirqs_per_s: Option<f64>,
-    /// Tasks created a second.
+    /// Tasks created per second.
     pub forks_per_s: Option<f64>,
 }
 
@@ -43,7 +43,7 @@ impl Record for Kernel {
     const KIND: &'static Kind = &KERNEL;
 }
 
-/// Each sample.
+/// One per sample.
 pub const KERNEL: Kind = Kind::metrics::<Kernel>(
     "kernel",
     "Context switches, interrupts, tasks created, running and blocked, uptime",

@@ -1,4 +1,4 @@
-//! Load averages.
+//! The `load` record: load averages and the number of tasks.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -6,7 +6,7 @@ use serde_with::skip_serializing_none;
 
 use super::{Kind, Metric, Record, Temporality};
 
-/// The body of a `load` record, from /proc/loadavg on Linux; other systems do not count tasks here.
+/// The body of a `load` record, from /proc/loadavg on Linux; macOS reports no tasks.
 #[skip_serializing_none]
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Load {
@@ -16,11 +16,11 @@ pub struct Load {
     pub load_5m: f64,
     /// The same over 15 minutes.
     pub load_15m: f64,
-    /// Tasks (threads) that run or wait for a CPU now.
+    /// Threads running or waiting for a CPU now.
     pub running_tasks: Option<u64>,
-    /// Tasks (threads) that exist.
+    /// All threads of the machine.
     pub total_tasks: Option<u64>,
-    /// The process id given out last.
+    /// The process id assigned last.
     pub last_pid: Option<u64>,
 }
 
@@ -28,7 +28,7 @@ impl Record for Load {
     const KIND: &'static Kind = &LOAD;
 }
 
-/// Each sample.
+/// One per sample.
 pub const LOAD: Kind = Kind::metrics::<Load>(
     "load",
     "Load averages and the number of tasks",

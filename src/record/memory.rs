@@ -1,4 +1,4 @@
-//! Memory: what it is used for.
+//! The `memory` record: use of memory and swap.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -8,58 +8,58 @@ use super::{Kind, Metric, Record, Temporality};
 
 /// The body of a `memory` record, from /proc/meminfo (kernel `fs/proc/meminfo.c`), in bytes.
 ///
-/// Which of these a kernel has depends on its version and how it was built.
+/// Which fields a kernel has depends on its version and configuration.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Memory {
-    /// Usable memory: what the machine has, less what the kernel's image and the firmware keep.
+    /// Usable memory: physical memory without the kernel's image and firmware reservations.
     pub total_bytes: Option<u64>,
-    /// Not used for anything.
+    /// Unused.
     pub free_bytes: Option<u64>,
-    /// What new programs could have without swapping, as the kernel estimates (3.14 on).
+    /// The kernel's estimate of the memory that new programs can use without swapping (since 3.14).
     pub available_bytes: Option<u64>,
-    /// `total` less `available`; before 3.14 `total` less free, buffers, cached and reclaimable slab.
-    /// Part of the cache is not available, so used, free, buffers and cached together are not quite `total`.
+    /// `total` minus `available`; before 3.14, `total` minus free, buffers, cached and reclaimable slab.
+    /// Part of the cache is not available, so used, free, buffers and cached do not add up to `total`.
     pub used_bytes: Option<u64>,
-    /// Cache of block devices' own content, such as file system metadata.
+    /// Cache of raw block devices, such as file system metadata.
     pub buffers_bytes: Option<u64>,
-    /// Page cache of files, shared memory and tmpfs included, swap cache and reclaimable slab not.
+    /// Page cache of files, including shared memory and tmpfs, without swap cache and reclaimable slab.
     pub cached_bytes: Option<u64>,
-    /// In memory and, unchanged, in swap.
+    /// In memory, with an unchanged copy in swap.
     pub swap_cached_bytes: Option<u64>,
-    /// Used of late; the last to be reclaimed.
+    /// Used recently; reclaimed last.
     pub active_bytes: Option<u64>,
-    /// Not used of late; the first to be reclaimed.
+    /// Not used recently; reclaimed first.
     pub inactive_bytes: Option<u64>,
-    /// Of `active`, what no file backs.
+    /// The anonymous part of `active`.
     pub active_anon_bytes: Option<u64>,
-    /// Of `inactive`, what no file backs.
+    /// The anonymous part of `inactive`.
     pub inactive_anon_bytes: Option<u64>,
-    /// Of `active`, what files back.
+    /// The file-backed part of `active`.
     pub active_file_bytes: Option<u64>,
-    /// Of `inactive`, what files back.
+    /// The file-backed part of `inactive`.
     pub inactive_file_bytes: Option<u64>,
     /// Cannot be reclaimed: locked, ramfs, secret memory.
     pub unevictable_bytes: Option<u64>,
     /// Locked with mlock.
     pub mlocked_bytes: Option<u64>,
-    /// Waits to be written to disk.
+    /// Waiting to be written to disk.
     pub dirty_bytes: Option<u64>,
-    /// Is being written to disk.
+    /// Being written to disk.
     pub writeback_bytes: Option<u64>,
-    /// Mapped by processes and backed by no file.
+    /// Anonymous memory mapped by processes.
     pub anon_bytes: Option<u64>,
-    /// Files and shared memory that processes have mapped.
+    /// Files and shared memory mapped by processes.
     pub mapped_bytes: Option<u64>,
     /// Shared memory and tmpfs.
     pub shared_bytes: Option<u64>,
-    /// Kernel memory that can be reclaimed, reclaimable slab included (4.20 on).
+    /// Reclaimable kernel memory, including reclaimable slab (since 4.20).
     pub kernel_reclaimable_bytes: Option<u64>,
-    /// The kernel's own data structures.
+    /// Slab: the kernel's data structures.
     pub slab_bytes: Option<u64>,
-    /// Of `slab`, caches that can be reclaimed.
+    /// The reclaimable part of `slab`.
     pub slab_reclaimable_bytes: Option<u64>,
-    /// Of `slab`, what cannot.
+    /// The unreclaimable part of `slab`.
     pub slab_unreclaimable_bytes: Option<u64>,
     /// Kernel stacks of all tasks.
     pub kernel_stack_bytes: Option<u64>,
@@ -67,31 +67,31 @@ pub struct Memory {
     pub page_tables_bytes: Option<u64>,
     /// Page tables of virtual machines and IOMMUs.
     pub secondary_page_tables_bytes: Option<u64>,
-    /// Sent to an NFS server and not yet on its disk; 0 since 5.8.
+    /// Sent to an NFS server but not yet committed; 0 since 5.8.
     pub nfs_unstable_bytes: Option<u64>,
     /// Bounce buffers of block devices.
     pub bounce_bytes: Option<u64>,
-    /// FUSE's buffers for writeback.
+    /// Writeback buffers of FUSE.
     pub writeback_tmp_bytes: Option<u64>,
-    /// What may be committed where overcommit is off (vm.overcommit_memory 2).
+    /// The limit of `committed` if overcommit is off (vm.overcommit_memory is 2).
     pub commit_limit_bytes: Option<u64>,
-    /// What processes were promised, used or not.
+    /// Memory allocated by processes, used or not.
     pub committed_bytes: Option<u64>,
-    /// Address space for vmalloc; no memory by itself.
+    /// Address space for vmalloc, not memory.
     pub vmalloc_total_bytes: Option<u64>,
     /// Memory allocated with vmalloc.
     pub vmalloc_used_bytes: Option<u64>,
-    /// Largest free block of that address space; 0 since 4.4.
+    /// The largest free block of that address space; 0 since 4.4.
     pub vmalloc_chunk_bytes: Option<u64>,
     /// Per-CPU allocations.
     pub percpu_bytes: Option<u64>,
-    /// Taken out of use after a memory error.
+    /// Removed from use after a memory error.
     pub hardware_corrupted_bytes: Option<u64>,
-    /// Of `anon`, in transparent huge pages.
+    /// The part of `anon` in transparent huge pages.
     pub anon_huge_bytes: Option<u64>,
-    /// Of `shared`, in huge pages.
+    /// The part of `shared` in huge pages.
     pub shared_huge_bytes: Option<u64>,
-    /// Of `shared`, mapped as huge pages.
+    /// The part of `shared` mapped as huge pages.
     pub shared_huge_mapped_bytes: Option<u64>,
     /// Page cache in huge pages.
     pub file_huge_bytes: Option<u64>,
@@ -99,45 +99,45 @@ pub struct Memory {
     pub file_huge_mapped_bytes: Option<u64>,
     /// Reserved for contiguous allocation.
     pub cma_total_bytes: Option<u64>,
-    /// Of that, free.
+    /// The free part of the memory reserved for contiguous allocation.
     pub cma_free_bytes: Option<u64>,
     /// Not yet accepted by a confidential virtual machine.
     pub unaccepted_bytes: Option<u64>,
-    /// Given back to the hypervisor.
+    /// Returned to the hypervisor.
     pub balloon_bytes: Option<u64>,
-    /// Swap space.
+    /// Total swap space.
     pub swap_total_bytes: Option<u64>,
-    /// Swap space not used.
+    /// Free swap space.
     pub swap_free_bytes: Option<u64>,
-    /// Swap space used.
+    /// Used swap space.
     pub swap_used_bytes: Option<u64>,
-    /// Memory that zswap's compressed pages take.
+    /// Memory used by the compressed pages of zswap.
     pub zswap_bytes: Option<u64>,
-    /// What they would take uncompressed.
+    /// The uncompressed size of these pages.
     pub zswapped_bytes: Option<u64>,
-    /// Huge pages of the default size in the pool: a count.
+    /// The number of huge pages of the default size in the pool.
     pub huge_pages_total: Option<u64>,
-    /// Of these, not allocated.
+    /// The number of these that are free.
     pub huge_pages_free: Option<u64>,
-    /// Of these, allocated.
+    /// The number of these that are allocated.
     pub huge_pages_used: Option<u64>,
-    /// Of the free ones, promised.
+    /// The number of free ones that are reserved.
     pub huge_pages_reserved: Option<u64>,
-    /// Above the size that was set for the pool.
+    /// The number above the configured size of the pool.
     pub huge_pages_surplus: Option<u64>,
-    /// Size of one of them.
+    /// The default size of a huge page.
     pub huge_page_size_bytes: Option<u64>,
-    /// All pools of huge pages of any size; part of `used`.
+    /// Memory of all huge page pools; part of `used`.
     pub hugetlb_bytes: Option<u64>,
-    /// Kernel mapping in pages of 4 KiB.
+    /// The kernel's direct map in pages of 4 KiB.
     pub direct_map_4k_bytes: Option<u64>,
-    /// In pages of 2 MiB.
+    /// The direct map in pages of 2 MiB.
     pub direct_map_2m_bytes: Option<u64>,
-    /// In pages of 4 MiB.
+    /// The direct map in pages of 4 MiB.
     pub direct_map_4m_bytes: Option<u64>,
-    /// In pages of 1 GiB.
+    /// The direct map in pages of 1 GiB.
     pub direct_map_1g_bytes: Option<u64>,
-    /// `used` as a part of `total`.
+    /// `used` divided by `total`.
     pub used_ratio: Option<f64>,
 }
 
@@ -154,10 +154,10 @@ const fn usage(
     Metric::updown(field, name, unit).with(state)
 }
 
-/// Each sample. `used` is what the semantic conventions call so on Linux.
+/// One per sample. `used` is defined as in the semantic conventions for Linux.
 pub const MEMORY: Kind = Kind::metrics::<Memory>(
     "memory",
-    "What memory and swap are used for",
+    "Use of memory and swap",
     Temporality::Cumulative,
     &[
         Metric::updown("total_bytes", "system.memory.limit", "By")

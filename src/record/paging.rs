@@ -1,4 +1,4 @@
-//! Page faults, and what goes between memory and disks.
+//! The `paging` record: page faults, and traffic between memory and disks.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -13,35 +13,35 @@ use crate::common::time::Timestamp;
 pub struct Paging {
     /// Boot.
     pub start_ts: Option<Timestamp>,
-    /// Page faults of both types.
+    /// Page faults, minor and major.
     pub faults: Option<u64>,
-    /// Page faults that were served without I/O: `faults` less `major_faults`.
+    /// Page faults without I/O: `faults` minus `major_faults`.
     pub minor_faults: Option<u64>,
-    /// Page faults that had to wait for I/O.
+    /// Page faults that waited for I/O.
     pub major_faults: Option<u64>,
-    /// Bytes read from block devices, by files and swap together.
+    /// Bytes read from block devices, including swap.
     pub page_in_bytes: Option<u64>,
-    /// Bytes written to block devices, by files and swap together.
+    /// Bytes written to block devices, including swap.
     pub page_out_bytes: Option<u64>,
     /// Pages read from swap.
     pub swap_in_pages: Option<u64>,
     /// Pages written to swap.
     pub swap_out_pages: Option<u64>,
-    /// Processes killed because memory ran out.
+    /// Processes killed for lack of memory.
     pub oom_kills: Option<u64>,
     /// Length of the interval of the rates, in seconds.
     pub interval_s: Option<f64>,
-    /// Page faults a second.
+    /// Page faults per second.
     pub faults_per_s: Option<f64>,
-    /// Major faults a second.
+    /// Major faults per second.
     pub major_faults_per_s: Option<f64>,
-    /// Bytes a second read from block devices.
+    /// Bytes read from block devices per second.
     pub page_in_bytes_per_s: Option<f64>,
-    /// Bytes a second written to block devices.
+    /// Bytes written to block devices per second.
     pub page_out_bytes_per_s: Option<f64>,
-    /// Pages a second read from swap.
+    /// Pages read from swap per second.
     pub swap_in_pages_per_s: Option<f64>,
-    /// Pages a second written to swap.
+    /// Pages written to swap per second.
     pub swap_out_pages_per_s: Option<f64>,
 }
 
@@ -49,8 +49,8 @@ impl Record for Paging {
     const KIND: &'static Kind = &PAGING;
 }
 
-/// Each sample. The operations are those on swap, which are what a lack of memory looks like;
-/// all traffic of the page cache is `telepipe.paging.io`.
+/// One per sample. `system.paging.operations` counts swap, which indicates a lack of memory;
+/// `telepipe.paging.io` is all traffic of the page cache.
 pub const PAGING: Kind = Kind::metrics::<Paging>(
     "paging",
     "Page faults, and pages read from and written to disks and swap",

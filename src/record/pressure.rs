@@ -1,4 +1,4 @@
-//! Pressure stall information: time in which tasks waited for something scarce.
+//! The `pressure` record: pressure stall information (PSI).
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,23 +9,23 @@ use crate::common::time::Timestamp;
 
 /// The body of a `pressure` record, from /proc/pressure (kernel `Documentation/accounting/psi.rst`).
 ///
-/// `some` is time in which at least one task was stalled, `full` time in which
-/// all tasks that were not idle were. For the whole system `full` means nothing
-/// for cpu and is absent; irq has only `full`.
+/// `some` is time in which at least one task was stalled, `full` time in which all
+/// tasks that were not idle were stalled. `full` is undefined for cpu and absent there;
+/// irq has only `full`.
 #[skip_serializing_none]
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Pressure {
-    /// What was waited for: `cpu`, `memory`, `io`, `irq`.
+    /// The scarce resource: `cpu`, `memory`, `io`, `irq`.
     pub resource: &'static str,
     /// Boot.
     pub start_ts: Option<Timestamp>,
-    /// Part of the time with some task stalled: mean over 10 seconds.
+    /// Part of the time with at least one task stalled: mean over 10 seconds.
     pub some_avg10_ratio: Option<f64>,
     /// The same over 60 seconds.
     pub some_avg60_ratio: Option<f64>,
     /// The same over 300 seconds.
     pub some_avg300_ratio: Option<f64>,
-    /// Seconds with some task stalled.
+    /// Seconds with at least one task stalled.
     pub some_s: Option<f64>,
     /// Part of the time with all tasks stalled: mean over 10 seconds.
     pub full_avg10_ratio: Option<f64>,
@@ -35,9 +35,9 @@ pub struct Pressure {
     pub full_avg300_ratio: Option<f64>,
     /// Seconds with all tasks stalled.
     pub full_s: Option<f64>,
-    /// Length of the interval of the next two, in seconds.
+    /// Length of the interval of the ratios below, in seconds.
     pub interval_s: Option<f64>,
-    /// Part of the interval with some task stalled.
+    /// Part of the interval with at least one task stalled.
     pub some_ratio: Option<f64>,
     /// Part of the interval with all tasks stalled.
     pub full_ratio: Option<f64>,
@@ -53,11 +53,11 @@ const fn mean(field: &'static str, of: &'static [(&'static str, &'static str)]) 
     Metric::gauge(field, STALLS, "1").with(of)
 }
 
-/// Each sample, for each resource. The names are those proposed for the semantic
+/// One per sample and resource. The metric names are those proposed for the semantic
 /// conventions, which have none yet.
 pub const PRESSURE: Kind = Kind::metrics::<Pressure>(
     "pressure",
-    "Time in which tasks were stalled for want of CPU, memory or I/O (PSI)",
+    "Time in which tasks were stalled for lack of CPU, memory or I/O (PSI)",
     Temporality::Cumulative,
     &[
         mean("some_avg10_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "10s")]),

@@ -1,14 +1,14 @@
-# scrape in a test machine: its values against the kernel's own files, read in the same machine by other means.
-# Exact where nothing else uses the counter; where time goes on, between a reading before and one after.
+# Compares scrape with the files of the kernel in a virtual machine: exactly where nothing else uses a counter,
+# otherwise between a reading before and one after.
 # modules: null_blk loop tcp_diag udp_diag
 # shellcheck shell=dash disable=SC2046,SC2086 # numbers are split into words
 
-# scraped KIND FILTER: the numbers of an array that the filter makes of the kind's records, as words.
+# scraped KIND FILTER: prints the array that FILTER makes of the records of KIND, as words.
 scraped() {
     scrape --once --only "$1" --filter "$2" | tr -d '[]' | tr ',' ' '
 }
 
-# Swap of a known size: a loop device over a file in memory, less the header page.
+# Swap of a known size: a loop device over a file in memory, minus the header page.
 dd if=/dev/zero of=/tmp/swap bs=1M count=16 2>/dev/null
 modprobe loop && losetup /dev/loop0 /tmp/swap && mkswap /dev/loop0 >/dev/null && swapon /dev/loop0
 set -- $(scraped memory '[.total_bytes, .swap_total_bytes]')
@@ -17,7 +17,7 @@ expect swap-total 'got == 16 * 1024 * 1024 - 4096' got="$2"
 swapoff /dev/loop0
 losetup -d /dev/loop0
 
-# A device of our own, otherwise idle: every field of its stat file.
+# Every field of the stat file of a device that nothing else uses.
 fresh null_blk nr_devices=1 irqmode=2 completion_nsec=2000000
 direct /dev/nullb0 write 37 8192 >/dev/null
 direct /dev/nullb0 read 41 4096 >/dev/null
@@ -46,15 +46,15 @@ expect forks 'low < got && got < high' low="$forks" got="$3" high="$9"
 expect start-ts 'got == btime' got="$4" btime="$btime"
 expect page-faults 'low < got && got < high' low="$faults" got="$5" high="${10}"
 
-# Pressure: all three resources, on kernels of all generations (the machine is started with psi=1).
+# Pressure of all three resources; the kernel is started with psi=1.
 expect pressure 'records == 3' records="$(scraped pressure .resource | wc -l)"
 
-# The rest: what such a machine has not (qemu gives no frequencies) is reported, and nothing that it has.
+# Sources that are missing, such as frequencies under qemu, have a status record, and no other source has.
 absent=
 for source in class/dmi/id devices/system/cpu/cpu0/cpufreq; do
     [ -e /sys/$source ] || absent="$absent/sys/$source "
 done
-told=$(scrape --once --filter-all --filter 'select(.kind == "status") | .source' | tr -d '"' | sort | tr '\n' ' ')
-if [ "$told" = "$absent" ]; then ok missing "$told"; else not_ok missing "told '$told', absent '$absent'"; fi
+reported=$(scrape --once --filter-all --filter 'select(.kind == "status") | .source' | tr -d '"' | sort | tr '\n' ' ')
+if [ "$reported" = "$absent" ]; then ok missing "$reported"; else not_ok missing "reported '$reported', absent '$absent'"; fi
 scrape -i 50ms | head -n 1 >/tmp/first
 expect head-1 'lines == 1' lines="$(wc -l </tmp/first)"

@@ -1,5 +1,5 @@
-//! The samples of a Prometheus exposition, once as the client library for Python reads them and once from our
-//! `metric` records, in one form that can be compared; and a real node exporter.
+//! Converts the samples of a Prometheus exposition, parsed by the client library for Python, and `metric` records
+//! into one form, so that tests can compare them; and starts a node exporter.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -13,12 +13,12 @@ use crate::support::{free_port, in_ci, poll, python, skip};
 
 const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/prometheus_oracle.py");
 
-/// The records of that kind.
+/// The records of one kind.
 pub fn of_kind<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["kind"] == kind).collect()
 }
 
-/// A Python with the Prometheus client library, given the oracle and these arguments.
+/// Runs the oracle, a Python script with the Prometheus client library; `None` where the library is missing.
 pub fn oracle(args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let probe = python()?.args(["-c", "import prometheus_client"]).output().unwrap();
     if !probe.status.success() {
@@ -37,14 +37,14 @@ pub fn oracle(args: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     Some(output.stdout)
 }
 
-/// Samples by name, labels and bound; the values of those that are there several times.
+/// Values and descriptions by name, labels and bound; a sample can occur several times.
 pub type Samples = BTreeMap<String, Vec<(f64, String)>>;
 
 fn key(name: &str, labels: &BTreeMap<String, String>, bound: Option<f64>) -> String {
     format!("{name} {labels:?} {bound:?}")
 }
 
-/// What the library read: type and help go with the value.
+/// The samples that the library parsed.
 pub fn library_samples(lines: &[u8]) -> Samples {
     let mut samples = Samples::new();
     for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
@@ -63,7 +63,7 @@ pub fn library_samples(lines: &[u8]) -> Samples {
     samples
 }
 
-/// The samples that `metric` records stand for.
+/// The samples of `metric` records.
 pub fn record_samples(records: &[Value], instance: &str) -> Samples {
     let mut samples = Samples::new();
     for record in of_kind(records, "metric") {
@@ -101,17 +101,17 @@ pub fn record_samples(records: &[Value], instance: &str) -> Samples {
     samples
 }
 
-/// The same keys, with the same values and descriptions.
+/// Asserts the same keys, values and descriptions.
 ///
 /// # Panics
-/// With what one has and the other has not.
+/// With the differences.
 pub fn assert_same(ours: &Samples, theirs: &Samples) {
     let missing: Vec<_> = theirs.iter().filter(|(key, value)| ours.get(*key) != Some(value)).collect();
     let more: Vec<_> = ours.iter().filter(|(key, value)| theirs.get(*key) != Some(value)).collect();
     assert!(missing.is_empty() && more.is_empty(), "not ours: {missing:#?}\nnot theirs: {more:#?}");
 }
 
-/// The body that a GET gives.
+/// The body of the answer to a GET.
 pub fn get(address: &str, path: &str) -> Vec<u8> {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -122,18 +122,18 @@ pub fn get(address: &str, path: &str) -> Vec<u8> {
     answer.split_off(head + 4)
 }
 
-/// A program of ours to end, ended when dropped.
+/// A child process, killed when dropped.
 pub struct Ended(pub Child);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        // Both fail only when it has ended already.
+        // Both fail only if the process has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Debian's node exporter on a free port, and its address.
+/// Starts a node exporter on a free port; returns it with its address.
 pub fn node_exporter() -> Option<(Ended, String)> {
     for name in ["prometheus-node-exporter", "node_exporter"] {
         let address = format!("127.0.0.1:{}", free_port());

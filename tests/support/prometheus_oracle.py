@@ -1,7 +1,7 @@
-"""The Prometheus client library of Python, as the other side of scrape --url.
+"""Parses and writes expositions with the Prometheus client library, as an oracle for scrape --url.
 
-    parse text|openmetrics   reads an exposition on stdin, prints one JSON object per sample
-    write                    prints an OpenMetrics exposition that the library makes
+    parse text|openmetrics   reads an exposition from stdin and prints one JSON object per sample
+    write                    prints an OpenMetrics exposition
 """
 
 import json

@@ -1,5 +1,5 @@
-//! A database of `tele-ship`, read by the ordinary `sqlite3` command and turned back into the lines that it was
-//! made of, by the rules of the man page.
+//! Reads a database of `tele-ship` with the `sqlite3` command, and turns the rows back into lines by the rules of
+//! the man page.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use serde_json::{Map, Value, json};
 
-/// What `sqlite3` prints, a row per line.
+/// Runs `sqlite3`; returns its output, one row per line.
 pub fn sqlite3(db: &Path, sql: &str) -> Vec<String> {
     let output = Command::new("sqlite3")
         .args(["-readonly", "-cmd", ".timeout 5000"])
@@ -23,7 +23,7 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// The names in the first column of the answer, which may hold anything.
+/// The names in the first column, which can contain any character.
 fn names(db: &Path, sql: &str) -> Vec<String> {
     sqlite3(db, sql).iter().map(|hex| String::from_utf8(unhex(hex)).unwrap()).collect()
 }
@@ -33,7 +33,7 @@ fn unhex(hex: &str) -> Vec<u8> {
     digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect()
 }
 
-/// `^what:name` is `name`, in which `^` stands before capitals; every other name is itself.
+/// Decodes `^what:name`, where `^` precedes capitals; any other name is itself.
 fn unmarked(name: &str) -> (String, Option<&str>) {
     let Some((what, rest)) = name.strip_prefix('^').and_then(|rest| rest.split_once(':')) else {
         return (name.into(), None);
@@ -46,7 +46,7 @@ fn unmarked(name: &str) -> (String, Option<&str>) {
     (plain, Some(what))
 }
 
-/// The rows of every table as the lines that they were, in order: kind and fields.
+/// The rows of every table, in order, as the fields of the lines; by kind.
 fn read_back(db: &Path) -> HashMap<Option<String>, Vec<Map<String, Value>>> {
     let mut all = HashMap::new();
     for table in names(db, "SELECT hex(name) FROM sqlite_schema WHERE type = 'table'") {
@@ -96,7 +96,7 @@ fn value(cell: &str, sql_type: &str) -> Option<Value> {
     }
 }
 
-/// The same value, where a number may have another form, and a boolean is 0 or 1.
+/// Whether a stored value equals that of the line: numbers can have another form, and a boolean is 0 or 1.
 fn same(line: &Value, row: &Value) -> bool {
     match (line, row) {
         (Value::Bool(line), row) => *row == json!(i64::from(*line)),
@@ -109,7 +109,7 @@ fn same(line: &Value, row: &Value) -> bool {
     }
 }
 
-/// Every field of every line is in its table, and nothing else is.
+/// Asserts that the tables contain every field of every line, and nothing else.
 pub fn assert_stored(db: &Path, lines: &[u8]) -> usize {
     let mut stored = read_back(db);
     let mut rows: HashMap<_, _> =
@@ -131,6 +131,6 @@ pub fn assert_stored(db: &Path, lines: &[u8]) -> usize {
         }
         assert_eq!(row.len(), fields.len(), "{row:?}\n{line}");
     }
-    assert!(rows.into_values().all(|mut rest| rest.next().is_none()), "there are rows of no line");
+    assert!(rows.into_values().all(|mut rest| rest.next().is_none()), "rows without a line");
     lines.len()
 }

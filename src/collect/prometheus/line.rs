@@ -1,8 +1,8 @@
-//! One line of the Prometheus text format 0.0.4 or of OpenMetrics 1.0 text.
+//! Parses a line of the Prometheus text format 0.0.4 or of OpenMetrics 1.0 text.
 //!
-//! The two share their lines, but for the unit of timestamps, which is left as
-//! text here, and for exemplars, which are passed over. Names in quotes, as
-//! Prometheus 3 writes those that are no identifiers, are read too.
+//! The formats differ in the unit of timestamps, which stay text here, and in
+//! exemplars, which are skipped. Quoted names, which Prometheus 3 writes if a name
+//! is not an identifier, are supported.
 
 use std::borrow::Cow;
 
@@ -18,51 +18,51 @@ use serde_json::Number;
 /// Label names and values, in the order of the line.
 pub type Labels<'a> = Vec<(Cow<'a, str>, Cow<'a, str>)>;
 
-/// What a line says.
+/// A parsed line.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Line<'a> {
-    /// Nothing to us.
+    /// An empty line or a comment.
     Comment,
     /// `# EOF`, the end of an OpenMetrics text.
     Eof,
-    /// `# HELP`, `# TYPE` or `# UNIT`: which, of what family, and what of it.
+    /// `# HELP`, `# TYPE` or `# UNIT`, with the family and the text.
     Meta(Meta, Cow<'a, str>, Cow<'a, str>),
-    /// A number.
+    /// A number of a series.
     Sample(Sample<'a>),
 }
 
-/// What is said about a family.
+/// The keyword of a comment about a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meta {
-    /// What it measures, in words.
+    /// A description.
     Help,
-    /// counter, gauge, histogram …
+    /// The type: counter, gauge, histogram …
     Type,
-    /// seconds, bytes …
+    /// The unit: seconds, bytes …
     Unit,
 }
 
 /// One number of one series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample<'a> {
-    /// The name of the line, suffixes such as `_bucket` included.
+    /// The name, including suffixes such as `_bucket`.
     pub name: Cow<'a, str>,
-    /// All labels, `le` and `quantile` included.
+    /// All labels, including `le` and `quantile`.
     pub labels: Labels<'a>,
-    /// The number, an integer if it is written as one; `None` for NaN and the infinities, which JSON has not.
+    /// The number; `None` for NaN and infinities, which JSON cannot represent.
     pub value: Option<Number>,
-    /// When it was measured, as written.
+    /// The time, unparsed.
     pub timestamp: Option<&'a str>,
 }
 
-/// Reads a line, given without its newline; `None` if it is none of the format.
+/// Parses a line without its newline; `None` if it is malformed.
 pub fn line(text: &str) -> Option<Line<'_>> {
     let text = text.trim_matches([' ', '\t', '\r']);
     if text.is_empty() {
         return Some(Line::Comment);
     }
     if text.starts_with('#') {
-        // Whatever else follows the sign is a comment, by the format's own rule.
+        // The format defines all other lines with this sign as comments.
         return Some(meta(text).map_or(Line::Comment, |(_, meta)| meta));
     }
     sample(text).ok().map(|(_, sample)| Line::Sample(sample))
@@ -106,7 +106,7 @@ fn reject(input: &str) -> nom::Err<nom::error::Error<&str>> {
     nom::Err::Error(nom::error::Error::new(input, nom::error::ErrorKind::Verify))
 }
 
-/// What stands between the braces: a label, or a quoted metric name, which has no value.
+/// An entry between the braces: a label, or a quoted metric name, which has no value.
 type Entry<'a> = (Cow<'a, str>, Option<Cow<'a, str>>);
 
 fn label_set(input: &str) -> IResult<&str, Vec<Entry<'_>>> {
@@ -135,12 +135,12 @@ fn quoted(input: &str) -> IResult<&str, Cow<'_, str>> {
     map(delimited(char('"'), text, char('"')), unescaped).parse(input)
 }
 
-/// A word that is not the start of an exemplar.
+/// A word that does not begin an exemplar.
 fn token(input: &str) -> IResult<&str, &str> {
     verify(take_till1(|c| c == ' ' || c == '\t'), |word: &str| !word.starts_with('#')).parse(input)
 }
 
-/// Replaces `\\`, `\"` and `\n`; any other backslash stands for itself.
+/// Replaces `\\`, `\"` and `\n`; keeps any other backslash.
 fn unescaped(text: &str) -> Cow<'_, str> {
     if !text.contains('\\') {
         return Cow::Borrowed(text);
@@ -161,10 +161,10 @@ fn unescaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// `None` if it is no number, `Some(None)` if it is one that JSON has not.
+/// `None` if the text is not a number, `Some(None)` for NaN and infinities.
 ///
-/// An integer is one; so is `1.76548e+06`, as Go writes integers from a million on, up to
-/// where a double no longer holds them all. `17.0` is none, as Python writes every number so.
+/// Integers stay integers, also `1.76548e+06`, which is how Go writes integers from a million
+/// on, up to the limit of a double. `17.0` is a float: Python writes every number like this.
 fn number(text: &str) -> Option<Option<Number>> {
     let whole = text.parse::<u64>().map(Number::from).or_else(|_| text.parse::<i64>().map(Number::from));
     if let Ok(whole) = whole {
@@ -177,7 +177,7 @@ fn number(text: &str) -> Option<Option<Number>> {
     Some(Number::from_f64(float))
 }
 
-/// 2^53: below it a double holds every whole number.
+/// 2^53: a double represents every integer below it.
 pub const EXACT: f64 = 9_007_199_254_740_992.0;
 
 #[cfg(test)]
@@ -238,13 +238,13 @@ mod tests {
     }
 
     #[test]
-    fn exemplars_are_passed_over() {
+    fn exemplars_are_skipped() {
         let sample = read(r#"a_bucket{le="0.1"} 8 1.25 # {trace_id="K"} 0.067 1.2"#);
         assert_eq!((sample.value, sample.timestamp), (Some(8.into()), Some("1.25")));
     }
 
     #[test]
-    fn comments_and_what_is_no_line() {
+    fn comments_and_malformed_lines() {
         for text in ["", "  ", "#", "# nothing", "#HELP a b", "# TYPE", "# EOF soon"] {
             assert_eq!(line(text), Some(Line::Comment), "{text}");
         }

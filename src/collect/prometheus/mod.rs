@@ -1,52 +1,49 @@
-//! What an endpoint for Prometheus answers → `metric` records, one per series.
+//! Parses Prometheus text format 0.0.4 and OpenMetrics 1.0 text into `metric` records, one
+//! per series.
 //!
-//! Reads the Prometheus text format 0.0.4 and OpenMetrics 1.0 text. Counters
-//! stay counters, with `start_ts` where the endpoint gives `_created`; the
-//! cumulative buckets of a histogram become counts per bucket; summaries keep
-//! their quantiles; untyped, unknown, info and stateset series are gauges, and so
-//! is each line of a gauge histogram. Exemplars are passed over. A line that is none
-//! of the format is counted, and the others go on.
+//! Counters have a `start_ts` if the endpoint reports `_created`. The cumulative buckets of
+//! a histogram become counts per bucket. Summaries keep their quantiles. Untyped, unknown,
+//! info and stateset series are gauges, and so is each line of a gauge histogram.
+//! Exemplars are skipped. Malformed lines are counted.
 //!
-//! `process_start_time_seconds` is not taken for the start of counters: an
-//! exporter's start is not when the counts of what it exports began.
+//! `process_start_time_seconds` is not used as the start of counters: an exporter can start
+//! later than the counts that it exports.
 
 mod family;
 mod line;
-mod series;
 mod units;
 
 use anyhow::Result;
 
 use crate::common::time::Timestamp;
 use crate::record::MetricPoint;
-use family::Family;
+use family::{Family, Series};
 use line::{Line, Sample};
-use series::Series;
 
-/// What became of the lines of one answer.
+/// Counts the lines and points of one answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Lines with a number.
     pub samples: u64,
-    /// Those that could not be understood, and other lines that are none of the format.
+    /// Malformed lines, and lines that do not fit their series.
     pub bad: u64,
-    /// The first of them: its number and its beginning, or what is wrong with its series.
+    /// The number and the beginning of the first bad line, or the error of its series.
     pub first_bad: Option<String>,
-    /// Samples that are NaN or infinite, which JSON has not, and so were left out.
+    /// NaN and infinite values, which are left out.
     pub not_finite: u64,
-    /// Points that were handed on.
+    /// Points passed to the sink.
     pub points: u64,
-    /// True if an OpenMetrics text ended without `# EOF`: the rest of it is missing.
+    /// True if an OpenMetrics text has no `# EOF` at its end.
     pub cut_short: bool,
 }
 
-/// Where points go: when they were measured, if the endpoint says so, and what.
+/// Receives points, with their time if the endpoint reports one.
 pub type Sink<'s> = dyn FnMut(Option<Timestamp>, MetricPoint) -> Result<()> + 's;
 
-/// Reads `text`; `openmetrics` says which of the two formats the endpoint named.
+/// Parses `text`, as OpenMetrics if `openmetrics`, else as the Prometheus format.
 ///
 /// # Errors
-/// Those of `sink`.
+/// The errors of `sink`.
 pub fn read(text: &str, openmetrics: bool, sink: &mut Sink<'_>) -> Result<Tally> {
     let mut reader = Reader { openmetrics, tally: Tally::default(), family: Family::default(), sink };
     let mut ended = false;
@@ -96,12 +93,12 @@ impl<'a> Reader<'a, '_, '_> {
         }
         let name = sample.name.clone();
         if self.family.add(sample).is_none() {
-            self.bad(1, || format!("line {}: {name}: not of its family's type", index + 1));
+            self.bad(1, || format!("line {}: {name}: does not fit the type of its family", index + 1));
         }
         Ok(())
     }
 
-    /// Hands on the series of the family so far, and begins another.
+    /// Finishes the series of the current family, and begins another.
     fn begin(&mut self, next: Family<'a>) -> Result<()> {
         let mut family = std::mem::replace(&mut self.family, next);
         for mut series in family.take_series() {
@@ -126,7 +123,7 @@ impl<'a> Reader<'a, '_, '_> {
     }
 }
 
-/// Enough of a line to find it by.
+/// The number and the beginning of a line.
 fn excerpt(index: usize, text: &str) -> String {
     let start: String = text.chars().take(80).collect();
     format!("line {}: {start}", index + 1)

@@ -1,4 +1,4 @@
-//! Both formats against models and by the specifications' own rules.
+//! Tests both formats with examples of their specifications and with generated models.
 
 use std::fmt::Write as _;
 
@@ -98,7 +98,7 @@ not read 1
 }
 
 #[test]
-fn bad_lines_are_counted_and_the_rest_goes_on() {
+fn malformed_lines_are_counted_and_the_others_parsed() {
     let text = "a 1\nb{ 2\n<html>\nc 3 soon\n# TYPE h histogram\nh_bucket{le=\"1\"} 5\nh_bucket{le=\"2\"} 4\n\
         h_count 5\n# TYPE k histogram\nk_sum 1\n# TYPE c counter\nc_created 1\n# TYPE s summary\n\
         s{quantile=\"x\"} 1\nd 4\n";
@@ -119,7 +119,7 @@ fn several_times_of_one_series_are_several_points() {
     assert_eq!((times[1].1.start_ts.unwrap().0, tally.bad), (5_000_000_000, 0));
 }
 
-/// A series, and the lines of it that some endpoint might write.
+/// A series that can be written as an exposition.
 #[derive(Clone, Debug)]
 enum Model {
     Gauge(f64),
@@ -193,7 +193,7 @@ impl Model {
         }
     }
 
-    /// The metric's name, and the rest of what is to come back.
+    /// Asserts that the parsed point equals the model.
     fn check(&self, name: &str, point: &MetricPoint) {
         let number = |number: &Option<serde_json::Number>| number.as_ref().and_then(|n| n.as_f64());
         match self {
@@ -228,7 +228,7 @@ impl Model {
 
 proptest! {
     #[test]
-    fn what_is_written_comes_back(
+    fn a_written_exposition_is_parsed(
         families in proptest::collection::vec(
             (model(), proptest::collection::btree_map("[a-k][a-z0-9_]{0,6}", "\\PC*|[\\\\\"\n{}, =#]{0,8}", 0..4)),
             0..8,
@@ -254,13 +254,13 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_are_read_to_the_end(bytes in proptest::collection::vec(any::<u8>(), 0..400), om in any::<bool>()) {
+    fn any_bytes_are_parsed(bytes in proptest::collection::vec(any::<u8>(), 0..400), om in any::<bool>()) {
         let text = String::from_utf8_lossy(&bytes);
         points(&text, om);
     }
 
     #[test]
-    fn any_soup_of_tokens_is_accounted_for(
+    fn any_tokens_are_accounted_for(
         tokens in proptest::collection::vec(
             prop::sample::select(vec![
                 "a", "a_bucket", "a_count", "a_sum", "a_created", "a_total", "{", "}", "le=\"1\"", "le=\"+Inf\"",

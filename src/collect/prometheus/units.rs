@@ -1,9 +1,9 @@
-//! Units and times of the two formats, in ours.
+//! Converts units and times of the two formats.
 
 use crate::common::time::Timestamp;
 
-/// The UCUM code of an OpenMetrics unit, or of the unit that a name ends in
-/// (`node_cpu_seconds_total`), by the convention that Prometheus names keep.
+/// The UCUM code of an OpenMetrics unit, or of the unit at the end of a Prometheus name
+/// (`node_cpu_seconds_total`).
 pub fn unit(declared: Option<&str>, name: &str) -> Option<String> {
     let name = name.strip_suffix("_total").unwrap_or(name);
     let last = name.rsplit_once('_').map(|(_, last)| last);
@@ -13,7 +13,7 @@ pub fn unit(declared: Option<&str>, name: &str) -> Option<String> {
     }
 }
 
-/// Base units of Prometheus and OpenMetrics, as OpenTelemetry writes them.
+/// The UCUM codes of Prometheus and OpenMetrics units.
 fn ucum(unit: &str) -> Option<&'static str> {
     Some(match unit {
         "seconds" => "s",
@@ -42,13 +42,13 @@ fn ucum(unit: &str) -> Option<&'static str> {
     })
 }
 
-/// A time of a sample: milliseconds in the text format, seconds in OpenMetrics.
+/// Parses the time of a sample: milliseconds in the text format, seconds in OpenMetrics.
 pub fn timestamp(text: &str, openmetrics: bool) -> Option<Timestamp> {
     if openmetrics { seconds(text) } else { text.parse().ok().and_then(|ms| scaled(ms, "", 6)) }
 }
 
-/// Seconds since the epoch: exact where they are written as a plain decimal, else
-/// to the microsecond, which is what a double holds of them.
+/// Parses seconds since the epoch: exactly if they are a plain decimal, otherwise to the
+/// microsecond, the resolution of a double.
 pub fn seconds(text: &str) -> Option<Timestamp> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     if let Ok(whole) = whole.parse()
@@ -61,12 +61,12 @@ pub fn seconds(text: &str) -> Option<Timestamp> {
     (0.0..=9.2e15).contains(&micros).then(|| Timestamp(micros as u64 * 1000))
 }
 
-/// `whole.fraction` times ten to the power of `places`, as nanoseconds; more decimals are cut off.
-fn scaled(whole: u64, fraction: &str, places: u32) -> Option<Timestamp> {
-    let used = &fraction[..fraction.len().min(places as usize)];
-    let missing = places - u32::try_from(used.len()).ok()?;
+/// `whole.fraction` times ten to the power of `decimals`, as nanoseconds; cuts off further decimals.
+fn scaled(whole: u64, fraction: &str, decimals: u32) -> Option<Timestamp> {
+    let used = &fraction[..fraction.len().min(decimals as usize)];
+    let missing = decimals - u32::try_from(used.len()).ok()?;
     let fraction = if used.is_empty() { 0 } else { used.parse::<u64>().ok()? * 10u64.pow(missing) };
-    Some(Timestamp(whole.checked_mul(10u64.pow(places))?.checked_add(fraction)?))
+    Some(Timestamp(whole.checked_mul(10u64.pow(decimals))?.checked_add(fraction)?))
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn units_are_declared_or_end_the_name() {
+    fn declared_units_and_units_in_names() {
         assert_eq!(unit(Some("seconds"), "a").unwrap(), "s");
         assert_eq!(unit(Some("furlongs"), "a").unwrap(), "furlongs");
         assert_eq!(unit(None, "node_cpu_seconds_total").unwrap(), "s");

@@ -1,9 +1,8 @@
-//! The collectors of macOS, by the sysinfo crate: host, CPU, load, memory, file
+//! The collectors of macOS, based on the sysinfo crate: host, CPU, load, memory, file
 //! systems, interfaces.
 //!
-//! They write the kinds that the Linux collectors write, with the fields that
-//! this system has; the others are absent. sysinfo knows Linux too, so that the
-//! tests hold what is written here against /proc.
+//! They emit the same kinds as the Linux collectors, with the fields that macOS has.
+//! sysinfo supports Linux too, so the tests compare the records with /proc.
 
 mod networks;
 mod system;
@@ -16,7 +15,7 @@ use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
 use crate::record::{CPU, FILESYSTEM, HOST, INTERFACE, Kind, LOAD, MEMORY, NETDEV, Reason};
 
-/// Every collector. A new one adds its line here.
+/// Makes every collector. A new one adds its line here.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     if settings.roots.foreign {
         return vec![Box::new(Foreign)];
@@ -28,13 +27,13 @@ pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
     ]
 }
 
-/// When the system started.
+/// The boot time.
 pub fn boot_time(roots: &Roots) -> Option<Timestamp> {
     let secs = if roots.foreign { 0 } else { ::sysinfo::System::boot_time() };
     (secs > 0).then(|| Timestamp::from_secs(secs))
 }
 
-/// Stands for all collectors where they are to read trees that this system cannot read.
+/// Replaces all collectors if the roots are foreign, which macOS cannot read.
 struct Foreign;
 
 impl Collector for Foreign {
@@ -43,11 +42,11 @@ impl Collector for Foreign {
     }
 
     fn method(&self) -> String {
-        "nothing: recorded trees are read on Linux only".into()
+        "nothing: foreign roots are read on Linux only".into()
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let detail = "recorded /proc and /sys trees are read on Linux only";
+        let detail = "recorded /proc and /sys trees can only be read on Linux";
         out.status(sample.ts, "--proc-root", Reason::Unsupported, detail)
     }
 }
@@ -76,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn boot_is_when_the_kernel_says() {
+    fn boot_time_of_the_kernel() {
         let roots = |foreign| Roots { proc: "/proc".into(), sys: "/sys".into(), foreign };
         let (ours, theirs) = (collect::boot_time(&roots(false)).unwrap(), boot_time(&roots(false)).unwrap());
         assert!(ours.0.abs_diff(theirs.0) <= 1_000_000_000, "{ours} {theirs}");

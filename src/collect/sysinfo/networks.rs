@@ -1,4 +1,4 @@
-//! Network interfaces → `interface`, `netdev`.
+//! Reads network interfaces into `interface` and `netdev` records.
 
 use std::net::IpAddr;
 
@@ -10,15 +10,17 @@ use crate::collect::{Collector, Sample, micro, rate};
 use crate::common::emit::Emitter;
 use crate::record::{INTERFACE, Interface, Kind, NETDEV, Netdev};
 
-/// Asks for the interfaces.
+/// The collector of network interfaces.
 pub struct NetworksCollector {
     networks: Networks,
-    /// Bytes received and sent at the sample before.
-    slots: Slots<Option<[u64; 2]>>,
+    slots: Slots<Option<Counts>>,
 }
 
+/// The counts of the previous sample: bytes, packets and errors, each received and sent.
+type Counts = [u64; 6];
+
 impl NetworksCollector {
-    /// Nothing is asked yet.
+    /// Queries nothing yet.
     pub fn new() -> Self {
         Self { networks: Networks::new(), slots: Slots::new() }
     }
@@ -72,13 +74,20 @@ fn with_prefix(address: IpAddr, prefix: u8) -> String {
 }
 
 fn netdevs<'a>(
-    slots: &mut Slots<Option<[u64; 2]>>,
+    slots: &mut Slots<Option<Counts>>,
     networks: &[(&'a String, &NetworkData)],
     sample: &Sample<'_>,
 ) -> Vec<Netdev<'a>> {
     let interval = slots.begin(sample);
     let records = networks.iter().map(|(name, data)| {
-        let now = [data.total_received(), data.total_transmitted()];
+        let now = [
+            data.total_received(),
+            data.total_transmitted(),
+            data.total_packets_received(),
+            data.total_packets_transmitted(),
+            data.total_errors_on_received(),
+            data.total_errors_on_transmitted(),
+        ];
         let slot = slots.slot(name.as_bytes(), 0, |_| None);
         if slot.data.is_some_and(|before| now[0] < before[0] || now[1] < before[1]) {
             slot.restart();
@@ -90,14 +99,18 @@ fn netdevs<'a>(
             interface: name,
             start_ts: slot.since.or(sample.boot),
             rx_bytes: Some(now[0]),
-            rx_packets: Some(data.total_packets_received()),
-            rx_errors: Some(data.total_errors_on_received()),
+            rx_packets: Some(now[2]),
+            rx_errors: Some(now[4]),
             tx_bytes: Some(now[1]),
-            tx_packets: Some(data.total_packets_transmitted()),
-            tx_errors: Some(data.total_errors_on_transmitted()),
+            tx_packets: Some(now[3]),
+            tx_errors: Some(now[5]),
             interval_s: before.and(interval).map(|interval| micro(interval.as_secs_f64())),
             rx_bytes_per_s: per_s(0),
             tx_bytes_per_s: per_s(1),
+            rx_packets_per_s: per_s(2),
+            tx_packets_per_s: per_s(3),
+            rx_errors_per_s: per_s(4),
+            tx_errors_per_s: per_s(5),
             ..Netdev::default()
         }
     });

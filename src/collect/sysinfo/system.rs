@@ -1,4 +1,4 @@
-//! The machine as a whole → `host`, `cpu`, `load`, `memory`.
+//! Reads the machine as a whole into `host`, `cpu`, `load` and `memory` records.
 
 use ::sysinfo::{CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, Product, System};
 use anyhow::Result;
@@ -8,24 +8,24 @@ use crate::collect::{Collector, Sample, micro, ratio};
 use crate::common::emit::Emitter;
 use crate::record::{CPU, Cpu, HOST, Host, Kind, LOAD, Load, MEMORY, Memory};
 
-/// Asks the system for what it counts of itself.
+/// The collector of the machine as a whole.
 pub struct SystemCollector {
     system: System,
     per_cpu: bool,
-    /// Whether there is a sample that utilization can be reckoned from.
+    /// Whether there is an earlier sample to compute utilization from.
     sampled: bool,
 }
 
 impl SystemCollector {
-    /// With a `cpu` record for each CPU too, if `per_cpu`.
+    /// Emits a `cpu` record for each CPU too, if `per_cpu`.
     pub fn new(per_cpu: bool) -> Self {
         Self { system: System::new(), per_cpu, sampled: false }
     }
 
-    /// The record of all CPUs, and those of each if they are asked for.
+    /// The record of all CPUs together, then with `--per-cpu` that of each.
     fn cpus(&mut self, sample: &Sample<'_>) -> Vec<Cpu> {
         self.system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_cpu_usage());
-        // In a shorter time the system does not count anew.
+        // The system does not update its counts more often.
         let counted = sample.interval.is_some_and(|interval| interval >= MINIMUM_CPU_UPDATE_INTERVAL);
         let known = std::mem::replace(&mut self.sampled, true) && counted;
         let used = |percent: f32| known.then(|| micro((f64::from(percent) / 100.0).clamp(0.0, 1.0)));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_that_of_meminfo() {
+    fn memory_equals_meminfo() {
         let memory = SystemCollector::new(false).memory();
         let meminfo = Meminfo::current().unwrap();
         assert_eq!(memory.total_bytes, Some(meminfo.mem_total));
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn load_and_host_are_those_of_the_kernel() {
+    fn load_and_host_equal_those_of_the_kernel() {
         let (before, load, after) =
             (LoadAverage::current().unwrap(), load(), LoadAverage::current().unwrap());
         let at = |load: LoadAverage| (f64::from(load.fifteen) * 100.0).round() / 100.0;
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn utilization_is_that_of_the_time_between() {
+    fn utilization_of_the_interval() {
         let mut collector = SystemCollector::new(true);
         let first = collector.cpus(&sample(None));
         assert!(first.len() > 1 && first.iter().all(|cpu| cpu.utilization_ratio.is_none()), "{first:?}");
@@ -183,7 +183,7 @@ mod tests {
             (total.user_ms() + total.nice_ms() + total.system_ms() + idle, idle)
         };
         let (begin, before) = (Instant::now(), busy());
-        // One CPU is kept busy, so that there is something to see.
+        // Keep one CPU busy.
         while begin.elapsed() < Duration::from_millis(700) {}
         let records = collector.cpus(&sample(Some(begin.elapsed())));
         let after = busy();

@@ -1,7 +1,7 @@
-//! Mounted volumes → `filesystem`.
+//! Reads mounted volumes into `filesystem` records.
 //!
-//! A thread asks for them, so that a file server that does not answer holds up
-//! that thread only: until it answers there are no `filesystem` records.
+//! A thread queries them, so that a file server that does not answer blocks only
+//! that thread. Until it answers there are no `filesystem` records.
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
@@ -13,22 +13,22 @@ use crate::collect::{Collector, Sample, ratio, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{FILESYSTEM, Filesystem, Kind, Mode, Reason};
 
-/// How long the system may take to tell about all volumes.
+/// The time that the system has to answer for all volumes.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Asks for the volumes.
+/// The collector of volumes.
 pub struct VolumesCollector {
-    asker: Option<Asker>,
-    /// The thread has been asked and has not answered.
+    querier: Option<Querier>,
+    /// The thread has not yet answered the last query.
     waiting: bool,
 }
 
-struct Asker {
-    ask: SyncSender<()>,
+struct Querier {
+    queries: SyncSender<()>,
     answers: Receiver<Vec<Volume>>,
 }
 
-/// What is known of one.
+/// One volume.
 #[derive(Clone, Debug)]
 struct Volume {
     mountpoint: String,
@@ -40,44 +40,44 @@ struct Volume {
 }
 
 impl VolumesCollector {
-    /// Nothing is asked yet.
+    /// Queries nothing yet.
     pub fn new() -> Self {
-        Self { asker: None, waiting: false }
+        Self { querier: None, waiting: false }
     }
 
-    /// The volumes, or `None` if they are not told in time.
+    /// The volumes, or `None` if there is no answer in time.
     fn volumes(&mut self) -> std::io::Result<Option<Vec<Volume>>> {
-        let asker = match &self.asker {
-            Some(asker) => asker,
-            None => self.asker.insert(Asker::start()?),
+        let querier = match &self.querier {
+            Some(querier) => querier,
+            None => self.querier.insert(Querier::start()?),
         };
         if !self.waiting {
-            // It takes one question at a time, so that this waits for nothing.
-            let _ = asker.ask.send(());
+            // Does not block: the channel has room for one query, and none is pending.
+            let _ = querier.queries.send(());
         }
-        let answer = asker.answers.recv_timeout(if self.waiting { Duration::ZERO } else { PATIENCE });
+        let answer = querier.answers.recv_timeout(if self.waiting { Duration::ZERO } else { PATIENCE });
         self.waiting = matches!(answer, Err(RecvTimeoutError::Timeout));
         if matches!(answer, Err(RecvTimeoutError::Disconnected)) {
-            self.asker = None;
+            self.querier = None;
         }
         Ok(answer.ok())
     }
 }
 
-impl Asker {
+impl Querier {
     fn start() -> std::io::Result<Self> {
-        let (ask, questions) = sync_channel(1);
+        let (queries, pending) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
         std::thread::Builder::new().name("volumes".into()).spawn(move || {
             let mut disks = Disks::new();
-            for () in questions {
+            for () in pending {
                 disks.refresh_specifics(true, DiskRefreshKind::nothing().with_storage());
                 if answer.send(volumes(&disks)).is_err() {
                     return;
                 }
             }
         })?;
-        Ok(Self { ask, answers })
+        Ok(Self { queries, answers })
     }
 }
 
@@ -93,7 +93,7 @@ fn volumes(disks: &Disks) -> Vec<Volume> {
     known.filter(|volume| volume.total > 0).collect()
 }
 
-/// What is available is all that the system tells to be free: nothing is kept for root there.
+/// macOS reserves nothing for root, so all free space is available.
 fn record(volume: &Volume) -> Filesystem<'_> {
     let available = volume.available.min(volume.total);
     let used = volume.total - available;
@@ -130,7 +130,7 @@ impl Collector for VolumesCollector {
         match self.volumes() {
             Ok(Some(volumes)) => volumes.iter().try_for_each(|volume| out.emit(sample.ts, &record(volume))),
             Ok(None) => {
-                let detail = "a mount does not answer; all file systems are left out until it does";
+                let detail = "a mount does not answer; no filesystem records until it does";
                 out.status(sample.ts, "volumes", Reason::Unsupported, detail)
             }
             Err(error) => unreadable(out, sample.ts, "volumes", &error),
@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn volumes_are_as_large_as_statvfs_says() {
+    fn sizes_equal_statvfs() {
         let mut collector = VolumesCollector::new();
         collector.volumes().unwrap();
         let Some(volumes) = collector.volumes().unwrap() else { panic!("no answer") };
@@ -156,17 +156,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_hangs_is_not_waited_for_twice() {
-        let (ask, questions) = sync_channel(1);
+    fn only_one_sample_waits_for_a_volume_that_hangs() {
+        let (queries, pending) = sync_channel(1);
         let (answer, answers) = sync_channel(1);
-        let mut collector = VolumesCollector { asker: Some(Asker { ask, answers }), waiting: false };
+        let mut collector = VolumesCollector { querier: Some(Querier { queries, answers }), waiting: false };
         assert!(collector.volumes().unwrap().is_none());
         let begin = std::time::Instant::now();
         for _ in 0..100 {
             assert!(collector.volumes().unwrap().is_none());
         }
-        assert!(begin.elapsed() < PATIENCE, "it is waited for at every sample");
-        assert_eq!(questions.try_iter().count(), 1);
+        assert!(begin.elapsed() < PATIENCE, "every sample waits");
+        assert_eq!(pending.try_iter().count(), 1);
         answer.send(Vec::new()).unwrap();
         assert!(collector.volumes().unwrap().is_some());
     }

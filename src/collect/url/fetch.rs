@@ -22,7 +22,7 @@ const MAX_REDIRECTS: usize = 4;
 const FORMATS: &str = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.8,\
     application/json;q=0.7,*/*;q=0.1";
 
-/// Makes a client. `secure` if it needs TLS; `wait` is the time limit that endpoints are told in a header.
+/// Makes a client. `secure` if it needs TLS; `wait` is the time limit in the request headers.
 ///
 /// # Errors
 /// If a proxy variable is malformed, or TLS is needed and the system has no root certificates.
