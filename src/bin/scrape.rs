@@ -79,9 +79,9 @@ struct Scrape {
     #[arg(help_heading = "Filters")]
     only: Vec<String>,
 
-    /// Leave out these kinds of records
+    /// Leave out these kinds of records, from the same list
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = KindName::default())]
-    #[arg(help_heading = "Filters")]
+    #[arg(help_heading = "Filters", hide_possible_values = true)]
     except: Vec<String>,
 
     /// Read this HTTP endpoint (Prometheus, OpenMetrics or JSON), not this machine; repeatable
