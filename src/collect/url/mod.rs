@@ -11,19 +11,14 @@ mod answer;
 mod collector;
 #[cfg(feature = "http")]
 mod fetch;
+mod limits;
 
+#[cfg(not(feature = "http"))]
 use std::time::Duration;
-
-use crate::record::{Kind, METRIC, SNAPSHOT};
 
 #[cfg(feature = "http")]
 pub use collector::collector;
-
-/// The kinds of records that endpoints give.
-pub const KINDS: &[&Kind] = &[&METRIC, &SNAPSHOT];
-
-/// The longest time limit for an answer, however long the interval is.
-pub const MAX_WAIT: Duration = Duration::from_secs(10);
+pub use limits::{KINDS, MAX_WAIT};
 
 /// Stands in for the collector in a program built without HTTP.
 ///
