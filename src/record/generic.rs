@@ -152,6 +152,9 @@ pub struct SpanLink {
     pub trace_id: String,
     /// The other span: 16 hexadecimal digits.
     pub span_id: String,
+    /// The W3C `tracestate` of the other span.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_state: Option<String>,
     /// Attributes.
     #[serde(default, skip_serializing_if = "Attributes::is_empty")]
     pub attributes: Attributes,
@@ -180,6 +183,8 @@ pub struct Span {
     pub span_id: String,
     /// The id of the parent span, absent for the root of a trace.
     pub parent_span_id: Option<String>,
+    /// The W3C `tracestate`.
+    pub trace_state: Option<String>,
     /// The operation.
     pub name: String,
     /// internal, server, client, producer or consumer; internal if absent.

@@ -45,6 +45,10 @@ fn every_field_is_sent() {
     assert_eq!((&*link.trace_state, attributes(&link.attributes)), ("x=y", json!({"why": "batch"})));
     let record: crate::record::Span = serde_json::from_str(LINE).unwrap();
     assert_eq!((record.events.len(), record.links.len(), record.resource.len()), (2, 1, 2));
+    assert_eq!(
+        (record.trace_state.as_deref(), record.links[0].trace_state.as_deref()),
+        (Some("k=v"), Some("x=y"))
+    );
     // The same comes back from a line of OTLP/JSON.
     let again = encode(&[encoded.requests[0].body.to_json()]);
     let Request::Traces(again) = decode(&again.requests[0].body) else { panic!("not spans") };
