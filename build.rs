@@ -1,4 +1,4 @@
-//! Compiles `bpf/*.bpf.c` with clang and makes the Rust skeletons of them, in `OUT_DIR`.
+//! Compiles `bpf/*.bpf.c` with clang and generates their Rust skeletons in `OUT_DIR`.
 
 fn main() {
     #[cfg(feature = "bpf")]
@@ -15,7 +15,7 @@ mod bpf {
 
     use libbpf_cargo::SkeletonBuilder;
 
-    /// Debian's clang has its version in its name; any from 14 on must do.
+    /// The versions to try in the names of clang, as Debian has them; 14 is the oldest that works.
     const VERSIONS: std::ops::RangeInclusive<u32> = 14..=30;
 
     pub(crate) fn build() {
@@ -23,7 +23,7 @@ mod bpf {
         println!("cargo::rerun-if-env-changed=CLANG");
         let clang = clang();
         let out = PathBuf::from(variable("OUT_DIR"));
-        // Where libbpf-sys has put the headers of the libbpf that it built.
+        // Set by libbpf-sys: the headers of the libbpf that it built.
         let headers = variable("DEP_BPF_INCLUDE");
         let sources = std::fs::read_dir("bpf").unwrap_or_else(|error| panic!("cannot read bpf/: {error}"));
         for source in sources.flatten().map(|entry| entry.path()) {

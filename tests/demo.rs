@@ -1,4 +1,4 @@
-//! `scripts/demo` as a new user runs it, but for the build in release mode: the programs under test stand in.
+//! `scripts/demo` as a new user runs it, with the programs under test instead of a release build.
 #![cfg(feature = "sqlite")]
 
 mod support;
@@ -12,7 +12,7 @@ use telepipe::record::kind;
 
 const DEMO: &str = include_str!("../scripts/demo");
 
-/// `(kind, columns)` of what it shows.
+/// The kinds that the demo shows, each with its columns.
 fn shown() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
     let (_, list) = DEMO.split_once("done <<END\n").unwrap();
     let (list, _) = list.split_once("\nEND\n").unwrap();
@@ -28,8 +28,8 @@ fn script(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Runs a line in the repository, beside a cargo that has nothing to build and, for a user, a sudo that refuses.
-fn type_in(line: &str, dir: &Path) -> Output {
+/// Runs a line in the repository. cargo has nothing to build there, and without root sudo refuses.
+fn run(line: &str, dir: &Path) -> Output {
     let path = format!("{}:{}", dir.join("bin").display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("timeout");
     command.args(["60", "bash", "-c", line]).current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -45,7 +45,7 @@ fn sqlite(database: &Path, sql: &str) -> String {
 
 #[test]
 fn it_shows_every_kind_that_it_has_stored() {
-    // What scripts/test sets up: a test alone installs nothing.
+    // scripts/test installs what the demo needs; a test alone installs nothing.
     if support::require_env("TELEPIPE_PYTHON").is_none() {
         return;
     }
@@ -61,9 +61,9 @@ fn it_shows_every_kind_that_it_has_stored() {
         script(&bin.join("sudo"), "exit 1");
     }
 
-    let output = type_in("scripts/demo", dir.path());
-    let (text, said) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
+    let output = run("scripts/demo", dir.path());
+    let (text, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
 
     let database = dir.path().join("data/telepipe/telemetry.db");
     let tables = sqlite(&database, "SELECT name FROM sqlite_master WHERE type = 'table'");
@@ -83,8 +83,8 @@ fn it_shows_every_kind_that_it_has_stored() {
     let (_, further) = text.split_once("Look further:\n").unwrap();
     assert!(further.lines().count() >= 3, "{further}");
     for line in further.lines() {
-        let output = type_in(line, dir.path());
-        // An idle disk has nothing to tell.
+        let output = run(line, dir.path());
+        // On an idle disk iolat has nothing to report.
         assert!(!output.stdout.is_empty() || line.contains("iolat"), "{line}");
         assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
     }

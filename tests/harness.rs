@@ -1,4 +1,4 @@
-//! The means of the other tests, tested: what they rely on is true of the Collector and of the capture server.
+//! Tests of the test tools: the Collector and the capture server do what the other tests rely on.
 
 mod support;
 
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use support::{Answer, Capture, Collector};
 
-/// Posts JSON over a plain socket and gives the whole answer.
+/// Posts JSON over a plain socket and returns the whole answer.
 fn post(url: &str, path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(url.trim_start_matches("http://"))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;

@@ -1,4 +1,4 @@
-//! Every line a program writes fits the JSON Schema that the same program generates.
+//! Every line that a program writes is valid by the JSON Schema that it generates.
 
 mod support;
 
@@ -13,7 +13,7 @@ fn output(program: &str, args: &[&str]) -> Vec<u8> {
     run.stdout
 }
 
-/// The schema, closed: a field that it does not name is an error too.
+/// The schema, in which a field that is not listed is an error.
 fn schema_of(program: &str) -> Value {
     let mut schema: Value = serde_json::from_slice(&output(program, &["--generate", "schema"])).unwrap();
     for definition in schema["$defs"].as_object_mut().unwrap().values_mut() {
@@ -30,7 +30,7 @@ fn check(program: &str, args: &[&str]) {
     for line in lines.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
         let record: Value = serde_json::from_slice(line).unwrap();
         let kind = record["kind"].as_str().unwrap().to_owned();
-        // Against the kind's own definition: `oneOf` would only say that none fits.
+        // By the kind's own definition, for a useful error: `oneOf` only reports that none is valid.
         let own = jsonschema::validator_for(&schema["$defs"][&kind]).unwrap();
         if let Err(error) = own.validate(&record) {
             panic!("{program}: {error} at {} in {}", error.instance_path(), String::from_utf8_lossy(line));
@@ -42,12 +42,12 @@ fn check(program: &str, args: &[&str]) {
 }
 
 #[test]
-fn scrape_writes_what_its_schema_says() {
+fn scrape_fits_its_schema() {
     check("scrape", &["--once", "-i", "200ms", "--per-cpu", "--processes"]);
 }
 
 #[test]
-fn vmstat_writes_what_its_schema_says() {
+fn vmstat_fits_its_schema() {
     check("vmstat-json", &["-n", "2", "-i", "100ms"]);
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/vm_stat");
     for name in ["tagged.txt", "eleven_columns.txt"] {
@@ -56,7 +56,7 @@ fn vmstat_writes_what_its_schema_says() {
 }
 
 #[test]
-fn pmstat_writes_what_its_schema_says() {
+fn pmstat_fits_its_schema() {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/powermetrics");
     for name in ["apple.txt", "intel.txt", "old.txt", "apple.plist"] {
         check("pmstat", &["--tasks", "--input", &format!("{fixtures}/{name}")]);
@@ -65,7 +65,7 @@ fn pmstat_writes_what_its_schema_says() {
 }
 
 #[test]
-fn endpoints_become_what_the_schema_says() {
+fn endpoints_fit_the_schema() {
     let metrics = "# TYPE a counter\n# UNIT a seconds\na_total{b=\"c\"} 1\na_created{b=\"c\"} 1\n# TYPE h histogram\n\
         h_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\nh_sum 1.5\n# TYPE s summary\n# HELP s t\n\
         s{quantile=\"0.5\"} 1\nn NaN\nbad\n# EOF\n";
@@ -77,7 +77,7 @@ fn endpoints_become_what_the_schema_says() {
 }
 
 #[test]
-fn a_wrong_record_would_be_seen() {
+fn a_wrong_record_is_invalid() {
     let schema = schema_of("scrape");
     let own = jsonschema::validator_for(&schema["$defs"]["load"]).unwrap();
     let line = output("scrape", &["--once", "--only", "load"]);

@@ -36,7 +36,7 @@ pub struct Emitter {
     records: u64,
     written: u64,
     lost: u64,
-    /// A `status` record said that a source cannot be read.
+    /// A `status` record reported a source that cannot be read.
     source_failed: bool,
     require_records: bool,
     /// Stdout is a pipe, into which others may write too.
@@ -64,7 +64,7 @@ impl Emitter {
     }
 
     /// Makes [`Emitter::finish`] fail if no record was written because everything was lost or no source could be
-    /// read: for programs whose input is named by the user.
+    /// read: for programs that read what the user names.
     pub fn require_records(&mut self) {
         self.require_records = true;
     }
@@ -113,7 +113,7 @@ impl Emitter {
     fn filter_queue(&mut self) -> Result<()> {
         let too_long = self.run_filter()?;
         self.lost(Timestamp::now(), "line over 1 MiB", too_long)?;
-        // On the record of that too, whose own output is not reported any more.
+        // The filter runs on that record too; an output of it that is too long is only counted.
         self.lost += self.run_filter()?;
         Ok(())
     }

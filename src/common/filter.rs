@@ -30,13 +30,13 @@ use crate::record::MAX_LINE;
 /// The name of the process, its first argument and only one.
 pub const NAME: &str = "telepipe-filter";
 
-/// CPU time for one record.
+/// The CPU time that one record may take.
 const BUDGET: Duration = Duration::from_secs(1);
 
-/// The same once a record has been stopped, so that a program that always loops does not delay the others for long.
+/// The same after a record was stopped, so that a program that always loops delays the run only a little.
 const REDUCED: Duration = Duration::from_millis(100);
 
-/// After so many stopped records in a row, the rest of the batch counts as failed without a try.
+/// After this many stopped records in a row, the rest of the batch fails without a try.
 const IN_A_ROW: u32 = 5;
 
 /// Memory of the process, its stack included.
@@ -62,7 +62,7 @@ pub struct Filter {
     stopped_in_a_row: u32,
 }
 
-/// What the program made of one line.
+/// The result of the program for one line.
 pub struct Answer<'a> {
     /// The outputs, each with a newline.
     pub outputs: &'a [u8],
@@ -118,27 +118,27 @@ impl Filter {
         self.queued += 1;
     }
 
-    /// How many bytes wait.
+    /// The number of bytes that wait.
     pub fn queued_bytes(&self) -> usize {
         self.queue.len()
     }
 
-    /// How many lines the program was run on.
+    /// The number of lines that the program was to run on.
     pub fn filtered(&self) -> u64 {
         self.filtered
     }
 
-    /// How many lines it failed on.
+    /// The number of lines that it failed on.
     pub fn errors(&self) -> u64 {
         self.errors
     }
 
-    /// What the first failure was.
+    /// The first failure.
     pub fn first_error(&self) -> &str {
         &self.first_error
     }
 
-    /// Runs the program on all lines that wait, and passes what it made of each, once per line, to `each`.
+    /// Runs the program on all lines that wait, and passes one answer per line to `each`.
     ///
     /// # Errors
     /// The first error of `each`.
@@ -147,7 +147,7 @@ impl Filter {
         let mut left = std::mem::take(&mut self.queued);
         let mut rest = &queue[..];
         self.filtered += left;
-        // All at once; if the process ends at one of them, one by one.
+        // All at once; after the process ended at one of them, one by one, to find which.
         let mut at_once = left;
         while left > 0 {
             let budget = if self.stopped { REDUCED } else { BUDGET };
@@ -291,7 +291,7 @@ impl Worker {
             match rustix::io::write(to, unsent) {
                 Ok(count) => *unsent = &unsent[count..],
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-                // What it answered before it ended is still to be read.
+                // It has ended; what it answered before is still to be read.
                 Err(_) => *unsent = &[],
             }
         }
@@ -335,7 +335,7 @@ impl Drop for Worker {
 }
 
 fn program() -> io::Result<PathBuf> {
-    // Still this program where the file was replaced meanwhile.
+    // This program even if its file has been replaced since.
     if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
 }
 
@@ -344,7 +344,7 @@ fn frame(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// How long the frame is that `bytes` begin with, its head included.
+/// The length of the frame at the start of `bytes`, with its header.
 fn frame_length(bytes: &[u8]) -> usize {
     4 + number(bytes, 0).map_or(0, |length| length as usize)
 }
@@ -365,7 +365,7 @@ fn parse(bytes: &[u8]) -> Option<(Answer<'_>, Option<&[u8]>, usize)> {
     Some((answer, (error > 0).then_some(message), end))
 }
 
-/// Whether this process was started to run a filter.
+/// Whether this process was started to run a filter for another.
 pub fn is_helper() -> bool {
     std::env::args_os().next().is_some_and(|name| name == NAME)
 }
@@ -399,7 +399,7 @@ fn serve() -> io::Result<()> {
     loop {
         if input.buffer().is_empty() {
             output.flush()?;
-            // Wait for a line before it counts as begun.
+            // Wait here, so that waiting does not count as work on a line.
             if input.fill_buf()?.is_empty() {
                 return Ok(());
             }

@@ -18,7 +18,7 @@ type Data = data::JustLut<Val>;
 /// Definitions and functions of jaq's library that are left out.
 const ABSENT: [&str; 7] = ["halt", "halt_error", "debug", "stderr", "debug_empty", "stderr_empty", "input"];
 
-/// What jq has and jaq's library lacks.
+/// Functions of jq that jaq's library lacks.
 const MORE: &str = r#"
 def toarray: if isarray then . else [.] end;
 def _cells(name; text): [.[] |

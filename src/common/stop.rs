@@ -161,9 +161,7 @@ impl Stop {
         }
         let lossy = !gone || self.0.last_words.get().is_some();
         if lossy && unwritten > 0 {
-            diag::log_if_ready(format_args!(
-                "the reader of stdout does not read: {unwritten} lines not written"
-            ));
+            diag::log_if_ready(format_args!("ended before all was written: {unwritten} lines not written"));
         } else if lossy && self.0.last_words.get().is_none() {
             diag::log_if_ready(format_args!("stopped within a record, which is not written"));
         }

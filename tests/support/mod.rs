@@ -1,10 +1,10 @@
-//! What the black-box tests share: the built programs, the machine's means (root, Python, samples), a real
-//! OpenTelemetry Collector, and an HTTP server that answers by a script.
+//! Shared by the black-box tests: the built programs, what the machine has (root, Python, samples), an OpenTelemetry
+//! Collector, and an HTTP server that answers by a script.
 //!
-//! Used as `mod support;`. `scripts/test` gives the environment: `TELEPIPE_PYTHON`, a Python with psutil and
-//! opentelemetry-proto; `TELEPIPE_OTELCOL`, the Collector; `TELEPIPE_LONG=1` for the long tier. A plain
-//! `cargo test` has none of these, and such tests then say that they are skipped; where `CI` is set they fail.
-//! What only another machine has (root, a device, a mount that is allowed) is skipped there too, and counted.
+//! Use it with `mod support;`. `scripts/test` sets `TELEPIPE_PYTHON`, a Python with psutil and opentelemetry-proto;
+//! `TELEPIPE_OTELCOL`, the Collector; and `TELEPIPE_LONG=1` for the long tier. Without these, in a plain `cargo test`,
+//! the tests that need them are skipped with a message; if `CI` is set they fail. Tests that need what only some
+//! machines have (root, a device, permission to mount) are skipped in CI too, and counted.
 #![allow(
     dead_code,
     unused_imports,
@@ -39,10 +39,10 @@ macro_rules! program {
 }
 pub(crate) use program;
 
-/// Says why a test does nothing, past libtest's capturing, and notes it for the total of `scripts/test`.
+/// Reports why a test is skipped, past libtest's capture of stderr, and counts it for `scripts/test`.
 pub fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
-    // Fails when nobody reads stderr, to whom it would matter.
+    // A failure here only means that nobody reads stderr.
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
     if let Some(list) = env::var_os("TELEPIPE_SKIPPED") {
         let list = std::fs::OpenOptions::new().append(true).create(true).open(list);
@@ -50,7 +50,7 @@ pub fn skip(why: &str) {
     }
 }
 
-/// True for root. Anyone else is told that the test is skipped: `if !require_root() { return; }`.
+/// True for root; otherwise reports that the test is skipped: `if !require_root() { return; }`.
 pub fn require_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
@@ -59,7 +59,7 @@ pub fn require_root() -> bool {
     root
 }
 
-/// True in the long tier (`scripts/test --long`); otherwise says that the test is skipped.
+/// True in the long tier (`scripts/test --long`); otherwise reports that the test is skipped.
 pub fn require_long() -> bool {
     let long = env::var("TELEPIPE_LONG").is_ok_and(|value| value == "1");
     if !long {
@@ -68,10 +68,10 @@ pub fn require_long() -> bool {
     long
 }
 
-/// The path that an environment variable of `scripts/test` holds.
+/// The path in an environment variable that `scripts/test` sets.
 ///
 /// # Panics
-/// Where `CI` is set and the variable is not: a test must not disappear there.
+/// If `CI` is set and the variable is not, so that no test is skipped there by mistake.
 pub fn require_env(name: &str) -> Option<PathBuf> {
     if let Some(value) = env::var_os(name).filter(|value| !value.is_empty()) {
         return Some(value.into());
@@ -91,7 +91,7 @@ pub fn python() -> Option<Command> {
     require_env("TELEPIPE_PYTHON").map(Command::new)
 }
 
-/// The recorded /proc and /sys trees, `../shared/samples` beside the repository, where they are present.
+/// The recorded /proc and /sys trees in `../shared/samples`, next to the repository, if they are there.
 pub fn samples() -> Option<PathBuf> {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?.join("shared/samples");
     if samples.is_dir() {
@@ -101,7 +101,7 @@ pub fn samples() -> Option<PathBuf> {
     None
 }
 
-/// Asks `done` again every 10 ms until it gives something, for at most `limit`.
+/// Calls `done` every 10 ms until it returns something, for at most `limit`.
 pub fn poll<T>(limit: Duration, mut done: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
