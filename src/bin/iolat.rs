@@ -1,6 +1,4 @@
-//! `iolat`: how long block I/O takes, by device and operation.
-//!
-//! Reads the completions of block requests by eBPF, on Linux.
+//! `iolat`: prints the latency of block I/O by device and operation, which it traces with eBPF.
 
 use std::process::ExitCode;
 
@@ -50,13 +48,16 @@ struct Iolat {
 impl Program for Iolat {
     const KINDS: &'static [&'static Kind] = &[&IO, &IO_EVENT, &STATUS, &LOST];
     const EXAMPLES: &'static [(&'static str, &'static str)] = &[
-        ("Every second, what each device did", "sudo iolat"),
-        ("Who waits more than 20 ms for a disk", "sudo iolat --min 20ms --who --no-summary"),
+        ("Latency of each device and operation, every second", "sudo iolat"),
         (
-            "The 99th percentile of reads, as text",
+            "Requests that take more than 20 ms, and who submitted them",
+            "sudo iolat --min 20ms --who --no-summary",
+        ),
+        (
+            "The 99th percentile of reads as text",
             r#"sudo iolat -f 'select(.op == "read") | "\(.device) \(.p99_us) us"'"#,
         ),
-        ("To an OpenTelemetry Collector, bucket for bucket", "sudo iolat | tele-ship --otlp"),
+        ("Send all histograms to an OpenTelemetry Collector", "sudo iolat | tele-ship --otlp"),
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
@@ -78,43 +79,43 @@ impl Program for Iolat {
 
     #[cfg(not(all(target_os = "linux", feature = "bpf")))]
     fn run(self) -> Result<()> {
-        anyhow::bail!("this build cannot trace: iolat needs Linux, and the feature bpf when it is built")
+        anyhow::bail!("this build cannot trace: iolat needs Linux and the build feature bpf")
     }
 }
 
 const OVERHEAD: &str = "\
-One hook per request, which counts in memory that is shared with the program: nothing is copied, and no process is \
-woken, for a request. On a virtual machine (two CPUs of an AMD EPYC, Linux 6.18) that hook took 209 ns per request, \
-of which 64 are a hook that does nothing and 90 the reading of the clock; biolatency took 823 ns in the same run \
-(0.25 times). With --who, a second hook and a hash map, it was 791 ns. Where the machine has nothing else to do, sleeps \
-between two requests and finds its caches cold, it was 316 ns, biolatency 970 ns (0.31 times). `scripts/bench iolat` \
-measures it again.
+One hook runs per request and counts in memory that is shared with iolat: nothing is copied and no process is woken \
+for a request. On a virtual machine (two CPUs of an AMD EPYC, Linux 6.18) the hook of an earlier version took 209 ns \
+per request, of which 64 ns are an empty hook and 90 ns reading the clock; biolatency took 823 ns in the same run \
+(0.25 times). --who adds a hook and a hash map: 791 ns. On an idle machine, whose caches are cold, it took 316 ns and \
+biolatency 970 ns; since then the hook touches fewer cache lines. `scripts/bench iolat` repeats these measurements, and \
+compares with an empty hook and one that only reads the clock.
 
-The maps take at most 16 MiB of kernel memory, less where there are few disks; -v says how much.";
+The maps take at most 16 MiB of kernel memory, less with few disks; -v prints how much.";
 
 const CAVEATS: &str = "\
-Times are those that the kernel keeps in each request. Since Linux 6.9 a task that submits several requests in one \
-go reads the clock once for all of them, and once more for none: the later ones then seem to have begun, and to have \
-been issued, when the first was submitted. What they waited before that issue shows in device_*, not in queue_*.
+The times are those that the kernel keeps in each request. Since Linux 6.9 a task that submits several requests at once \
+reads the clock only once for all of them: later requests then seem to have begun, and to have been issued, when the \
+first was submitted. Their wait before that counts in device_*, not in queue_*.
 
-The queue time of a write that must follow a flush includes the flush. Where the device flushes after such a write, \
-that flush is an operation of its own, and not in the time of the write.
+The queue time of a write that must follow a flush includes the flush. If the device flushes after such a write, that \
+flush is an operation of its own and is not part of the write's time.
 
-Who submitted is the task that did so in the kernel: for writes that were buffered, the one that writes pages back. \
-Before Linux 6.5 it is seen only where the request is queued or issued, which another thread may do.
+The submitter is the task that submits in the kernel: for buffered writes, the kernel thread that writes pages back. \
+Before Linux 6.5 it is recorded where the request is queued or issued, which another thread may do.
 
-What a pipeline with iolat in it does itself (its process group) is left out where iolat knows who submits: with \
---who, --pid, --comm, --uid or --cgroup, and without --include-self. Without any of these all requests count.
+With --who, --pid, --comm, --uid or --cgroup, requests of iolat itself and of the processes that read its output are \
+left out, unless --include-self is given. Without these options the submitter is unknown and all requests count.
 
-Flushes, and requests that came about without a bio, belong to no partition, and are counted for the whole disk \
-with --partitions too.
+Flushes, and requests that were made without a bio, belong to no partition. With --partitions they count for the whole \
+disk.
 
-Not counted, as in /proc/diskstats: commands that are passed through (SG_IO, NVMe administration), and the \
-management of zones. Devices without requests of their own (device mapper, md, zram) show in the disks below them; \
-a status record names them at the start. What a loop device, or another that lies on disks and has requests, does is \
-counted for it and again for the disks below, with --aggregate too.
+As in /proc/diskstats, passthrough commands (SG_IO, NVMe administration) and zone management are not counted. I/O of \
+devices without requests of their own (device mapper, md, zram) counts for the disks below them; a status record names \
+these devices at the start. I/O of loop devices, and of others that have requests and are stored on disks, counts for \
+them and again for the disks below, also with --aggregate.
 
-A request that ends in parts has its time taken when the last part ends.";
+A request that completes in parts is timed when its last part completes.";
 
 fn main() -> ExitCode {
     telepipe::common::entry::main::<Iolat>()

@@ -37,13 +37,21 @@ pub fn explain(error: &libbpf_rs::Error, failed: &str) -> anyhow::Error {
     if error.kind() == ErrorKind::PermissionDenied && warnings.contains("-EPERM") {
         return anyhow!("{failed}: {error}\n{}", advice(program_name(), "A privilege is"));
     }
+    // libbpf's own probing can fail first, and the error be about something else.
+    if warnings.contains("-EMFILE") {
+        return anyhow!(std::io::Error::from(Errno::MFILE)).context(failed.to_owned());
+    }
     anyhow!("{failed}: {error:#}\n{warnings}")
+}
+
+/// Whether a call failed because the process has too many open files.
+fn is_file_limit(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains(&std::io::Error::from(Errno::MFILE).to_string())
 }
 
 /// Replaces an error about too many open files, however it arose, by one that says what to do.
 pub fn explain_file_limit(error: anyhow::Error) -> anyhow::Error {
-    let text = std::io::Error::from(Errno::MFILE).to_string();
-    if !format!("{error:#}").contains(&text) {
+    if !is_file_limit(&error) {
         return error;
     }
     let limit =
@@ -64,6 +72,7 @@ pub fn first<W: PartialEq, T>(
     for way in ways.into_iter().filter(|way| only.as_ref().is_none_or(|only| only == way)) {
         match load(way) {
             Ok(loaded) => return Ok(loaded),
+            Err(error) if is_file_limit(&error) => return Err(error),
             Err(error) => refused = error,
         }
     }
