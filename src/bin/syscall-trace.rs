@@ -26,11 +26,11 @@ struct SyscallTrace {
     #[command(flatten)]
     tracer: TracerArgs,
 
-    /// Write calls that have not returned for this time, such as 5s, every interval
+    /// Every interval, write the calls in progress for at least this time
     #[arg(long, value_name = "TIME", value_parser = telepipe::common::units::duration, allow_hyphen_values = true, help_heading = "Output")]
     stuck: Option<Duration>,
 
-    /// Include calls that wait by design, such as poll and futex
+    /// Trace calls that wait by design too, such as poll and futex
     #[arg(long, help_heading = "Filters")]
     waits: bool,
 

@@ -186,7 +186,9 @@ const CLASSES: [(Class, &str); 7] = [
 /// The options that choose system calls.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Calls {
-    /// Trace only these system calls, such as openat,fsync; includes calls that wait by design
+    /// Trace only these system calls, such as openat,fsync
+    ///
+    /// Names of calls that wait by design imply --waits. The 32-bit calls of the same name are included.
     #[arg(long, value_name = "NAME", value_delimiter = ',', help_heading = "Filters")]
     pub syscall: Vec<String>,
 
