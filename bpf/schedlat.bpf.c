@@ -24,7 +24,7 @@ const volatile __u32 process_bits;  /* 1 << process_bits processes per CPU */
 
 /* Shared with user space while running. */
 __u64 in_map;         /* waits that are in waits_by_tid now */
-__u64 lost_waits;     /* waits whose begin found no room */
+__u64 lost_waits;     /* waits that could not be stored when they began */
 __u64 lost_groups;    /* waits of cgroups that found no slot */
 __u64 lost_processes; /* switches, wake-ups and migrations of processes that found no slot */
 __u64 unseen;         /* switches to a task at which the kernel ran no program */
@@ -423,7 +423,7 @@ static __always_inline void end_slice(struct process *process, struct time_slice
 		process->max_runq_ns = wait_ns;
 }
 
-/* Ends the time slice of prev and begins that of next, whose wait of wait_ns began at `begin`. */
+/* Ends the time slice of prev and begins that of next, which waited wait_ns since `begin`. */
 static __always_inline void account(__u64 now, struct task_struct *prev, struct task_struct *next, bool left,
 				    __u64 wait_ns, struct wait_begin *begin, bool next_wanted, bool direct)
 {

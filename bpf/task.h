@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Which task did it, and whether it is one that was asked for. The filters are decided
- * here, before any other work; a filter that is off is removed by the verifier.
+ * Tasks: the filters that select them, which hooks apply before any other work, and their description in events.
+ * The verifier removes filters that are off.
  */
 #ifndef TELEPIPE_TASK_H
 #define TELEPIPE_TASK_H
@@ -14,7 +14,7 @@
 #define OWN_SLOTS 256 /* a power of two */
 #define OWN_PROBES 8
 
-/* As src/bpf/task.rs reads it. */
+/* A thread. src/bpf/skeleton.rs converts it. */
 struct task_id {
 	__u64 cgroup_id;
 	__u32 pid; /* the kernel's tgid */
@@ -24,13 +24,13 @@ struct task_id {
 	char comm[COMM_LEN];
 };
 
-const volatile bool tell_all; /* user and cgroup too, not only process and name */
-const volatile __u32 want_pids; /* how many of wanted_pids */
+const volatile bool describe_all; /* fill in user and cgroup, not only process and name */
+const volatile __u32 want_pids; /* the number of wanted_pids; 0 for all processes */
 const volatile __u32 wanted_pids[MAX_PIDS];
 const volatile bool want_uid;
 const volatile __u32 wanted_uid;
 const volatile bool want_cgroup;
-const volatile __u64 wanted_cgroup; /* it, and all below it */
+const volatile __u64 wanted_cgroup; /* this one and all below it */
 const volatile bool want_comm;
 const volatile __u64 wanted_comm[COMM_LEN / 8]; /* padded with zeros, as the kernel does */
 const volatile bool leave_out_self;
@@ -41,7 +41,7 @@ const volatile bool leave_out_self;
  */
 volatile __u32 own_pids[OWN_SLOTS];
 
-/* Since 5.11 the current task has a type, and its fields cost a load; see READ. */
+/* Since 5.11 the pointer to the current task has a type, so that reading a field costs a load only; see READ. */
 #define TYPED bpf_core_enum_value_exists(enum bpf_func_id___task, BPF_FUNC_get_current_task_btf___task)
 
 static __always_inline struct task_struct *current_task(void)
@@ -63,7 +63,7 @@ static __always_inline bool comm_wanted(struct task_struct *task)
 {
 	__u64 comm[COMM_LEN / 8] = {};
 
-	/* As a string: older kernels leave what was there before behind a shorter name. */
+	/* As a string: older kernels leave the rest of a longer name behind a shorter one. */
 	bpf_core_read_str(comm, COMM_LEN, &task->comm);
 	return comm[0] == wanted_comm[0] && comm[1] == wanted_comm[1];
 }
@@ -82,7 +82,7 @@ static __always_inline struct cgroup *cgroup_of(struct task_struct *task, bool d
 	return READ(direct, set, dfl_cgrp);
 }
 
-/* Whether the task is in the cgroup that was asked for, or in one below it. */
+/* Whether the task is in wanted_cgroup or below it. */
 static __always_inline bool cgroup_wanted(struct task_struct *task, bool direct)
 {
 	struct cgroup *cgroup = cgroup_of(task, direct);
@@ -115,7 +115,7 @@ static __always_inline bool is_own(struct task_struct *task, bool direct)
 	return false;
 }
 
-/* Whether a task, the current one or another, is one that was asked for. */
+/* Whether the filters select a task. */
 static __always_inline bool task_asked_for(struct task_struct *task, bool direct)
 {
 	if (want_pids && !pid_wanted(READ(direct, task, tgid)))
@@ -133,12 +133,12 @@ static __always_inline bool task_asked_for(struct task_struct *task, bool direct
 	return !(leave_out_self && is_own(task, direct));
 }
 
-/* Describes a task, the current one or another. */
+/* Fills in the description of a task. */
 static __always_inline void task_describe(struct task_id *id, struct task_struct *task, bool direct)
 {
 	id->pid = READ(direct, task, tgid);
 	id->tid = READ(direct, task, pid);
-	if (tell_all) {
+	if (describe_all) {
 		struct cred *cred = READ(direct, task, cred);
 
 		id->uid = READ(direct, cred, uid.val);
@@ -148,7 +148,7 @@ static __always_inline void task_describe(struct task_id *id, struct task_struct
 	id->known = 1;
 }
 
-/* Describes the current task; false if it was not asked for. */
+/* Fills in the description of the current task; false if the filters do not select it. */
 static __always_inline bool task_wanted(struct task_id *id)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();

@@ -110,8 +110,8 @@ copied, and no process is woken, except for events. Linux 6.18 in a virtual mach
 (`scripts/bench tracers`; all include the clock readings of kernel.bpf_stats_enabled).
 
 The maps take at most 16 MiB of kernel memory, less on machines with few CPUs; -v prints how much. The begin of a wait \
-is kept in an array with 32,768 slots, chosen by the thread's number. A thread whose slot is owned by another one that \
-waits is kept in a hash map.";
+is kept in an array with 32,768 slots, chosen by the thread's number, or in a hash map if another waiting thread owns \
+that slot.";
 
 const CAVEATS: &str = "\
 A wait is counted when it ends. One that goes on is in no record yet, and a task that was already waiting when \

@@ -2,18 +2,14 @@
 
 use std::fmt::Display;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
-use super::task::TaskFilter;
+use super::task::{TaskFilter, in_pid_namespace};
 use crate::common::program::Usage;
-
-/// /proc/self/ns/pid of the outermost PID namespace (PROC_PID_INIT_INO of include/linux/proc_ns.h).
-const OUTERMOST: &str = "pid:[4026531836]";
 
 /// The processes that have not ended.
 pub struct PidWatch {
@@ -29,8 +25,7 @@ impl PidWatch {
     /// [`Usage`] for numbers that are no process; in a PID namespace, whose numbers the kernel does not trace by.
     pub fn find(filter: &TaskFilter) -> Result<Self> {
         filter.check()?;
-        let namespace = std::fs::read_link("/proc/self/ns/pid");
-        if !filter.pid.is_empty() && namespace.is_ok_and(|found| found != Path::new(OUTERMOST)) {
+        if !filter.pid.is_empty() && in_pid_namespace() {
             bail!(
                 "--pid: in a PID namespace (a container) process numbers differ from those that the kernel traces by; \
                  use --comm or --cgroup, or run the container with --pid=host"

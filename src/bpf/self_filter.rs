@@ -38,7 +38,7 @@ use skeleton::{PipelineSkel, PipelineSkelBuilder};
 pub const SLOTS: usize = 256;
 /// `OWN_PROBES` in `bpf/task.h`.
 const PROBES: usize = 8;
-/// A slot whose process was removed while later slots may still be in use.
+/// A slot from which a process was removed, while later slots may still be in use.
 const REMOVED: u32 = u32::MAX;
 
 const READ: u32 = 1;
@@ -80,7 +80,7 @@ impl SelfFilter {
     /// Fills the table for the first time. Needs the privileges of loading; call it before attaching.
     ///
     /// # Errors
-    /// If the kernel refuses to say which process this is.
+    /// If the kernel refuses the programs that find this process and its readers.
     ///
     /// # Safety
     /// `table` is `own_pids` of a loaded skeleton that is never freed.
@@ -200,7 +200,7 @@ fn ends_by_proc(family: &[u32]) -> Vec<PipeEnd> {
 
 fn pipe_end(pid: u32, entry: &std::fs::DirEntry) -> Option<PipeEnd> {
     let path = entry.path();
-    // Only anonymous pipes: stat() of a file could hang, on a network file system whose server is gone.
+    // Only anonymous pipes: stat() could hang on a file of a network file system without its server.
     if !std::fs::read_link(&path).ok()?.as_os_str().as_encoded_bytes().starts_with(b"pipe:") {
         return None;
     }

@@ -94,7 +94,7 @@ macro_rules! skeleton {
                 data.events = args.events.min().is_some();
                 data.min_ns = $crate::bpf::args::nanos(args.events.min());
                 data.ring_half = u64::from(ring_bytes) / 2;
-                data.tell_all = true;
+                data.describe_all = true;
                 data.wanted_pids = filter.pids()?;
                 data.want_pids = u32::try_from(filter.pid.len())?;
                 data.want_uid = filter.uid.is_some();

@@ -22,7 +22,7 @@ pub const COMM_LEN: usize = 16;
 /// A task as `bpf/task.h` describes it: made from the `task_id` of a generated skeleton.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TaskId {
-    /// The cgroup v2 id: the inode number of its folder.
+    /// The id of its cgroup (v2): the inode number of the folder.
     pub cgroup_id: u64,
     /// The process.
     pub pid: u32,

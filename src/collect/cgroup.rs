@@ -1,4 +1,4 @@
-//! Control groups (version 2): where they are mounted, their ids, and the containers that their paths name.
+//! Control groups (version 2): their mount, their ids, and the container ids in their paths.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -6,16 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::common::program::Usage;
 
-/// Where the version 2 hierarchy is below /sys: beside version 1, or alone.
+/// Mounts of the version 2 hierarchy below /sys, with version 1 mounted too, and without.
 const MOUNTS: [&str; 2] = ["fs/cgroup/unified", "fs/cgroup"];
 
-/// The folder of the version 2 hierarchy; `None` if there is none below `sys`.
+/// The mount of the version 2 hierarchy; `None` if there is none below `sys`.
 pub fn mount(sys: &Path) -> Option<PathBuf> {
     MOUNTS.iter().map(|path| sys.join(path)).find(|path| path.join("cgroup.controllers").exists())
 }
 
-/// The folder of a cgroup that the command line names by it, or by its path inside the hierarchy such as
-/// `/system.slice`.
+/// The folder of a cgroup that is given as a folder, or as a path inside the hierarchy such as `/system.slice`.
 ///
 /// # Errors
 /// [`Usage`] if there is no such folder.
@@ -25,15 +24,18 @@ pub fn folder(path: &str, sys: &Path) -> Result<PathBuf, Usage> {
     if let Some(folder) = inside.iter().chain([&given]).find(|folder| folder.is_dir()) {
         return Ok(folder.clone());
     }
-    let hierarchy = match inside {
-        Some(inside) => format!("there is no folder {}", inside.display()),
-        None => format!("no hierarchy of version 2 is mounted below {}", sys.join("fs/cgroup").display()),
+    let why = match inside {
+        Some(inside) => format!("neither {} nor {path} is a folder", inside.display()),
+        None => format!(
+            "{path} is no folder, and no cgroup v2 hierarchy is mounted below {}",
+            sys.join("fs/cgroup").display()
+        ),
     };
-    Err(Usage(format!("--cgroup {path}: no such cgroup: {hierarchy}, and {path} is none itself")))
+    Err(Usage(format!("--cgroup {path}: no such cgroup: {why}")))
 }
 
-/// The id of a cgroup, which is the inode number of its folder; `None` if it is gone or lies
-/// outside the part of the hierarchy that is mounted, which the kernel writes as `/..`.
+/// The id of a cgroup, which is the inode number of its folder; `None` if it was removed, or is outside the
+/// mounted part of the hierarchy, which the kernel writes as `/..`.
 pub fn id(mount: &Path, path: &str) -> Option<u64> {
     let below = path.strip_prefix('/')?;
     if below.split('/').any(|part| part == "..") {
@@ -42,8 +44,8 @@ pub fn id(mount: &Path, path: &str) -> Option<u64> {
     fs::metadata(mount.join(below)).ok().map(|folder| folder.ino())
 }
 
-/// The id of the container that a cgroup path names: the last part of it that holds 64
-/// hexadecimal digits, as Docker, containerd, CRI-O and Podman write them.
+/// The container id in a cgroup path: the last component that ends with 64 hexadecimal digits, as Docker,
+/// containerd, CRI-O and Podman name them.
 pub fn container_id(path: &str) -> Option<&str> {
     path.rsplit('/').find_map(|part| {
         let stem = part.strip_suffix(".scope").unwrap_or(part);

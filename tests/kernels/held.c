@@ -1,15 +1,15 @@
 /*
- * Page faults whose end is known, or never comes, by userfaultfd and signals. held WAIT - MODE COUNT, after a line on
- * stdin if WAIT is 1: MODE is
+ * Makes page faults of known length, or without an end, by userfaultfd and signals: held WAIT - MODE COUNT. If WAIT is
+ * 1, it first waits for a line on stdin. MODE is
  *
- *   held    a thread faults, and its page is there COUNT ms later     a fault of at least that long
- *   begun   the same, and the fault begins before the line            one that nobody saw begin
- *   killed  COUNT threads fault, and die in it                        no end
- *   fail    COUNT pages behind the end of a file (SIGBUS)             no end
+ *   held    a thread faults, and its page arrives after COUNT ms      a fault of at least that length
+ *   begun   the same, but the fault begins before the line            a fault without a begin
+ *   killed  COUNT threads fault, and are killed in the fault          no end
+ *   fail    accesses COUNT pages beyond the end of a file (SIGBUS)    no end
  *   rename  a fault fails; the thread takes the name "renamed", and
- *           faults at the same address COUNT ms later                 two, of which one has no end
+ *           faults at the same address after COUNT ms                 two faults, one of them without an end
  *
- * Its line: MODE LEAST MOST PID FIRST-ADDRESS, with how long the fault of `held` took at least and at most, in us.
+ * Prints MODE LEAST MOST PID FIRST-ADDRESS: bounds for the length of the fault of `held`, in microseconds.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -74,7 +74,7 @@ static int watch(void)
 	return uffd;
 }
 
-/* Returns when so many faults are under way. */
+/* Waits for this many faults to begin. */
 static void wait_for(int uffd, long faults)
 {
 	struct uffd_msg message;
@@ -154,6 +154,6 @@ int main(int argc, char **argv)
 		most = touched;
 	}
 	length = sprintf(out, "%s %lld %lld %d %p\n", mode, least, most, getpid(), (void *)area);
-	/* All threads end here, those too that wait for a page. */
+	/* Ends all threads, even those that wait for a page. */
 	_exit(write(1, out, length) != length);
 }

@@ -1,4 +1,4 @@
-//! Two spinners and a sleeper on one CPU: what `schedlat` says of them is what the scheduler says.
+//! What `schedlat` counts for processes of known behaviour, compared with the counts of the scheduler.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -52,7 +52,7 @@ fn brief_time_slices_are_as_long_as_the_kernel_counts_them() {
     }
 }
 
-/// From birth to standstill, over many intervals.
+/// Two spinners and a sleeper on one CPU, from their start until they are stopped, over many intervals.
 fn equal_to_the_kernel(args: &[&str]) {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };
     let tracer = trace("250ms", &[&["--all", "--no-events"], args].concat());
@@ -68,19 +68,19 @@ fn equal_to_the_kernel(args: &[&str]) {
         let [voluntary, involuntary] = work.switches();
         let switches = (voluntary + involuntary) as f64;
         assert_eq!(seen("context_switches"), switches, "{what} {args:?}");
-        // Who sleeps with a signal pending is one or the other, by kernel version.
+        // A task that sleeps with a signal pending is either, by kernel version.
         assert!((seen("voluntary_switches") - voluntary as f64).abs() <= 2.0, "{what} {args:?}");
         assert!((seen("involuntary_switches") - involuntary as f64).abs() <= 2.0, "{what} {args:?}");
-        let [ran, waited, stints] = work.schedstat().map(|number| number as f64);
+        let [ran, waited, slices] = work.schedstat().map(|number| number as f64);
         let waits = seen("runq_us") * 1000.0;
         let near = (waits - waited).abs() <= 0.02 * waited;
-        assert!(near, "{what} {args:?}: waited {waits} of {waited} ns in {stints} stints");
+        assert!(near, "{what} {args:?}: waited {waits} of {waited} ns in {slices} time slices");
         let time = seen("cpu_time_us") * 1000.0;
         assert!(
             (time - ran).abs() <= 0.02 * ran,
-            "{what} {args:?}: ran {time} of {ran} ns in {stints} stints"
+            "{what} {args:?}: ran {time} of {ran} ns in {slices} time slices"
         );
-        assert!((switches - stints).abs() <= 2.0, "{what}: {switches} switches in {stints} stints");
+        assert!((switches - slices).abs() <= 2.0, "{what}: {switches} switches in {slices} time slices");
         let longest = seen("max_runq_us") * 1000.0;
         assert!(longest > 0.0 && longest <= waits, "{what}: {longest} of {waits} ns");
     }
@@ -88,7 +88,7 @@ fn equal_to_the_kernel(args: &[&str]) {
     let wakeups = total(&records, sleeper.pid(), "wakeups");
     let slept = sleeper.switches()[0] as f64;
     assert!(wakeups <= slept + 5.0 && wakeups >= 0.95 * slept, "{wakeups} wake-ups from {slept} sleeps");
-    assert!(total(&records, spinner.pid(), "runq_us") > 500_000.0, "they got in each other's way");
+    assert!(total(&records, spinner.pid(), "runq_us") > 500_000.0, "they shared a CPU");
 }
 
 #[test]
@@ -106,7 +106,7 @@ fn by_raw_tracepoints() {
     equal_to_the_kernel(&["--attach", "raw_tp"]);
 }
 
-/// One that is sent to and fro between two CPUs.
+/// A process that is moved to and fro between two CPUs.
 #[test]
 fn migrations() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };
@@ -126,10 +126,10 @@ fn migrations() {
     }
     work.stop();
     let records = tracer.finish();
-    let (told, unseen) = (total(&records, work.pid(), "migrations"), unseen.value() as f64);
+    let (seen, unseen) = (total(&records, work.pid(), "migrations"), unseen.value() as f64);
     let kernel = (work.migrations().unwrap() - before) as f64;
-    assert!((kernel - unseen..=kernel).contains(&told), "{told} of {kernel}, {unseen} in init");
-    assert!(told + unseen >= 50.0, "{records:?}");
+    assert!((kernel - unseen..=kernel).contains(&seen), "{seen} of {kernel}, {unseen} in init");
+    assert!(seen + unseen >= 50.0, "{records:?}");
     for record in of(&records, "sched") {
         let field = |name: &str| record[name].as_f64().unwrap();
         assert!(
@@ -139,21 +139,21 @@ fn migrations() {
     }
 }
 
-/// One that never leaves its CPU shows in every interval, with the time of that interval.
+/// A process that never leaves its CPU has a record for every interval, with the time it ran in that interval.
 #[test]
-fn a_long_stint_is_split_between_intervals() {
+fn a_long_time_slice_is_split_between_intervals() {
     let Some(_alone) = ready(&["taskset", "perl", "chrt"]) else { return };
     let cpu = last_cpu();
     if cpu == 0 {
-        crate::support::skip("the tracer needs a CPU beside the one that is taken");
+        crate::support::skip("the tracer needs a second CPU");
         return;
     }
     let mut elsewhere = Command::new("taskset");
     elsewhere.args(["-c", &format!("0-{}", cpu - 1)]).arg(schedlat()).process_group(0);
     let tracer = Tracer::start_command(elsewhere, "100ms", &["--all", "--no-events"]);
-    // Real time on one CPU: for these 600 ms nobody takes it off, but for the 50 ms in a second that the kernel keeps
-    // for fair tasks (its deadline server). How long it had run by when, the kernel says every other millisecond, also
-    // before and after, for an interval is longer where the kernel's own thread that lets it end (rcu) waits behind it.
+    // As a real-time task it leaves its CPU for 600 ms only for the kernel's deadline server, 50 ms in a second.
+    // It reads the kernel's count of its CPU time every 2 ms, also before and after that: an interval can
+    // be longer than asked for, since a thread of the kernel (rcu) that ends it may wait for the same CPU.
     let program = r#"my ($begin, $next) = (Time::HiRes::time(), 0);
         sub work { while ((my $now = Time::HiRes::time()) < $begin + $_[0]) { next if $now < $next;
         open my $stat, "<", "/proc/self/schedstat"; push @ran, sprintf "%.6f %d", $now, split " ", <$stat>;
@@ -172,24 +172,24 @@ fn a_long_stint_is_split_between_intervals() {
         assert!(time <= interval * 1.01e6 + 500.0, "more than the interval: {record}");
         let [begin, end] = ["start_ts", "ts"].map(|field| ran_until(&ran, seconds(&record[field])));
         let (Some(begin), Some(end)) = (begin, end) else { continue };
-        // Of one that runs, the kernel adds up the time at each of its ticks: at 250 a second every 4 ms.
+        // The kernel updates the time of a running task at its ticks, every 4 ms if there are 250 a second.
         let (least, most) = (end.0 - begin.1 - interval * 0.05e6, end.1 - begin.0 + interval * 0.05e6);
         assert!((least..=most).contains(&time), "not {least} to {most} us: {record}");
         compared += interval;
     }
-    assert!(compared >= 0.4 && own.len() > 1, "{compared} s of it lay in whole intervals: {own:?}");
-    assert_eq!(own.last().unwrap()["comm"], "perl", "it has become that");
+    assert!(compared >= 0.4 && own.len() > 1, "{compared} s in whole intervals: {own:?}");
+    assert_eq!(own.last().unwrap()["comm"], "perl", "the name of the program that it executed last");
     let (all, kernel) = (total(&records, pid, "cpu_time_us"), ran.last().unwrap().1);
     assert!((all - kernel).abs() <= 0.05 * kernel, "{all} of {kernel} us");
 }
 
-/// A time in seconds, and for how many microseconds the process had run by then.
+/// A time in seconds, and the CPU time of the process until then in microseconds.
 fn sample(line: &str) -> (f64, f64) {
     let (time, nanos) = line.split_once(' ').unwrap();
     (time.parse().unwrap(), nanos.parse::<f64>().unwrap() / 1000.0)
 }
 
-/// For how long at least and at most it had run by a time between the first and the last sample.
+/// The least and the most CPU time that it can have used until a time between the first and the last sample.
 fn ran_until(samples: &[(f64, f64)], time: f64) -> Option<(f64, f64)> {
     let pair = samples.windows(2).find(|pair| (pair[0].0..pair[1].0).contains(&time))?;
     Some((pair[0].1, pair[1].1))

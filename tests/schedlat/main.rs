@@ -1,5 +1,5 @@
-//! `schedlat` as root on a real kernel, against what the scheduler itself counts (/proc/PID/schedstat and status)
-//! and what waiting tasks measure. Without root each test says so and passes.
+//! `schedlat` as root on a real kernel, compared with the scheduler's own counts (/proc/PID/schedstat and status) and
+//! with what waiting tasks measure. Without root each test is skipped.
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 

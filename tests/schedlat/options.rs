@@ -1,4 +1,4 @@
-//! Whose waits, with which rights, and mistakes.
+//! Filters, privileges, and usage errors.
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
@@ -15,7 +15,7 @@ fn count(records: &[Value]) -> u64 {
 }
 
 #[test]
-fn only_the_tasks_asked_for() {
+fn filters() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };
     let work = [Work::start(last_cpu(), SLEEP), Work::start(last_cpu(), SLEEP)];
     let pids = work.each_ref().map(Work::pid);
@@ -48,7 +48,7 @@ fn only_the_tasks_asked_for() {
 }
 
 #[test]
-fn a_cgroup_stands_for_all_below_it() {
+fn the_filter_by_cgroup_includes_those_below_it() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let Some(root) = mounts.lines().find(|line| line.split(' ').nth(2) == Some("cgroup2")) else {
@@ -84,7 +84,7 @@ fn a_cgroup_stands_for_all_below_it() {
 }
 
 #[test]
-fn so_many_processes_as_asked_for() {
+fn the_number_of_processes() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };
     let _work =
         [Work::start(last_cpu(), SLEEP), Work::start(last_cpu(), SLEEP), Work::start(last_cpu(), SLEEP)];
@@ -98,7 +98,7 @@ fn so_many_processes_as_asked_for() {
 }
 
 #[test]
-fn rights_are_given_up_and_only_two_are_needed() {
+fn privileges_are_dropped_and_only_two_are_needed() {
     let Some(_alone) = ready(&["setpriv"]) else { return };
     let mut command = Command::new("setpriv");
     command.args(["--bounding-set", "-all,+bpf,+perfmon", schedlat().to_str().unwrap()]).process_group(0);
@@ -108,7 +108,7 @@ fn rights_are_given_up_and_only_two_are_needed() {
 }
 
 #[test]
-fn a_reader_that_leaves() {
+fn it_ends_when_its_reader_does() {
     let Some(_alone) = ready(&[]) else { return };
     let mut command = Command::new(schedlat());
     let mut child =
@@ -123,7 +123,7 @@ fn a_reader_that_leaves() {
 }
 
 #[test]
-fn mistakes_in_the_call() {
+fn usage_errors() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),
         (&["--cgroup", "/no/such/folder"], "--cgroup"),
@@ -133,8 +133,8 @@ fn mistakes_in_the_call() {
         (&["--pid", "1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17"], "--pid"),
     ] {
         let output = Command::new(schedlat()).args(args).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-        assert!(said.starts_with("schedlat: ") && said.contains(words), "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("schedlat: ") && stderr.contains(words), "{args:?}: {stderr}");
     }
 }

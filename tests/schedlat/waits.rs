@@ -5,16 +5,16 @@ use std::time::Duration;
 use crate::support::tracer::{lost, of, ready};
 use crate::work::{SLEEP, SPIN, Work, last_cpu, trace};
 
-/// Sleeps 5 ms at a time, and prints how much later than that it went on at worst.
+/// Sleeps for 5 ms at a time, and prints by how much the longest sleep was too long, in microseconds.
 const LATE: &str = r#"my $worst = 0; my $end = Time::HiRes::time() + 1.5;
     while ((my $t = Time::HiRes::time()) < $end) { Time::HiRes::usleep(5000);
     my $late = Time::HiRes::time() - $t - 0.005; $worst = $late if $late > $worst; } printf "%.0f", $worst * 1e6"#;
-/// Takes the CPU for 80 ms at a priority that nobody passes.
+/// Uses the CPU for 80 ms at a real-time priority.
 const HOG: &str = r#"$0 = "hog"; Time::HiRes::usleep(500000); system("chrt", "-f", "-p", "50", $$);
     my $end = Time::HiRes::time() + 0.08; 1 while Time::HiRes::time() < $end"#;
 
 #[test]
-fn a_long_wait_is_told_with_who_ran_instead() {
+fn a_long_wait_has_an_event_with_the_task_that_ran_instead() {
     let Some(_alone) = ready(&["taskset", "perl", "chrt"]) else { return };
     let tracer = trace("1h", &["--min", "20ms"]);
     let cpu = last_cpu();
@@ -31,7 +31,7 @@ fn a_long_wait_is_told_with_who_ran_instead() {
     assert!(waited >= 60_000.0, "the hog held the CPU for 80 ms: {event}");
     assert_eq!((&event["cpu"], &event["comm"], &event["uid"]), (&cpu.into(), &"perl".into(), &0.into()));
     assert!(event["tid"] == pid && event["cgroup_id"].as_u64() > Some(0), "{event}");
-    // Between hog and waiter a kernel thread may have had its turn.
+    // A kernel thread may have run between hog and waiter.
     let instead = event["prev_pid"] == hog_pid || event["prev_comm"] != "perl";
     assert!(instead, "the hog is {hog_pid}: {event}");
     assert!(event["begin_ts"].as_str() < event["ts"].as_str(), "{event}");
@@ -68,7 +68,7 @@ fn records_agree_with_themselves() {
     assert_eq!(lost(&records), 0, "{records:?}");
 }
 
-/// By CPU and by cgroup the same waits are counted as without.
+/// Waits by CPU and by cgroup add up to all waits.
 #[test]
 fn the_parts_are_the_whole() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };
@@ -79,8 +79,8 @@ fn the_parts_are_the_whole() {
         .iter()
         .map(|args| trace("1h", &[*args, &["--no-events", "--no-processes", "--comm", &name]].concat()))
         .collect();
-    // The name is set before anything is counted, and nothing is counted under another.
-    // A sleep of which the timer comes before the switch is none: the kernel says how often it was put on a CPU.
+    // Only waits under this name are counted. A sleep that is over before the switch is no wait, so the kernel's count
+    // of time slices is compared.
     let program = format!(
         r#"sub runs {{ open F, "/proc/self/schedstat"; (split " ", <F>)[2] }}
         $0 = "{name}"; $begin = runs(); select(undef, undef, undef, 0.001) for 1..300; print runs() - $begin"#

@@ -1,4 +1,4 @@
-//! Processes of known behaviour on one CPU, and what the kernel says of them.
+//! Processes of known behaviour on one CPU, and the kernel's counts for them.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use crate::support::tracer::Tracer;
 
-/// Takes all the CPU it can get.
+/// Uses all the CPU time that it gets.
 pub const SPIN: &str = "1 while 1";
-/// Sleeps 2 ms, again and again.
+/// Sleeps for 2 ms at a time.
 pub const SLEEP: &str = "select(undef, undef, undef, 0.002) while 1";
 
-/// A Perl program that was pinned to a CPU before it began, in a process group of its own.
+/// A Perl program that is pinned to a CPU from its start.
 pub struct Work(Child);
 
 impl Work {
@@ -34,7 +34,7 @@ impl Work {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
     }
 
-    /// Holds it, so that its numbers stand still.
+    /// Stops it, so that its counts no longer change.
     pub fn stop(&self) {
         self.signal(Signal::STOP);
         self.stopped();
@@ -44,11 +44,11 @@ impl Work {
     pub fn stopped(&self) {
         let stopped = || self.status("State").starts_with('T').then_some(());
         crate::support::poll(Duration::from_secs(30), stopped).unwrap();
-        // On its way to that state it still leaves the CPU.
+        // It has that state before it leaves the CPU.
         std::thread::sleep(Duration::from_millis(50));
     }
 
-    /// What it printed until it ended.
+    /// Its output until it ends.
     pub fn output(mut self) -> String {
         std::io::read_to_string(self.0.stdout.take().unwrap()).unwrap()
     }
@@ -65,28 +65,28 @@ impl Work {
             .map(|name| self.status(name).parse().unwrap())
     }
 
-    /// Waits until it has left the CPU of itself so many times more: on a busy machine that takes its time.
+    /// Waits until it has slept so many times more.
     pub fn goes_on(&self, times: u64) {
         let until = self.switches()[0] + times;
         let there = || (self.switches()[0] >= until).then_some(());
         crate::support::poll(Duration::from_secs(30), there).unwrap();
     }
 
-    /// How often it was moved to another CPU, as the kernel counts it; `None` if it does not tell.
+    /// The kernel's count of moves to another CPU; `None` if this kernel has none.
     pub fn migrations(&self) -> Option<u64> {
         let text = std::fs::read_to_string(format!("/proc/{}/sched", self.pid())).ok()?;
         let line = text.lines().find(|line| line.starts_with("se.nr_migrations"))?;
         line.rsplit(' ').next()?.parse().ok()
     }
 
-    /// From now on it runs on that CPU only.
+    /// Pins it to that CPU.
     pub fn pin(&self, cpu: usize) {
         let mut only = CpuSet::new();
         only.set(cpu);
         sched_setaffinity(Some(Pid::from_child(&self.0)), &only).unwrap();
     }
 
-    /// Time on a CPU, time waited for one, and number of stints, as the kernel counts them, in nanoseconds.
+    /// CPU time and time waited for a CPU in nanoseconds, and the number of time slices, as the kernel counts them.
     pub fn schedstat(&self) -> [u64; 3] {
         let text = std::fs::read_to_string(format!("/proc/{}/schedstat", self.pid())).unwrap();
         let fields: Vec<_> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();

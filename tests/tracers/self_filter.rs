@@ -37,7 +37,7 @@ struct Ran {
     workload: u64,
 }
 
-/// Runs a pipeline in a script, beside a process that calls getppid 997 times a second for 4 s. In the pipeline,
+/// Runs a pipeline in a script, together with a process that calls getppid 997 times a second for 4 s. In the pipeline,
 /// `stage` runs a program and notes its process number, and the events are to be left in `$events`.
 fn pipeline(line: &str) -> Ran {
     let folder = tempfile::tempdir().unwrap();

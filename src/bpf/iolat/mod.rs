@@ -175,7 +175,7 @@ impl Tracer for Iolat {
         constants.filter_devices = !setup.options.devices.is_empty();
         constants.with_task = setup.with_task;
         constants.filter_task = args.tasks.is_on();
-        constants.tell_all = setup.events;
+        constants.describe_all = setup.events;
         constants.task_at_issue = setup.with_task && !io_start;
         constants.request_argument = u32::from(queue_first);
         constants.keep_pending = setup.survey.requests <= u64::from(setup.tracked());

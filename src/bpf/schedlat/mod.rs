@@ -94,7 +94,6 @@ impl Tracer for Schedlat {
         constants.group_bits = geometry.group_bits.unwrap_or(0);
         constants.processes = options.processes;
         constants.process_bits = geometry.process_bits.unwrap_or(0);
-        constants.tell_all = true;
         let (btf, raw) = (attach == Attach::TpBtf, attach == Attach::RawTp);
         let progs = &mut open.progs;
         for (program, load) in [

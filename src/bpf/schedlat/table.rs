@@ -485,7 +485,7 @@ mod tests {
         assert_eq!(intervals.next(0..1000, [0, 0], &[long])[0], 1000);
         assert_eq!(intervals.next(1000..2000, [900, 0], &[slice(1100, 7)])[0], 800, "900 + 900 - 1000");
         assert_eq!(intervals.next(2000..3000, [500, 0], &[])[0], 0);
-        assert_eq!(intervals.next(3000..4000, [700, 0], &[])[0], 300, "2100 in all, as the kernel says");
+        assert_eq!(intervals.next(3000..4000, [700, 0], &[])[0], 300, "2100 in all, as the kernel counted");
     }
 
     /// The arrays of one CPU with four slots for cgroups and four for processes.
