@@ -405,40 +405,50 @@ struct {
 	__type(value, struct time_slice);
 } time_slices SEC(".maps");
 
+static __always_inline void count_delay(struct process *process, __u64 ns)
+{
+	process->runq_ns += ns;
+	if (ns > process->max_runq_ns)
+		process->max_runq_ns = ns;
+}
+
+/*
+ * The time slice of prev that ends. If its begin was not seen, `slice` is of another task, and `missed` is the begin
+ * of the wait before it, if that was seen.
+ */
 static __always_inline void end_slice(struct process *process, struct time_slice *slice, bool seen,
-				      struct task_struct *prev, bool direct)
+				      struct wait_begin *missed, struct task_struct *prev, bool direct)
 {
 	struct task_struct___sched *sched = (void *)prev;
-	__u64 wait_ns = slice->wait_ns;
+	bool has_delay = bpf_core_field_exists(sched->sched_info.run_delay);
 
-	if (!seen) {
+	if (seen) {
+		process->cpu_ns += cpu_time_of(prev, direct) - slice->cpu_time;
+		count_delay(process, has_delay ? run_delay_of(prev, direct) - slice->run_delay : slice->wait_ns);
+	} else {
 		process->cpu_ns += slice_of(prev, direct);
-		return;
+		if (has_delay && missed->since)
+			count_delay(process, run_delay_of(prev, direct) - missed->run_delay);
 	}
-	process->cpu_ns += cpu_time_of(prev, direct) - slice->cpu_time;
-	if (bpf_core_field_exists(sched->sched_info.run_delay))
-		wait_ns = run_delay_of(prev, direct) - slice->run_delay;
-	process->runq_ns += wait_ns;
-	if (wait_ns > process->max_runq_ns)
-		process->max_runq_ns = wait_ns;
+}
+
+/* Whether the switch to prev was seen, or is from before the hooks were attached. */
+static __always_inline bool switch_seen(struct time_slice *slice, struct task_struct *prev, bool direct)
+{
+	return !slice->since_ns || slice->tid == (__u32)READ(direct, prev, pid);
 }
 
 /* Ends the time slice of prev and begins that of next, which waited wait_ns since `begin`. */
-static __always_inline void account(__u64 now, struct task_struct *prev, struct task_struct *next, bool left,
-				    __u64 wait_ns, struct wait_begin *begin, bool next_wanted, bool direct)
+static __always_inline void account(__u64 now, struct time_slice *slice, struct task_struct *prev,
+				    struct task_struct *next, bool left, __u64 wait_ns, struct wait_begin *begin,
+				    struct wait_begin *missed, bool next_wanted, bool direct)
 {
-	__u32 cpu = bpf_get_smp_processor_id();
-	struct time_slice *slice = bpf_map_lookup_elem(&time_slices, &cpu);
 	struct process *process;
-	bool first, seen;
+	bool seen = switch_seen(slice, prev, direct);
 
-	if (!slice)
-		return;
-	first = !slice->since_ns;
-	seen = slice->tid == (__u32)READ(direct, prev, pid);
 	if (READ(direct, prev, pid) && task_asked_for(prev, direct)) {
 		/* Some sandboxes run no program while a task of their init is on the CPU. */
-		if (!first && !seen)
+		if (!seen)
 			COUNT(&unseen, 1);
 		process = process_of(prev, direct);
 		if (process) {
@@ -446,8 +456,8 @@ static __always_inline void account(__u64 now, struct task_struct *prev, struct 
 
 			if (process->exec_id != exec_id)
 				describe(process, prev, exec_id, direct);
-			if (!first)
-				end_slice(process, slice, seen && slice->pid, prev, direct);
+			if (slice->since_ns)
+				end_slice(process, slice, seen && slice->pid, missed, prev, direct);
 			if (left)
 				process->voluntary++;
 			else
@@ -476,9 +486,13 @@ static __always_inline int switched(bool preempt, struct task_struct *prev, stru
 				    bool direct)
 {
 	__u64 now = bpf_ktime_get_ns(), ns = 0;
-	struct wait_begin begin = {};
+	struct wait_begin begin = {}, missed = {};
+	__u32 cpu = bpf_get_smp_processor_id();
+	struct time_slice *slice = processes ? bpf_map_lookup_elem(&time_slices, &cpu) : NULL;
 	bool wanted = false;
 
+	if (slice && !switch_seen(slice, prev, direct) && READ(direct, prev, pid))
+		missed = end_wait(prev, direct);
 	/* A task that leaves with a signal pending is made runnable on the way. */
 	if (preempt || !state || is_running(prev, direct)) {
 		if (READ(direct, prev, pid) && task_asked_for(prev, direct))
@@ -497,8 +511,8 @@ static __always_inline int switched(bool preempt, struct task_struct *prev, stru
 				submit_event(now, ns, prev, next, direct);
 		}
 	}
-	if (processes)
-		account(now, prev, next, !preempt && state, ns, &begin, wanted, direct);
+	if (slice)
+		account(now, slice, prev, next, !preempt && state, ns, &begin, &missed, wanted, direct);
 	return 0;
 }
 
