@@ -7,10 +7,11 @@ words='if .kind == "sched" then ["sched", .pid, .context_switches, .runq_us, .cp
     else ["event", .pid, .duration_us, .tid, .prev_pid, .cpu] end'
 
 trace() { # OPTIONS…
-    : >/tmp/out
+    : >/tmp/err
     schedlat -i 100s --filter "$words" "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
-    until_true 30 grep -q '"reason":"active"' /tmp/out && return
+    # With --filter, status and lost records go to stderr.
+    until_true 30 grep -q '"reason":"active"' /tmp/err && return
     not_ok attach "$(tail -n 3 /tmp/err | tr '\n' ' ')"
     cat /tmp/err >&2
     return 1
@@ -20,8 +21,8 @@ trace() { # OPTIONS…
 finish() {
     kill -INT $tracer
     wait $tracer
-    grep -v '"kind"' /tmp/out | tr -d '[]"' | tr ',' ' ' >/tmp/sched
-    lost=$(grep '"kind":"lost"' /tmp/out | sed 's/.*"count":\([0-9]*\).*/\1/' | awk '{ n += $1 } END { print n + 0 }')
+    tr -d '[]"' </tmp/out | tr ',' ' ' >/tmp/sched
+    lost=$(grep '"kind":"lost"' /tmp/err | sed 's/.*"count":\([0-9]*\).*/\1/' | awk '{ n += $1 } END { print n + 0 }')
 }
 
 # The line of a process, or dashes, which fail every test.
@@ -71,7 +72,7 @@ measure() { # WAY OPTIONS…
 }
 crowded=
 measure default
-attached "$(sed -n 's/.*"method":"\([a-z_]*\)".*/\1/p' /tmp/out)"
+attached "$(sed -n 's/.*"method":"\([a-z_]*\)".*/\1/p' /tmp/err)"
 measure raw_tp --attach raw_tp
 crowded=1
 measure crowded
@@ -120,11 +121,11 @@ kill -9 $pid
 wait $pid 2>/dev/null
 
 # A pipeline: its processes are left out, and a process of the same process group is not.
-: >/tmp/out
-schedlat -i 100s --all --no-events --no-summary --filter "$words" | (
+: >/tmp/err
+schedlat -i 100s --all --no-events --no-summary --filter "$words" 2>/tmp/err | (
     exec sh -c 'echo $$ >/tmp/first; exec tee /tmp/out'
 ) | sh -c 'echo $$ >/tmp/second; exec cat >/dev/null' &
-until_true 30 grep -q '"reason":"active"' /tmp/out
+until_true 30 grep -q '"reason":"active"' /tmp/err
 spin
 pid=$!
 sleep 2
@@ -132,7 +133,7 @@ kill -9 $pid
 wait $pid 2>/dev/null
 pkill -INT -x schedlat
 wait
-grep -v '"kind"' /tmp/out | tr -d '[]"' | tr ',' ' ' >/tmp/sched
+tr -d '[]"' </tmp/out | tr ',' ' ' >/tmp/sched
 expect pipeline 'readers == 0 && other == 1' \
     readers="$(grep -cE "^sched ($(cat /tmp/first)|$(cat /tmp/second)) " /tmp/sched)" other="$(grep -c "^sched $pid " /tmp/sched)"
 
