@@ -465,7 +465,7 @@ impl Watchdog {
                 let step = watched.load(Ordering::Acquire);
                 if step != seen {
                     (seen, since) = (step, cpu_time());
-                } else if step % 2 == 0 {
+                } else if step.is_multiple_of(2) {
                     std::thread::park();
                 } else if cpu_time() - since >= budget {
                     std::process::exit(OUT_OF_TIME.into());
