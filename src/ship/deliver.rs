@@ -164,7 +164,7 @@ impl<S: Sink> Delivery<'_, S> {
             let lasted = state.endpoint.failed(item, after, self.worker.is_ending());
             return self.report_outage(index, lasted, &reason);
         }
-        if let Some(lasted) = state.endpoint.succeeded() {
+        if let Some(lasted) = state.endpoint.succeeded(&item) {
             state.reported = None;
             log(format_args!("{}: works again after {:.1} s", self.worker.name, lasted.as_secs_f64()));
         }

@@ -2,8 +2,10 @@
 //!
 //! Requests go out oldest first. When one fails, the endpoint is in an outage: the failed requests wait in line
 //! again, and one at a time is tried, after a delay that doubles from half a second to half a minute, with full
-//! jitter, and never before the server's Retry-After. After the outage, each success allows one more in flight, so that
-//! a slow link is not overloaded again at once.
+//! jitter, and never before the server's Retry-After.
+//!
+//! Two requests may be in flight at first, and one after an outage. Each slow answer allows one more, up to the limit:
+//! a near server needs no more, which saves memory, and a slow link is not overloaded at once.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -18,6 +20,10 @@ const FIRST_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(30);
 /// The longest delay while the program ends.
 const MAX_DELAY_ENDING: Duration = Duration::from_secs(1);
+/// How many requests may be in flight at first.
+const FIRST_WINDOW: usize = 2;
+/// An answer that takes longer than this allows one more request in flight.
+const SLOW: Duration = Duration::from_millis(20);
 /// How long a full endpoint without an answer holds up encoding.
 const STALL: Duration = Duration::from_secs(1);
 /// The longest Retry-After that is honoured.
@@ -46,6 +52,8 @@ pub struct Item<B> {
     /// Its lines in the ledger.
     pub pending: Pending,
     _room: Room,
+    /// When it was sent last.
+    sent: Instant,
     /// The failures that the endpoint had seen when this request was sent.
     failures: u32,
 }
@@ -53,7 +61,7 @@ pub struct Item<B> {
 impl<B> Item<B> {
     /// A request that was not sent yet. `room` is the memory that its body takes.
     pub fn new(source: Arc<Source>, request: Request<B>, pending: Pending, room: Room) -> Self {
-        Self { source, request, pending, _room: room, failures: 0 }
+        Self { source, request, pending, _room: room, sent: Instant::now(), failures: 0 }
     }
 
     /// The offset of its first line.
@@ -91,7 +99,7 @@ impl<B> Endpoint<B> {
     pub fn new(window: usize) -> Self {
         Self {
             max_window: window,
-            window,
+            window: window.min(FIRST_WINDOW),
             waiting: VecDeque::new(),
             in_flight: 0,
             progress: Instant::now(),
@@ -113,7 +121,7 @@ impl<B> Endpoint<B> {
             return None;
         }
         let mut item = self.waiting.pop_front()?;
-        item.failures = self.failures;
+        (item.failures, item.sent) = (self.failures, now);
         if self.in_flight == 0 {
             self.progress = now;
         }
@@ -146,10 +154,12 @@ impl<B> Endpoint<B> {
     }
 
     /// A request got its answer. Gives how long the outage lasted that this ends.
-    pub fn succeeded(&mut self) -> Option<Duration> {
+    pub fn succeeded(&mut self, item: &Item<B>) -> Option<Duration> {
         self.in_flight -= 1;
         (self.failures, self.due, self.progress) = (0, None, Instant::now());
-        self.window = (self.window + 1).min(self.max_window);
+        if item.sent.elapsed() > SLOW || self.outage.is_some() {
+            self.window = (self.window + 1).min(self.max_window);
+        }
         self.outage.take().map(|since| since.elapsed())
     }
 
@@ -219,7 +229,7 @@ mod tests {
 
     #[test]
     fn an_outage_tries_one_request_at_a_time_oldest_first() {
-        let mut endpoint = Endpoint::new(3);
+        let mut endpoint = Endpoint { window: 3, ..Endpoint::new(3) };
         (0..5).for_each(|offset| endpoint.push(item(offset)));
         let mut items = started(&mut endpoint, Instant::now());
         assert_eq!(offsets(&items), [0, 1, 2]);
@@ -235,14 +245,16 @@ mod tests {
         assert_eq!(offsets(&items), [0]);
         endpoint.failed(items.remove(0), None, false);
         assert_eq!(endpoint.failures, 2);
-        // Each success opens the window again by one.
+        // The end of the outage and each slow answer open the window by one.
         let mut items = started(&mut endpoint, later + MAX_DELAY);
-        items.remove(0).pending.settle(Outcome::Delivered);
-        assert!(endpoint.succeeded().is_some());
-        let now = Instant::now();
-        assert_eq!(offsets(&started(&mut endpoint, now)), [1, 2]);
-        assert!(endpoint.succeeded().is_none());
-        assert_eq!(offsets(&started(&mut endpoint, now)), [3, 4]);
+        let first = items.remove(0);
+        assert!(endpoint.succeeded(&first).is_some());
+        first.pending.settle(Outcome::Delivered);
+        let mut items = started(&mut endpoint, Instant::now());
+        assert_eq!(offsets(&items), [1, 2]);
+        let slow = Item { sent: Instant::now() - 2 * SLOW, ..items.remove(0) };
+        assert!(endpoint.succeeded(&slow).is_none());
+        assert_eq!(offsets(&started(&mut endpoint, Instant::now())), [3, 4]);
     }
 
     #[test]
