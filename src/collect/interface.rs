@@ -25,7 +25,7 @@ impl InterfaceCollector {
     }
 
     /// The interfaces by name, with the facts of sysfs.
-    fn from_sysfs(&self, sample: &Sample<'_>, out: &mut Emitter) -> Result<BTreeMap<String, Interface>> {
+    fn facts_of_sysfs(&self, sample: &Sample<'_>, out: &mut Emitter) -> Result<BTreeMap<String, Interface>> {
         let folder = self.0.sys.join("class/net");
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries.flatten(),
@@ -55,7 +55,7 @@ impl Collector for InterfaceCollector {
         if !sample.inventory || !sample.wants(&INTERFACE) {
             return Ok(());
         }
-        let mut interfaces = self.from_sysfs(sample, out)?;
+        let mut interfaces = self.facts_of_sysfs(sample, out)?;
         if !self.0.foreign {
             match getifaddrs() {
                 Ok(addresses) => addresses.for_each(|address| add(&mut interfaces, &address)),

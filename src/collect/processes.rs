@@ -204,7 +204,7 @@ fn hides_processes(proc: &Path) -> bool {
         None => mount.mount_point == proc,
     };
     let mounts = text.lines().filter_map(|line| MountInfo::from_line(line).ok());
-    let Some(mount) = mounts.filter(|mount| mount.fs_type == "proc" && is_it(mount)).last() else {
+    let Some(mount) = mounts.filter(|mount| mount.fs_type == "proc" && is_it(mount)).next_back() else {
         return false;
     };
     let (hidden, gid) = hidepid(&mount);
