@@ -1,6 +1,6 @@
-# iolat in a test machine: against devices whose time of completion is known (null_blk, scsi_debug), the kernel's
-# own counts (/sys/block/*/stat), and the caller's clock (direct): a request cannot have taken the kernel less
-# than the device's time, nor more than its caller waited for it.
+# iolat on a test machine, against devices with a known completion time (null_blk, scsi_debug), the kernel's own counts
+# (/sys/block/*/stat), and the caller's clock (direct): a request takes at least the device's time, and at most the time
+# that its caller waited.
 # modules: null_blk scsi_debug sd_mod
 # shellcheck shell=dash disable=SC2046,SC2086 # numbers are split into words
 
@@ -9,25 +9,25 @@ words='select(.kind == "io") | [.op, .device, .count, .bytes, .p50_us, .sum_us, 
 # Starts iolat, and returns once it has attached.
 trace() { # OPTIONS…
     : >/tmp/out
-    setsid iolat -i 100s "$@" >/tmp/out 2>/tmp/err &
+    iolat -i 100s "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
-    until_true 30 grep -q '"reason":"active"' /tmp/out && return
+    until_true 30 is_active && return
     not_ok attach "$(tail -n 3 /tmp/err | tr '\n' ' ')"
     cat /tmp/err >&2
     return 1
 }
 
-# Ends it; what the filter gave is in /tmp/io, arrays as words.
+# Ends it; the output of the filter is in /tmp/io, arrays as words.
 finish() {
     kill $tracer
     wait $tracer
     grep -v '"kind":"status"' /tmp/out | tr -d '[]"' | tr ',' ' ' >/tmp/io
 }
 
-# OP DEVICE: its line, or dashes, which no test takes for numbers.
+# of OP DEVICE: its line, or dashes, which are not numbers.
 of() { grep "^$1 $2 " /tmp/io || echo "- - - - - - - - -"; }
 lines() { wc -l <"$1"; }
-programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; } # compiled and in use, of anyone
+programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; } # of all processes
 
 sysctl -q -w net.core.bpf_jit_kallsyms=1
 fresh null_blk nr_devices=1 irqmode=2 completion_nsec=10000000
@@ -59,7 +59,7 @@ measure raw_tp
 
 # A disk that appears while iolat runs, with every operation.
 if trace --filter "$words"; then
-    attached "$(sed -n 's/.*"detail":"block_rq_complete by \([a-z_]*\).*/\1/p' /tmp/out)"
+    attached "$(method)"
     modprobe sd_mod
     fresh scsi_debug dev_size_mb=16 ndelay=5000000 lbpu=1 lbpws=1
     scsi_disk() { sda=$(ls /sys/bus/pseudo/drivers/scsi_debug/adapter*/host*/target*/*/block 2>/dev/null); }

@@ -46,7 +46,7 @@ measure() { # OPTIONS…
 	END
     pagefault-trace -i 100s --pid "$(echo $pids ${number:+$other} | tr ' ' ,)" --min 0 --filter "$words" "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
-    if ! until_true 30 grep -q '"reason":"active"' /tmp/out; then
+    if ! until_true 30 is_active; then
         not_ok "$way" "$(tail -n 3 /tmp/err | tr '\n' ' ')"
         cat /tmp/err >&2
         kill $pids
@@ -80,7 +80,7 @@ measure() { # OPTIONS…
     granted=none
     [ "$way" != fentry ] || granted='a hook inside itself'
     [ "$way" != kprobe ] || granted='the end of a fault was not seen'
-    lost=$(grep '"kind":"lost"' /tmp/out | grep -v "$granted" | sed 's/.*"count":\([0-9]*\).*/\1/' | awk '{ n += $1 } END { print n + 0 }')
+    lost=$(grep -h '"kind":"lost"' /tmp/out /tmp/err | grep -v "$granted" | sed 's/.*"count":\([0-9]*\).*/\1/' | awk '{ n += $1 } END { print n + 0 }')
 }
 
 # What the process of a mode counted, and the events in its memory area: the number of a kind, and the longest.
@@ -137,7 +137,7 @@ all() { # NAME OPTIONS…
 dd if=/dev/zero of=/tmp/file bs=4096 count=4 2>/dev/null
 crowded=
 all default
-attached "$(sed -n 's/.*"reason":"active","method":"\([a-z_]*\)".*/\1/p' /tmp/out)"
+attached "$(method)"
 all raw_tp --attach raw_tp
 crowded=1
 all crowded
@@ -152,7 +152,7 @@ sysctl -q -w net.core.bpf_jit_kallsyms=1
 : >/tmp/out
 pagefault-trace -i 100s >/tmp/out 2>/tmp/err &
 tracer=$!
-if until_true 30 grep -q '"reason":"active"' /tmp/out; then
+if until_true 30 is_active; then
     got=$(for file in /proc/"$tracer"/task/*/status; do
         awk '/^(CapPrm|CapEff|NoNewPrivs):/ { printf "%s ", $2 } END { print "" }' "$file"
     done | sort -u)

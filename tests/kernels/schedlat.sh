@@ -11,7 +11,7 @@ trace() { # OPTIONS…
     schedlat -i 100s --filter "$words" "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
     # With --filter, status and lost records go to stderr.
-    until_true 30 grep -q '"reason":"active"' /tmp/err && return
+    until_true 30 is_active && return
     not_ok attach "$(tail -n 3 /tmp/err | tr '\n' ' ')"
     cat /tmp/err >&2
     return 1
@@ -22,7 +22,7 @@ finish() {
     kill -INT $tracer
     wait $tracer
     tr -d '[]"' </tmp/out | tr ',' ' ' >/tmp/sched
-    lost=$(grep '"kind":"lost"' /tmp/err | sed 's/.*"count":\([0-9]*\).*/\1/' | awk '{ n += $1 } END { print n + 0 }')
+    lost=$(grep -h '"kind":"lost"' /tmp/out /tmp/err | sed 's/.*"count":\([0-9]*\).*/\1/' | awk '{ n += $1 } END { print n + 0 }')
 }
 
 # The line of a process, or dashes, which fail every test.
@@ -72,7 +72,7 @@ measure() { # WAY OPTIONS…
 }
 crowded=
 measure default
-attached "$(sed -n 's/.*"method":"\([a-z_]*\)".*/\1/p' /tmp/err)"
+attached "$(method)"
 measure raw_tp --attach raw_tp
 crowded=1
 measure crowded
@@ -125,7 +125,7 @@ wait $pid 2>/dev/null
 schedlat -i 100s --all --no-events --no-summary --filter "$words" 2>/tmp/err | (
     exec sh -c 'echo $$ >/tmp/first; exec tee /tmp/out'
 ) | sh -c 'echo $$ >/tmp/second; exec cat >/dev/null' &
-until_true 30 grep -q '"reason":"active"' /tmp/err
+until_true 30 is_active
 spin
 pid=$!
 sleep 2

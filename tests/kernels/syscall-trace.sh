@@ -8,7 +8,7 @@ trace() { # OPTIONS…
     : >/tmp/out
     syscall-trace "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
-    until_true 60 grep -q '"reason":"active"' /tmp/out && return
+    until_true 60 is_active && return
     not_ok attach "$(tail -n 3 /tmp/err | tr '\n' ' ')"
     cat /tmp/err >&2
     return 1
@@ -138,11 +138,11 @@ measure() { # PREFIX OPTIONS…
     expect "${prefix}never-finished" 'done == 0' "done=$(awk -v p="$pid" -v q="$later" \
         '$1 == "call" && ($2 == p || $2 == q) && $3 ~ /^open/ && $4 >= 200000 && $5 >= 0 { n++ } END { print n + 0 }' /tmp/records)"
     # Kernels that preempt tasks in eBPF programs (7.x) skip the programs for other tasks meanwhile, and count that.
-    expect "${prefix}lost" 'lost == 0' lost="$(grep '"kind":"lost"' /tmp/out | grep -vc 'inside another')"
+    expect "${prefix}lost" 'lost == 0' lost="$(grep -h '"kind":"lost"' /tmp/out /tmp/err | grep -vc 'inside another')"
 }
 
 if trace -i 100s; then
-    attached "$(sed -n 's/.*"reason":"active","method":"\([a-z_]*\)".*/\1/p' /tmp/out)"
+    attached "$(method)"
     finish
     crowded=
     measure ""
