@@ -15,25 +15,13 @@ use super::args::{Attach, TracerArgs};
 use super::clock::kernel_now;
 use super::kernel::Kernel;
 use super::load::explain;
-use super::map::{MappedArray, Plain};
-use super::skeleton::{Skeleton as _, shared_load, shared_store, skeleton};
+use super::map::MappedArray;
+use super::skeleton::{Skeleton as _, shared_load, shared_store};
 use super::tracer::{Context, Interval, Output, Programs, Tracer, attach_all};
 use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
 use crate::record::Reason;
-
-skeleton!("iolat", IolatSkelBuilder, OpenIolatSkel, IolatSkel);
-
-pub use types::event as Event;
-
-// SAFETY: generated with the layout of the C struct, and it has only integers.
-unsafe impl Plain for types::event {}
-// SAFETY: as above.
-unsafe impl Plain for types::slot {}
-// SAFETY: as above.
-unsafe impl Plain for types::peak {}
-// SAFETY: as above.
-unsafe impl Plain for types::longest {}
+use table::{Event, IolatSkel, OpenIolatSkel, types};
 
 /// The budget for all maps, in bytes.
 const BUDGET: usize = 16 << 20;
@@ -90,7 +78,8 @@ impl Setup {
     }
 
     /// The hooks at submission and issue.
-    fn at_submission<'a>(progs: &'a generated::IolatProgs<'static>) -> [&'a ProgramMut<'static>; 3] {
+    fn at_submission<'a>(skeleton: &'a IolatSkel<'static>) -> [&'a ProgramMut<'static>; 3] {
+        let progs = &skeleton.progs;
         [&progs.submit_btf, &progs.submit_raw, &progs.submit_insert]
     }
 }
@@ -205,7 +194,7 @@ impl Tracer for Iolat {
         let progs = &skeleton.progs;
         let mut hooks = Vec::new();
         if setup.with_task || setup.survey.untimed {
-            hooks.extend(Setup::at_submission(progs));
+            hooks.extend(Setup::at_submission(skeleton));
         }
         // Before 6.5 submission is seen where a request is queued or, if it never is, issued.
         if setup.survey.untimed || (setup.with_task && progs.submit_insert.autoload()) {
@@ -323,12 +312,11 @@ impl Iolat {
             return Ok(());
         }
         shared_store!(programs, time_submissions, 1);
-        let progs = &programs.skeleton.progs;
         let mut hooks = Vec::new();
         if !submission_attached {
-            hooks.extend(Setup::at_submission(progs));
+            hooks.extend(Setup::at_submission(&programs.skeleton));
         }
-        hooks.push(&progs.issue);
+        hooks.push(&programs.skeleton.progs.issue);
         let source = "block_rq_issue";
         match attach_all(hooks) {
             Ok(links) => {

@@ -1,8 +1,7 @@
 //! The records of `iolat`, made from what its eBPF programs counted.
 
-use super::Event;
 use super::devices::Devices;
-use super::table::{Activity, Latency, Op, sector};
+use super::table::{Activity, Event, Latency, Op, sector};
 use crate::bpf::percentiles::{distribution, times};
 use crate::bpf::task::TaskId;
 use crate::bpf::tracer::{Interval, Output};

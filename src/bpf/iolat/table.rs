@@ -4,10 +4,24 @@
 use std::array;
 use std::collections::HashMap;
 
-use super::types::{longest, peak, slot};
 use crate::bpf::hist::{FINE, Histogram, buckets};
-use crate::bpf::map::{MappedArray, load, store};
+use crate::bpf::map::{MappedArray, Plain, load, store};
+use crate::bpf::skeleton::skeleton;
 use crate::bpf::task::TaskId;
+use types::{longest, peak, slot};
+
+skeleton!("iolat", IolatSkelBuilder, OpenIolatSkel, IolatSkel);
+
+pub use types::event as Event;
+
+// SAFETY: generated with the layout of the C struct, and it has only integers.
+unsafe impl Plain for types::event {}
+// SAFETY: as above.
+unsafe impl Plain for slot {}
+// SAFETY: as above.
+unsafe impl Plain for peak {}
+// SAFETY: as above.
+unsafe impl Plain for longest {}
 
 /// What is done to a device: `enum op` of `bpf/iolat.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

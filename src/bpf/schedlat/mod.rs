@@ -15,18 +15,11 @@ use super::args::{Attach, TracerArgs};
 use super::clock::kernel_now;
 use super::kernel::Kernel;
 use super::load::explain;
-use super::map::{MappedArray, Plain};
-use super::skeleton::{Skeleton as _, shared_load, skeleton};
+use super::map::MappedArray;
+use super::skeleton::{Skeleton as _, shared_load};
 use super::tracer::{Context, Interval, Output, Programs, Tracer};
 use crate::common::emit::Emitter;
-use table::Table;
-
-skeleton!("schedlat", SchedlatSkelBuilder, OpenSchedlatSkel, SchedlatSkel);
-
-pub use types::event as Event;
-
-// SAFETY: generated with the layout of the C struct, and it has only integers.
-unsafe impl Plain for types::event {}
+use table::{Event, OpenSchedlatSkel, SchedlatSkel, Table};
 
 /// Threads that can wait while another thread owns their slot.
 const WAITS_IN_MAP: u32 = 1 << 13;

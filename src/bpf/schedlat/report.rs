@@ -1,7 +1,6 @@
 //! Makes records of what the eBPF programs measured.
 
-use super::Event;
-use super::table::{Description, Process, Waits};
+use super::table::{Description, Event, Process, Waits};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::percentiles::{distribution, times};

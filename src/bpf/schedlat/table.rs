@@ -5,15 +5,22 @@
 
 use std::collections::HashMap;
 
-use super::types::{group, longest, process, runq, time_slice};
 use crate::bpf::hist::{FINE, Histogram};
 use crate::bpf::map::{MappedArray, Plain, load, store};
+use crate::bpf::skeleton::skeleton;
 use crate::bpf::task::comm;
+use types::{group, longest, process, runq, time_slice};
+
+skeleton!("schedlat", SchedlatSkelBuilder, OpenSchedlatSkel, SchedlatSkel);
+
+pub use types::event as Event;
 
 /// The scale of the histograms of cgroups.
 pub const GROUP_SCALE: u32 = 3;
 
 // SAFETY: generated with the layout of the C struct, and it has only integers.
+unsafe impl Plain for types::event {}
+// SAFETY: as above.
 unsafe impl Plain for runq {}
 // SAFETY: as above.
 unsafe impl Plain for group {}
