@@ -4,8 +4,8 @@
  *
  * A fault begins at the tracepoint of the exception, which has address and cause, and ends where
  * the kernel raises the software event of a minor or major fault, once per fault when it is done.
- * A fault that fails raises none: the thread's next fault replaces it. Where exceptions have no
- * tracepoints, both ends are those of handle_mm_fault.
+ * A fault that fails raises none: the thread's next fault replaces it. If exceptions have no
+ * tracepoints, the begin and end of handle_mm_fault are used.
  *
  * A time is reported only where both ends are known to belong to the same fault.
  */

@@ -58,7 +58,7 @@ struct {
 	__type(value, struct fault);
 } task_slots SEC(".maps");
 
-/* By thread number, for threads whose slot another thread owns. */
+/* Faults of threads whose slot another thread owns, by thread ID. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);
@@ -193,8 +193,8 @@ static __always_inline void begin(__u64 address, __u64 ip, __u32 flags)
 
 	/*
 	 * With page faults disabled (a profiler's interrupt or a BPF program that reads user
-	 * memory), the exception fails at once; it can interrupt a real fault. Where READ calls
-	 * a helper, the helper itself adds one to the count.
+	 * memory), the exception fails at once; it can interrupt a real fault. If READ calls a
+	 * helper, the helper itself adds one to the count.
 	 */
 	if (READ(TYPED, task, pagefault_disabled) > (TYPED ? 0 : 1))
 		return;

@@ -53,7 +53,7 @@ struct {
 	__type(value, struct call);
 } task_slots SEC(".maps");
 
-/* For tasks whose slot another owns. By the task's address, because its number can change in exec. */
+/* Calls of tasks whose slot another task owns, by the task's address, because exec can change its ID. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 1);

@@ -19,8 +19,8 @@ use crate::collect::cgroup::{container_id, mount};
 
 /// Removed cgroups that are still known, for events that are read after the removal.
 const REMOVED: usize = 4096;
-/// Where not all folders can be watched, the hierarchy is read again: at most this often, and for
-/// at most this share of the time.
+/// If not all folders can be watched, the hierarchy is read again: at most this often, and for at most this share of
+/// the time.
 const AGAIN_AFTER: Duration = Duration::from_secs(1);
 const SHARE: u32 = 100;
 
@@ -243,8 +243,8 @@ mod tests {
         assert_eq!(cgroups.path(ino(&mount.join("stays"))), Some("/stays"));
     }
 
-    /// Ids that nobody knows, such as those of other mounts, cost no walk through the hierarchy: a walk for
-    /// each of these lookups would take minutes.
+    /// Unknown IDs, such as those of other mounts, must not cause a walk through the hierarchy: a walk for each of
+    /// these lookups would take minutes.
     #[test]
     fn two_thousand_cgroups_of_which_none_is_looked_for() {
         let (root, mount) = hierarchy();
@@ -263,7 +263,7 @@ mod tests {
         assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     }
 
-    /// Where folders cannot be watched, the hierarchy is read again from time to time.
+    /// Without inotify the hierarchy is read again from time to time.
     #[test]
     fn without_inotify() {
         let (root, mount) = hierarchy();

@@ -1,5 +1,5 @@
-//! The type information (BTF) of the running kernel: which tracepoints it has, and where the eBPF
-//! programs find the fields of its structs.
+//! The type information (BTF) of the running kernel: which tracepoints it has, and the offsets of the struct fields
+//! that the eBPF programs read.
 
 use std::fmt::Display;
 use std::mem::MaybeUninit;
@@ -14,7 +14,7 @@ use libbpf_rs::skel::SkelBuilder;
 use super::load::explain;
 use crate::common::program::Usage;
 
-/// The option that replaces the type information of a kernel.
+/// The `--btf` option.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Advanced")]
 pub struct KernelTypes {
@@ -26,7 +26,7 @@ pub struct KernelTypes {
 /// The type information of the running kernel.
 pub struct Kernel {
     types: Btf<'static>,
-    /// The file that it was read from, if not from the kernel.
+    /// The file of `--btf`.
     file: Option<PathBuf>,
 }
 
@@ -34,7 +34,7 @@ impl Kernel {
     /// Reads the given file, or /sys/kernel/btf/vmlinux or a vmlinux that libbpf finds.
     ///
     /// # Errors
-    /// [`Usage`] if the file has no type information; if the kernel has none, what to do about it.
+    /// [`Usage`] if the file has no type information; another error, with advice, if the kernel has none.
     pub fn read(KernelTypes { btf }: &KernelTypes) -> Result<Self> {
         if !Path::new("/sys/devices/system/cpu/possible").exists() {
             bail!(
@@ -54,7 +54,7 @@ impl Kernel {
         Ok(Self { types, file: btf.clone() })
     }
 
-    /// Opens a skeleton. It borrows from memory that is never freed, once per way to attach that is tried.
+    /// Opens a skeleton. Leaks the memory that it borrows, once for each way to attach that is tried.
     ///
     /// # Errors
     /// If libbpf refuses.
@@ -67,11 +67,11 @@ impl Kernel {
     }
 
     /// Whether the kernel itself has type information, which iterators and typed tracepoints need.
-    pub fn tells(&self) -> bool {
+    pub fn has_btf(&self) -> bool {
         self.file.is_none() || Btf::from_vmlinux().is_ok()
     }
 
-    /// Whether the kernel does not run a program at a tracepoint while it is running on that CPU already: since 6.2
+    /// Whether the kernel skips a program at a tracepoint while the same program is running on that CPU: since 6.2
     /// (05b24ff9b2cf), which also made this function global.
     pub fn guards_against_recursion(&self) -> bool {
         self.types.type_by_name::<Func<'_>>("bpf_prog_inc_misses_counter").is_some()

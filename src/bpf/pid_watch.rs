@@ -22,7 +22,8 @@ impl PidWatch {
     /// Checks the filter and that the processes exist, and opens a descriptor of each.
     ///
     /// # Errors
-    /// [`Usage`] for numbers that are no process; in a PID namespace, whose numbers the kernel does not trace by.
+    /// [`Usage`] for an ID that is not a process; another error in a PID namespace, because eBPF programs see the
+    /// kernel's process IDs.
     pub fn find(filter: &TaskFilter) -> Result<Self> {
         filter.check()?;
         if !filter.pid.is_empty() && in_pid_namespace() {

@@ -161,7 +161,7 @@ fn load_pipeline(kernel: &Kernel, piped: bool) -> Result<(PipelineSkel<'static>,
         open.load().map_err(|error| explain(&error, "cannot load the eBPF programs"))
     };
     if piped
-        && kernel.tells()
+        && kernel.has_btf()
         && let Ok(skel) = load(true)
         && let Ok(link) = skel.progs.pipe_ends.attach()
     {
@@ -183,8 +183,8 @@ fn ends_by_iterator(link: &Link) -> Option<Vec<PipeEnd>> {
     )
 }
 
-/// The same from /proc/PID/fd, as far as it may be read. In a PID namespace the numbers there are not the kernel's,
-/// and nothing is found but this process.
+/// The same from /proc/PID/fd, as far as it is readable. In a PID namespace its process IDs are not the kernel's, so
+/// only this process is found.
 fn ends_by_proc(family: &[u32]) -> Vec<PipeEnd> {
     if family.first() != Some(&std::process::id()) {
         return Vec::new();

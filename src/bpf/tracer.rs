@@ -269,7 +269,7 @@ pub struct Interval {
     pub seconds: f64,
 }
 
-/// Where records go, and what all of them need.
+/// The emitter, and the state that all records need.
 pub struct Output {
     /// Writes them.
     pub emitter: Emitter,

@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_that_nobody_filled_in_are_absent() {
+    fn unset_facts_are_absent() {
         for text in ["To Be Filled By O.E.M.", "Default string", "System Product Name", "Unknown"] {
             assert!(is_placeholder(text), "{text}");
         }

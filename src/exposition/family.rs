@@ -60,11 +60,11 @@ pub struct Series {
 
 /// The value of a series.
 pub enum Sample {
-    /// Of a counter or gauge.
+    /// The value of a counter or gauge.
     Number(f64),
-    /// Of a histogram.
+    /// The buckets of a histogram.
     Histogram(Histogram),
-    /// Of a summary: count, sum, and pairs of quantile and value.
+    /// A summary: count, sum, and pairs of quantile and value.
     Summary(u64, f64, Vec<(f64, f64)>),
 }
 

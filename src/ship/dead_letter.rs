@@ -17,7 +17,7 @@ pub struct DeadLetter<'a> {
     pub reason: &'a str,
 }
 
-/// Where such lines go. All sinks share it.
+/// Receives rejected lines. All sinks share it.
 pub trait DeadLetters: Send + Sync {
     /// Takes the next bytes of the line with that offset, which is too long to be held. A letter for each sink
     /// follows the last.

@@ -14,7 +14,7 @@ use crate::common::diag::log;
 use crate::common::program::Usage;
 use crate::common::stdio_check;
 
-/// Where lines go; without any destination, to a database in the user's data directory.
+/// The destination options. Without any, lines go to a database in the user's data directory.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Destinations {
     #[cfg(feature = "http")]

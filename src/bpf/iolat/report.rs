@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(made("write"), asked("loop0p2", "write", 2304 + 5, 11044, 4_122_888));
         let failed = IoEvent { error: Some("EIO".into()), ..asked("loop0", "read", 9, 11047, 29_924) };
         assert_eq!(made("failed"), failed);
-        // It lies nowhere, and nobody submitted it.
+        // A flush has neither a sector nor a submitter.
         let flush = IoEvent {
             device: "loop0".into(),
             op: "flush",

@@ -133,7 +133,7 @@ impl Tracer for PagefaultTrace {
         ]
     }
 
-    /// The ends first: otherwise a fault of which the end is missed would seem to take long.
+    /// Attaches the ends first: a fault with a missed end would seem to take long.
     fn attach(context: &Context<'_, Self>, skeleton: &PagefaultSkel<'static>) -> Result<Vec<Link>> {
         let progs = &skeleton.progs;
         let mut links = Vec::new();

@@ -372,7 +372,7 @@ fn running(at_end: Option<time_slice>, later: Option<time_slice>, end_ns: u64) -
 /// of those that ended: the kernel's programs count a slice, and the wait before it, when it ends. Returns what was
 /// counted ahead now.
 ///
-/// The running part is measured by another clock, which goes on while a hypervisor runs somebody else. So the kernel
+/// The running part is measured by another clock, which includes steal time. So the kernel
 /// may count less in the end; the rest is taken off in later intervals, and the sum over all is the kernel's.
 fn split(
     processes: &mut Processes,
@@ -484,7 +484,7 @@ mod tests {
         assert_eq!(intervals.next(1000..2000, [1100, 0], &[two, slice(1800, 7)])[0], 1700);
     }
 
-    /// The kernel leaves out the time in which a hypervisor ran somebody else; the clock of the slice does not.
+    /// The kernel excludes steal time; the clock of the slice includes it.
     #[test]
     fn what_was_counted_too_early_is_taken_off_later() {
         let mut intervals = Intervals(HashMap::new());
@@ -524,7 +524,7 @@ mod tests {
         };
         change(&table.processes, 1, |slot| (slot.pid, slot.voluntary, slot.max_runq_ns) = (7, 3, 90));
         assert_eq!(switches(&table.processes(0, &[None], 0, 10)), [(7, 3)]);
-        // A program that found the slot before it was free counts after all, and nobody takes the slot.
+        // A program that looked up the slot before it was freed may still count in it.
         change(&table.processes, 1, |slot| slot.voluntary += 1);
         assert_eq!(switches(&table.processes(0, &[None], 20, 30)), [(7, 1)]);
         assert_eq!(switches(&table.processes(0, &[None], 40, 50)), []);

@@ -89,7 +89,7 @@ impl Tracer for SyscallTrace {
 
     fn ways(setup: &Setup, kernel: &Kernel) -> Result<Vec<Attach>> {
         ensure!(
-            setup.options.stuck.is_none() || kernel.tells(),
+            setup.options.stuck.is_none() || kernel.has_btf(),
             "--stuck needs the kernel's own type information, /sys/kernel/btf/vmlinux; --btf does not replace it"
         );
         Ok(Attach::TRACEPOINT.into())
@@ -130,7 +130,7 @@ impl Tracer for SyscallTrace {
         sized.map_err(|e| explain(&e, "cannot size the maps"))
     }
 
-    /// The exit before the entry: a call of which only the entry is seen would look stuck.
+    /// Attaches the exit before the entry: a call with a missed exit would look stuck.
     fn hooks<'a>(_: &Setup, skeleton: &'a SyscallSkel<'static>) -> Vec<&'a ProgramMut<'static>> {
         let progs = &skeleton.progs;
         vec![&progs.thread_exit, &progs.exit_btf, &progs.exit_raw, &progs.enter_btf, &progs.enter_raw]

@@ -261,7 +261,7 @@ mod tests {
             format!("intel-rapl:0 package-0-die-0 {first}\nintel-rapl:1 package-0-die-1 {second}")
         };
         let mut history = History::default();
-        // Of their own until they agree, and then one even where they have wrapped just now.
+        // Two zones until they agree, then one, even if they have just wrapped.
         for (first, second, counted) in [
             (0, 100, 2),
             (3_000_000, 2_900_000, 2),

@@ -254,7 +254,7 @@ fn values_out_of_range_are_counted_and_not_reported() {
     }
 }
 
-/// As a part of no time at all is.
+/// powermetrics prints nan for a ratio over zero time.
 #[test]
 fn nan_is_neither_reported_nor_counted() {
     for (row, unknown) in [

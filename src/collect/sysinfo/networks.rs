@@ -126,7 +126,7 @@ mod tests {
     use std::collections::BTreeMap;
     use std::time::Duration;
 
-    /// What /proc/net/dev counts, by interface.
+    /// The counts in /proc/net/dev, by interface.
     fn kernel() -> BTreeMap<String, procfs::net::DeviceStatus> {
         procfs::net::dev_status().unwrap().into_iter().collect()
     }

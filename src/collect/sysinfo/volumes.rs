@@ -13,7 +13,7 @@ use crate::collect::{Collector, Sample, ratio, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{FILESYSTEM, Filesystem, Kind, Mode, Reason};
 
-/// The time that the system has to answer for all volumes.
+/// How long to wait for the system to list all volumes.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The collector of volumes.

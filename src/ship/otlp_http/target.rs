@@ -57,7 +57,7 @@ pub enum Compression {
     None,
 }
 
-/// Where the requests of one signal go.
+/// The endpoint for the requests of one signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The URL with its path.

@@ -224,7 +224,7 @@ impl Serialize for Json<'_> {
 
 /// Whether a kind or field can give its own name to its table or column.
 ///
-/// SQLite compares names without regard to case, reserves some, and gives a column one type. Where the plain name
+/// SQLite compares names without regard to case, reserves some, and gives a column one type. If the plain name
 /// cannot be used, [`marked`] makes another; no plain name begins with `^`, so the two never meet.
 pub fn plain(name: &str) -> bool {
     let prefixed = name.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("sqlite_"));
