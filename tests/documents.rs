@@ -185,7 +185,7 @@ fn check(script: &str, dir: &Path) -> Option<String> {
             "lines read",
             "jq: error: writing output",
             "calls that wait by design are left out",
-            // Beside a filter, status records are on stderr.
+            // With a filter, status records go to stderr.
             "\"kind\":\"status\"",
         ];
         assert!(fine.iter().any(|text| line.contains(text)) || line.trim().is_empty(), "{script}: {stderr}");
@@ -211,7 +211,7 @@ fn the_examples_of_the_readme_run() {
         let dir = tempfile::tempdir().unwrap();
         prepare(dir.path());
         let Some(stdout) = check(&block.commands, dir.path()) else { continue };
-        // What the README shows has the fields, or columns, of what the command prints.
+        // The output in the README must have the fields, or columns, of the real output.
         let printed: Vec<_> = stdout.lines().map(shape).collect();
         for line in &block.shown {
             assert!(printed.contains(&shape(line)), "{}shows {line}\nprints {stdout}", block.commands);

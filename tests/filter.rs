@@ -49,7 +49,7 @@ fn a_program_without_end_is_stopped() {
     }
 }
 
-/// Where every record is one that is stopped, later records are tried, and the run ends when it should.
+/// If the filter is stopped on every record, the run still tries later records and ends on time.
 #[test]
 fn a_program_that_never_ends_does_not_hold_up_the_run() {
     let begin = Instant::now();
@@ -80,7 +80,7 @@ fn an_error_is_logged_once() {
 
 /// A cron job with a filter as its alert is silent on stdout unless a record matches.
 #[test]
-fn records_about_the_measurement_go_to_stderr_beside_a_filter() {
+fn status_records_go_to_stderr_with_a_filter() {
     let roots = tempfile::tempdir().unwrap();
     let root = roots.path().to_str().unwrap();
     let run = |more: &[&str]| scrape(&[&["--once", "--only", "load", "--proc-root", root], more].concat());
@@ -145,7 +145,7 @@ fn an_output_over_the_longest_line_is_lost() {
     }
 }
 
-/// The process that runs the filter ends with the program, whatever ends that.
+/// The process that runs the filter ends with the program, however that ends.
 #[test]
 fn the_process_of_the_filter_ends_with_the_program() {
     let children = |parent: u32| -> Vec<i32> {
@@ -176,7 +176,7 @@ fn the_process_of_the_filter_ends_with_the_program() {
 
 /// `--input` of something else: every line is lost, and no record was obtained.
 #[test]
-fn an_input_of_which_nothing_is_understood_is_a_failure() {
+fn input_without_a_valid_sample_is_a_failure() {
     for program in ["vmstat-json", "pmstat"] {
         let run = |text: &str| {
             let mut command = assert_cmd::Command::cargo_bin(program).unwrap();

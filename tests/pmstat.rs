@@ -326,7 +326,7 @@ fn sections_that_are_not_understood_are_counted_by_their_headings() {
 }
 
 #[test]
-fn an_input_without_anything_understood_fails() {
+fn input_without_a_valid_line_fails() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("other");
     fs::write(&path, "root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1::/:/bin/false\n").unwrap();

@@ -182,7 +182,7 @@ fn two_snapshots_give_the_ratios_between_them() {
     let dir = tempfile::tempdir().unwrap();
     let put = |snapshot: &str| {
         for name in ["stat", "vmstat", "uptime"] {
-            // In place, because the program keeps its files open.
+            // Overwrites the files, because the program keeps them open.
             fs::write(dir.path().join(name), fs::read(tree.join(snapshot).join(name)).unwrap()).unwrap();
         }
     };
@@ -270,7 +270,7 @@ fn a_tree_recorded_on_many_machines() {
     assert_eq!((&process["pid"], &process["comm"]), (&584.into(), &"(a b ) ( c d) ".into()));
 }
 
-/// A bond whose driver keeps its speed in 16 bits, and does not know it.
+/// A bond of unknown speed. Its driver keeps the speed in 16 bits, so that "unknown" reads as 65535.
 #[test]
 fn an_unknown_speed_is_absent() {
     let Some(tree) = samples().map(|samples| samples.join("reports/if65535")) else { return };

@@ -169,7 +169,7 @@ fn a_failing_endpoint_is_reported_until_it_recovers() {
 }
 
 #[test]
-fn answers_of_no_use() {
+fn unusable_answers() {
     let garbage: Vec<u8> =
         (0..5000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let cases = [
@@ -293,7 +293,7 @@ fn malformed_lines_are_lost_and_reported_once() {
 }
 
 #[test]
-fn what_is_too_long_is_counted() {
+fn oversized_input_is_counted() {
     let large = format!("{{\"a\": \"{}\"}}", "x".repeat(2 << 20));
     let flood = "a 1\n".repeat(17 << 20);
     let server = Capture::script([

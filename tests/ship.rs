@@ -75,7 +75,7 @@ fn a_batch_is_sent_when_it_is_old_enough() {
 }
 
 #[test]
-fn a_server_that_is_away_is_waited_for() {
+fn an_unreachable_server_is_waited_for() {
     let port = free_port();
     let mut ship = Ship::start(&["--otlp", &format!("http://127.0.0.1:{port}"), "--batch-age", "100ms"]);
     for n in 0..30 {
@@ -227,7 +227,7 @@ fn strange_input_is_accounted_for() {
 }
 
 #[test]
-fn a_signal_while_the_server_is_away_leaves_what_is_pending() {
+fn a_signal_while_the_server_is_unreachable_leaves_pending_lines() {
     for (signals, drain, code) in [(1, "1s", 1), (2, "30s", 130)] {
         let url = format!("http://127.0.0.1:{}", free_port());
         let args = ["--otlp", &url, "--drain", drain, "--batch-age", "100ms", "--stats", "50ms"];
@@ -255,7 +255,7 @@ fn a_signal_while_the_server_is_away_leaves_what_is_pending() {
 
 /// `| tele-ship --otlp` from cron, with the server down.
 #[test]
-fn the_end_of_input_bounds_the_wait_for_a_server_that_is_away() {
+fn the_end_of_input_bounds_the_wait_for_an_unreachable_server() {
     let url = format!("http://127.0.0.1:{}", free_port());
     let args = ["--otlp", &url, "--drain", "1s", "--batch-lines", "2"];
     let (ended, took) = time(|| Ship::run(&args, logs(0..7)));
@@ -311,7 +311,7 @@ fn an_outage_of_one_signal_does_not_stop_the_others() {
 }
 
 #[test]
-fn a_destination_that_is_away_does_not_stop_another() {
+fn an_unreachable_destination_does_not_stop_another() {
     let dir = tempfile::tempdir().unwrap();
     let (url, db) = (format!("http://127.0.0.1:{}", free_port()), dir.path().join("a.db"));
     let args = ["--otlp", &url, "--sqlite", db.to_str().unwrap(), "--drain", "1s", "--batch-lines", "10"];

@@ -374,7 +374,7 @@ fn kinds_and_fields_beyond_the_limits_are_stored() {
     );
     assert_eq!(sqlite3(&db, r#"SELECT typeof(n), n FROM kind499"#), [format!("text|{big}")]);
     assert_eq!(sqlite3(&db, "SELECT json FROM other LIMIT 1"), [kinds(500..501).trim()]);
-    // Kinds of ours have a table whatever else there is.
+    // telepipe's own kinds have a table even beyond the limit.
     let ended = Ship::run(&["--sqlite", db.to_str().unwrap()], head("load") + "}");
     assert_eq!((ended.code, sqlite3(&db, "SELECT count(*) FROM load")), (Some(0), vec!["1".into()]));
 }

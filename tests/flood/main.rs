@@ -1,5 +1,5 @@
-//! A flood: all four tracers write every event of `stress-ng` (`--min 0`), and nobody reads them for a while. Written
-//! and lost events together are exactly as many as the kernel's own counters count.
+//! Overload: all four tracers write every event of `stress-ng` (`--min 0`), and their output is not read for a while.
+//! The written and lost events must add up to the kernel's own counts.
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 
@@ -9,7 +9,7 @@ mod support;
 #[path = "../support/counters.rs"]
 mod counters;
 #[path = "../iolat/machine.rs"]
-#[allow(dead_code, reason = "its other parts are for tests of iolat")]
+#[allow(dead_code, reason = "the rest is used by tests/iolat")]
 mod machine;
 mod reader;
 

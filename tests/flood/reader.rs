@@ -24,7 +24,7 @@ pub struct Names {
     pub lost: &'static str,
 }
 
-/// What the reader has counted.
+/// The counts of the reader.
 #[derive(Debug, Default)]
 struct Counts {
     events: AtomicU64,

@@ -37,7 +37,7 @@ pub fn powermetrics(bytes: &[u8]) {
     assert!(samples <= lines, "{samples} samples of {lines} lines");
 }
 
-/// Whether there is a null, which is a number that is not finite.
+/// Whether there is a null: serde_json writes numbers that are not finite as null.
 fn has_null(value: &Value) -> bool {
     match value {
         Value::Null => true,

@@ -1,4 +1,4 @@
-//! Each request counted once, with its bytes.
+//! Compares the counts of `iolat` with /proc/diskstats and the kernel's event log: each request counts once.
 
 use serde_json::Value;
 
@@ -7,7 +7,7 @@ use crate::tracer::{Iolat, lost, of, total};
 
 const MIXED: [&str; 4] = ["--rw=randrw", "--bs=8k", "--ioengine=psync", "--size=24m"];
 
-/// The counts of a device of our own, which is idle but for the job, are those of /proc/diskstats.
+/// Compares the counts of a loop device that only this job uses with /proc/diskstats.
 fn equal_to_diskstats(args: &[&str]) {
     let Some(_alone) = ready(&["fio", "losetup"]) else { return };
     let disk = LoopDisk::new();
@@ -44,7 +44,7 @@ fn thirty_two_at_a_time() {
 }
 
 #[test]
-fn a_request_is_counted_when_it_was_issued_and_a_flush_phase_is_none() {
+fn requests_are_counted_once_issued_and_flush_phases_are_not() {
     let Some(_alone) = ready(&["fio", "losetup"]) else { return };
     let disk = LoopDisk::new();
     let iolat = Iolat::start(&["--device", &disk.name, "--events", "--min", "0"]);
@@ -59,7 +59,7 @@ fn a_request_is_counted_when_it_was_issued_and_a_flush_phase_is_none() {
     assert!((1024 - logged.in_init.min(1024)..=1024).contains(&writes), "{writes} of 1024: {logged:?}");
     assert!(logged.phases > 1000, "the job made no flush phases: {logged:?}");
     assert_eq!(total(&records, "flush", "bytes"), 0);
-    // A flush lies nowhere on the device.
+    // A flush has no sector.
     let flush = of(&records, "flush")[0];
     assert!(flush["max_us"].as_f64() > Some(0.0), "{flush}");
     assert!(flush.get("max_sector").is_none() && flush.get("max_bytes").is_none(), "{flush}");
@@ -70,14 +70,14 @@ fn a_request_is_counted_when_it_was_issued_and_a_flush_phase_is_none() {
     assert!(written.iter().all(|event| event["sector"].is_u64()), "{}", written[0]);
 }
 
-/// The disk below the build, where others write too: between a reading of the kernel's counts inside the measured
-/// time, and one around it.
+/// The disk of the build folder, which other programs use too. The counts must lie between the kernel's counts over a
+/// shorter and a longer time.
 #[test]
-fn a_real_disk_within_the_traffic_seen() {
+fn counts_of_a_shared_disk_are_within_bounds() {
     let Some(_alone) = ready(&["fio"]) else { return };
     let folder = folder();
     let Some(disk) = disk_below(folder.path()) else {
-        crate::support::skip(&format!("no disk with requests below {}", folder.path().display()));
+        crate::support::skip(&format!("{} is not on a disk with block requests", folder.path().display()));
         return;
     };
     let file = folder.path().join("file");
@@ -94,7 +94,7 @@ fn a_real_disk_within_the_traffic_seen() {
     let unseen = logged.in_init + lost(&records);
     for (op, low, high, job) in [
         ("read", inside.reads, around.reads, measured(&job, "read").requests),
-        // /proc/diskstats counts the phases of a flush that a write asks for as writes.
+        // /proc/diskstats counts the flush phases of a write as writes.
         (
             "write",
             inside.writes.saturating_sub(logged.phases),
@@ -110,9 +110,9 @@ fn a_real_disk_within_the_traffic_seen() {
     assert!(bytes <= around.read_bytes, "{bytes} bytes read of {}", around.read_bytes);
 }
 
-/// Every record is whole in itself: its buckets, sums and percentiles belong to the same requests.
+/// In every record, the buckets, sums and percentiles are of the same requests.
 #[test]
-fn records_agree_with_themselves_while_the_kernel_counts() {
+fn records_are_consistent_under_load() {
     let Some(_alone) = ready(&["fio", "losetup"]) else { return };
     let disk = LoopDisk::new();
     let iolat = Iolat::start_each("50ms", &["--device", &disk.name]);
@@ -128,7 +128,7 @@ fn records_agree_with_themselves_while_the_kernel_counts() {
             "--runtime=2",
             "--time_based",
             "--size=16m",
-            "--rate_iops=12000", // no more than the event log holds
+            "--rate_iops=12000", // more would overflow the event log
         ],
     );
     let kernel = Diskstats::read(&disk.name).since(before);

@@ -1,4 +1,4 @@
-//! What goes wrong: devices that fail or go, readers that leave, missing rights.
+//! Failing and removed devices, closed pipes, missing capabilities, and usage errors.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -19,7 +19,7 @@ fn binary() -> String {
     iolat().get_program().to_str().unwrap().to_owned()
 }
 
-/// Reads past the cache until something is in the way.
+/// Reads with direct I/O; returns false if a read fails.
 fn read(device: &str) -> bool {
     let input = format!("if={device}");
     let mut dd = Command::new("dd");
@@ -28,13 +28,13 @@ fn read(device: &str) -> bool {
 }
 
 #[test]
-fn a_device_that_fails() {
+fn io_errors_are_counted() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
     let iolat = Iolat::start(&["--device", &disk.name, "--events", "--min", "1us"]);
     let file = std::fs::OpenOptions::new().write(true).open(&disk.file).unwrap();
     file.set_len(0).unwrap();
-    assert!(!read(&disk.path()), "reading what is not there went well");
+    assert!(!read(&disk.path()), "a read beyond the end of the file succeeded");
     let records = iolat.finish();
     assert!(total(&records, "read", "errors") > 0, "{records:?}");
     let failed = records.iter().find(|record| record["kind"] == "io_event" && record["error"].is_string());
@@ -42,7 +42,7 @@ fn a_device_that_fails() {
 }
 
 #[test]
-fn a_device_that_goes() {
+fn a_device_that_is_removed() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
     let mut iolat = Iolat::start_each("100ms", &[]);
@@ -66,7 +66,7 @@ fn a_device_without_requests() {
     } else if std::path::Path::new("/sys/block/zram0").exists() {
         "zram0".to_owned()
     } else {
-        crate::support::skip("no device mapper and no zram here");
+        crate::support::skip("there is neither device mapper nor zram");
         return;
     };
     let output = iolat().args(["--device", &device]).output().unwrap();
@@ -79,13 +79,13 @@ fn a_device_without_requests() {
 }
 
 #[test]
-fn a_reader_that_leaves() {
+fn a_closed_pipe() {
     let Some(_alone) = ready(&[]) else { return };
     let mut child =
         iolat().args(["-i", "100ms"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut first = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-    // The reader is dropped here; nothing need be written for that to be noticed.
+    // The reader is dropped here. iolat must notice that before it writes again.
     let left = Instant::now();
     let output = child.wait_with_output().unwrap();
     assert!(first.contains(r#""kind":"status""#), "{first}");
@@ -93,7 +93,7 @@ fn a_reader_that_leaves() {
     assert!(left.elapsed() < Duration::from_secs(2), "noticed after {:?}", left.elapsed());
 }
 
-/// The programs that a process holds, by their numbers.
+/// The IDs of the eBPF programs that a process has open.
 fn programs(pid: u32) -> BTreeSet<u32> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
     let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
@@ -103,7 +103,7 @@ fn programs(pid: u32) -> BTreeSet<u32> {
 }
 
 #[test]
-fn killed_it_leaves_nothing_attached() {
+fn sigkill_leaves_nothing_attached() {
     let Some(_alone) = ready(&[]) else { return };
     let mut iolat = Iolat::start(&["--who", "--events"]);
     let held = programs(iolat.pid());
@@ -123,9 +123,9 @@ fn killed_it_leaves_nothing_attached() {
     }
 }
 
-/// Whoever has read that it is active may stop it, and it ends as it should.
+/// Once the first record is written, a signal ends iolat with exit code 0.
 #[test]
-fn a_signal_right_after_the_first_record() {
+fn sigterm_right_after_the_first_record() {
     let Some(_alone) = ready(&[]) else { return };
     for _ in 0..20 {
         let mut child = iolat().args(["-i", "1h"]).stdout(Stdio::piped()).spawn().unwrap();
@@ -137,7 +137,7 @@ fn a_signal_right_after_the_first_record() {
     }
 }
 
-/// Each counts for itself, and all count the same.
+/// Several processes of iolat do not affect each other's counts.
 #[test]
 fn several_at_once() {
     let Some(_alone) = ready(&["losetup"]) else { return };
@@ -151,22 +151,22 @@ fn several_at_once() {
             total(&records, "read", "count") + lost(&records)
         })
         .collect();
-    // One number, which is that of the requests, but for those that no tracer sees (machine.rs says which).
+    // All have the same count. Of the 8 requests, some may be invisible to tracers (`Logged::in_init`).
     assert!(counted.len() == 1 && counted.iter().all(|count| (6..=8).contains(count)), "{counted:?}");
 }
 
 #[test]
-fn a_disk_that_is_full() {
+fn a_full_disk() {
     let Some(_alone) = ready(&[]) else { return };
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = iolat().args(["-n", "1", "-i", "50ms"]).stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(said.starts_with("iolat: ") && said.contains("No space left"), "{said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.starts_with("iolat: ") && stderr.contains("No space left"), "{stderr}");
 }
 
 #[test]
-fn only_the_rights_that_it_needs() {
+fn two_capabilities_are_enough() {
     let Some(_alone) = ready(&["setpriv"]) else { return };
     let output = Command::new("setpriv")
         .args(["--bounding-set", "-all,+bpf,+perfmon", &binary(), "-n", "1", "-i", "50ms"])
@@ -177,10 +177,10 @@ fn only_the_rights_that_it_needs() {
 }
 
 #[test]
-fn rights_are_given_up() {
+fn capabilities_are_dropped() {
     let Some(_alone) = ready(&[]) else { return };
     let iolat = Iolat::start(&[]);
-    // The threads are there once the first record is; the record comes before the threads.
+    // The threads start just after the first record.
     std::thread::sleep(Duration::from_millis(100));
     let tasks = std::fs::read_dir(format!("/proc/{}/task", iolat.pid())).unwrap();
     for task in tasks.flatten() {
@@ -189,7 +189,7 @@ fn rights_are_given_up() {
             let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
             u64::from_str_radix(line.trim_start_matches(':').trim(), 16).unwrap()
         };
-        // Before 5.19 CAP_BPF (39) and CAP_PERFMON (38) may have to stay.
+        // Kernels before 5.19 may need CAP_BPF (39) and CAP_PERFMON (38) to the end.
         let needed = 1 << 38 | 1 << 39;
         assert_eq!((field("CapEff") & !needed, field("CapPrm") & !needed, field("NoNewPrivs")), (0, 0, 1));
     }
@@ -197,7 +197,7 @@ fn rights_are_given_up() {
 }
 
 #[test]
-fn mistakes_in_the_call() {
+fn usage_errors() {
     for (args, words) in [
         (&["--sys-root", "/tmp"][..], "--sys-root"),
         (&["--min", "5ms", "--no-events", "--no-summary"], "--no-summary"),
@@ -208,27 +208,32 @@ fn mistakes_in_the_call() {
         (&["--filter", ".a["], "--filter"),
     ] {
         let output = iolat().args(args).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-        assert!(said.starts_with("iolat: ") && said.contains(words), "{args:?}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+        assert!(stderr.starts_with("iolat: ") && stderr.contains(words), "{args:?}: {stderr}");
     }
 }
 
-/// As with the other tracers: who says from when on wants to see them.
+/// `--min` implies `--events`, as in the other tracers.
 #[test]
-fn the_threshold_stands_for_events() {
+fn min_implies_events() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
-    for (more, told) in [(&["--min", "0"][..], true), (&["--min", "0", "--no-events"], false), (&[], false)] {
+    for (more, events) in [(&["--min", "0"][..], true), (&["--min", "0", "--no-events"], false), (&[], false)]
+    {
         let iolat = Iolat::start(&[&["--device", &disk.name], more].concat());
         assert!(read(&disk.path()));
         let records = iolat.finish();
-        assert_eq!(records.iter().any(|record| record["kind"] == "io_event"), told, "{more:?}: {records:?}");
+        assert_eq!(
+            records.iter().any(|record| record["kind"] == "io_event"),
+            events,
+            "{more:?}: {records:?}"
+        );
     }
 }
 
 #[test]
-fn the_summary_can_be_left_out() {
+fn summary_and_histogram_can_be_left_out() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
     let iolat =

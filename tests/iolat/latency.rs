@@ -1,4 +1,4 @@
-//! How long requests take, compared with what fio measures in user space.
+//! Compares the times of requests with those that fio measures in user space.
 
 use telepipe::bpf::hist::{FINE, Histogram};
 
@@ -7,12 +7,12 @@ use serde_json::Value;
 use crate::machine::{LoopDisk, Measured, Percentile, fio, measured, ready};
 use crate::tracer::{Iolat, of};
 
-/// fio's time holds ours and the way to and from it. On a busy machine that way can be long at times: one run of a
-/// few in which both agree is enough, but in none may ours be longer.
+/// fio's times include the way from and to user space, which can take long on a busy machine. So one run in which both
+/// agree is enough, but in no run may ours be longer.
 const RUNS: usize = 6;
 
-/// fio asks for completions over and over in place of sleeping: to wake up from an idle CPU takes a virtual machine
-/// tens of microseconds, which are no part of the request.
+/// Makes fio poll for completions instead of sleeping. In a virtual machine, waking up on an idle CPU takes tens of
+/// microseconds, which are not part of the request.
 const AWAKE: [&str; 3] = ["--ioengine=libaio", "--iodepth=1", "--iodepth_batch_complete_min=0"];
 
 struct Ours {
@@ -28,14 +28,14 @@ fn ours(records: &[Value], op: &str) -> Ours {
     Ours { p50: nanos("p50_us"), p99: nanos("p99_us"), max: nanos("max_us") }
 }
 
-/// Within 10 % or 10 µs of fio's time of completion.
+/// Whether a time is within 10 % or 10 µs of fio's completion latency.
 fn close(ours: f64, fio: Percentile) -> bool {
     (ours - fio.completion).abs() <= (fio.completion * 0.1).max(10_000.0)
 }
 
 fn check(ours: &Ours, fio: &Measured) -> bool {
     assert!(ours.max <= fio.longest, "the longest took {} ns, fio saw none above {}", ours.max, fio.longest);
-    // Both round to buckets; fio's whole time begins before the request does.
+    // Both round to buckets. fio's total latency begins before the request does.
     assert!(ours.p50 <= fio.p50.whole * 1.03 + 2000.0, "p50 {} ns, fio {:?}", ours.p50, fio.p50);
     close(ours.p50, fio.p50) && close(ours.p99, fio.p99)
 }
@@ -71,8 +71,7 @@ fn writes_one_at_a_time() {
     like_fio(&[&["--rw=randwrite", "--bs=64k", "--size=24m", "--loops=4"], &AWAKE[..]].concat(), &["write"]);
 }
 
-/// Also the test of the kernel's habit to read the clock once for all requests of a batch: libaio hands them over
-/// one by one, so that each has its own time.
+/// The kernel reads the clock once for a batch of requests. libaio submits them one by one, so each has its own time.
 #[test]
 fn thirty_two_at_a_time() {
     let args = ["--rw=randread", "--bs=64k", "--ioengine=libaio", "--iodepth=32", "--size=24m", "--loops=4"];
@@ -80,7 +79,7 @@ fn thirty_two_at_a_time() {
 }
 
 #[test]
-fn an_event_is_what_the_summary_counts() {
+fn the_summary_is_that_of_its_events() {
     let Some(_alone) = ready(&["fio", "losetup"]) else { return };
     let disk = LoopDisk::new();
     let iolat = Iolat::start(&["--device", &disk.name, "--events", "--min", "1us", "--who"]);

@@ -1,5 +1,5 @@
-//! What the tests need of the machine: root, a loop device of their own, fio, and the kernel's event log as a
-//! second tracer that we did not write.
+//! Test equipment: loop devices, fio, and oracles that we did not write: /proc/diskstats and the kernel's event log
+//! (tracefs).
 
 use std::collections::HashSet;
 use std::fs;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use crate::counters::{Tracefs, threads_of_init};
 pub use crate::support::tracer::ready;
 
-/// Runs a command that must succeed, and gives what it printed.
+/// Runs a command that must succeed, and returns its output.
 pub fn run(program: &str, args: &[&str]) -> String {
     let output = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
     let error = String::from_utf8_lossy(&output.stderr);
@@ -20,12 +20,12 @@ pub fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Where the tests keep files: on a disk, since the build is there.
+/// A temporary folder in the build folder, which is on a disk (/tmp may be a tmpfs).
 pub fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
-/// A loop device that nobody else uses, over a file of its own.
+/// A loop device over a temporary file, detached when dropped.
 pub struct LoopDisk {
     /// `loop3`.
     pub name: String,
@@ -51,7 +51,7 @@ impl LoopDisk {
         format!("/dev/{}", self.name)
     }
 
-    /// A file of its queue in sysfs.
+    /// Sets an attribute of the queue in sysfs.
     pub fn set_queue(&self, file: &str, value: &str) {
         fs::write(format!("/sys/block/{}/queue/{file}", self.name), value).unwrap();
     }
@@ -70,7 +70,7 @@ impl Drop for LoopDisk {
     }
 }
 
-/// The counts of a device in /proc/diskstats: requests and bytes that were read and written, and flushes.
+/// The counts of a device in /proc/diskstats: requests and bytes, read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Diskstats {
     pub reads: u64,
@@ -98,14 +98,14 @@ impl Diskstats {
     }
 }
 
-/// From the return of the submission, and from before it; in nanoseconds.
+/// A percentile in nanoseconds: `completion` is from the end of the submission, `whole` from its start.
 #[derive(Clone, Copy, Debug)]
 pub struct Percentile {
     pub completion: f64,
     pub whole: f64,
 }
 
-/// What fio measured of reads or writes, in nanoseconds.
+/// The results of fio for reads or writes; times are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
     pub requests: u64,
@@ -115,8 +115,7 @@ pub struct Measured {
     pub longest: f64,
 }
 
-/// Runs one fio job. It has priority over everything else, so that what it measures is the I/O and not the wait for
-/// a CPU of a busy machine.
+/// Runs one fio job at a real-time priority, so that it measures I/O and not the wait for a busy CPU.
 pub fn fio(target: &str, args: &[&str]) -> Value {
     let own = [
         "--name=job",
@@ -137,7 +136,7 @@ pub fn fio(target: &str, args: &[&str]) -> Value {
     serde_json::from_str::<Value>(&text[from..]).unwrap()["jobs"][0].take()
 }
 
-/// One side (`read` or `write`) of what fio says.
+/// One side (`read` or `write`) of the results of fio.
 pub fn measured(job: &Value, side: &str) -> Measured {
     let side = &job[side];
     let of = |time: &str, name: &str| side[time]["percentile"][name].as_f64().unwrap_or(0.0);
@@ -151,26 +150,26 @@ pub fn measured(job: &Value, side: &str) -> Measured {
     }
 }
 
-/// The kernel's own log of block events of one device.
+/// The kernel's event log (tracefs) of one block device.
 pub struct EventLog {
     instance: PathBuf,
     _tracefs: Tracefs,
 }
 
-/// What the log holds.
+/// Events in the log.
 #[derive(Debug, Default)]
 pub struct Logged {
-    /// Requests given to the driver: those that carry data, and flushes.
+    /// Requests with data that were issued to the driver.
     pub issued: u64,
     pub flushes_issued: u64,
-    /// Given back by it to be issued again.
+    /// Requests that the driver returned, to be issued again.
     pub requeued: u64,
-    /// Completions with data, and of flushes.
+    /// Completions of requests with data and of flushes.
     pub completed: u64,
-    /// Completions of the phases of a flush sequence: no data, no flush.
+    /// Other completions: phases of a flush sequence.
     pub phases: u64,
-    /// Of `completed`, those that interrupted process 1. There are machines (some sandboxes) whose kernel runs no
-    /// eBPF program in their init; no tracer sees these.
+    /// The part of `completed` that interrupted process 1. Some sandboxes run no eBPF programs in their init, so that
+    /// tracers do not see these.
     pub in_init: u64,
 }
 
@@ -194,7 +193,7 @@ impl EventLog {
         fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     }
 
-    /// Stops and counts.
+    /// Stops the log and counts its events.
     pub fn finish(self) -> Logged {
         self.write("events/enable", "0");
         let text = fs::read(self.instance.join("trace")).unwrap();
@@ -213,6 +212,7 @@ impl EventLog {
 }
 
 impl Logged {
+    /// Counts a line such as
     /// `  fio-12169   [001] ..s..  8053.383282: block_rq_complete: 7,3 RS () 7904 + 8 be,0,4 [0]`
     fn count(&mut self, line: &str, init: &HashSet<String>) {
         let Some((head, event)) = line.split_once(": block_rq_") else { return };
@@ -241,14 +241,14 @@ impl Drop for EventLog {
     }
 }
 
-/// The number of a device as tracepoints have it: minor in the low 20 bits.
+/// The number of a device in the kernel's encoding: the minor number in the low 20 bits.
 pub fn device_number(device: &str) -> u32 {
     let numbers = fs::read_to_string(format!("/sys/class/block/{device}/dev")).unwrap();
     let (major, minor) = numbers.trim().split_once(':').unwrap();
     major.parse::<u32>().unwrap() << 20 | minor.parse::<u32>().unwrap()
 }
 
-/// The whole disk with requests below a path, if there is one.
+/// The disk that a path is on; `None` if it is not on one, or on one without block requests.
 pub fn disk_below(path: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     let dev = fs::metadata(path).ok()?.dev();

@@ -1,5 +1,5 @@
-//! `iolat` as root on a real kernel, against what others count and measure: /proc/diskstats, fio, the kernel's event
-//! log. Without root each test says so and passes.
+//! `iolat` as root on a real kernel, compared with /proc/diskstats, fio and the kernel's event log. Without root each
+//! test is skipped.
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 
@@ -7,7 +7,7 @@
 mod support;
 
 #[path = "../support/counters.rs"]
-#[allow(dead_code, reason = "its other parts are for the flood")]
+#[allow(dead_code, reason = "the rest is used by tests/flood")]
 mod counters;
 mod counts;
 mod faults;

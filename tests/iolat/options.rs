@@ -1,4 +1,4 @@
-//! Which devices and tasks, and where requests do not carry their times.
+//! Filters by device and task, ways to attach, and requests without timestamps.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::counters::{Counter, Tracefs, in_init};
 use crate::machine::{LoopDisk, fio, ready, run};
 use crate::tracer::{Iolat, lost, of, total};
 
-/// Reads that many blocks of 4 KiB past the cache, in a process of its own; its id.
+/// Reads blocks of 4 KiB with direct I/O in another process; returns its ID.
 fn read(device: &str, blocks: u32) -> u32 {
     let count = format!("count={blocks}");
     let input = format!("if={device}");
@@ -28,8 +28,8 @@ fn reads(disk: &LoopDisk, args: &[&str]) -> Vec<Value> {
     iolat.finish()
 }
 
-/// Requests of loop devices whose completion interrupted process 1, by the kernel's own counter: if that is busy on the
-/// CPU that a loop device completes on, they are many.
+/// The kernel's count of loop requests that completed while process 1 ran on that CPU. If process 1 is busy, there are
+/// many.
 struct InInit(Counter, #[expect(dead_code, reason = "mounted for as long as it counts")] Tracefs);
 
 impl InInit {
@@ -41,11 +41,12 @@ impl InInit {
     }
 }
 
-/// Almost all: an interrupt of another request's completion may hide one (which is then counted as lost).
+/// Asserts that almost all requests were counted. One that completes in an interrupt of another completion may be
+/// lost, and is counted as lost.
 fn about(count: u64, wanted: u64, records: &[Value], in_init: &InInit) {
     let (lost, unseen) = (lost(records), in_init.0.value());
-    let said = format!("{count} of {wanted}, {lost} lost, {unseen} in init");
-    assert!(count <= wanted && count + lost + unseen + wanted / 10 >= wanted, "{said}");
+    let counts = format!("{count} of {wanted}, {lost} lost, {unseen} in init");
+    assert!(count <= wanted && count + lost + unseen + wanted / 10 >= wanted, "{counts}");
 }
 
 #[test]
@@ -65,7 +66,7 @@ fn every_way_to_attach_counts_the_same() {
 }
 
 #[test]
-fn who_submitted() {
+fn who_adds_the_submitter() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
     let iolat = Iolat::start(&["--device", &disk.name, "--who"]);
@@ -74,11 +75,11 @@ fn who_submitted() {
     let summary = of(&records, "read")[0];
     assert_eq!((&summary["max_pid"], &summary["max_comm"]), (&pid.into(), &"dd".into()));
     let records = reads(&disk, &[]);
-    assert!(of(&records, "read")[0].get("max_pid").is_none(), "nobody asked");
+    assert!(of(&records, "read")[0].get("max_pid").is_none(), "without --who");
 }
 
 #[test]
-fn only_the_tasks_asked_for() {
+fn filters_by_task() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
     let own = std::process::id().to_string();
@@ -96,7 +97,7 @@ fn only_the_tasks_asked_for() {
     }
 }
 
-/// A cgroup of its own, below where the system has mounted version 2; removed with it.
+/// A new cgroup (v2) with a child `below`, removed when dropped.
 struct Cgroup(PathBuf);
 
 impl Cgroup {
@@ -117,10 +118,10 @@ impl Drop for Cgroup {
 }
 
 #[test]
-fn only_the_cgroup_asked_for() {
+fn filter_by_cgroup() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let Some(cgroup) = Cgroup::new() else {
-        crate::support::skip("no cgroup of version 2 can be made here");
+        crate::support::skip("no cgroup v2 can be made");
         return;
     };
     let disk = LoopDisk::new();
@@ -140,7 +141,7 @@ fn only_the_cgroup_asked_for() {
 }
 
 #[test]
-fn all_devices_in_one() {
+fn aggregate_over_devices() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let (one, two) = (LoopDisk::new(), LoopDisk::new());
     let in_init = InInit::count();
@@ -155,7 +156,7 @@ fn all_devices_in_one() {
 }
 
 #[test]
-fn partitions_have_their_names() {
+fn partitions_have_names() {
     let Some(_alone) = ready(&["losetup", "sfdisk"]) else { return };
     let disk = LoopDisk::new();
     let table = "printf '2048,16384\\n18432,16384\\n' | sfdisk --quiet --no-tell-kernel \"$0\" && partx --update \"$0\"";
@@ -174,11 +175,7 @@ fn partitions_have_their_names() {
     let iolat = Iolat::start(&["--device", &disk.name]);
     read(&format!("/dev/{second}"), 20);
     let records = iolat.finish();
-    assert_eq!(
-        of(&records, "read")[0]["device"],
-        disk.name.as_str(),
-        "by whole disk, unless asked otherwise"
-    );
+    assert_eq!(of(&records, "read")[0]["device"], disk.name.as_str(), "whole disks by default");
 }
 
 #[test]
@@ -194,7 +191,8 @@ fn a_device_that_appears_later() {
     iolat.finish();
 }
 
-/// Whether partitions count was decided before the partition appeared: it is reported, not silently counted as 0.
+/// Whether partitions are counted is decided at the start. One that appears later gets a `status` record, not counts
+/// of 0.
 #[test]
 fn a_partition_that_appears_later() {
     let Some(_alone) = ready(&["losetup", "sfdisk"]) else { return };
@@ -213,9 +211,9 @@ fn a_partition_that_appears_later() {
     assert_eq!(again, 1, "reported once");
 }
 
-/// What -v and the status say of the maps is what the kernel says of them.
+/// The memory of the maps in the `status` record is that in the kernel's fdinfo.
 #[test]
-fn the_memory_of_all_maps_is_told() {
+fn the_memory_of_all_maps_is_reported() {
     let Some(_alone) = ready(&[]) else { return };
     for args in [&[][..], &["--who"], &["--who", "--events"]] {
         let iolat = Iolat::start(args);
@@ -237,16 +235,16 @@ fn the_memory_of_all_maps_is_told() {
     }
 }
 
-/// The links of eBPF programs that a process holds.
+/// The number of BPF links that a process has open.
 fn links(pid: u32) -> usize {
     let files = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).unwrap().flatten();
     let texts = files.filter_map(|file| std::fs::read_to_string(file.path()).ok());
     texts.filter(|text| text.lines().any(|line| line.starts_with("link_id:"))).count()
 }
 
-/// Statistics off: the request says neither when it began nor when it was issued.
+/// With iostats off, requests have neither a start nor an issue time.
 #[test]
-fn requests_without_times() {
+fn requests_without_timestamps() {
     let Some(_alone) = ready(&["fio", "losetup"]) else { return };
     let disk = LoopDisk::new();
     disk.set_queue("wbt_lat_usec", "0");
@@ -258,17 +256,17 @@ fn requests_without_times() {
     let records = iolat.finish();
     about(total(&records, "read", "count"), 128, &records, &in_init);
     let summary = of(&records, "read")[0];
-    assert!(summary.get("device_count").is_none(), "all have a time of issue: {summary}");
+    assert!(summary.get("device_count").is_none(), "all have an issue time: {summary}");
     let longest = job["read"]["lat_ns"]["max"].as_f64().unwrap() / 1000.0;
     let [p50, max] = ["p50_us", "max_us"].map(|field| summary[field].as_f64().unwrap());
     assert!(p50 > 1.0 && max <= longest, "p50 {p50} us, max {max} us, fio's longest {longest} us");
     assert_eq!(links, 3, "submission, issue and completion");
 }
 
-/// Only the time of issue is missing, which cannot be known beforehand: the first requests have a total time only,
-/// and those after the next interval all three.
+/// Only the issue time is missing, which shows with the first requests. These have only a total time; from the next
+/// interval on, requests have all three.
 #[test]
-fn requests_without_a_time_of_issue() {
+fn requests_without_an_issue_time() {
     let Some(_alone) = ready(&["losetup"]) else { return };
     let disk = LoopDisk::new();
     disk.set_queue("wbt_lat_usec", "0");
@@ -276,7 +274,7 @@ fn requests_without_a_time_of_issue() {
     read(&disk.path(), 5);
     let first = iolat.wait_for(|record| record["op"] == "read");
     if first["device_count"].is_null() {
-        crate::support::skip("this kernel notes the time of issue all the same");
+        crate::support::skip("this kernel sets the issue time anyway");
         return;
     }
     assert_eq!(first["device_count"], 0, "{first}");

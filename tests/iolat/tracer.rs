@@ -1,4 +1,4 @@
-//! A running `iolat`, and what its records say of an operation.
+//! Runs `iolat`, and sums up its records by operation.
 
 use std::ops::{Deref, DerefMut};
 
@@ -10,17 +10,17 @@ use crate::support::tracer::Tracer;
 pub struct Iolat(Tracer);
 
 impl Iolat {
-    /// Starts it with one interval that does not end by itself, and waits until it has attached.
+    /// Starts it with an interval that does not end by itself, and waits until it has attached.
     pub fn start(args: &[&str]) -> Self {
         Self(Tracer::start(&cargo_bin("iolat"), args))
     }
 
-    /// The same with intervals of that length.
+    /// As [`Iolat::start`], with this interval.
     pub fn start_each(interval: &str, args: &[&str]) -> Self {
         Self(Tracer::start_each(interval, &cargo_bin("iolat"), args))
     }
 
-    /// Ends it as Ctrl-C does, and gives its records.
+    /// Ends it with SIGINT, as Ctrl-C does, and returns its records.
     pub fn finish(self) -> Vec<Value> {
         self.0.finish()
     }
@@ -50,7 +50,7 @@ pub fn total(records: &[Value], op: &str, field: &str) -> u64 {
     of(records, op).iter().filter_map(|record| record[field].as_u64()).sum()
 }
 
-/// What was lost on the way, over all sources.
+/// The number of lost events, over all sources.
 pub fn lost(records: &[Value]) -> u64 {
     let lost = records.iter().filter(|record| record["kind"] == "lost");
     lost.map(|record| record["count"].as_u64().unwrap()).sum()

@@ -1,6 +1,6 @@
-// direct DEVICE read|write COUNT BYTES: that many requests of that size, one at a time, past the page cache.
-// Prints the time each took as seen from user space, in microseconds: "COUNT MIN P50 MAX SUM". It is the
-// clock that block latencies are compared with: a request cannot have taken the kernel longer than its caller.
+// direct DEVICE read|write COUNT BYTES: makes direct I/O requests of that size, one at a time.
+// Prints the times that they took in user space, in microseconds: "COUNT MIN P50 MAX SUM". The block latencies are
+// compared with these: a request cannot take longer in the kernel than its caller waited.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>

@@ -17,14 +17,14 @@ trace() { # OPTIONS…
     return 1
 }
 
-# Ends it; the output of the filter is in /tmp/io, arrays as words.
+# Ends iolat. The output of the filter is then in /tmp/io, with arrays as words.
 finish() {
     kill $tracer
     wait $tracer
     grep -v '"kind":"status"' /tmp/out | tr -d '[]"' | tr ',' ' ' >/tmp/io
 }
 
-# of OP DEVICE: its line, or dashes, which are not numbers.
+# of OP DEVICE: prints its line, or dashes, which fail every test.
 of() { grep "^$1 $2 " /tmp/io || echo "- - - - - - - - -"; }
 lines() { wc -l <"$1"; }
 programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; } # of all processes
@@ -32,7 +32,7 @@ programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; } # of all processes
 sysctl -q -w net.core.bpf_jit_kallsyms=1
 fresh null_blk nr_devices=1 irqmode=2 completion_nsec=10000000
 
-# By every way of attaching: time and counts of a device that takes 10 ms.
+# Times and counts of a device that takes 10 ms, for each way of attaching.
 measure() { # WAY
     set -- "$1" $(awk '{ print $1, $3, $5, $7 }' /sys/block/nullb0/stat)
     reads=$2 read_sectors=$3 writes=$4 write_sectors=$5
@@ -76,14 +76,14 @@ if trace --filter "$words"; then
     set -- $stat
     sum_of() { awk -v op="$1" -v device="$sda" -v field="$2" '$1 == op && $2 == device { n += $field } END { print n + 0 }' /tmp/io; }
     expect scsi-reads 'got == want && bytes == 512 * sectors' got="$(sum_of read 3)" want="$1" bytes="$(sum_of read 4)" sectors="$3"
-    # A flush without data is counted by the kernel as a write of nothing too.
+    # The kernel also counts a flush without data as a write of zero bytes.
     expect scsi-writes 'got == want - flushes && bytes == 512 * sectors' got="$(sum_of write 3)" want="$5" flushes="${16}" \
         bytes="$(sum_of write 4)" sectors="$7"
     expect scsi-discards '0 < got && got == want' got="$(sum_of discard 3)" want="${12}"
     expect scsi-flushes '0 < got && got == want' got="$(sum_of flush 3)" want="${16}"
 fi
 
-# Who submitted, of one process among two; each slow request as an event.
+# --who with --pid for one of two processes, and an event for each slow request.
 if trace --events --min 5ms --comm direct --filter \
     'if .kind == "io" then ["io", .op, .count, .max_comm] else ["event", .comm, .pid, .total_us, .device] end'; then
     dd if=/dev/nullb0 of=/dev/null bs=4096 count=7 iflag=direct 2>/dev/null
@@ -97,9 +97,9 @@ if trace --events --min 5ms --comm direct --filter \
     if [ "$4" = direct ]; then ok max-comm "$4"; else not_ok max-comm "'$4'"; fi
 fi
 
-# Two at once do not disturb each other; rights are given up; nothing stays when one is killed.
+# Two at once do not disturb each other; capabilities are dropped; nothing stays loaded after one is killed.
 if trace --aggregate --filter "$words"; then
-    # Nothing is kept from 5.19 on; before, bpf() itself asks for CAP_PERFMON and CAP_BPF (bits 38 and 39).
+    # Before 5.19, bpf() needs CAP_PERFMON and CAP_BPF (bits 38 and 39), so they are kept.
     allowed=0000000000000000
     case $(uname -r) in 5.?.* | 5.1[0-8].*) allowed=000000c000000000 ;; esac
     got=$(for file in /proc/"$tracer"/task/*/status; do
@@ -121,14 +121,14 @@ if trace --aggregate --filter "$words"; then
         expect killed 'two > one && one > 0' two="$both" one="$one"
         finish
         set -- $(of read nullb0)
-        expect beside-another 'got == 17 + 19' got="$3"
+        expect with-another 'got == 17 + 19' got="$3"
         gone() { [ "$(programs)" -eq 0 ]; }
         until_true 10 gone
         expect nothing-attached 'programs == 0' programs="$(programs)"
     fi
 fi
 
-# Without rights: exit code 1, and what is missing.
+# Without privileges: exit code 1, and the missing capabilities.
 echo 'nobody:x:65534:65534::/:/bin/sh' >/etc/passwd
 su nobody -c 'iolat --once' >/tmp/out 2>/tmp/err
 expect unprivileged 'status == 1 && named > 0' status="$?" named="$(grep -c CAP_BPF /tmp/err)"

@@ -114,7 +114,7 @@ fn sockets(record: &Value, text: &str) {
     ] {
         assert_eq!(record[field].as_f64(), value(label, name), "{field}");
     }
-    // Where scrape can derive the page size, it is 4 KiB in these trees.
+    // In these trees the page size is 4 KiB, if scrape can derive it.
     if !record["tcp_memory_bytes"].is_null() {
         assert_eq!(record["tcp_memory_bytes"].as_f64(), value("TCP", "mem").map(|pages| pages * 4096.0));
         assert_eq!(record["udp_memory_bytes"].as_f64(), value("UDP", "mem").map(|pages| pages * 4096.0));
@@ -157,7 +157,7 @@ fn two_snapshots_give_the_rates_between_them() {
     let mut output = vec![0; 4096];
     let first = stdout.read(&mut output).unwrap();
     output.truncate(first);
-    // In place and of the same length or longer, so that no reader finds an empty file.
+    // Overwrites the file with text of at least the same length, so that no reader finds it empty.
     let file = fs::OpenOptions::new().write(true).open(&diskstats).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, read(snapshot("t1")).as_bytes(), 0).unwrap();
     stdout.read_to_end(&mut output).unwrap();

@@ -1,4 +1,4 @@
-//! Times are reported only for faults of which begin and end were seen.
+//! A time is reported only if both the begin and the end of the fault were seen.
 
 use crate::counts::WAYS;
 use crate::support::tracer::{lost, of, ready};

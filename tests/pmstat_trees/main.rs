@@ -37,7 +37,7 @@ fn check(records: &[Value], cases: &[Case]) {
 }
 
 #[test]
-fn a_laptop_reads_as_its_files_say() {
+fn a_laptop_has_the_values_of_its_files() {
     let records = Tree::of("laptop.tree").once();
     let cpu0 = ("core", "cpu0");
     check(
@@ -226,7 +226,7 @@ fn a_sleeping_or_offline_cpu_is_not_active() {
 
 /// The expected values were read by hand from the files named.
 #[test]
-fn recorded_trees_read_as_their_files_say() {
+fn recorded_trees_have_the_values_of_their_files() {
     let Some(samples) = samples() else { return };
     let over = |tree: &str| {
         let root = samples.join(tree);

@@ -106,7 +106,7 @@ fn by_raw_tracepoints() {
     equal_to_the_kernel(&["--attach", "raw_tp"]);
 }
 
-/// A process that is moved to and fro between two CPUs.
+/// A process that is moved back and forth between two CPUs.
 #[test]
 fn migrations() {
     let Some(_alone) = ready(&["taskset", "perl"]) else { return };

@@ -7,7 +7,7 @@
 mod support;
 
 #[path = "../support/counters.rs"]
-#[allow(dead_code, reason = "its other parts are for the flood")]
+#[allow(dead_code, reason = "the rest is used by tests/flood")]
 mod counters;
 mod counts;
 mod options;

@@ -13,7 +13,7 @@ use perf_event_open_sys::bindings::{
 use perf_event_open_sys::{ioctls, perf_event_open};
 use tempfile::TempDir;
 
-/// The kernel's tracepoints, as files; mounted for as long as this lives where they are not.
+/// The tracefs. If it is not mounted, it is mounted until this is dropped.
 pub struct Tracefs {
     pub root: PathBuf,
     mount: Option<TempDir>,
@@ -47,18 +47,18 @@ pub fn threads_of_init() -> Vec<String> {
     threads.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// A filter of tracepoints for events in process 1 and interrupts of it. Some sandboxes run no eBPF program there, so
-/// that no tracer sees these events.
+/// A tracepoint filter for events in process 1, including interrupts of it. Some sandboxes run no eBPF programs there,
+/// so that tracers do not see these events.
 pub fn in_init() -> String {
     let threads: Vec<_> = threads_of_init().iter().map(|tid| format!("common_pid == {tid}")).collect();
     format!("({})", threads.join(" || "))
 }
 
-/// Counts from when it is made.
+/// A counter, which counts from its creation on.
 pub struct Counter(Vec<File>);
 
 impl Counter {
-    /// Runs of a tracepoint on all CPUs, those that a filter lets through (Documentation/trace/events.rst).
+    /// Counts hits of a tracepoint that pass a filter (Documentation/trace/events.rst), on all CPUs.
     pub fn tracepoint(tracefs: &Path, event: &str, filter: &str) -> Self {
         let id = std::fs::read_to_string(tracefs.join("events").join(event).join("id")).unwrap();
         let cpus = libbpf_rs::num_possible_cpus().unwrap();
@@ -69,7 +69,7 @@ impl Counter {
             // SAFETY: a descriptor of ours and a string that lives as long as the call.
             let set = unsafe { ioctls::SET_FILTER(counter.as_raw_fd(), text.as_ptr().cast_mut()) };
             assert_eq!(set, 0, "{event}: {filter}: {}", std::io::Error::last_os_error());
-            // Only now: the call that sets the filter is an event too.
+            // Enabled last, because the call that sets the filter can be an event too.
             // SAFETY: as above.
             assert_eq!(unsafe { ioctls::ENABLE(counter.as_raw_fd(), 0) }, 0);
             Some(counter)
@@ -77,7 +77,7 @@ impl Counter {
         Self(counters.collect())
     }
 
-    /// Page faults of a process once it runs another program, and of all that it starts.
+    /// Counts page faults of a process from its next exec on, and of its children.
     pub fn page_faults(pid: u32) -> Self {
         let kinds = [PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_COUNT_SW_PAGE_FAULTS_MAJ];
         let counters = kinds.map(|kind| {
@@ -89,7 +89,7 @@ impl Counter {
         Self(counters.into())
     }
 
-    /// How many it were so far.
+    /// The count so far.
     pub fn value(&self) -> u64 {
         let read = |mut counter: &File| {
             let mut value = [0; 8];
@@ -100,7 +100,7 @@ impl Counter {
     }
 }
 
-/// Of a counter that is still.
+/// The attributes of a counter that is disabled at first.
 fn attr(kind: u32, config: u64) -> perf_event_attr {
     let size = u32::try_from(size_of::<perf_event_attr>()).unwrap();
     let mut attr = perf_event_attr { type_: kind, size, config, ..perf_event_attr::default() };
@@ -109,11 +109,11 @@ fn attr(kind: u32, config: u64) -> perf_event_attr {
 }
 
 fn open(mut attr: perf_event_attr, pid: i32, cpu: i32) -> std::io::Result<File> {
-    // SAFETY: a valid struct of the size that it names; the call keeps no reference to it.
+    // SAFETY: a valid struct that contains its size; the call keeps no reference to it.
     let fd = unsafe { perf_event_open(&raw mut attr, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC.into()) };
     if fd < 0 {
         return Err(std::io::Error::last_os_error());
     }
-    // SAFETY: it is new, and ours.
+    // SAFETY: a new descriptor that nothing else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) }.into())
 }

@@ -1,4 +1,4 @@
-//! Records of a producer, as a test reads them.
+//! Runs a producer and parses its records.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -163,7 +163,7 @@ pub fn expected(record: &Value) -> Vec<(Name, Point)> {
 
 fn point(metric: &Metric, temporality: Temporality, record: &Value, value: &Value) -> Point {
     let whole = value.is_i64() && metric.factor == 1.0;
-    // What can go down is a level, whatever the record's counters are.
+    // A field that can decrease is a gauge, also in a record of counters.
     let delta = temporality == Temporality::Delta && metric.instrument != Instrument::UpDownCounter;
     let (shape, value) = match metric.instrument {
         Instrument::Gauge | Instrument::Counter | Instrument::UpDownCounter => {

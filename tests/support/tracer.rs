@@ -1,4 +1,4 @@
-//! A running tracer: started, attached, its records as they come, ended as by Ctrl-C.
+//! Runs a tracer: starts it, waits until it has attached, reads its records, and ends it with SIGINT.
 
 use std::fs::File;
 use std::path::Path;
@@ -18,20 +18,20 @@ pub struct Tracer {
 }
 
 impl Tracer {
-    /// Starts it with one interval that does not end by itself, and waits until it has attached.
+    /// Starts it with an interval that does not end by itself, and waits until it has attached.
     pub fn start(program: &Path, args: &[&str]) -> Self {
         Self::start_each("1h", program, args)
     }
 
-    /// The same with intervals of that length.
+    /// As [`Tracer::start`], with this interval.
     pub fn start_each(interval: &str, program: &Path, args: &[&str]) -> Self {
         let mut command = Command::new(program);
-        // In a group of its own: what the test starts is to be seen.
+        // In a new process group, so that the tracer sees what the test starts.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         Self::start_command(command, interval, args)
     }
 
-    /// The same by a command, which decides about the group.
+    /// As [`Tracer::start_each`], with a command that sets the process group.
     pub fn start_command(mut command: Command, interval: &str, args: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = |name: &str| File::create(folder.path().join(name)).unwrap();
@@ -57,7 +57,7 @@ impl Tracer {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Waits for a record.
+    /// Waits for a record that satisfies `wanted`.
     pub fn wait_for(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         let until = Instant::now() + PATIENCE;
         loop {
@@ -70,14 +70,14 @@ impl Tracer {
         }
     }
 
-    /// Ends it as Ctrl-C does.
+    /// Sends SIGINT, as Ctrl-C does.
     pub fn interrupt(&mut self) -> ExitStatus {
         let pid = Pid::from_raw(self.child.id() as i32).unwrap();
         kill_process(pid, Signal::INT).unwrap();
         self.wait()
     }
 
-    /// The same; it must end well, and within two seconds.
+    /// Ends it with SIGINT and returns its records. It must succeed within two seconds.
     pub fn finish(mut self) -> Vec<Value> {
         let asked = Instant::now();
         let status = self.interrupt();
@@ -86,7 +86,7 @@ impl Tracer {
         self.records()
     }
 
-    /// How it ended, once it has.
+    /// Waits for its end, and returns its exit status.
     pub fn wait(&mut self) -> ExitStatus {
         let until = Instant::now() + PATIENCE;
         while Instant::now() < until {
@@ -111,17 +111,16 @@ pub fn of<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
     records.iter().filter(|record| record["kind"] == kind).collect()
 }
 
-/// How many events were lost, over all sources but one: some sandboxes run no eBPF program in their init, and do not
-/// report what happens in it.
+/// The number of lost events, without those for which the kernel ran no program: some sandboxes run no eBPF programs
+/// in their init.
 pub fn lost(records: &[Value]) -> u64 {
     let unseen = |record: &&&Value| record["source"].as_str().unwrap().contains("no program was run");
     let lost = of(records, "lost");
     lost.iter().filter(|record| !unseen(record)).map(|record| record["count"].as_u64().unwrap()).sum()
 }
 
-/// No thread of a process holds a capability but those in `allowed`, nor can get one back.
+/// Asserts that no thread of a process has a capability except those in `allowed`, or can regain one.
 pub fn assert_without_rights(pid: u32, allowed: u64) {
-    // The threads are there once the first record is.
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten() {
         let status = std::fs::read_to_string(task.path().join("status")).unwrap();
         let field = |name: &str| {
@@ -132,7 +131,7 @@ pub fn assert_without_rights(pid: u32, allowed: u64) {
     }
 }
 
-/// Tests that count what the whole machine does, one after the other.
+/// Serializes the tests, which count the activity of the whole machine.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// `None`, and the reason on stderr, if this cannot run here: not root, or a program is missing.

@@ -188,7 +188,7 @@ fn exec_by_another_thread_than_the_leader() {
 }
 
 #[test]
-fn calls_that_began_before_are_not_told() {
+fn calls_that_began_before_are_not_reported() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
         let workload = start(calls, &["sleep", "1500", "20"]);

@@ -93,7 +93,7 @@ fn waits_are_not_stuck_without_an_option() {
     assert!(!quiet.finish().iter().any(sleeps));
 }
 
-/// It has neither returned nor is it stuck.
+/// Such a call neither returns nor is it reported as stuck.
 #[test]
 fn a_call_ends_with_its_thread() {
     let Some((calls, _alone)) = ready() else { return };

@@ -19,7 +19,7 @@ fn total(records: &[Value], call: &str, field: &str) -> u64 {
 fn a_prime_number_of_calls() {
     let Some((calls, _alone)) = ready() else { return };
     for way in WAYS {
-        // By name, so that nobody else is counted.
+        // By name, so that no other process is counted.
         let comm = comm(calls);
         let tracer = trace(&["--no-events", "--summary", way, "--comm", comm]);
         run(calls, &["count", PRIME]);

@@ -11,7 +11,7 @@ use crate::support::tracer::{Tracer, lost, of, ready};
 
 const CGROUPS: usize = 2000;
 
-/// In each of a folder's cgroups `c0`, `c1` … a process of its own, which calls getppid and ends.
+/// Makes cgroups `c0`, `c1` … in a folder, and starts a process in each, which calls getppid and ends.
 const PROGRAM: &str = r#"
     use Fcntl; $0 = $ARGV[1]; $| = 1;
     for my $i (0 .. $ARGV[2] - 1) {

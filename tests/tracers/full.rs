@@ -1,4 +1,4 @@
-//! More processes than slots: those that find none are counted as lost.
+//! More processes than task slots: those without a slot are counted as lost.
 
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -13,8 +13,8 @@ use crate::who::pin;
 /// More than the slots of one CPU, 4096.
 const CHILDREN: u64 = 4507;
 
-/// A process of that name has so many children, on one CPU. Returns its number, and how many faults its children had,
-/// as the kernel counts them.
+/// Runs a process with this name and [`CHILDREN`] children on one CPU. Returns its process ID, and the kernel's count
+/// of its children's page faults.
 fn family(comm: &str) -> (u64, u64) {
     let script = r#"
         use POSIX;
@@ -66,7 +66,7 @@ fn switches_of_more_processes_than_slots() {
     let records = tracer.finish();
     let reported = of(&records, "sched").into_iter().filter(|record| record["pid"] != parent).count() as u64;
     let lost = lost(&records, "sched: more processes than slots");
-    // Each is counted at least once when it is lost; its wait is in the runq record all the same.
+    // A lost process counts at least once. Its waits are in the runq record anyway.
     assert!(reported > 2000 && reported < CHILDREN, "{reported}");
     assert!(lost >= CHILDREN - reported, "{reported} reported, {lost} lost");
     assert!(of(&records, "runq")[0]["count"].as_u64().unwrap() >= CHILDREN, "{:?}", of(&records, "runq"));

@@ -1,5 +1,5 @@
-//! What the four tracers have in common, as root on a real kernel: without the kernel's type information and with that
-//! of a file, in containers that lack mounts, and mistakes in calling them. Without root each test says so and passes.
+//! Tests that are the same for the four tracers, as root on a real kernel: type information from the kernel, a file or
+//! nowhere, containers without some mounts, capabilities, and usage errors. Without root these tests are skipped.
 
 #![cfg(all(target_os = "linux", feature = "bpf"))]
 
@@ -32,11 +32,11 @@ fn tracers() -> [(&'static str, &'static Path); 4] {
     ]
 }
 
-/// The kernel's type information is hidden, and every vmlinux that libbpf would look for in its place.
+/// Hides the kernel's type information, and every vmlinux that libbpf would read instead.
 const HIDE_TYPES: &str = "for folder in /sys/kernel/btf /boot /lib/modules /usr/lib/debug; do \
      [ ! -d $folder ] || mount -t tmpfs none $folder; done";
 
-/// A command that runs a program in a mount namespace of its own, after a script has changed the mounts there.
+/// A command that runs a program in a new mount namespace, after a script has changed the mounts there.
 fn inside(script: &str, program: &Path) -> Command {
     let mut command = Command::new("unshare");
     let script = format!("set -e; {script}; exec \"$0\" \"$@\"");
@@ -45,15 +45,15 @@ fn inside(script: &str, program: &Path) -> Command {
 }
 
 fn refused(output: &Output, name: &str, words: &[&str]) {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{name}: {said}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), &output.stdout[..]), (Some(1), &b""[..]), "{name}: {stderr}");
     for words in words {
-        assert!(said.starts_with(&format!("{name}: ")) && said.contains(words), "{words}: {said}");
+        assert!(stderr.starts_with(&format!("{name}: ")) && stderr.contains(words), "{words}: {stderr}");
     }
 }
 
 #[test]
-fn without_type_information() {
+fn no_type_information() {
     let Some(_alone) = ready(&["unshare"]) else { return };
     for (name, path) in tracers() {
         let output = inside(HIDE_TYPES, path).output().unwrap();
@@ -62,7 +62,7 @@ fn without_type_information() {
 }
 
 #[test]
-fn type_information_of_a_file() {
+fn type_information_from_a_file() {
     let Some(_alone) = ready(&["unshare", "perl"]) else { return };
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let file = folder.path().join("btf");
@@ -82,7 +82,7 @@ fn type_information_of_a_file() {
 }
 
 #[test]
-fn what_needs_the_kernels_own_type_information() {
+fn stuck_needs_the_kernels_own_type_information() {
     let Some(_alone) = ready(&["unshare"]) else { return };
     let file = tempfile::NamedTempFile::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     std::fs::copy("/sys/kernel/btf/vmlinux", file.path()).unwrap();
@@ -102,9 +102,9 @@ fn a_container_without_sysfs() {
     }
 }
 
-/// As containers have it: sysfs is there to read, neither debugfs nor tracefs nor cgroups are, and no device nodes.
+/// A typical container: sysfs is read-only, and there is no debugfs, tracefs, cgroup mount or device node.
 #[test]
-fn a_container_that_may_only_read() {
+fn a_container_with_a_read_only_sysfs() {
     let Some(_alone) = ready(&["unshare", "perl"]) else { return };
     let script = "for folder in /sys/fs/cgroup /sys/kernel/tracing /sys/kernel/debug /dev /run; do \
          [ ! -d $folder ] || mount -t tmpfs none $folder; done; mount -o remount,bind,ro /sys";
@@ -120,10 +120,10 @@ fn a_container_that_may_only_read() {
     }
 }
 
-/// What it advises works, as it stands: as root, and as a user once the file has the rights. `sudo` is stood in for by
-/// a way back to the rights that it would give.
+/// The commands in the error message work: as root, and as a user once the file has the capabilities. A script replaces
+/// `sudo`; the tests are root already.
 #[test]
-fn without_the_rights() {
+fn missing_capabilities() {
     let Some(_alone) = ready(&["setpriv"]) else { return };
     let folder = tempfile::tempdir().unwrap();
     let open = |path: &Path| std::fs::set_permissions(path, Permissions::from_mode(0o755)).unwrap();
@@ -146,18 +146,18 @@ fn without_the_rights() {
         };
         let args = ["-n", "1", "-i", "50ms", "-f", "select(.kind != \"it's \") | .kind"];
         let output = user(&args);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         refused(&output, name, &["CAP_BPF and CAP_PERFMON missing", "--cap-add BPF"]);
-        let [as_root, once] = said.split('`').skip(1).step_by(2).collect::<Vec<_>>()[..] else {
-            panic!("{said}")
+        let [as_root, once] = stderr.split('`').skip(1).step_by(2).collect::<Vec<_>>()[..] else {
+            panic!("{stderr}")
         };
-        assert!(as_root.starts_with("sudo ") && once.starts_with("sudo setcap "), "{said}");
+        assert!(as_root.starts_with("sudo ") && once.starts_with("sudo setcap "), "{stderr}");
         assert!(String::from_utf8(shell(as_root)).unwrap().contains(r#""reason":"active""#), "{as_root}");
         shell(once);
         let output = user(&args);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-        // Who is root and lacks them cannot get them by sudo.
+        // If root lacks them, sudo does not help.
         let mut root = Command::new("setpriv");
         let root = root.args(["--bounding-set", "-bpf,-perfmon,-sys_admin"]).arg(path).output().unwrap();
         refused(&root, name, &["CAP_BPF and CAP_PERFMON missing", "--cap-add PERFMON"]);
@@ -165,12 +165,12 @@ fn without_the_rights() {
     }
 }
 
-/// Root of a user namespace, as in a rootless container, has every capability, and none that counts.
+/// The capabilities of root in a user namespace, as in a rootless container, do not count.
 #[test]
-fn rights_of_a_namespace() {
+fn capabilities_of_a_user_namespace() {
     let Some(_alone) = ready(&["unshare"]) else { return };
     if !Command::new("unshare").args(["-Ur", "true"]).status().unwrap().success() {
-        support::skip("no user namespaces here");
+        support::skip("user namespaces are not allowed");
         return;
     }
     for (name, path) in tracers() {
@@ -180,7 +180,7 @@ fn rights_of_a_namespace() {
     }
 }
 
-/// Whichever call fails for lack of file descriptors, the error is one line with a command that helps.
+/// If file descriptors run out, the error is one line with a command that helps, whichever call fails.
 #[test]
 fn too_few_file_descriptors() {
     let Some(_alone) = ready(&[]) else { return };
@@ -198,7 +198,7 @@ fn too_few_file_descriptors() {
             refused(&output, name, &["`ulimit -n "]);
             let text = String::from_utf8_lossy(&output.stderr);
             let own = |line: &str| line.starts_with(&format!("{name}: "));
-            assert!(text.lines().all(own), "nothing of libbpf's: {limit}: {text}");
+            assert!(text.lines().all(own), "a line of libbpf's with {limit}: {text}");
         }
         assert!(!run(16).status.success() && run(256).status.success(), "{name}");
     }
@@ -209,15 +209,15 @@ fn which_capabilities_are_kept() {
     let Some(_alone) = ready(&[]) else { return };
     for (name, path) in tracers() {
         let output = Command::new(path).args(["-v", "-n", "1", "-i", "50ms"]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        // Where the kernel asks for some still, these have names.
-        let kept = said.split("capabilities kept: ").nth(1).and_then(|rest| rest.lines().next());
-        assert!(kept.is_some_and(|kept| kept == "none" || kept.starts_with("CAP_")), "{name}: {said}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        // Old kernels need some until the end.
+        let kept = stderr.split("capabilities kept: ").nth(1).and_then(|rest| rest.lines().next());
+        assert!(kept.is_some_and(|kept| kept == "none" || kept.starts_with("CAP_")), "{name}: {stderr}");
     }
 }
 
 #[test]
-fn mistakes_in_the_call() {
+fn usage_errors() {
     for (name, path) in tracers() {
         for (args, words) in [
             (["--comm", ""], "--comm"),
@@ -237,9 +237,9 @@ fn mistakes_in_the_call() {
                 continue;
             }
             let output = Command::new(path).args(args).output().unwrap();
-            let said = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
-            assert!(said.starts_with(&format!("{name}: ")) && said.contains(words), "{args:?}: {said}");
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{args:?}: {stderr}");
+            assert!(stderr.starts_with(&format!("{name}: ")) && stderr.contains(words), "{args:?}: {stderr}");
         }
     }
 }

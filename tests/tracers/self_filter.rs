@@ -16,7 +16,7 @@ use crate::support::tracer::{Tracer, assert_without_rights, of, ready};
 use crate::tracers;
 use crate::workload::{assert_seen, everything, workload_in};
 
-/// All that a script starts is in one process group, the tracer too.
+/// A script and all that it starts, including the tracer, are one process group, so the group is not left out.
 #[test]
 fn the_process_group_of_the_tracer_is_traced() {
     let Some(_alone) = ready(&["perl"]) else { return };
@@ -28,17 +28,17 @@ fn the_process_group_of_the_tracer_is_traced() {
     }
 }
 
-/// What a script with a pipeline wrote.
+/// The results of a pipeline.
 struct Ran {
     /// Events that came through the pipeline.
     records: Vec<Value>,
-    /// Its processes, with the time at which each began to run its program.
+    /// The processes of the pipeline, with the start time of each.
     stages: Vec<(u64, Timestamp)>,
     workload: u64,
 }
 
-/// Runs a pipeline in a script, together with a process that calls getppid 997 times a second for 4 s. In the pipeline,
-/// `stage` runs a program and notes its process number, and the events are to be left in `$events`.
+/// Runs a pipeline in a script, next to a process that calls getppid 997 times a second for 4 s. In the pipeline,
+/// `stage` runs a program and records its process ID; the pipeline must write the events to the file `events`.
 fn pipeline(line: &str) -> Ran {
     let folder = tempfile::tempdir().unwrap();
     let bin = program!("syscall-trace").parent().unwrap();
@@ -54,7 +54,7 @@ fn pipeline(line: &str) -> Ran {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let mut command = Command::new("bash");
     command.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).env("TZ", "UTC");
-    // In one process group, as scripts have it, and with a stdout that nobody reads.
+    // One process group, as for any script, and a stdout that nobody reads.
     let status = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).status().unwrap();
     assert!(status.success(), "{status}");
     let text = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
@@ -86,12 +86,12 @@ fn a_pipeline_does_not_trace_itself() {
     for (pid, _) in &ran.stages {
         assert_eq!(ran.events_of(*pid), Vec::<&Value>::new());
     }
-    // It started with the tracer: of its four rounds the tracer, which has to load first, may miss some.
+    // The workload and the tracer start together, so the tracer may miss some of the four rounds while it loads.
     let calls = ran.events_of(ran.workload).into_iter().filter(|event| event["syscall"] == "getppid").count();
     assert!(calls >= 997, "{calls} calls");
 }
 
-/// `timeout` puts itself and the tracer into a group of their own.
+/// `timeout` puts itself and the tracer into a new process group.
 #[test]
 fn a_pipeline_of_several_groups_does_not_trace_itself() {
     let Some(_alone) = ready(&["perl", "jq", "bash"]) else { return };
@@ -127,7 +127,8 @@ fn a_pipeline_built_late_does_not_trace_itself() {
     assert!(pids.contains(&ran.workload), "{pids:?}");
 }
 
-/// With a process that reads its output, which writes it to a file.
+/// Runs a tracer with its stdout piped to `cat`. Calls `during` with the process IDs of both once the tracer has
+/// attached; returns stdout and stderr.
 fn read_by_cat(
     path: &Path,
     args: impl FnOnce(u32) -> Vec<String>,
@@ -155,9 +156,9 @@ fn read_by_cat(
     (text("stdout"), text("stderr"))
 }
 
-/// Who asks for a process that is left out is warned, once.
+/// `--pid` with a process that is left out causes one warning.
 #[test]
-fn a_process_asked_for_that_reads_the_output() {
+fn pid_of_a_process_that_reads_the_output() {
     let Some(_alone) = ready(&["cat", "sleep"]) else { return };
     let mut other = Command::new("sleep").arg("60").spawn().unwrap();
     for (name, path) in tracers() {
@@ -177,10 +178,10 @@ fn a_process_asked_for_that_reads_the_output() {
     other.wait().unwrap();
 }
 
-/// Readers are looked for while it runs, and privileges are dropped all the same. CAP_BPF is kept on kernels before
-/// 5.19, which refuse iterators without it.
+/// The tracer looks for readers of its output while it runs, but drops its privileges. Before 5.19 it keeps CAP_BPF,
+/// without which these kernels refuse iterators.
 #[test]
-fn privileges_are_dropped_where_output_is_piped() {
+fn privileges_are_dropped_if_output_is_piped() {
     let Some(_alone) = ready(&["cat"]) else { return };
     const CAP_BPF: u64 = 1 << 39;
     for (name, path) in tracers() {

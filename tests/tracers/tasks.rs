@@ -1,4 +1,4 @@
-//! Which tasks: those that are named, and those of the own process group.
+//! Tests `--pid`: PID namespaces, processes that end, and threads.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -8,9 +8,9 @@ use crate::support::tracer::{Tracer, ready};
 use crate::workload::{assert_seen, begin_workload, everything};
 use crate::{refused, tracers};
 
-/// The kernel's numbers are not those of a namespace: they would be another's.
+/// In a PID namespace `--pid` is refused: the kernel's process IDs differ from those of the namespace.
 #[test]
-fn processes_of_a_namespace() {
+fn pids_of_a_namespace_are_refused() {
     let Some(_alone) = ready(&["unshare"]) else { return };
     for (name, path) in tracers() {
         let mut command = Command::new("unshare");
@@ -20,9 +20,9 @@ fn processes_of_a_namespace() {
     }
 }
 
-/// It ends with the last of the processes that were named, and has told all of them by then.
+/// The tracer ends with the last process of `--pid`, after it has reported everything.
 #[test]
-fn processes_that_end() {
+fn ends_with_the_last_process() {
     let Some(_alone) = ready(&["perl", "sleep"]) else { return };
     for (name, path) in tracers() {
         let mut first = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
@@ -41,20 +41,20 @@ fn processes_that_end() {
 }
 
 #[test]
-fn a_thread_is_no_process() {
-    let (tell, told) = std::sync::mpsc::channel();
+fn a_thread_is_not_a_process() {
+    let (sender, receiver) = std::sync::mpsc::channel();
     let (end, ended) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || {
-        tell.send(rustix::thread::gettid().as_raw_nonzero().to_string()).unwrap();
+        sender.send(rustix::thread::gettid().as_raw_nonzero().to_string()).unwrap();
         let _ = ended.recv();
     });
-    let id = told.recv().unwrap();
+    let id = receiver.recv().unwrap();
     for (name, path) in tracers() {
         let output = Command::new(path).args(["--pid", &id]).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         let expected = [format!("--pid {id}:"), std::process::id().to_string()];
-        assert_eq!(output.status.code(), Some(2), "{name}: {said}");
-        assert!(expected.iter().all(|words| said.contains(words)), "{name}: {said}");
+        assert_eq!(output.status.code(), Some(2), "{name}: {stderr}");
+        assert!(expected.iter().all(|words| stderr.contains(words)), "{name}: {stderr}");
     }
     drop(end);
     thread.join().unwrap();

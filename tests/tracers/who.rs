@@ -1,4 +1,4 @@
-//! Who did it, on which CPU and when: what the test itself has made of the process.
+//! Records have the right process, user, cgroup, CPU and time, which the test has set.
 
 use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,14 +13,14 @@ use crate::support::tracer::{Tracer, lost, of, ready};
 use crate::tracers;
 use crate::workload::{assert_seen, begin_workload, everything};
 
-/// A user that nobody else is.
+/// A user ID that no other process has.
 const USER: u32 = 4242;
 const CONTAINER: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// A cgroup such as a container has, of version 2; `None`, and why on stderr, if there are none.
+/// A cgroup (v2) with the name of a container's, removed when dropped.
 struct Cgroup {
     folder: PathBuf,
-    /// As the kernel names it.
+    /// The path below the root of the hierarchy, as in records.
     path: String,
 }
 
@@ -45,7 +45,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// From now on it runs on the last CPU that we may use, which is returned.
+/// Pins a process to the last CPU that this process may use, and returns that CPU.
 pub fn pin(pid: u32) -> usize {
     let may = sched_getaffinity(None).unwrap();
     let last = (0..CpuSet::MAX_CPU).rfind(|cpu| may.is_set(*cpu)).unwrap();
@@ -59,12 +59,12 @@ fn nanos(time: &Value) -> u64 {
     time.as_str().unwrap().parse::<Timestamp>().unwrap().0
 }
 
-/// The time that an event says it took is that between its beginning and its end, and both are in the process's life.
+/// Asserts that the duration of an event is its end minus its begin, and that both are in the process's lifetime.
 fn assert_times(event: &Value, life: [u64; 2]) {
     let took = ["duration_us", "total_us"].iter().find_map(|field| event[field].as_f64()).unwrap();
     let (begin, end) = (nanos(&event["begin_ts"]), nanos(&event["ts"]));
     assert_eq!(end - begin, (took * 1000.0).round() as u64, "{event}");
-    // Two clocks are read.
+    // Allows 1 ms, because two clocks are read.
     assert!(life[0] <= begin + 1_000_000 && end <= life[1] + 1_000_000, "{event} in {life:?}");
 }
 
@@ -107,7 +107,7 @@ fn a_process_of_known_user_container_and_cpu() {
     }
 }
 
-/// The time that a process spent on faults is the sum of its faults.
+/// Asserts that the counts and times of a process are the sums over its page faults.
 fn sums(records: &[Value]) {
     for process in of(records, "pagefault_process") {
         for (major, count, time) in [(false, "minor", "minor_us"), (true, "major", "major_us")] {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::tracer::of;
 
-/// Options with which a tracer reports all of it.
+/// Options with which a tracer reports the whole workload.
 pub fn everything(name: &str) -> &'static [&'static str] {
     match name {
         "iolat" => &["--min", "0", "--who"],
@@ -18,13 +18,13 @@ pub fn everything(name: &str) -> &'static [&'static str] {
     }
 }
 
-/// A process that asks 997 times who its parent is, sleeps 101 times, touches memory, and writes to a disk 11 times;
-/// its name is that of no other. Returns its process number.
+/// Runs a process with this name that calls getppid 997 times, sleeps 101 times, touches memory, and writes to a disk
+/// 11 times. Returns its process ID.
 pub fn workload(name: &str) -> u64 {
     workload_in(0, name)
 }
 
-/// The same in a process group that there is; 0: in one of its own.
+/// As [`workload`], in an existing process group, or with 0 in a new one.
 pub fn workload_in(group: i32, name: &str) -> u64 {
     let mut perl = begin_workload(group, name);
     drop(perl.stdin.take());
@@ -32,7 +32,7 @@ pub fn workload_in(group: i32, name: &str) -> u64 {
     perl.id().into()
 }
 
-/// The same, but it begins at the end of its input, which can be the number of a user to become.
+/// As [`workload_in`], but it waits for the end of its stdin, which can contain a user ID to change to.
 pub fn begin_workload(group: i32, name: &str) -> Child {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let script = r#"
@@ -49,7 +49,7 @@ pub fn begin_workload(group: i32, name: &str) -> Child {
     perl.args(["-e", script, name]).arg(file).process_group(group).stdin(Stdio::piped()).spawn().unwrap()
 }
 
-/// Every field that is read by its name in a struct of the kernel's: filters, numbers, names, times.
+/// Asserts that the records contain the whole workload of process `pid`.
 pub fn assert_seen(name: &str, records: &[Value], pid: u64) {
     let own = |kind: &str| -> Vec<&Value> {
         of(records, kind).into_iter().filter(|record| record["pid"] == pid).collect()
