@@ -379,7 +379,7 @@ fn kinds_and_fields_beyond_the_limits_are_stored() {
     assert_eq!((ended.code, sqlite3(&db, "SELECT count(*) FROM load")), (Some(0), vec!["1".into()]));
 }
 
-/// As a cron line has it, on a machine where nothing has created the directory.
+/// As in a crontab, and the data directory does not exist yet.
 #[test]
 fn the_directory_of_a_new_database_is_created_for_its_owner() {
     use std::os::unix::fs::PermissionsExt;

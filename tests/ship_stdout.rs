@@ -58,7 +58,7 @@ fn each_batch_is_a_line_of_otlp_json() {
         .flat_map(records)
         .map(|record| record["body"]["stringValue"].as_str().unwrap().to_owned());
     assert!(bodies.eq((0..100).map(|n| n.to_string())));
-    // What was written can be read again.
+    // The output can be read again.
     let again = Ship::run(&["--stdout"], &ended.stdout);
     assert_eq!((again.code, again.lines(), again.count("accepted_items")), (Some(0), [3, 3, 0, 0, 0], 100));
 }

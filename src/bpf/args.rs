@@ -34,7 +34,7 @@ pub struct TracerArgs {
     pub attach: Option<Attach>,
 }
 
-/// Which records a tracer writes. Programs change the defaults and their help by `mut_arg`.
+/// The options for the records that a tracer writes. Programs change the defaults and their help by `mut_arg`.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct EventArgs {

@@ -20,7 +20,7 @@ use super::map::{load, store};
 use super::task::TaskFilter;
 use crate::common::diag::log;
 
-/// What libbpf-cargo generated from `bpf/pipeline.bpf.c`.
+/// The code that libbpf-cargo generates from `bpf/pipeline.bpf.c`.
 #[expect(
     unused_qualifications,
     clippy::allow_attributes_without_reason,
@@ -346,7 +346,7 @@ mod tests {
         assert_eq!(found(&ends), [10, 11]);
     }
 
-    /// As the hooks search the table.
+    /// Searches the table as the hooks do.
     fn holds(table: &PidTable, pid: u32) -> bool {
         let probes = (pid as usize..pid as usize + PROBES).map(|at| table.get(at));
         probes.take_while(|slot| *slot != 0).any(|slot| slot == pid)

@@ -1,4 +1,4 @@
-//! What libbpf-cargo generates from `bpf/*.bpf.c`, behind one interface for all tracers.
+//! The skeletons that libbpf-cargo generates from `bpf/*.bpf.c`, behind one interface for all tracers.
 
 use anyhow::Result;
 use libbpf_rs::MapMut;

@@ -31,7 +31,7 @@ use crate::common::time::{Micros, Timestamp};
 /// How often the ring buffer is read; more often when half of it is full.
 const DRAIN_EVERY: Duration = Duration::from_millis(100);
 
-/// What one program does differently from the others. The functions are called in this order.
+/// The parts of a tracer that differ from the others. The functions are called in this order.
 pub trait Tracer: Sized {
     /// The generated skeleton of its eBPF programs.
     type Skeleton: Skeleton;
@@ -154,7 +154,7 @@ pub type OpenSkeleton<T> = <<T as Tracer>::Skeleton as Skeleton>::Open;
 
 /// One try to load and attach.
 pub struct Context<'a, T: Tracer> {
-    /// What the tracer found out before.
+    /// The result of the tracer's setup.
     pub setup: &'a T::Setup,
     /// The options that all tracers share.
     pub args: &'a TracerArgs,
@@ -332,7 +332,7 @@ struct Session<'a, T: Tracer> {
     tracer: T,
     programs: Programs<T>,
     output: Output,
-    /// What `lost` records have reported so far, by source.
+    /// The losses reported so far, by source.
     lost: HashMap<&'static str, u64>,
 }
 

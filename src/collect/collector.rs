@@ -1,4 +1,4 @@
-//! What every collector implements and is given: the roots to read from, the settings, and the sample at hand.
+//! The trait of all collectors, and its arguments: the roots to read from, the settings, and the current sample.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -251,7 +251,7 @@ struct Worker {
     /// Neither blocks.
     to: Option<OwnedFd>,
     from: OwnedFd,
-    /// What was read and not yet used.
+    /// Bytes that were read but not used yet.
     answers: Vec<u8>,
 }
 

@@ -49,7 +49,7 @@ impl Signal {
     }
 }
 
-/// What a line holds.
+/// The content of a line.
 #[derive(Clone, Copy)]
 pub enum Class {
     /// A record of a known kind.

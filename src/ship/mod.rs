@@ -32,7 +32,7 @@ mod worker;
 pub use batch::{Batch, BatchRange};
 pub use queue::Limits;
 
-/// What a sink makes of a batch. Each line is in exactly one request, or rejected, or empty.
+/// A batch as encoded by a sink. Each line is in exactly one request, or rejected, or empty.
 pub struct Encoded<B> {
     /// The requests, in order.
     pub requests: Vec<Request<B>>,

@@ -82,7 +82,7 @@ impl Drop for Room {
     }
 }
 
-/// What a batch costs in addition to its lines: many small batches take memory too.
+/// The memory that a batch takes in addition to its lines, so that many small batches count too.
 const BATCH_COST: usize = 512;
 /// The same for a line.
 const LINE_COST: usize = 3 * size_of::<u64>();

@@ -15,7 +15,7 @@ use super::queue::{Budget, Limits, Queue};
 pub struct SinkWorker {
     /// The sink's name.
     pub name: &'static str,
-    /// What waits to be encoded.
+    /// The batches to encode.
     pub queue: Queue,
     /// The memory that pending data takes.
     pub budget: Arc<Budget>,

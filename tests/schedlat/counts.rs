@@ -1,4 +1,4 @@
-//! What `schedlat` counts for processes of known behaviour, compared with the counts of the scheduler.
+//! Compares the counts of `schedlat` for known workloads with those of the scheduler.
 
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;

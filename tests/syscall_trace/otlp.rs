@@ -9,7 +9,7 @@ use crate::support::program;
 use crate::support::tracer::of;
 use crate::workload::{comm, ready, run, trace};
 
-/// What tele-ship makes of the records, as OTLP/JSON.
+/// The records as OTLP/JSON, encoded by tele-ship.
 fn shipped(records: &[Value]) -> Vec<Value> {
     let mut ship = Command::new(program!("tele-ship"));
     let mut ship = ship.arg("--stdout").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();

@@ -14,7 +14,7 @@ use crate::record::Reason;
 /// The bits of the minor number in a `dev_t` of the kernel.
 const MINOR_BITS: u32 = 20;
 
-/// What the device of a name is.
+/// The device with a given name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Found {
     /// A whole disk with requests, by its number.

@@ -53,7 +53,7 @@ pub struct Setup {
     devices: Devices,
     wanted: Wanted,
     survey: Survey,
-    /// Who submits is needed, so there is a hook at submission.
+    /// The submitter is needed, so there is a hook at submission.
     with_task: bool,
     /// Events are written.
     events: bool,

@@ -153,7 +153,7 @@ mod tests {
             assert_eq!(end.0 - record.begin_ts.unwrap().0, record.total_us.0, "{what}");
             IoEvent { begin_ts: None, ..record }
         };
-        // What dd asked for: 4 KiB, of which each has eight sectors; its partition begins at 18432.
+        // The requests of dd: 4 KiB, which are eight sectors; the partition begins at sector 18432.
         let asked = |device: &str, op, block: u64, pid, nanos| IoEvent {
             device: device.into(),
             op,

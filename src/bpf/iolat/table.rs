@@ -23,7 +23,7 @@ unsafe impl Plain for peak {}
 // SAFETY: as above.
 unsafe impl Plain for longest {}
 
-/// What is done to a device: `enum op` of `bpf/iolat.h`.
+/// The operation of a request: `enum op` of `bpf/iolat.h`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     /// Reads.
@@ -131,7 +131,7 @@ pub struct Latency {
     pub max_ns: u64,
 }
 
-/// What one device and operation did in an interval.
+/// The counts and times of one device and operation in an interval.
 #[derive(Clone, Debug)]
 pub struct Activity {
     /// The device's number; 0 if all devices are counted as one.
@@ -159,7 +159,7 @@ pub struct Slowest {
     pub sector: Option<u64>,
     /// The size; of a request that completed in parts, that of the last part.
     pub bytes: u32,
-    /// Who submitted it, if that is recorded.
+    /// The submitter, if recorded.
     pub task: Option<TaskId>,
 }
 

@@ -96,7 +96,7 @@ impl Table {
         Self { cpus, kinds, processes, kind_snapshots: HashMap::new(), process_snapshots: HashMap::new() }
     }
 
-    /// What each kind has gained in a half that no longer changes, since it was last read.
+    /// The increase of each kind in a half that no longer changes, since it was last read.
     pub fn kinds(&mut self, half: usize) -> Vec<Faults> {
         let faults = (0..KINDS).map(|kind| self.kind(half, kind));
         faults.filter(|faults| faults.histogram.count() > 0).collect()
@@ -134,7 +134,7 @@ impl Table {
         Faults { kind: kind as u32, histogram, sum_ns, longest }
     }
 
-    /// What processes have gained in a half that no longer changes. Their elements are free from then on.
+    /// The increases of all processes in a half that no longer changes. Their elements are free from then on.
     pub fn processes(&mut self, half: usize) -> Vec<Process> {
         let Some(table) = &self.processes else { return Vec::new() };
         let mut found: HashMap<u32, Process> = HashMap::new();

@@ -112,7 +112,7 @@ impl Waits {
     }
 }
 
-/// What a process did in an interval, on all CPUs.
+/// The activity of a process in an interval, on all CPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
     /// Its number in the kernel.
@@ -135,7 +135,7 @@ pub struct Process {
     pub migrations: u64,
 }
 
-/// What a process is.
+/// The identity of a process.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Description {
     /// Counts the programs that it has executed.
@@ -148,7 +148,7 @@ pub struct Description {
     pub cgroup_id: u64,
 }
 
-/// What all processes did in an interval, by their numbers.
+/// The activity of all processes in an interval, by process ID.
 pub type Processes = HashMap<u32, Process>;
 
 /// Counters of waits when they were last read, and their cgroup if they are of one.
@@ -160,7 +160,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// What these have gained since `before`. They wrap, and so does the difference.
+    /// The increases since `before`. The counters wrap, and so does the difference.
     fn since(&self, before: Option<&Self>) -> Self {
         let Some(before) = before else { return self.clone() };
         let buckets = self.buckets.iter().zip(&before.buckets).map(|(now, before)| now.wrapping_sub(*before));
@@ -344,7 +344,7 @@ fn add(found: &mut Processes, pid: u32, now: &process, before: &process) {
         return;
     }
     let sum = found.entry(pid).or_insert_with(|| Process { pid, ..Process::default() });
-    // Of several programs that it executed, the last one.
+    // If it executed several programs, the last one.
     if sum.description.as_ref().is_none_or(|known| now.exec_id > known.exec_id) {
         sum.description = Some(Description {
             exec_id: now.exec_id,

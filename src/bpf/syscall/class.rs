@@ -64,7 +64,7 @@ impl Class {
 /// Flags of calls that wait by design, always or sometimes.
 const MAY_WAIT: u8 = WAITS | WAITS_BY_FILE | (3 * WAITS_BY_ARG);
 
-/// What the eBPF programs must know of a call.
+/// The facts about a call that the eBPF programs need.
 fn flags(name: &str) -> u8 {
     match name {
         _ if Class::of(name) == Class::Wait => WAITS,

@@ -124,7 +124,7 @@ impl Table {
         Self { geometry, counters, longest, snapshots: HashMap::new() }
     }
 
-    /// What a half that no longer changes has gained since it was last read, by number.
+    /// The increase of a half that no longer changes since it was last read, by call number.
     pub fn take(&mut self, half: usize) -> Vec<Activity> {
         (0..2 * NUMBERS).filter_map(|index| self.take_index(half, index)).collect()
     }

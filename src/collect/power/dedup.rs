@@ -16,7 +16,7 @@ pub struct ZoneReading<'a> {
     pub from_open: bool,
 }
 
-/// What earlier samples have shown.
+/// Facts from earlier samples.
 #[derive(Default)]
 pub struct History {
     /// Dies with a counter that was seen to differ from the first of their package.

@@ -12,7 +12,7 @@ use crate::record::{Battery, CpuPower, Fan, Gpu, Task, Temperature, ThermalPress
 pub struct DomainPower {
     /// `cpu`, `gpu`, `cluster` …
     pub domain: String,
-    /// Which of several.
+    /// Its name, if there are several.
     pub zone: Option<String>,
     /// Watts.
     pub watts: f64,

@@ -1,4 +1,4 @@
-//! What `scrape` knows of endpoints, also without HTTP.
+//! Limits and defaults for endpoints, also needed without HTTP.
 
 use std::time::Duration;
 

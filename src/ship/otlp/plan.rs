@@ -28,7 +28,7 @@ pub struct Plan {
     order: Vec<(Box<str>, Use)>,
 }
 
-/// What a field is used for.
+/// The use of a field.
 #[derive(Clone, Copy, Default)]
 pub struct Use {
     /// The key of the attribute that it is, if any.

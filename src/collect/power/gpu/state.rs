@@ -9,7 +9,7 @@ use crate::collect::power::energy_counter::{EnergyCounter, Moment, Reading};
 use crate::collect::power::sysfs::{number, word};
 use crate::record::Gpu;
 
-/// What was read of a GPU.
+/// The readings of a GPU in one sample.
 #[derive(Default)]
 pub struct Values {
     /// The record, filled as far as the driver knows.
@@ -28,7 +28,7 @@ pub struct Values {
     pub chips: Vec<Chip>,
 }
 
-/// What is kept of a GPU from one sample to the next.
+/// The state of a GPU from one sample to the next.
 #[derive(Default)]
 pub struct State {
     counter: Option<EnergyCounter>,
