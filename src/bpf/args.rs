@@ -43,7 +43,7 @@ pub struct EventArgs {
     min: Option<Duration>,
 
     /// Write a record for each event that took at least --min [the default]
-    #[arg(long, overrides_with = "no_events")]
+    #[arg(long, hide_short_help = true, overrides_with = "no_events")]
     events: bool,
 
     /// Write no records for single events
@@ -59,7 +59,7 @@ pub struct EventArgs {
     no_summary: bool,
 
     /// Leave histograms out of the records
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     no_histogram: bool,
 }
 

@@ -19,7 +19,7 @@ use crate::common::program::Usage;
 #[command(next_help_heading = "Advanced")]
 pub struct KernelTypes {
     /// Read the kernel's type information from this file (BTF, or ELF with BTF), if the kernel has none
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, hide_short_help = true, value_name = "FILE")]
     pub btf: Option<PathBuf>,
 }
 
