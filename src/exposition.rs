@@ -96,7 +96,7 @@ impl Exposition {
     /// Only records of kinds of metrics, and `metric` records, have series.
     ///
     /// # Errors
-    /// Why a `metric` record cannot be exposed.
+    /// If the `metric` record is invalid; the message says why.
     pub fn add(&mut self, line: &Line<'_>, now: Timestamp) -> Result<(), String> {
         let Class::Record(kind) = line.class() else { return Ok(()) };
         let ts = line.ts().unwrap_or(now);

@@ -131,9 +131,10 @@ CONFIG_SCHED_INFO keep no total of waits; there, runq_us is measured as well.
 Switches and other counts of a process are sums over all its threads. Processes that ran on no CPU in an interval \
 have no record.
 
-Some sandboxes run no eBPF program while a task of their process 1 is on a CPU. A switch from such a task is not seen: the \
-wait of the task that follows is not counted, and is reported as lost (\"switches at which no program was run\"); its CPU \
-time is counted all the same. The CPU time and the switches of process 1 itself are incomplete there.
+Some sandboxes run no eBPF program while a thread of PID 1 runs. A switch from such a thread is not seen: the wait of the \
+thread that follows is not counted, and is reported as lost (\"switches at which no program was run\"). The CPU time of \
+that thread is counted all the same, and its run delay too unless its wake-up was not seen either. The CPU time and the \
+switches of PID 1 itself are incomplete there.
 
 schedlat leaves out itself and the processes that read its output through pipes, unless --include-self is given. A \
 process that joins the pipeline later is found within a second, or, on machines with so many open files that a look \

@@ -138,7 +138,8 @@ const DELIVERY: &str = "\
 Every destination gets every line, independently of the others. For OTLP, so does each signal (metrics, logs, traces): \
 one that fails does not delay the others while there is memory (--queue-bytes).
 
-A request is sent again if the server cannot be reached, does not answer in time, or answers 429, 502, 503 or 504. The \
+A request is sent again if the server cannot be reached, does not answer in time, answers 429, 502, 503 or 504, or \
+answers with a web page instead of OTLP, and if the proxy answers 407. The \
 delay is random, up to half a second at first, and doubles up to half a minute; it is never shorter than the server's \
 Retry-After. While an endpoint fails, one request at a time is tried, oldest first. Any other error is final. A request \
 that is too large (413) is split. Items that a server refuses in a request that it accepts (partial success) are \

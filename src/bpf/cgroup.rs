@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(cgroups.path(ino(&inner)), Some("/new/inner"));
     }
 
-    /// Removed cgroups are forgotten at last, and those that exist are not.
+    /// Removed cgroups are eventually forgotten, and those that exist are not.
     #[test]
     fn the_index_does_not_grow_for_ever() {
         let (root, mount) = hierarchy();

@@ -154,7 +154,7 @@ fn os_release(bytes: &[u8], key: &[u8]) -> Option<String> {
     text(&plain)
 }
 
-/// The facts of /proc/cpuinfo, of which the format differs by architecture.
+/// The facts of /proc/cpuinfo. Its format differs by architecture.
 #[derive(Debug, Default, PartialEq)]
 struct CpuInfo {
     processor: Option<String>,

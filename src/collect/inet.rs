@@ -1,4 +1,4 @@
-//! Reads /proc/net/{snmp,snmp6,netstat} and TCP sockets by state into `tcp` and `udp` records.
+//! Reads /proc/net/snmp, /proc/net/snmp6, /proc/net/netstat and TCP sockets by state into `tcp` and `udp` records.
 
 use anyhow::Result;
 

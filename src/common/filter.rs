@@ -33,7 +33,7 @@ pub const NAME: &str = "telepipe-filter";
 /// The CPU time that one record may take.
 const BUDGET: Duration = Duration::from_secs(1);
 
-/// The same after a record was stopped, so that a program that always loops delays the run only a little.
+/// The limit after one record was stopped, so that a program that always loops delays the run only a little.
 const REDUCED: Duration = Duration::from_millis(100);
 
 /// After this many stopped records in a row, the rest of the batch fails without a try.

@@ -132,8 +132,17 @@ fn telemetry(kind: &Kind) -> Value {
     }
 }
 
+/// Gives every option a long help: clap_mangen prints nothing for one that is hidden from `-h` and has none.
+fn with_long_help(command: Command) -> Command {
+    command.mut_args(|arg| match (arg.get_long_help(), arg.get_help().cloned()) {
+        (None, Some(help)) => arg.long_help(help),
+        _ => arg,
+    })
+}
+
 fn man<P: Program>(out: &mut Vec<u8>) -> io::Result<()> {
-    let page = clap_mangen::Man::new(P::command().version(env!("CARGO_PKG_VERSION"))).manual("telepipe");
+    let command = with_long_help(P::command().version(env!("CARGO_PKG_VERSION")));
+    let page = clap_mangen::Man::new(command).manual("telepipe");
     page.render_title(out)?;
     page.render_name_section(out)?;
     synopsis(&P::command(), out)?;
@@ -211,7 +220,7 @@ fn overview(out: &mut Vec<u8>) -> Result<()> {
     roff.to_writer(out)?;
     // All have a heading, and so are subsections.
     let shared =
-        clap_mangen::Man::new(Common::augment_args(Command::new("telepipe").disable_help_flag(true)));
+        clap_mangen::Man::new(with_long_help(Common::augment_args(Command::new("telepipe").disable_help_flag(true))));
     options(&shared, out)?;
     let mut roff = Roff::default();
     sections(&mut roff, OVERVIEW);

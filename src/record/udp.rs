@@ -22,11 +22,11 @@ pub struct Udp {
     pub ipv4_no_ports: Option<u64>,
     /// IPv4 datagrams that could not be delivered for another reason (`InErrors`).
     pub ipv4_in_errors: Option<u64>,
-    /// The part of these errors due to a full receive buffer (`RcvbufErrors`).
+    /// How many of these errors were due to a full receive buffer (`RcvbufErrors`).
     pub ipv4_receive_buffer_errors: Option<u64>,
     /// IPv4 datagrams not sent because the send buffer was full (`SndbufErrors`).
     pub ipv4_send_buffer_errors: Option<u64>,
-    /// The part of these errors due to a wrong checksum (`InCsumErrors`).
+    /// How many of these errors were due to a wrong checksum (`InCsumErrors`).
     pub ipv4_in_checksum_errors: Option<u64>,
     /// IPv6 datagrams delivered to sockets (`Udp6InDatagrams`).
     pub ipv6_in_datagrams: Option<u64>,
@@ -36,11 +36,11 @@ pub struct Udp {
     pub ipv6_no_ports: Option<u64>,
     /// IPv6 datagrams that could not be delivered for another reason (`Udp6InErrors`).
     pub ipv6_in_errors: Option<u64>,
-    /// The part of these errors due to a full receive buffer (`Udp6RcvbufErrors`).
+    /// How many of these errors were due to a full receive buffer (`Udp6RcvbufErrors`).
     pub ipv6_receive_buffer_errors: Option<u64>,
     /// IPv6 datagrams not sent because the send buffer was full (`Udp6SndbufErrors`).
     pub ipv6_send_buffer_errors: Option<u64>,
-    /// The part of these errors due to a wrong checksum (`Udp6InCsumErrors`).
+    /// How many of these errors were due to a wrong checksum (`Udp6InCsumErrors`).
     pub ipv6_in_checksum_errors: Option<u64>,
 }
 

@@ -35,8 +35,8 @@ impl JsonSchema for Hex {
 
 /// The row names of a table, in order.
 ///
-/// They share one allocation, which tables with the same rows share too: a program that wakes
-/// once a second finds its memory cold, and pays for every allocation it touches.
+/// Tables with the same rows share one allocation: a program that wakes once a second finds its
+/// memory cold, and each allocation costs time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct RowNames {
     text: Arc<str>,

@@ -86,7 +86,7 @@ impl SinkWorker {
         self.finished.store(true, Ordering::Release);
     }
 
-    /// Whether the destination lacks something, other than by the choice of its reader.
+    /// Whether lines are undelivered for a reason other than a reader that left.
     pub fn has_failed(&self) -> bool {
         !self.account.counts().complete() && !self.reader_left.load(Ordering::Acquire)
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use crate::counters::{Counter, Tracefs, in_init};
-use crate::support::tracer::{Tracer, lost, of, ready};
+use crate::support::tracer::{Tracer, lost, of, ready, unseen};
 use crate::work::{SLEEP, SPIN, Work, last_cpu, schedlat, total, trace};
 
 /// Works for 3 ms, and sleeps for 5.
@@ -41,7 +41,10 @@ fn brief_time_slices_are_as_long_as_the_kernel_counts_them() {
         assert_eq!(sum("context_switches"), slices, "{way}: {records:?}");
         assert!(slices >= 290.0, "{way}: {slices} of 300 sleeps");
         assert!(near(sum("cpu_time_us"), ran), "{way}: {} us of {ran} ns", sum("cpu_time_us"));
-        assert!(near(sum("runq_us"), waited), "{way}: {} us of {waited} ns", sum("runq_us"));
+        // If the kernel ran no program at a switch and at the wake-up before it, the delay of that wait is unknown.
+        let delay = sum("runq_us");
+        let unseen = unseen(&records) > 0;
+        assert!(near(delay, waited) || (unseen && delay * 1000.0 <= 1.02 * waited), "{way}: {delay} us of {waited} ns");
         work.signal(Signal::CONT);
         let clock: f64 = work.output().parse().unwrap();
         // It does not count the way out of the first stop and into the second.

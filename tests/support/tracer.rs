@@ -114,9 +114,14 @@ pub fn of<'a>(records: &'a [Value], kind: &str) -> Vec<&'a Value> {
 /// The number of lost events, without those for which the kernel ran no program: some sandboxes run no eBPF programs
 /// in their init.
 pub fn lost(records: &[Value]) -> u64 {
+    of(records, "lost").iter().map(|record| record["count"].as_u64().unwrap()).sum::<u64>() - unseen(records)
+}
+
+/// The number of switches at which the kernel ran no program.
+pub fn unseen(records: &[Value]) -> u64 {
     let unseen = |record: &&&Value| record["source"].as_str().unwrap().contains("no program was run");
     let lost = of(records, "lost");
-    lost.iter().filter(|record| !unseen(record)).map(|record| record["count"].as_u64().unwrap()).sum()
+    lost.iter().filter(unseen).map(|record| record["count"].as_u64().unwrap()).sum()
 }
 
 /// Asserts that no thread of a process has a capability except those in `allowed`, or can regain one.

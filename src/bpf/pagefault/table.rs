@@ -156,7 +156,7 @@ impl Table {
             if (now.minor, now.major) == (before.minor, before.major) {
                 continue;
             }
-            // A late program added to an element that is free already: for the process that had it.
+            // A late program added to a freed element; count it for the process that had it before.
             let pid = if pid == 0 { before.pid } else { pid };
             let process = found.entry(pid).or_insert_with(|| Process {
                 pid,

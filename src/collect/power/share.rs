@@ -41,7 +41,7 @@ impl Share {
         Self { proc: roots.proc.clone(), before: HashMap::new(), all_before: None }
     }
 
-    /// Splits the packages' energy: `whole` is joules and the seconds in which they were used.
+    /// Splits the packages' energy. `whole` is the energy in joules, and the seconds that it covers.
     ///
     /// # Errors
     /// If stdout fails.

@@ -69,7 +69,7 @@ impl Recording {
         self.left == Some(0)
     }
 
-    /// Gives the parser a piece of the input, and writes what it makes of it.
+    /// Feeds a chunk to the parser and writes the records that it completes.
     fn take(
         &mut self,
         out: &mut Emitter,

@@ -126,7 +126,7 @@ impl Parser {
         if before == Some(value) {
             return Parsed::Yes;
         }
-        // An unknown row that repeats does not start a new sample, and the record's map has one key for both.
+        // A repeated unknown row does not start a new sample; the map keeps one value per key.
         if position.is_none() && before.is_some() {
             return Parsed::No;
         }
