@@ -84,7 +84,6 @@ static __always_inline bool is_on_cpu(struct task_struct *task, bool direct)
  * The kernel's own totals of a task. When sched_switch is traced, both of prev are up to date; the wait of next
  * that ends is not yet in its run_delay.
  */
-
 static __always_inline __u64 cpu_time_of(struct task_struct *task, bool direct)
 {
 	struct task_struct___sched *sched = (void *)task;
@@ -413,7 +412,7 @@ static __always_inline void count_delay(struct process *process, __u64 ns)
 }
 
 /*
- * The time slice of prev that ends. If its begin was not seen, `slice` is of another task, and `missed` is the begin
+ * The time slice of prev that ends. If its begin was not seen, `slice` is of another task; `missed` is then the begin
  * of the wait before it, if that was seen.
  */
 static __always_inline void end_slice(struct process *process, struct time_slice *slice, bool seen,

@@ -219,8 +219,9 @@ fn overview(out: &mut Vec<u8>) -> Result<()> {
     roff.control("SH", ["SHARED OPTIONS"]);
     roff.to_writer(out)?;
     // All have a heading, and so are subsections.
-    let shared =
-        clap_mangen::Man::new(with_long_help(Common::augment_args(Command::new("telepipe").disable_help_flag(true))));
+    let shared = clap_mangen::Man::new(with_long_help(Common::augment_args(
+        Command::new("telepipe").disable_help_flag(true),
+    )));
     options(&shared, out)?;
     let mut roff = Roff::default();
     sections(&mut roff, OVERVIEW);

@@ -44,7 +44,10 @@ fn brief_time_slices_are_as_long_as_the_kernel_counts_them() {
         // If the kernel ran no program at a switch and at the wake-up before it, the delay of that wait is unknown.
         let delay = sum("runq_us");
         let unseen = unseen(&records) > 0;
-        assert!(near(delay, waited) || (unseen && delay * 1000.0 <= 1.02 * waited), "{way}: {delay} us of {waited} ns");
+        assert!(
+            near(delay, waited) || (unseen && delay * 1000.0 <= 1.02 * waited),
+            "{way}: {delay} us of {waited} ns"
+        );
         work.signal(Signal::CONT);
         let clock: f64 = work.output().parse().unwrap();
         // It does not count the way out of the first stop and into the second.
