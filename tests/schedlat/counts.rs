@@ -154,9 +154,21 @@ fn a_long_time_slice_is_split_between_intervals() {
         crate::support::skip("the tracer needs a second CPU");
         return;
     }
+    // A time slice with an unseen begin is counted at its end, which can be in a later interval.
+    for _ in 0..6 {
+        let (pid, records, ran) = run_for_a_long_time(cpu);
+        if unseen(&records) == 0 {
+            return check_intervals(pid, &records, &ran);
+        }
+    }
+    crate::support::skip("in each run, the kernel ran no program at some switch");
+}
+
+/// Runs a process that hardly leaves its CPU: its number, the records, and the times and CPU times that it read.
+fn run_for_a_long_time(cpu: usize) -> (u32, Vec<serde_json::Value>, Vec<(f64, f64)>) {
     let mut elsewhere = Command::new("taskset");
     elsewhere.args(["-c", &format!("0-{}", cpu - 1)]).arg(schedlat()).process_group(0);
-    let tracer = Tracer::start_command(elsewhere, "100ms", &["--all", "--no-events"]);
+    let tracer = Tracer::start_command(elsewhere, "100ms", &["--comm", "perl", "--no-events"]);
     // As a real-time task it leaves its CPU for 600 ms only for the kernel's deadline server, 50 ms in a second.
     // It reads the kernel's count of its CPU time every 2 ms, also before and after that: an interval can
     // be longer than asked for, since a thread of the kernel (rcu) that ends it may wait for the same CPU.
@@ -169,14 +181,17 @@ fn a_long_time_slice_is_split_between_intervals() {
     let work = Work::start(cpu, program);
     let pid = work.pid();
     let ran: Vec<_> = work.output().lines().map(sample).collect();
-    let records = tracer.finish();
+    (pid, tracer.finish(), ran)
+}
+
+fn check_intervals(pid: u32, records: &[serde_json::Value], ran: &[(f64, f64)]) {
     let own: Vec<_> =
         records.iter().filter(|record| record["kind"] == "sched" && record["pid"] == pid).collect();
     let mut compared = 0.0;
     for record in &own {
         let [time, interval] = ["cpu_time_us", "interval_s"].map(|field| record[field].as_f64().unwrap());
         assert!(time <= interval * 1.01e6 + 500.0, "more than the interval: {record}");
-        let [begin, end] = ["start_ts", "ts"].map(|field| ran_until(&ran, seconds(&record[field])));
+        let [begin, end] = ["start_ts", "ts"].map(|field| ran_until(ran, seconds(&record[field])));
         let (Some(begin), Some(end)) = (begin, end) else { continue };
         // The kernel updates the time of a running task at its ticks, every 4 ms if there are 250 a second.
         let (least, most) = (end.0 - begin.1 - interval * 0.05e6, end.1 - begin.0 + interval * 0.05e6);
@@ -185,7 +200,7 @@ fn a_long_time_slice_is_split_between_intervals() {
     }
     assert!(compared >= 0.4 && own.len() > 1, "{compared} s in whole intervals: {own:?}");
     assert_eq!(own.last().unwrap()["comm"], "perl", "the name of the program that it executed last");
-    let (all, kernel) = (total(&records, pid, "cpu_time_us"), ran.last().unwrap().1);
+    let (all, kernel) = (total(records, pid, "cpu_time_us"), ran.last().unwrap().1);
     assert!((all - kernel).abs() <= 0.05 * kernel, "{all} of {kernel} us");
 }
 
