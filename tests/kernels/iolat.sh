@@ -8,7 +8,7 @@ words='select(.kind == "io") | [.op, .device, .count, .bytes, .p50_us, .sum_us, 
 
 # Starts iolat, and returns once it has attached.
 trace() { # OPTIONS…
-    : >/tmp/out
+    forget
     iolat -i 100s "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
     until_true 30 is_active && return

@@ -16,7 +16,7 @@ fail 60"
 
 # Traces one process per mode. Each waits for a line before it faults.
 measure() { # OPTIONS…
-    : >/tmp/out
+    forget
     pids=
     number=
     if [ -n "$crowded" ]; then
@@ -149,7 +149,7 @@ expect kprobe-method 'kprobes > 0' kprobes="$(grep -c '"method":"kprobe"' /tmp/o
 # Capabilities are dropped; when killed, it leaves no program behind.
 programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; }
 sysctl -q -w net.core.bpf_jit_kallsyms=1
-: >/tmp/out
+forget
 pagefault-trace -i 100s >/tmp/out 2>/tmp/err &
 tracer=$!
 if until_true 30 is_active; then

@@ -7,7 +7,7 @@ words='if .kind == "sched" then ["sched", .pid, .context_switches, .runq_us, .cp
     else ["event", .pid, .duration_us, .tid, .prev_pid, .cpu] end'
 
 trace() { # OPTIONS…
-    : >/tmp/err
+    forget
     schedlat -i 100s --filter "$words" "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
     # With --filter, status and lost records go to stderr.
@@ -121,7 +121,7 @@ kill -9 $pid
 wait $pid 2>/dev/null
 
 # A pipeline: its processes are left out, and a process of the same process group is not.
-: >/tmp/err
+forget
 schedlat -i 100s --all --no-events --no-summary --filter "$words" 2>/tmp/err | (
     exec sh -c 'echo $$ >/tmp/first; exec tee /tmp/out'
 ) | sh -c 'echo $$ >/tmp/second; exec cat >/dev/null' &
@@ -131,7 +131,7 @@ pid=$!
 sleep 2
 kill -9 $pid
 wait $pid 2>/dev/null
-pkill -INT -x schedlat
+pkill -x schedlat
 wait
 tr -d '[]"' </tmp/out | tr ',' ' ' >/tmp/sched
 expect pipeline 'readers == 0 && other == 1' \

@@ -5,7 +5,7 @@
 # In emulation a record takes milliseconds to filter, so only the workload's calls are traced.
 # Starts syscall-trace, and returns once it has attached.
 trace() { # OPTIONS…
-    : >/tmp/out
+    forget
     syscall-trace "$@" >/tmp/out 2>/tmp/err &
     tracer=$!
     until_true 60 is_active && return
