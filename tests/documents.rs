@@ -4,6 +4,7 @@
 mod support;
 
 use std::io::Write as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -130,6 +131,9 @@ impl BusyDisk {
             while !asked.load(Ordering::Relaxed) {
                 file.write_all(&[0; 4096]).unwrap();
                 file.sync_data().unwrap();
+                // Read from the disk, not from the page cache.
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+                file.read_exact_at(&mut [0; 4096], 0).unwrap();
                 std::thread::sleep(Duration::from_millis(50));
             }
         });

@@ -55,7 +55,7 @@ impl Program for Iolat {
         ),
         (
             "The 99th percentile of reads as text",
-            r#"sudo iolat -f 'select(.op == "read") | "\(.device) \(.p99_us) us"'"#,
+            r#"sudo iolat -r -f 'select(.op == "read") | "\(.device) \(.p99_us) us"'"#,
         ),
         ("Send all histograms to an OpenTelemetry Collector", "sudo iolat | tele-ship --otlp"),
     ];
