@@ -144,7 +144,7 @@ all crowded
 crowded=
 all fentry --attach fentry
 all kprobe --attach kprobe
-expect kprobe-method 'kprobes > 0' kprobes="$(grep -c '"method":"kprobe"' /tmp/out)"
+expect kprobe-method 'kprobes > 0' kprobes="$(method | grep -c kprobe)"
 
 # Capabilities are dropped; when killed, it leaves no program behind.
 programs() { grep -c ' bpf_prog_.*\[bpf\]' /proc/kallsyms; }
