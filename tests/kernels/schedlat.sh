@@ -122,7 +122,8 @@ wait $pid 2>/dev/null
 
 # A pipeline: its processes are left out, and a process of the same process group is not.
 forget
-schedlat -i 100s --all --no-events --no-summary --filter "$words" 2>/tmp/err | (
+words=$words sh -c 'echo $$ >/tmp/tracer
+    exec schedlat -i 100s --all --no-events --no-summary --filter "$words" 2>/tmp/err' | (
     exec sh -c 'echo $$ >/tmp/first; exec tee /tmp/out'
 ) | sh -c 'echo $$ >/tmp/second; exec cat >/dev/null' &
 until_true 30 is_active
@@ -131,7 +132,7 @@ pid=$!
 sleep 2
 kill -9 $pid
 wait $pid 2>/dev/null
-pkill -x schedlat
+kill "$(cat /tmp/tracer)"
 wait
 tr -d '[]"' </tmp/out | tr ',' ' ' >/tmp/sched
 expect pipeline 'readers == 0 && other == 1' \
