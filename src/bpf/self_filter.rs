@@ -206,14 +206,14 @@ fn pipe_end(pid: u32, entry: &std::fs::DirEntry) -> Option<PipeEnd> {
     }
     let (link, pipe) = (lstat(&path).ok()?, stat(&path).ok()?);
     let allowed = Mode::from_raw_mode(link.st_mode);
-    let mut end = PipeEnd::default();
-    end.inode = pipe.st_ino;
-    end.device = major(pipe.st_dev) << 20 | minor(pipe.st_dev);
-    end.pid = pid;
-    end.fd = entry.file_name().to_str()?.parse().ok()?;
-    end.mode =
-        u32::from(allowed.contains(Mode::RUSR)) * READ + u32::from(allowed.contains(Mode::WUSR)) * WRITE;
-    Some(end)
+    Some(PipeEnd {
+        inode: pipe.st_ino,
+        device: major(pipe.st_dev) << 20 | minor(pipe.st_dev),
+        pid,
+        fd: entry.file_name().to_str()?.parse().ok()?,
+        mode: u32::from(allowed.contains(Mode::RUSR)) * READ
+            + u32::from(allowed.contains(Mode::WUSR)) * WRITE,
+    })
 }
 
 /// This process, the first of `family`, and all that read its stdout, directly or through others.

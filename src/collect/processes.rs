@@ -203,8 +203,8 @@ fn hides_processes(proc: &Path) -> bool {
         Some(found) => u64::try_from(mount.mnt_id).ok() == Some(found.stx_mnt_id),
         None => mount.mount_point == proc,
     };
-    let mounts = text.lines().filter_map(|line| MountInfo::from_line(line).ok());
-    let Some(mount) = mounts.filter(|mount| mount.fs_type == "proc" && is_it(mount)).next_back() else {
+    let mut mounts = text.lines().filter_map(|line| MountInfo::from_line(line).ok());
+    let Some(mount) = mounts.rfind(|mount| mount.fs_type == "proc" && is_it(mount)) else {
         return false;
     };
     let (hidden, gid) = hidepid(&mount);

@@ -285,7 +285,10 @@ mod tests {
 
     /// Keeps every letter and every part.
     #[derive(Default)]
-    struct Kept(Mutex<(Vec<u8>, Vec<(u64, Vec<u8>)>)>);
+    struct Kept(Mutex<(Vec<u8>, Vec<Letter>)>);
+
+    /// The offset of a line, and its bytes.
+    type Letter = (u64, Vec<u8>);
 
     impl DeadLetters for Kept {
         fn part(&self, _: u64, bytes: &[u8]) {
