@@ -10,6 +10,7 @@ use super::pipeline::Pipeline;
 #[cfg(feature = "sqlite")]
 use super::sqlite::{self, Sqlite};
 use super::stdout::Stdout;
+#[cfg(feature = "sqlite")]
 use crate::common::diag::log;
 use crate::common::program::Usage;
 use crate::common::stdio_check;
