@@ -9,9 +9,9 @@ use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use libbpf_rs::btf::types::{Func, FuncProto, Ptr, Typedef};
 use libbpf_rs::btf::{Btf, BtfType};
-use libbpf_rs::skel::SkelBuilder;
+use libbpf_rs::skel::{OpenSkel as _, SkelBuilder};
 
-use super::load::explain;
+use super::load::{ensure_room_for_files, explain};
 use crate::common::program::Usage;
 
 /// The `--btf` option.
@@ -63,7 +63,9 @@ impl Kernel {
         let object = builder.object_builder_mut();
         let named = self.file.as_ref().map_or(Ok(()), |file| object.btf_custom_path(file).map(drop));
         let opened = named.and_then(|()| builder.open(Box::leak(Box::new(MaybeUninit::uninit()))));
-        opened.map_err(|error| explain(&error, "cannot open the eBPF programs"))
+        let open = opened.map_err(|error| explain(&error, "cannot open the eBPF programs"))?;
+        ensure_room_for_files(FILES_FOR_LOADING + 2 * open.open_object().progs().count())?;
+        Ok(open)
     }
 
     /// Whether the kernel itself has type information, which iterators and typed tracepoints need.
@@ -86,6 +88,10 @@ impl Kernel {
         Some(function.len().saturating_sub(1))
     }
 }
+
+/// Files that libbpf opens for a moment while it loads, and those that a tracer opens afterwards. To them come a file
+/// for each program and one for its link. libbpf has opened a file for each map already.
+const FILES_FOR_LOADING: usize = 8;
 
 const MISSING: &str = "\
 this kernel has no type information (BTF), which eBPF programs need to find fields of structs: there is no \

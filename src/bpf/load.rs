@@ -3,8 +3,9 @@
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::Mutex;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow};
 use libbpf_rs::{ErrorKind, PrintLevel, libbpf_sys, set_print};
+use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
@@ -47,6 +48,17 @@ pub fn explain(error: &libbpf_rs::Error, failed: &str) -> anyhow::Error {
 /// Whether a call failed because the process has too many open files.
 fn is_file_limit(error: &anyhow::Error) -> bool {
     format!("{error:#}").contains(&std::io::Error::from(Errno::MFILE).to_string())
+}
+
+/// Checks that this process may open so many more files. Without room, libbpf's probes of the kernel fail unnoticed, it
+/// does without what they probe, and the error is about something else.
+///
+/// # Errors
+/// If there is no room.
+pub fn ensure_room_for_files(files: usize) -> Result<()> {
+    let open = (0..files).map(|_| eventfd(0, EventfdFlags::CLOEXEC));
+    let held: rustix::io::Result<Vec<_>> = open.collect();
+    held.map(drop).map_err(std::io::Error::from).context("cannot load the eBPF programs")
 }
 
 /// Replaces an error about too many open files, however it arose, by one that says what to do.
