@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use support::tables::{assert_stored, sqlite3};
-use support::{Answer, Capture, Ship, poll, program, require_root, skip};
+use support::{Answer, Capture, Ship, SmallDisk, poll, program};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -153,37 +153,10 @@ fn others_can_read_and_lock_while_it_writes() {
     assert_eq!(sqlite3(&db, "SELECT count(*), sum(n) FROM k"), ["51|1275"]);
 }
 
-/// A file system of one megabyte; unmounted when dropped.
-struct Small(tempfile::TempDir);
-
-impl Small {
-    fn mount() -> Option<Self> {
-        let dir = tempfile::tempdir().unwrap();
-        let mounted = require_root()
-            && Command::new("mount")
-                .args(["-t", "tmpfs", "-o", "size=1m", "none"])
-                .arg(dir.path())
-                .status()
-                .unwrap()
-                .success();
-        if !mounted {
-            skip("it needs to mount a tmpfs");
-            return None;
-        }
-        Some(Self(dir))
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_waited_for() {
-    let Some(disk) = Small::mount() else { return };
-    let (db, ballast) = (disk.0.path().join("a.db"), disk.0.path().join("ballast"));
+    let Some(disk) = SmallDisk::mount("1m") else { return };
+    let (db, ballast) = (disk.path().join("a.db"), disk.path().join("ballast"));
     std::fs::write(&ballast, vec![0; 700 << 10]).unwrap();
     let line = |n| {
         format!(

@@ -1,5 +1,6 @@
 //! `tele-ship`: delivers JSON lines from stdin to a server, a database or stdout.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -56,6 +57,16 @@ struct TeleShip {
     #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
     stats: Option<Duration>,
 
+    /// Read these files, one after the other, instead of stdin
+    #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
+
+    /// Append lines that cannot be delivered to this file
+    ///
+    /// The reasons go to FILE.reasons. SIGHUP opens both files again.
+    #[arg(long, help_heading = "Delivery", value_name = "FILE")]
+    dead_letter: Option<PathBuf>,
+
     #[command(flatten)]
     generate: GenerateArg,
 }
@@ -74,6 +85,10 @@ impl Program for TeleShip {
             "sqlite3 today.db 'select ts, load_1m from load order by ts desc limit 5'",
         ),
         ("Deliver to two destinations", "scrape | tele-ship --otlp --sqlite today.db"),
+        (
+            "Keep the lines that the server refuses, and deliver them again later",
+            "scrape | tele-ship --otlp --dead-letter refused; tele-ship --otlp --input refused",
+        ),
         ("Show what would be sent", "scrape --once | tele-ship --stdout | jq ."),
         (
             "In a crontab: one sample a minute, giving up after 20 s if the server is down",
@@ -106,8 +121,13 @@ impl Program for TeleShip {
         let stop = stop.context("cannot watch for signals")?;
         let in_flight = in_flight.into();
         let mut pipeline = Pipeline::new(Settings { limits, queue_bytes, in_flight, drain, stats });
+        if let Some(path) = &self.dead_letter {
+            pipeline.keep_dead_letters(path)?;
+        }
         self.destinations.open(&mut pipeline)?;
-        if rustix::termios::isatty(rustix::stdio::stdin()) {
+        if !self.input.is_empty() {
+            pipeline.read_files(self.input);
+        } else if rustix::termios::isatty(rustix::stdio::stdin()) {
             log(format_args!("reading from the terminal; end the input with Ctrl-D"));
         }
         pipeline.run(&stop)
@@ -123,7 +143,13 @@ Blank lines are skipped and not counted. A byte order mark before a line is igno
 as a record with no field that is a metric, counts as `empty`.
 
 A line that a destination cannot accept is rejected: it is counted, and the first few are shown on stderr with the \
-reason. Every destination rejects lines over 1 MiB, and lines that are not UTF-8 or not a JSON object (a string with half a \
+reason. With --dead-letter FILE it is appended to FILE as it came and counts as `dead_lettered`. The reason is appended \
+to FILE.reasons, as a JSON object with `ts`, `sink`, `reason` and `line`, the number of the line in FILE. A line that \
+several destinations refuse is in FILE once. Both files are created readable for their owner only. SIGHUP opens them \
+again under their names, so that they can be moved away. If a line cannot be written there, it counts as rejected. To \
+deliver the lines again, read FILE with --input.
+
+Every destination rejects lines over 1 MiB, and lines that are not UTF-8 or not a JSON object (a string with half a \
 surrogate pair, such as `\\ud800`, is not JSON). SQLite accepts everything else. For OTLP, a record is also rejected if \
 a field has the wrong type; the reason names the field: `ts`, `start_ts` or `begin_ts` that is not an RFC 3339 time; a \
 metric that is not a number; a histogram with inconsistent fields; a `metric` without `name` or `value`, or with an \

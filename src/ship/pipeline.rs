@@ -1,4 +1,4 @@
-//! Reads stdin, hands the lines to every sink, and ends in an orderly way.
+//! Reads stdin or files, hands the lines to every sink, and ends in an orderly way.
 //!
 //! Reading happens on the thread that calls [`Pipeline::run`]; each sink has a thread of its own. When the queue of
 //! one is full, reading stops, and the pipe makes its writers wait.
@@ -7,7 +7,11 @@
 //! writes its last lines. Then the sinks have the drain time to deliver what is pending. After the end of input they
 //! have as long as they make progress, and the drain time without any.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -18,7 +22,7 @@ use rustix::io::Errno;
 
 use super::Sink;
 use super::account::Outcome;
-use super::dead_letter::{DeadLetter, DeadLetters, Samples};
+use super::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, Samples};
 use super::deliver;
 use super::queue::Limits;
 use super::report::Reporter;
@@ -57,6 +61,8 @@ pub struct Pipeline {
     settings: Settings,
     workers: Vec<Arc<SinkWorker>>,
     dead_letters: Arc<dyn DeadLetters>,
+    /// Files to read instead of stdin.
+    files: Option<VecDeque<PathBuf>>,
     splitter: Splitter,
     /// The offset of the next line. Every line has one, blank and refused ones too.
     next: u64,
@@ -73,12 +79,27 @@ impl Pipeline {
             settings,
             workers: Vec::new(),
             dead_letters: Arc::new(Samples::default()),
+            files: None,
             splitter: Splitter::new(MAX_LINE),
             next: 0,
             long: Vec::new(),
             ended: channel(),
             asked_at: None,
         }
+    }
+
+    /// Keeps lines that cannot be delivered in this file. Call it before any sink is added.
+    ///
+    /// # Errors
+    /// If the file cannot be used.
+    pub fn keep_dead_letters(&mut self, path: &Path) -> Result<()> {
+        self.dead_letters = Arc::new(DeadLetterFile::open(path)?);
+        Ok(())
+    }
+
+    /// Reads these files, one after the other, instead of stdin.
+    pub fn read_files(&mut self, files: Vec<PathBuf>) {
+        self.files = Some(files.into());
     }
 
     /// Adds a sink and starts its thread.
@@ -102,17 +123,17 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Delivers what comes on stdin until it ends or `stop` is asked.
+    /// Delivers the input until it ends or `stop` is asked.
     ///
     /// # Errors
-    /// If stdin cannot be read, or not everything that was read was delivered.
+    /// If the input cannot be read, or not everything that was read was delivered.
     pub fn run(mut self, stop: &Stop) -> Result<()> {
         let reporter = Arc::new(Reporter::new(self.workers.clone(), self.settings.stats));
         let (forced, watching) = (reporter.clone(), reporter.clone());
         stop.on_forced_end(move || forced.summary());
         let (running, ended) = channel();
         let watcher = std::thread::Builder::new().name("report".into()).spawn(move || watching.run(&ended));
-        let read = self.read(stop).context("cannot read stdin");
+        let read = self.read_all(stop);
         self.finish(read.as_ref().is_ok_and(|eof| *eof));
         self.drain(stop);
         if stop.reader_gone() {
@@ -128,8 +149,33 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Reads to the end of stdin (true), or until the program must end (false).
-    fn read(&mut self, stop: &Stop) -> rustix::io::Result<bool> {
+    /// Reads to the end of the input (true), or until the program must end (false). A file that cannot be read does
+    /// not stop the others.
+    fn read_all(&mut self, stop: &Stop) -> Result<bool> {
+        let Some(mut files) = self.files.take() else {
+            return self.read(stop, rustix::stdio::stdin()).context("cannot read stdin");
+        };
+        let mut failed = 0;
+        while let Some(path) = files.pop_front() {
+            let opened = File::open(&path);
+            match opened.map_err(anyhow::Error::from).and_then(|file| Ok(self.read(stop, file.as_fd())?)) {
+                Ok(true) => self.take(b"", true),
+                Ok(false) => return Ok(false),
+                Err(error) => {
+                    failed += 1;
+                    self.take(b"", true);
+                    log(format_args!("cannot read {}: {error}", path.display()));
+                }
+            }
+        }
+        if failed > 0 {
+            bail!("{failed} of the --input files could not be read");
+        }
+        Ok(true)
+    }
+
+    /// As [`Pipeline::read_all`], from one descriptor.
+    fn read(&mut self, stop: &Stop, input: BorrowedFd<'_>) -> rustix::io::Result<bool> {
         let mut buffer = vec![0; CHUNK];
         loop {
             let asked = self.asked(stop);
@@ -138,10 +184,10 @@ impl Pipeline {
                 return Ok(false);
             }
             let room = self.workers.iter().all(|worker| worker.budget.wait(CHECK_INTERVAL));
-            if !room || !readable(asked.is_none().then_some(stop), enough)? {
+            if !room || !readable(input, asked.is_none().then_some(stop), enough)? {
                 continue;
             }
-            match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..]) {
+            match rustix::io::read(input, &mut buffer[..]) {
                 Ok(0) => return Ok(true),
                 Ok(length) => self.take(&buffer[..length], false),
                 Err(Errno::INTR | Errno::AGAIN) => {}
@@ -192,8 +238,8 @@ impl Pipeline {
         for (offset, line) in &too_long {
             for worker in &self.workers {
                 let pending = worker.account.read(*offset, Instant::now(), 1);
-                let letter =
-                    DeadLetter { sink: worker.name, offset: *offset, line, reason: "longer than 1 MiB" };
+                let (offset, reason) = (*offset, "longer than 1 MiB");
+                let letter = DeadLetter { sink: worker.name, offset, line, is_part: true, reason };
                 worker.refuse_line(&letter, pending);
             }
         }
@@ -252,10 +298,9 @@ fn content(line: &[u8]) -> Option<&[u8]> {
     (!line.trim_ascii().is_empty()).then_some(line)
 }
 
-/// Waits until stdin is readable; false if `stop` is asked or `until` comes first.
-fn readable(stop: Option<&Stop>, until: Option<Instant>) -> rustix::io::Result<bool> {
-    let stdin = rustix::stdio::stdin();
-    let mut fds = vec![PollFd::new(&stdin, PollFlags::IN)];
+/// Waits until `input` is readable; false if `stop` is asked or `until` comes first.
+fn readable(input: BorrowedFd<'_>, stop: Option<&Stop>, until: Option<Instant>) -> rustix::io::Result<bool> {
+    let mut fds = vec![PollFd::new(&input, PollFlags::IN)];
     fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN)));
     let wait = until.map(|until| until.saturating_duration_since(Instant::now()));
     match poll(&mut fds, wait.and_then(|wait| Timespec::try_from(wait).ok()).as_ref()) {

@@ -99,8 +99,8 @@ impl SinkWorker {
 
     /// Settles a line of a batch that this sink cannot deliver.
     pub fn refuse(&self, batch: &Batch, index: usize, reason: &str, pending: Pending) {
-        let letter =
-            DeadLetter { sink: self.name, offset: batch.offset(index), line: batch.line(index), reason };
+        let (offset, line) = (batch.offset(index), batch.line(index));
+        let letter = DeadLetter { sink: self.name, offset, line, is_part: false, reason };
         self.refuse_line(&letter, pending);
     }
 

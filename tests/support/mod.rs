@@ -120,3 +120,35 @@ pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
     listener.local_addr().expect("the bound address").port()
 }
+
+/// A file system in memory of a fixed size; unmounted when dropped.
+pub struct SmallDisk(tempfile::TempDir);
+
+impl SmallDisk {
+    /// Mounts one, of a size such as `1m`; `None` if the test must be skipped.
+    pub fn mount(size: &str) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        if !require_root() {
+            return None;
+        }
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "none"]).arg(dir.path());
+        if !mount.status().expect("mount runs").success() {
+            skip("it needs to mount a tmpfs");
+            return None;
+        }
+        Some(Self(dir))
+    }
+
+    /// Where it is mounted.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // A failure leaves a mount behind, and nothing else.
+        let _ = Command::new("umount").arg("--lazy").arg(self.path()).status();
+    }
+}
