@@ -118,7 +118,7 @@ impl DeadLetterFile {
         let hangup = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(signal_hook::consts::SIGHUP, hangup.clone())
             .context("cannot watch for SIGHUP")?;
-        let state = State { letters, long: (0, None), failing: false, unsynced: false };
+        let state = State { letters, long: (u64::MAX, None), failing: false, unsynced: false };
         Ok(Self { path: path.to_owned(), state: Mutex::new(state), hangup })
     }
 
@@ -136,7 +136,7 @@ impl DeadLetterFile {
 impl DeadLetters for DeadLetterFile {
     fn part(&self, offset: u64, bytes: &[u8]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.long.0 != offset || state.long.1.is_none() {
+        if state.long.0 != offset {
             // Without a file, keep() fails and reports it.
             state.long = (offset, unnamed(&self.path).ok());
         }
