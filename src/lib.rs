@@ -13,3 +13,4 @@ pub mod exposition;
 pub mod http;
 pub mod record;
 pub mod ship;
+pub mod system;

@@ -99,6 +99,7 @@ impl Program for TeleShip {
         ("INPUT", INPUT),
         ("DELIVERY", DELIVERY),
         ("DATABASE", DATABASE),
+        ("MONITORING SERVER", MONITORING),
         ("ENVIRONMENT", ENVIRONMENT),
         ("EXIT STATUS", EXIT_STATUS),
         ("OVERHEAD", OVERHEAD),
@@ -179,6 +180,16 @@ At the end of input, tele-ship delivers what is pending. It gives up on a destin
 delivered for --drain. After the first SIGINT or SIGTERM it reads for two more seconds at most, so that the \
 producers in the same pipeline can finish, and ends --drain after the signal at the latest. A second signal ends it at once. In each case \
 stderr reports the outcome of every line, per destination; with --stats, so does a `ship_stats` record.";
+
+const MONITORING: &str = "\
+--monitor posts one JSON object for each host and sample (the records of a host with the same `ts`): `hostname`, `cpu`, \
+`ram` and `disk` in percent, `timestamp` in whole seconds, `disk_read` and `disk_write` in MB/s (a million bytes), and \
+`details`, which has the latest of everything else; what is not known is null. It needs the records of \
+`scrape`; those of `pmstat` add frequencies. A first sample has no rates and is not posted. With `scrape --url \
+http://HOST:5001/system` as input, that object is the `details`.
+
+`disk` is the file system at SYSTEM_STATS_DISK_PATH, by default /. Errors of the server (408, 425, 429 and 5xx) are \
+retried; other errors are final.";
 
 const DATABASE: &str = "\
 Each kind has a table of its name with a column per field and an index on `ts`; `kind` is not a column. New fields \

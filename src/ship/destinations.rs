@@ -3,6 +3,8 @@
 use anyhow::Result;
 use clap::Args;
 
+#[cfg(feature = "http")]
+use super::monitor::{Monitor, MonitorArgs};
 use super::otlp::{Encoder, Names, Options};
 #[cfg(feature = "http")]
 use super::otlp_http::{OtlpArgs, OtlpHttp};
@@ -21,6 +23,10 @@ pub struct Destinations {
     #[cfg(feature = "http")]
     #[command(flatten)]
     otlp: OtlpArgs,
+
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    monitor: MonitorArgs,
 
     /// Write OTLP/JSON lines, one per batch and signal
     #[arg(long, help_heading = "Destinations")]
@@ -47,7 +53,7 @@ pub struct Destinations {
 impl Destinations {
     /// Whether stdout is the only destination, so that the program ends when its reader leaves.
     pub fn only_stdout(&self) -> bool {
-        self.stdout && !self.otlp() && !self.sqlite()
+        self.stdout && !self.otlp() && !self.monitor() && !self.sqlite()
     }
 
     /// Opens every destination that the options select.
@@ -59,11 +65,15 @@ impl Destinations {
         if self.otlp() {
             pipeline.add(OtlpHttp::open(&self.otlp, self.encoder()?).map_err(usage)?)?;
         }
+        #[cfg(feature = "http")]
+        if self.monitor() {
+            pipeline.add(Monitor::open(&self.monitor).map_err(usage)?)?;
+        }
         if self.stdout {
             stdio_check::stdout()?;
             pipeline.add(Stdout::new(self.encoder()?))?;
         }
-        if self.sqlite() || !(self.otlp() || self.stdout) {
+        if self.sqlite() || !(self.otlp() || self.monitor() || self.stdout) {
             self.open_sqlite(pipeline)?;
         }
         Ok(())
@@ -81,6 +91,16 @@ impl Destinations {
 
     #[cfg(not(feature = "http"))]
     fn otlp(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "http")]
+    fn monitor(&self) -> bool {
+        self.monitor.monitor.is_some()
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn monitor(&self) -> bool {
         false
     }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 pub mod destinations;
 pub mod line;
+#[cfg(feature = "http")]
+pub mod monitor;
 pub mod otlp;
 #[cfg(feature = "http")]
 pub mod otlp_http;
