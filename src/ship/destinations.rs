@@ -4,6 +4,8 @@ use anyhow::Result;
 use clap::Args;
 
 #[cfg(feature = "http")]
+use super::clickhouse::{ClickHouse, ClickHouseArgs};
+#[cfg(feature = "http")]
 use super::monitor::{Monitor, MonitorArgs};
 use super::otlp::{Encoder, Names, Options};
 #[cfg(feature = "http")]
@@ -23,6 +25,10 @@ pub struct Destinations {
     #[cfg(feature = "http")]
     #[command(flatten)]
     otlp: OtlpArgs,
+
+    #[cfg(feature = "http")]
+    #[command(flatten)]
+    clickhouse: ClickHouseArgs,
 
     #[cfg(feature = "http")]
     #[command(flatten)]
@@ -53,7 +59,8 @@ pub struct Destinations {
 impl Destinations {
     /// Whether stdout is the only destination, so that the program ends when its reader leaves.
     pub fn only_stdout(&self) -> bool {
-        self.stdout && !self.otlp() && !self.monitor() && !self.sqlite()
+        let others = self.otlp() || self.clickhouse() || self.monitor() || self.sqlite();
+        self.stdout && !others
     }
 
     /// Opens every destination that the options select.
@@ -66,6 +73,10 @@ impl Destinations {
             pipeline.add(OtlpHttp::open(&self.otlp, self.encoder()?).map_err(usage)?)?;
         }
         #[cfg(feature = "http")]
+        if self.clickhouse() {
+            pipeline.add(ClickHouse::open(&self.clickhouse).map_err(usage)?)?;
+        }
+        #[cfg(feature = "http")]
         if self.monitor() {
             pipeline.add(Monitor::open(&self.monitor).map_err(usage)?)?;
         }
@@ -73,7 +84,7 @@ impl Destinations {
             stdio_check::stdout()?;
             pipeline.add(Stdout::new(self.encoder()?))?;
         }
-        if self.sqlite() || !(self.otlp() || self.monitor() || self.stdout) {
+        if self.sqlite() || !(self.otlp() || self.clickhouse() || self.monitor() || self.stdout) {
             self.open_sqlite(pipeline)?;
         }
         Ok(())
@@ -101,6 +112,16 @@ impl Destinations {
 
     #[cfg(not(feature = "http"))]
     fn monitor(&self) -> bool {
+        false
+    }
+
+    #[cfg(feature = "http")]
+    fn clickhouse(&self) -> bool {
+        self.clickhouse.clickhouse.is_some()
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn clickhouse(&self) -> bool {
         false
     }
 

@@ -10,6 +10,8 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+#[cfg(feature = "http")]
+pub mod clickhouse;
 pub mod destinations;
 pub mod line;
 #[cfg(feature = "http")]

@@ -1,0 +1,227 @@
+//! Inserts into ClickHouse over HTTP: the tables of the OpenTelemetry Collector's exporter, or lines as they are.
+//!
+//! A request of the sink holds some lines, and its rows can belong to several tables and days: each of these parts is
+//! an insert. A part has a token made of the lines, by which the server recognises a repetition.
+
+mod lines;
+mod parts;
+mod server;
+mod tables;
+mod types;
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use self::lines::{Lines, Rows};
+use self::parts::{ENCODING, Part, Parts};
+use self::server::{Cause, Failure, Server};
+use self::tables::{Creation, Tables};
+use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
+use crate::common::units::duration;
+
+/// The options of `--clickhouse`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ClickHouseArgs {
+    /// Insert into ClickHouse over HTTP
+    ///
+    /// Default: CLICKHOUSE_URL, or http://127.0.0.1:8123. User, password and database come from CLICKHOUSE_USER,
+    /// CLICKHOUSE_PASSWORD and CLICKHOUSE_DATABASE, or from the URL.
+    #[arg(long, value_name = "URL", num_args = 0..=1, help_heading = "Destinations")]
+    pub clickhouse: Option<Option<String>>,
+
+    /// Insert lines as they are into this table, one column per field
+    ///
+    /// {kind} in the name gives each kind a table.
+    #[arg(long, requires = "clickhouse", value_name = "NAME", help_heading = "ClickHouse")]
+    table: Option<String>,
+
+    /// Create databases, tables and columns that are missing
+    #[arg(long, requires = "clickhouse", help_heading = "ClickHouse")]
+    create: bool,
+
+    /// Let created tables drop rows that are older than this
+    #[arg(long, requires = "create", value_name = "TIME", value_parser = duration, help_heading = "ClickHouse")]
+    ttl: Option<Duration>,
+}
+
+/// The sink.
+pub struct ClickHouse {
+    lines: Lines,
+    shared: Arc<Shared>,
+}
+
+/// What attempts in progress share.
+struct Shared {
+    tables: Tables,
+    stored: Mutex<Stored>,
+}
+
+/// The lines of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    /// Offsets of the first and the last line.
+    first: u64,
+    last: u64,
+    /// Of all lines, their offsets, and when they were read.
+    hash: u64,
+}
+
+impl Identity {
+    fn new(batch: &Batch, lines: &[usize]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for &line in lines {
+            hasher.write_u64(batch.offset(line));
+            hasher.write_u64(batch.received(line).0);
+            hasher.write(batch.line(line));
+        }
+        let offset = |line: Option<&usize>| line.map_or(0, |line| batch.offset(*line));
+        Self { first: offset(lines.first()), last: offset(lines.last()), hash: hasher.finish() }
+    }
+}
+
+/// The parts that the server stored although others of their request failed. They are not sent again, not even when
+/// the request is split and its halves have other tokens.
+#[derive(Default)]
+struct Stored(HashMap<(String, String), Vec<(u64, u64)>>);
+
+/// So many are remembered for a table and day.
+const MAX_STORED: usize = 1000;
+
+impl Stored {
+    fn contains(&self, table: &str, part: &str, of: Identity) -> bool {
+        let ranges = self.0.get(&(table.to_owned(), part.to_owned()));
+        ranges.is_some_and(|ranges| ranges.iter().any(|(first, last)| *first <= of.first && of.last <= *last))
+    }
+
+    fn add(&mut self, table: &str, part: &str, of: Identity) {
+        let ranges = self.0.entry((table.to_owned(), part.to_owned())).or_default();
+        ranges.push((of.first, of.last));
+        if ranges.len() > MAX_STORED {
+            ranges.remove(0);
+        }
+    }
+
+    /// Forgets a request that needs no other attempt.
+    fn remove(&mut self, of: Identity) {
+        self.0.retain(|_, ranges| {
+            ranges.retain(|range| *range != (of.first, of.last));
+            !ranges.is_empty()
+        });
+    }
+}
+
+/// A request.
+pub struct Body(Arc<Content>);
+
+struct Content {
+    identity: Identity,
+    rows: Rows,
+}
+
+impl ClickHouse {
+    /// Prepares to insert. Nothing connects yet.
+    ///
+    /// # Errors
+    /// If an option or a variable is wrong.
+    pub fn open(options: &ClickHouseArgs) -> Result<Self> {
+        let env = |name: &str| std::env::var(name).ok();
+        let server = Server::new(options.clickhouse.as_ref().and_then(Option::as_deref), &env)?;
+        let creation = options.create.then_some(Creation { ttl: options.ttl });
+        let table = options.table.as_deref().context("--clickhouse needs --table NAME")?;
+        let lines = Lines::new(table);
+        let shared = Shared { tables: Tables::new(server, creation), stored: Mutex::default() };
+        Ok(Self { lines, shared: Arc::new(shared) })
+    }
+}
+
+impl Shared {
+    /// Sends every part of a request that is not stored yet.
+    async fn attempt(&self, content: &Content) -> Verdict {
+        match self.insert(content).await {
+            Ok(()) => Verdict::DELIVERED,
+            Err(failure) => failure.verdict(),
+        }
+    }
+
+    async fn insert(&self, content: &Content) -> Result<(), Failure> {
+        let Content { identity, rows } = content;
+        let table = &rows.table;
+        rows.table(&self.tables).await?;
+        let mut parts = Parts::new(self.tables.server.zone().await?.clone());
+        rows.write(&mut parts);
+        let parts = parts.into_vec();
+        let (several, mut refused) = (parts.len() > 1, None);
+        for part in parts {
+            let name = part.name.clone();
+            if several && self.stored().contains(table, &name, *identity) {
+                continue;
+            }
+            match self.insert_part(table, part, *identity).await {
+                Ok(()) if several => self.stored().add(table, &name, *identity),
+                Ok(()) => {}
+                // The other parts first: a request is split only when nothing else is left of it.
+                Err(failure) if failure.cause == Cause::Lines => refused = Some(failure),
+                Err(failure) => return Err(failure),
+            }
+        }
+        match refused {
+            None => {
+                if several {
+                    self.stored().remove(*identity);
+                }
+                Ok(())
+            }
+            Some(failure) => Err(failure),
+        }
+    }
+
+    async fn insert_part(&self, table: &str, part: Part, of: Identity) -> Result<(), Failure> {
+        let token = format!("{}-{}-{:016x}-{}", of.first, of.last, of.hash, part.name);
+        let sql = format!("INSERT INTO {} FORMAT JSONEachRow", self.tables.server.table(table));
+        let inserted = self.tables.server.insert(&sql, &token, ENCODING, part.into_bytes()).await;
+        if matches!(&inserted, Err(failure) if failure.cause != Cause::Outside) {
+            // Its columns may be others by now.
+            self.tables.forget(table).await;
+        }
+        inserted
+    }
+
+    fn stored(&self) -> std::sync::MutexGuard<'_, Stored> {
+        self.stored.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Sink for ClickHouse {
+    type Body = Body;
+
+    fn name(&self) -> &'static str {
+        "clickhouse"
+    }
+
+    fn keeps_order(&self) -> bool {
+        false
+    }
+
+    fn size(&self, body: &Body) -> usize {
+        body.0.rows.size()
+    }
+
+    fn encode(&mut self, batch: &Batch) -> Encoded<Body> {
+        let Encoded { requests, rejected, empty } = self.lines.encode(batch);
+        let request = |Request { body, lines, items }| {
+            let identity = Identity::new(batch, &lines);
+            Request { body: Body(Arc::new(Content { identity, rows: body })), lines, items }
+        };
+        Encoded { requests: requests.into_iter().map(request).collect(), rejected, empty }
+    }
+
+    fn send(&mut self, body: &Body) -> Sending {
+        let (shared, content) = (self.shared.clone(), body.0.clone());
+        Box::pin(async move { shared.attempt(&content).await })
+    }
+}
