@@ -63,6 +63,43 @@ fn each_batch_is_a_line_of_otlp_json() {
     assert_eq!((again.code, again.lines(), again.count("accepted_items")), (Some(0), [3, 3, 0, 0, 0], 100));
 }
 
+/// The bodies of all log records in lines of OTLP/JSON.
+fn bodies(lines: &[u8]) -> Vec<String> {
+    let mut bodies = Vec::new();
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        assert!(line.len() <= 1 << 20, "{} bytes", line.len());
+        let line: Value = serde_json::from_slice(line).unwrap();
+        let list = |value: &Value| value.as_array().unwrap().clone();
+        let scopes = list(&line["resourceLogs"]).into_iter().flat_map(|outer| list(&outer["scopeLogs"]));
+        let records = scopes.flat_map(|scope| list(&scope["logRecords"]));
+        bodies.extend(records.map(|record| record["body"]["stringValue"].as_str().unwrap().to_owned()));
+    }
+    bodies
+}
+
+#[test]
+fn what_it_writes_it_can_read() {
+    let first = Ship::run(&["--stdout", "--batch-bytes", "8MiB"], lines(30_000));
+    assert_eq!((first.code, first.lines()), (Some(0), [30_000, 30_000, 0, 0, 0]));
+    assert!(first.stdout.len() > 3 << 20, "{} bytes", first.stdout.len());
+    let sent: Vec<_> = (0..30_000).map(|n| n.to_string()).collect();
+    assert!(bodies(&first.stdout) == sent);
+    let second = Ship::run(&["--stdout"], &first.stdout);
+    assert_eq!((second.code, second.count("accepted_items")), (Some(0), 30_000));
+    assert!(bodies(&second.stdout) == sent);
+}
+
+/// The Collector's files have lines as long as its batches.
+#[test]
+fn a_line_may_be_as_long_as_the_option_says() {
+    let long = |length: usize| format!("{{\"kind\":\"log\",\"body\":\"{}\"}}\n", "x".repeat(length));
+    let input = long(3 << 20) + &long(17 << 20) + &long(1);
+    let ended = Ship::run(&["--stdout"], &input);
+    assert_eq!((ended.code, ended.lines()), (Some(1), [3, 2, 1, 0, 0]));
+    let ended = Ship::run(&["--stdout", "--max-line", "1KiB"], &input);
+    assert_eq!((ended.code, ended.lines()), (Some(1), [3, 1, 2, 0, 0]));
+}
+
 #[test]
 fn a_reader_that_leaves_ends_it_with_success() {
     let mut child = start(&[], Stdio::piped());

@@ -67,6 +67,10 @@ struct TeleShip {
     #[arg(long, help_heading = "Delivery", value_name = "FILE")]
     dead_letter: Option<PathBuf>,
 
+    /// Refuse longer lines
+    #[arg(long, help_heading = "Input", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    max_line: usize,
+
     #[command(flatten)]
     generate: GenerateArg,
 }
@@ -116,12 +120,12 @@ impl Program for TeleShip {
             bytes: self.batch_bytes,
             age: self.batch_age,
         };
-        let Self { drain, stats, queue_bytes, in_flight, .. } = self;
+        let Self { drain, stats, queue_bytes, in_flight, max_line, .. } = self;
         let only_stdout = self.destinations.only_stdout();
         let stop = Stop::install(drain + Duration::from_secs(1), only_stdout);
         let stop = stop.context("cannot watch for signals")?;
         let in_flight = in_flight.into();
-        let mut pipeline = Pipeline::new(Settings { limits, queue_bytes, in_flight, drain, stats });
+        let mut pipeline = Pipeline::new(Settings { limits, max_line, queue_bytes, in_flight, drain, stats });
         if let Some(path) = &self.dead_letter {
             pipeline.keep_dead_letters(path)?;
         }
@@ -136,7 +140,7 @@ impl Program for TeleShip {
 }
 
 const INPUT: &str = "\
-Each line is one JSON object of at most 1 MiB. Records of telepipe's programs become metrics and log records, as \
+Each line is one JSON object of at most 16 MiB (--max-line). Records of telepipe's programs become metrics and log records, as \
 their kinds declare. `metric`, `log` and `span` records, from any program, describe themselves. Lines of OTLP/JSON \
 are taken unchanged. Any other object becomes a log record with the object as its body.
 
@@ -150,7 +154,7 @@ several destinations refuse is in FILE once. Both files are created readable for
 again under their names, so that they can be moved away. If a line cannot be written there, it counts as rejected. To \
 deliver the lines again, read FILE with --input.
 
-Every destination rejects lines over 1 MiB, and lines that are not UTF-8 or not a JSON object (a string with half a \
+Every destination rejects lines over --max-line, and lines that are not UTF-8 or not a JSON object (a string with half a \
 surrogate pair, such as `\\ud800`, is not JSON). SQLite accepts everything else. For OTLP, a record is also rejected if \
 a field has the wrong type; the reason names the field: `ts`, `start_ts` or `begin_ts` that is not an RFC 3339 time; a \
 metric that is not a number; a histogram with inconsistent fields; a `metric` without `name` or `value`, or with an \

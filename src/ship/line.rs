@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 pub use self::value::{Fields, Value, get};
 
 use crate::common::time::Timestamp;
-use crate::record::{KINDS, Kind, MAX_LINE, Mapping};
+use crate::record::{KINDS, Kind, Mapping};
 
 /// A signal of OTLP, which has its own request and path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +71,8 @@ impl<'a> Line<'a> {
     /// Parses a line.
     ///
     /// # Errors
-    /// If it is longer than 1 MiB, not UTF-8, not JSON or not an object.
+    /// If it is not UTF-8, not JSON or not an object.
     pub fn parse(line: &'a [u8]) -> Result<Self, String> {
-        if line.len() > MAX_LINE {
-            return Err(format!("longer than 1 MiB: {} bytes", line.len()));
-        }
         let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
         let fields = compact::object(text).map_or_else(|| read::object(text), Ok);
         fields.map(|fields| Self { fields }).map_err(|error| {
@@ -203,9 +200,6 @@ mod tests {
         assert!(why(&[b'{'; 1000]).starts_with("not JSON"));
         let deep = [&br#"{"a":"#[..], &[b'['; 1000], &[b']'; 1000], b"}"].concat();
         assert!(why(&deep).contains("recursion limit"));
-        let long = format!("{{\"a\":\"{}\"}}", "x".repeat(MAX_LINE));
-        assert!(why(long.as_bytes()).starts_with("longer than 1 MiB"));
-        assert!(Line::parse(&long.as_bytes()[..long.len() - 10]).unwrap_err().starts_with("not JSON"));
     }
 
     #[test]

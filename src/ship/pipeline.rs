@@ -30,7 +30,6 @@ use super::worker::SinkWorker;
 use crate::common::diag::log;
 use crate::common::lines::{Line, Splitter};
 use crate::common::stop::Stop;
-use crate::record::MAX_LINE;
 
 /// How long lines are still read after a signal: longer than a producer takes to end.
 const LAST_LINES: Duration = Duration::from_secs(2);
@@ -46,6 +45,8 @@ const START: usize = 400;
 pub struct Settings {
     /// When a batch is complete.
     pub limits: Limits,
+    /// The length of the longest line that is delivered.
+    pub max_line: usize,
     /// The memory that a sink's pending data may take before reading stops.
     pub queue_bytes: usize,
     /// How many requests an endpoint may have in flight.
@@ -80,7 +81,7 @@ impl Pipeline {
             workers: Vec::new(),
             dead_letters: Arc::new(Samples::default()),
             files: None,
-            splitter: Splitter::new(MAX_LINE),
+            splitter: Splitter::new(settings.max_line),
             next: 0,
             long: Vec::new(),
             ended: channel(),
@@ -211,7 +212,7 @@ impl Pipeline {
 
     /// Adds the lines that `chunk` completes, and the last one at the end of input, to the queue of every sink.
     fn take(&mut self, chunk: &[u8], eof: bool) {
-        let Self { workers, dead_letters, splitter, next, long, .. } = self;
+        let Self { settings, workers, dead_letters, splitter, next, long, .. } = self;
         let mut intakes: Vec<_> = workers.iter().map(|worker| worker.queue.intake()).collect();
         let mut too_long = Vec::new();
         let mut each = |line: Line<'_>| {
@@ -235,10 +236,11 @@ impl Pipeline {
         };
         let Ok(()) = if eof { splitter.end(&mut each) } else { splitter.feed(chunk, &mut each) };
         drop(intakes);
+        let reason = &format!("longer than {} bytes (--max-line)", settings.max_line);
         for (offset, line) in &too_long {
             for worker in &self.workers {
                 let pending = worker.account.read(*offset, Instant::now(), 1);
-                let (offset, reason) = (*offset, "longer than 1 MiB");
+                let offset = *offset;
                 let letter = DeadLetter { sink: worker.name, offset, line, is_part: true, reason };
                 worker.refuse_line(&letter, pending);
             }
@@ -326,6 +328,7 @@ impl Drop for Ending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::MAX_LINE;
     use std::sync::Mutex;
 
     /// Keeps every letter and every part.
@@ -351,6 +354,7 @@ mod tests {
         let limits = Limits { lines: 10, bytes: 1 << 20, age: Duration::from_secs(3600) };
         let settings = Settings {
             limits,
+            max_line: MAX_LINE,
             queue_bytes: usize::MAX,
             in_flight: 1,
             drain: Duration::from_secs(1),

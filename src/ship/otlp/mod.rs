@@ -14,6 +14,7 @@
 //! of the batch contribute. The same lines in the same order give the same bytes.
 
 mod accessors;
+mod cut;
 mod exponential;
 mod group;
 mod json;
@@ -46,7 +47,7 @@ use self::metric::Metrics;
 use self::metric_record::Point;
 use self::plan::Plan;
 use crate::common::time::Timestamp;
-use crate::record::{Generic, KINDS, Kind, Mapping};
+use crate::record::{Generic, KINDS, Kind, MAX_LINE, Mapping};
 use crate::ship::line::{Class, Line, Value};
 use crate::ship::{Batch, Encoded, Request};
 
@@ -60,13 +61,29 @@ pub struct Body {
 }
 
 impl Body {
-    /// Converts the body to a line of OTLP/JSON, the Collector's file format, with its newline.
+    /// Converts the body to OTLP/JSON, the Collector's file format: one line, or several if it would exceed the limit
+    /// of a line.
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(4 * self.bytes.len());
-        if json::write(&mut out, self.signal, &self.bytes).is_some() {
+        self.write_json(&mut out);
+        out
+    }
+
+    fn write_json(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        if json::write(out, self.signal, &self.bytes).is_some() {
             out.push(b'\n');
         }
-        out
+        let parts = (out.len() - start).div_ceil(MAX_LINE);
+        if parts > 1
+            && let Ok(bodies) = cut::cut(self.signal, &self.bytes, self.bytes.len() / (parts + 1))
+            && bodies.len() > 1
+        {
+            out.truncate(start);
+            for bytes in bodies {
+                Self { signal: self.signal, bytes }.write_json(out);
+            }
+        }
     }
 }
 

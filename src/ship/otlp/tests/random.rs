@@ -78,7 +78,78 @@ fn items(body: &Body) -> usize {
     }
 }
 
+/// Every item with what surrounds it.
+fn flat(signal: Signal, bytes: Vec<u8>) -> Vec<String> {
+    use opentelemetry_proto::tonic::metrics::v1::{Metric, metric::Data};
+    let mut flat = Vec::new();
+    match decode(&Body { signal, bytes }) {
+        Request::Metrics(all) => {
+            for outer in &all.resource_metrics {
+                for inner in &outer.scope_metrics {
+                    for metric in &inner.metrics {
+                        let head = Metric { data: None, ..metric.clone() };
+                        let mut add = |point: &dyn std::fmt::Debug| {
+                            flat.push(format!("{:?} {:?} {head:?} {point:?}", outer.resource, inner.scope));
+                        };
+                        match metric.data.as_ref().unwrap() {
+                            Data::Gauge(of) => of.data_points.iter().for_each(|point| add(point)),
+                            Data::Sum(of) => of
+                                .data_points
+                                .iter()
+                                .for_each(|point| add(&(of.is_monotonic, of.aggregation_temporality, point))),
+                            Data::Histogram(of) => {
+                                of.data_points
+                                    .iter()
+                                    .for_each(|point| add(&(of.aggregation_temporality, point)));
+                            }
+                            Data::ExponentialHistogram(of) => {
+                                of.data_points
+                                    .iter()
+                                    .for_each(|point| add(&(of.aggregation_temporality, point)));
+                            }
+                            Data::Summary(of) => of.data_points.iter().for_each(|point| add(point)),
+                        }
+                    }
+                }
+            }
+        }
+        Request::Logs(all) => {
+            for outer in &all.resource_logs {
+                for inner in &outer.scope_logs {
+                    let head = format!("{:?} {:?}", outer.resource, inner.scope);
+                    flat.extend(inner.log_records.iter().map(|item| format!("{head} {item:?}")));
+                }
+            }
+        }
+        Request::Traces(all) => {
+            for outer in &all.resource_spans {
+                for inner in &outer.scope_spans {
+                    let head = format!("{:?} {:?}", outer.resource, inner.scope);
+                    flat.extend(inner.spans.iter().map(|item| format!("{head} {item:?}")));
+                }
+            }
+        }
+    }
+    flat
+}
+
 proptest! {
+    #[test]
+    fn requests_that_are_cut_have_the_same_items(lines in vec(line(), 0..40), most in 1..2000usize) {
+        for request in encode(&lines).requests {
+            let Body { signal, bytes } = request.body;
+            let parts = crate::ship::otlp::cut::cut(signal, &bytes, most).unwrap();
+            for part in &parts {
+                let items = items(&Body { signal, bytes: part.clone() });
+                // Resource and scope come to the size of the items.
+                prop_assert!(items == 1 || part.len() <= most + 1000 * items, "{} bytes", part.len());
+                prop_assert!(items > 0);
+            }
+            let cut: Vec<_> = parts.into_iter().flat_map(|part| flat(signal, part)).collect();
+            prop_assert_eq!(cut, flat(signal, bytes));
+        }
+    }
+
     #[test]
     fn each_line_has_one_outcome(lines in vec(line(), 0..12)) {
         let batch = batch(&lines);
