@@ -4,6 +4,7 @@
 //! an insert. A part has a token made of the lines, by which the server recognises a repetition.
 
 mod lines;
+mod otel;
 mod parts;
 mod server;
 mod tables;
@@ -14,13 +15,16 @@ use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use self::lines::{Lines, Rows};
+use self::otel::{Kind, Message};
 use self::parts::{ENCODING, Part, Parts};
 use self::server::{Cause, Failure, Server};
 use self::tables::{Creation, Tables};
+use super::line::Signal;
+use super::otlp::{self, Encoder};
 use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
 use crate::common::units::duration;
 
@@ -51,8 +55,16 @@ pub struct ClickHouseArgs {
 
 /// The sink.
 pub struct ClickHouse {
-    lines: Lines,
+    shape: Shape,
     shared: Arc<Shared>,
+}
+
+/// What rows are made of lines.
+enum Shape {
+    /// Those of the Collector's exporter.
+    Otel(Box<Encoder>),
+    /// The lines as they are.
+    Lines(Lines),
 }
 
 /// What attempts in progress share.
@@ -120,7 +132,13 @@ pub struct Body(Arc<Content>);
 
 struct Content {
     identity: Identity,
-    rows: Rows,
+    data: Data,
+}
+
+/// What rows are made of in each attempt: less than the rows themselves.
+enum Data {
+    Otlp(otlp::Body),
+    Rows(Rows),
 }
 
 impl ClickHouse {
@@ -128,14 +146,16 @@ impl ClickHouse {
     ///
     /// # Errors
     /// If an option or a variable is wrong.
-    pub fn open(options: &ClickHouseArgs) -> Result<Self> {
+    pub fn open(options: &ClickHouseArgs, encoder: Encoder) -> Result<Self> {
         let env = |name: &str| std::env::var(name).ok();
         let server = Server::new(options.clickhouse.as_ref().and_then(Option::as_deref), &env)?;
         let creation = options.create.then_some(Creation { ttl: options.ttl });
-        let table = options.table.as_deref().context("--clickhouse needs --table NAME")?;
-        let lines = Lines::new(table);
+        let shape = match options.table.as_deref() {
+            Some(table) => Shape::Lines(Lines::new(table)),
+            None => Shape::Otel(Box::new(encoder)),
+        };
         let shared = Shared { tables: Tables::new(server, creation), stored: Mutex::default() };
-        Ok(Self { lines, shared: Arc::new(shared) })
+        Ok(Self { shape, shared: Arc::new(shared) })
     }
 }
 
@@ -149,35 +169,42 @@ impl Shared {
     }
 
     async fn insert(&self, content: &Content) -> Result<(), Failure> {
-        let Content { identity, rows } = content;
-        let table = &rows.table;
-        rows.table(&self.tables).await?;
         let mut parts = Parts::new(self.tables.server.zone().await?.clone());
-        rows.write(&mut parts);
-        let parts = parts.into_vec();
+        let tables: Vec<&str> = match &content.data {
+            Data::Otlp(body) => {
+                let message = Message::decode(body);
+                let message = message.map_err(|error| Failure::of(Cause::Lines, error.to_string()))?;
+                message.write(&message.layouts(&self.tables).await?, &mut parts);
+                Kind::ALL.map(Kind::table).to_vec()
+            }
+            Data::Rows(rows) => {
+                rows.table(&self.tables).await?;
+                rows.write(&mut parts);
+                vec![&rows.table]
+            }
+        };
+        let (identity, parts) = (content.identity, parts.into_vec());
         let (several, mut refused) = (parts.len() > 1, None);
         for part in parts {
-            let name = part.name.clone();
-            if several && self.stored().contains(table, &name, *identity) {
+            let (table, name) = (tables[part.table], part.name.clone());
+            if several && self.stored().contains(table, &name, identity) {
                 continue;
             }
-            match self.insert_part(table, part, *identity).await {
-                Ok(()) if several => self.stored().add(table, &name, *identity),
+            match self.insert_part(table, part, identity).await {
+                Ok(()) if several => self.stored().add(table, &name, identity),
                 Ok(()) => {}
                 // The other parts first: a request is split only when nothing else is left of it.
                 Err(failure) if failure.cause == Cause::Lines => refused = Some(failure),
                 Err(failure) => return Err(failure),
             }
         }
-        match refused {
-            None => {
-                if several {
-                    self.stored().remove(*identity);
-                }
-                Ok(())
-            }
-            Some(failure) => Err(failure),
+        if let Some(failure) = refused {
+            return Err(failure);
         }
+        if several {
+            self.stored().remove(identity);
+        }
+        Ok(())
     }
 
     async fn insert_part(&self, table: &str, part: Part, of: Identity) -> Result<(), Failure> {
@@ -207,21 +234,50 @@ impl Sink for ClickHouse {
         false
     }
 
+    /// One per signal, so that a missing table does not stop the others.
+    fn endpoints(&self) -> usize {
+        Signal::ALL.len()
+    }
+
+    fn endpoint(&self, body: &Body) -> usize {
+        match &body.0.data {
+            Data::Otlp(body) => body.signal as usize,
+            Data::Rows(_) => 0,
+        }
+    }
+
     fn size(&self, body: &Body) -> usize {
-        body.0.rows.size()
+        match &body.0.data {
+            Data::Otlp(body) => body.bytes.len(),
+            Data::Rows(rows) => rows.size(),
+        }
+    }
+
+    fn evicted_series(&self) -> u64 {
+        match &self.shape {
+            Shape::Otel(encoder) => encoder.series().evicted(),
+            Shape::Lines(_) => 0,
+        }
     }
 
     fn encode(&mut self, batch: &Batch) -> Encoded<Body> {
-        let Encoded { requests, rejected, empty } = self.lines.encode(batch);
-        let request = |Request { body, lines, items }| {
-            let identity = Identity::new(batch, &lines);
-            Request { body: Body(Arc::new(Content { identity, rows: body })), lines, items }
-        };
-        Encoded { requests: requests.into_iter().map(request).collect(), rejected, empty }
+        match &mut self.shape {
+            Shape::Otel(encoder) => bodies(batch, encoder.encode(batch), Data::Otlp),
+            Shape::Lines(lines) => bodies(batch, lines.encode(batch), Data::Rows),
+        }
     }
 
     fn send(&mut self, body: &Body) -> Sending {
         let (shared, content) = (self.shared.clone(), body.0.clone());
         Box::pin(async move { shared.attempt(&content).await })
     }
+}
+
+fn bodies<B>(batch: &Batch, encoded: Encoded<B>, data: impl Fn(B) -> Data) -> Encoded<Body> {
+    let Encoded { requests, rejected, empty } = encoded;
+    let request = |Request { body, lines, items }| {
+        let identity = Identity::new(batch, &lines);
+        Request { body: Body(Arc::new(Content { identity, data: data(body) })), lines, items }
+    };
+    Encoded { requests: requests.into_iter().map(request).collect(), rejected, empty }
 }

@@ -74,7 +74,7 @@ impl Destinations {
         }
         #[cfg(feature = "http")]
         if self.clickhouse() {
-            pipeline.add(ClickHouse::open(&self.clickhouse).map_err(usage)?)?;
+            pipeline.add(ClickHouse::open(&self.clickhouse, self.encoder()?).map_err(usage)?)?;
         }
         #[cfg(feature = "http")]
         if self.monitor() {

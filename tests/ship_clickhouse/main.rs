@@ -8,3 +8,4 @@ mod support;
 
 mod engine;
 mod lines;
+mod otel;

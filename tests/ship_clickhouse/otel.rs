@@ -1,0 +1,116 @@
+//! The tables of the Collector's exporter: what they hold is what OTLP would have carried.
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::support::stored::{Name, Point, Points, expected};
+use crate::support::{Ship, program};
+
+/// The points of all tables, as `support::stored` describes those of a Collector.
+fn points(engine: &Engine, tables: &[&str]) -> Points {
+    let mut all = Points::new();
+    for table in tables {
+        let sql = format!(
+            "SELECT *, toString(toUnixTimestamp64Nano(TimeUnix)) AS time, toString(toUnixTimestamp64Nano(StartTimeUnix)) AS start \
+             FROM {{db}}.otel_metrics_{table}"
+        );
+        for row in engine.rows(&sql) {
+            let map = |column: &str| row[column].as_object().expect("a map").clone();
+            let mut attributes: Vec<_> = map("Attributes")
+                .iter()
+                .map(|(key, value)| format!("{key}={}", value.as_str().unwrap()))
+                .collect();
+            attributes.sort();
+            let text = |column: &str| row[column].as_str().expect("a string").to_owned();
+            let name = Name {
+                host: map("ResourceAttributes")["host.name"].as_str().unwrap().to_owned(),
+                metric: text("MetricName"),
+                attributes,
+                time: text("time").parse().unwrap(),
+            };
+            assert_eq!(row["ServiceName"], "telepipe");
+            let (shape, value) = match *table {
+                "exponential_histogram" => ("exponentialHistogram", distribution(&row)),
+                shape => (shape, row["Value"].clone()),
+            };
+            all.entry(name).or_default().push(Point {
+                unit: text("MetricUnit"),
+                shape: shape.to_owned(),
+                temporality: row["AggregationTemporality"].as_u64().unwrap_or(0),
+                monotonic: row["IsMonotonic"].as_bool().unwrap_or(false),
+                start: text("start").parse().unwrap(),
+                value,
+            });
+        }
+    }
+    all
+}
+
+fn distribution(row: &Value) -> Value {
+    let whole =
+        |value: &Value| value.as_str().map_or_else(|| value.as_u64().unwrap(), |text| text.parse().unwrap());
+    let counts = row["PositiveBucketCounts"].as_array().unwrap().iter().map(whole);
+    let buckets = (row["PositiveOffset"].as_i64().unwrap()..).zip(counts).filter(|(_, count)| *count > 0);
+    let buckets: serde_json::Map<_, _> =
+        buckets.map(|(index, count)| (index.to_string(), count.into())).collect();
+    json!({
+        "count": whole(&row["Count"]), "scale": row["Scale"].as_f64(), "zero": whole(&row["ZeroCount"]),
+        "sum": row["Sum"].as_f64(), "max": row["Max"].as_f64(), "buckets": buckets,
+    })
+}
+
+/// A point without what the exporter's tables have no column for: whether a number is an integer, and the width of
+/// the histogram's zero bucket.
+fn comparable(mut point: Point) -> Point {
+    point.value = match &point.value {
+        Value::Object(distribution) => {
+            let mut distribution = distribution.clone();
+            if let Some(zero) = distribution["zero"].as_array() {
+                distribution["zero"] = zero[0].clone();
+            }
+            for name in ["max", "sum"] {
+                if distribution[name].is_null() {
+                    distribution[name] = json!(0.0);
+                }
+            }
+            distribution.into()
+        }
+        number => number.as_f64().into(),
+    };
+    point
+}
+
+#[test]
+fn points_of_every_kind_are_those_of_otlp() {
+    let Some(engine) = Engine::start() else { return };
+    let output = Command::new(program!("scrape")).args(["-n", "3", "-i", "200ms"]).output().unwrap();
+    let mut input = String::from_utf8(output.stdout).unwrap();
+    input += &format!(
+        "{}\n",
+        json!({
+            "ts": "2026-11-20T20:45:01.000000001Z", "kind": "io", "host": "h", "start_ts": "2026-11-20T20:45:00Z",
+            "interval_s": 1.000000001, "device": "sda", "op": "read", "count": 7, "bytes": 4096, "sum_us": 1234.567,
+            "max_us": 999.5, "zero_count": 1, "scale": 3, "buckets": { "-3": 1, "10": 2, "11": 3 },
+        })
+    );
+    let ended = Ship::run(&["--clickhouse", &engine.url(), "--create", "--ttl", "90d"], &input);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+
+    let stored = points(&engine, &["gauge", "sum", "exponential_histogram"]);
+    let mut count = 0;
+    for line in input.lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        for (name, point) in expected(&record) {
+            let found = stored.get(&name).unwrap_or_else(|| panic!("{name:?} is missing"));
+            let found: Vec<_> = found.iter().cloned().map(comparable).collect();
+            assert!(found.contains(&comparable(point.clone())), "{name:?}: {point:?} is stored as {found:?}");
+            count += 1;
+        }
+    }
+    assert_eq!(stored.values().map(Vec::len).sum::<usize>(), count);
+    assert!(count > 100);
+    let created = engine.value("SHOW CREATE TABLE {db}.otel_metrics_sum");
+    assert!(created.contains("toIntervalSecond(7776000)"), "{created}");
+}
