@@ -61,6 +61,17 @@ struct TeleShip {
     #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
     input: Vec<PathBuf>,
 
+    /// Keep lines in this directory until they are delivered
+    ///
+    /// They survive a crash or a power failure, and each destination gets them at its own pace. One tele-ship at a time can
+    /// use a directory. See SPOOL in the man page.
+    #[arg(long, help_heading = "Delivery", value_name = "DIR")]
+    spool: Option<PathBuf>,
+
+    /// Stop reading while the spool has this size
+    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "10GiB", value_parser = size)]
+    spool_max: usize,
+
     /// Append lines that cannot be delivered to this file
     ///
     /// The reasons go to FILE.reasons. SIGHUP opens both files again.
@@ -93,6 +104,10 @@ impl Program for TeleShip {
             "Keep the lines that the server refuses, and deliver them again later",
             "scrape | tele-ship --otlp --dead-letter refused; tele-ship --otlp --input refused",
         ),
+        (
+            "Keep lines on disk until the server has them, through outages and restarts",
+            "scrape | tele-ship --otlp --spool /var/spool/tele-ship",
+        ),
         ("Show what would be sent", "scrape --once | tele-ship --stdout | jq ."),
         (
             "In a crontab: one sample a minute, giving up after 20 s if the server is down",
@@ -102,6 +117,7 @@ impl Program for TeleShip {
     const NOTES: &'static [(&'static str, &'static str)] = &[
         ("INPUT", INPUT),
         ("DELIVERY", DELIVERY),
+        ("SPOOL", SPOOL),
         ("DATABASE", DATABASE),
         ("MONITORING SERVER", MONITORING),
         ("ENVIRONMENT", ENVIRONMENT),
@@ -128,6 +144,9 @@ impl Program for TeleShip {
         let mut pipeline = Pipeline::new(Settings { limits, max_line, queue_bytes, in_flight, drain, stats });
         if let Some(path) = &self.dead_letter {
             pipeline.keep_dead_letters(path)?;
+        }
+        if let Some(path) = &self.spool {
+            pipeline.keep_spool(path, self.spool_max as u64)?;
         }
         self.destinations.open(&mut pipeline)?;
         if !self.input.is_empty() {
@@ -180,7 +199,7 @@ Nothing is dropped to save memory: when --queue-bytes are pending for a destinat
 the programs that write to it wait. A request whose answer is lost is sent again, so a server can get it twice. Up to --in-flight \
 requests are sent at a time, so they can arrive out of order.
 
-At the end of input, tele-ship delivers what is pending. It gives up on a destination to which nothing could be \
+At the end of input, tele-ship delivers what is pending, and with --spool keeps the rest. It gives up on a destination to which nothing could be \
 delivered for --drain. After the first SIGINT or SIGTERM it reads for two more seconds at most, so that the \
 producers in the same pipeline can finish, and ends --drain after the signal at the latest. A second signal ends it at once. In each case \
 stderr reports the outcome of every line, per destination; with --stats, so does a `ship_stats` record.";
@@ -194,6 +213,23 @@ http://HOST:5001/system` as input, that object is the `details`.
 
 `disk` is the file system at SYSTEM_STATS_DISK_PATH, by default /. Errors of the server (408, 425, 429 and 5xx) are \
 retried; other errors are final.";
+
+const SPOOL: &str = "\
+With --spool DIR, lines are stored in DIR before they are delivered, and deleted when every destination has them. A line \
+is safe from a crash or a power failure once it is committed, within some 25 ms of its arrival. Each destination has a \
+cursor of its own: one that is down does not hold up the others while the spool has room. At --spool-max, or when the \
+disk is full, tele-ship stops reading, reports it every 10 s, and goes on when there is room.
+
+What is not delivered at the end stays in the spool, and the exit status is 1. The next start with the same DIR goes on \
+from there, and repeats the batches that were on their way, byte for byte. So after a crash a line can arrive twice \
+only if it was in one of these. A new destination begins with the oldest line in the spool. A destination that is not \
+among the options any more keeps its cursor, and its lines, until the file DESTINATION.cursor is removed.
+
+The lines are in files of up to 64 MiB (`jq . DIR/*.ndjson`), with checksums in a second file each. Damage never prevents \
+a start: an unfinished write is cut off, a block with a wrong checksum is set aside in a file that ends in `.damaged`, and \
+its lines count as `dropped`. Lines over --max-line are not stored; they are rejected when they are read.
+
+When tele-ship is killed, up to 8 MiB that it has read and not yet committed are lost.";
 
 const DATABASE: &str = "\
 Each kind has a table of its name with a column per field and an index on `ts`; `kind` is not a column. New fields \
@@ -244,7 +280,7 @@ Several programs can write to the pipe that tele-ship reads. Telepipe's programs
 4096 bytes (PIPE_BUF) stay whole. A longer line, or one that another program passes on in pieces, as ssh does, can be \
 mixed with another program's, and is then rejected. After ssh, `grep --line-buffered .` makes the lines whole again.
 
-Pending lines are in memory: they are lost if the program is killed or the machine stops.";
+Without --spool, pending lines are in memory: they are lost if the program is killed or the machine stops.";
 
 fn main() -> ExitCode {
     telepipe::common::entry::main::<TeleShip>()

@@ -8,7 +8,7 @@
 //! [`Account::read`] gives a [`Pending`] for the lines that it counts. It cannot be copied, and is used up by
 //! [`Pending::settle`]; one that is dropped settles its lines as dropped. So each line has exactly one outcome.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -82,30 +82,44 @@ struct State {
     counts: Counts,
     /// Batches with lines that have no outcome yet, by the offset of their first line.
     open: BTreeMap<u64, Open>,
+    /// Batches with lines that were dropped, which a spool still has.
+    undelivered: BTreeSet<u64>,
+    /// Lines in the spool that are in no batch yet.
+    waiting: u64,
+    /// When the first of them was read, about.
+    waiting_since: Option<Instant>,
     settled_at: Instant,
 }
 
 struct Open {
     since: Instant,
     lines: u64,
+    /// How many of them are for each endpoint; `None` if none ever was.
+    endpoints: Vec<Option<u64>>,
 }
 
 impl Account {
     /// An empty ledger.
     pub fn new() -> Self {
-        let state = State { counts: Counts::default(), open: BTreeMap::new(), settled_at: Instant::now() };
-        Self(Mutex::new(state))
+        Self(Mutex::new(State {
+            counts: Counts::default(),
+            open: BTreeMap::new(),
+            undelivered: BTreeSet::new(),
+            waiting: 0,
+            waiting_since: None,
+            settled_at: Instant::now(),
+        }))
     }
 
     /// The counts at this moment.
     pub fn counts(&self) -> Counts {
-        self.lock().counts
+        self.lock().counts()
     }
 
     /// The counts, and when the oldest pending line was read.
     pub fn state(&self) -> (Counts, Option<Instant>) {
         let state = self.lock();
-        (state.counts, state.open.values().map(|open| open.since).min())
+        (state.counts(), state.open.values().map(|open| open.since).chain(state.waiting_since).min())
     }
 
     /// The offset of the first line of the oldest batch that is not settled: where a restart would go on.
@@ -124,9 +138,48 @@ impl Account {
             let mut state = self.lock();
             state.counts.read += lines;
             state.counts.pending += lines;
-            state.open.entry(batch).or_insert(Open { since, lines: 0 }).lines += lines;
+            let open = Open { since, lines: 0, endpoints: Vec::new() };
+            state.open.entry(batch).or_insert(open).lines += lines;
         }
-        Pending { account: self.clone(), batch, lines }
+        Pending { account: self.clone(), batch, lines, endpoint: None }
+    }
+
+    /// Counts lines that are in the spool and not in a batch yet.
+    pub fn wait(&self, since: Instant, lines: u64) {
+        let mut state = self.lock();
+        state.waiting += lines;
+        if lines > 0 {
+            state.waiting_since.get_or_insert(since);
+        }
+    }
+
+    /// As [`Account::read`], for lines that waited.
+    pub fn claim(self: &Arc<Self>, batch: u64, since: Instant, lines: u64) -> Pending {
+        self.lock().unwait(since, lines);
+        self.read(batch, since, lines)
+    }
+
+    /// Lines that waited are damaged or missing in the spool.
+    pub fn lose(&self, lines: u64) {
+        let mut state = self.lock();
+        state.unwait(Instant::now(), lines);
+        state.counts.read += lines;
+        state.counts.dropped += lines;
+    }
+
+    /// The batches that are not delivered, by the offset of their first line, and the endpoints that need nothing more
+    /// from each.
+    pub fn open(&self) -> BTreeMap<u64, Vec<usize>> {
+        let state = self.lock();
+        let done = |open: &Open| -> Vec<usize> {
+            let endpoints = open.endpoints.iter().enumerate();
+            endpoints.filter(|(_, lines)| **lines == Some(0)).map(|(index, _)| index).collect()
+        };
+        let mut open: BTreeMap<_, _> = state.open.iter().map(|(first, open)| (*first, done(open))).collect();
+        for first in &state.undelivered {
+            open.entry(*first).or_default();
+        }
+        open
     }
 
     /// Counts the `items` of a request that is settled, `rejected` of which were refused.
@@ -156,12 +209,26 @@ impl Account {
     }
 }
 
+impl State {
+    fn counts(&self) -> Counts {
+        let (read, pending) = (self.counts.read + self.waiting, self.counts.pending + self.waiting);
+        Counts { read, pending, ..self.counts }
+    }
+
+    fn unwait(&mut self, since: Instant, lines: u64) {
+        self.waiting = self.waiting.saturating_sub(lines);
+        // The lines that still wait were read later.
+        self.waiting_since = (self.waiting > 0).then_some(since);
+    }
+}
+
 /// Lines of one batch that were read and have no outcome yet.
 #[must_use = "dropping it settles its lines as dropped"]
 pub struct Pending {
     account: Arc<Account>,
     batch: u64,
     lines: u64,
+    endpoint: Option<usize>,
 }
 
 impl Pending {
@@ -170,11 +237,30 @@ impl Pending {
         self.lines
     }
 
+    /// The offset of the first line of the batch.
+    pub fn batch(&self) -> u64 {
+        self.batch
+    }
+
+    /// These lines are for this endpoint.
+    pub fn assign(&mut self, endpoint: usize) {
+        if self.lines == 0 || self.endpoint.is_some() {
+            return;
+        }
+        self.endpoint = Some(endpoint);
+        if let Some(open) = self.account.lock().open.get_mut(&self.batch) {
+            if open.endpoints.len() <= endpoint {
+                open.endpoints.resize(endpoint + 1, None);
+            }
+            *open.endpoints[endpoint].get_or_insert(0) += self.lines;
+        }
+    }
+
     /// Splits off `lines`, or as many as there are.
     pub fn take(&mut self, lines: u64) -> Self {
         let lines = lines.min(self.lines);
         self.lines -= lines;
-        Self { account: self.account.clone(), batch: self.batch, lines }
+        Self { account: self.account.clone(), batch: self.batch, lines, endpoint: self.endpoint }
     }
 
     /// Adds more lines of the same batch.
@@ -199,9 +285,15 @@ impl Pending {
         state.settled_at = Instant::now();
         if let Some(open) = state.open.get_mut(&self.batch) {
             open.lines -= lines;
+            if let Some(Some(left)) = self.endpoint.and_then(|endpoint| open.endpoints.get_mut(endpoint)) {
+                *left -= lines;
+            }
             if open.lines == 0 {
                 state.open.remove(&self.batch);
             }
+        }
+        if outcome == Outcome::Dropped {
+            state.undelivered.insert(self.batch);
         }
     }
 }

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 
 use super::account::{Outcome, Pending};
 use super::endpoint::{Endpoint, Item, Source};
-use super::queue::{Queued, Room};
+use super::queue::{Origin, Queued, Room};
+use super::spool::cursor::OpenBatch;
 use super::worker::SinkWorker;
 use super::{Batch, Encoded, Sink, Verdict};
 use crate::common::diag::{excerpt, log};
@@ -22,7 +23,12 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 const EXCESS: usize = 8 << 20;
 
 /// Delivers until the queue ends.
-pub fn run<S: Sink>(runtime: &Runtime, sink: S, worker: &Arc<SinkWorker>, in_flight: usize) {
+pub fn run<S: Sink>(runtime: &Runtime, mut sink: S, worker: &Arc<SinkWorker>, in_flight: usize) {
+    if let Some(state) = worker.progress.as_ref().and_then(|progress| progress.encoder_state())
+        && let Err(error) = sink.restore_state(&state)
+    {
+        log(format_args!("{}: start times of counters are not restored: {error}", worker.name));
+    }
     let window = if sink.keeps_order() { 1 } else { in_flight };
     let endpoints = (0..sink.endpoints()).map(|_| State::new(window)).collect();
     let tasks = JoinSet::new();
@@ -80,8 +86,7 @@ impl<S: Sink> Delivery<'_, S> {
             match self.event().await {
                 Some(Event::Batch(Some(queued))) => {
                     self.input = Input::Idle;
-                    let Queued { batch, pending, room } = queued;
-                    self.encode(Source::new(batch, room), pending);
+                    self.take(queued);
                 }
                 Some(Event::Batch(None)) => self.input = Input::Ended,
                 Some(Event::Verdict(_, _, Verdict::Gone { reason })) => return self.gone(reason.as_deref()),
@@ -135,8 +140,27 @@ impl<S: Sink> Delivery<'_, S> {
         Some(event.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())))
     }
 
+    /// Encodes a batch, as its origin requires.
+    fn take(&mut self, queued: Queued) {
+        let Queued { batch, pending, room, origin, snapshot } = queued;
+        if snapshot
+            && let Some(progress) = &self.worker.progress
+            && let Some(state) = self.sink.state()
+        {
+            progress.snapshot(batch.offset(0), &state);
+        }
+        match origin {
+            Origin::Fresh => self.encode(Source::new(batch, room), pending, &OpenBatch::default()),
+            Origin::Repeated(open) => self.encode(Source::new(batch, room), pending, &open),
+            Origin::Rebuilt => drop(self.sink.encode(&batch)),
+        }
+    }
+
     /// Encodes lines, settles those without a request, and queues the requests. A line that the sink left out is dropped.
-    fn encode(&mut self, source: Source, mut pending: Pending) {
+    ///
+    /// If `before` is what a previous run did with the batch, requests are split as they were then, and those that were
+    /// delivered are not sent again.
+    fn encode(&mut self, source: Source, mut pending: Pending, before: &OpenBatch) {
         let Encoded { requests, rejected, empty } = self.sink.encode(&source.batch);
         self.worker.account.set_evicted_series(self.sink.evicted_series());
         pending.take(empty.len() as u64).settle(Outcome::Empty);
@@ -145,10 +169,23 @@ impl<S: Sink> Delivery<'_, S> {
         }
         let source = Arc::new(source);
         for request in requests {
-            let pending = pending.take(request.lines.len() as u64);
+            let mut pending = pending.take(request.lines.len() as u64);
+            let endpoint = self.sink.endpoint(&request.body);
+            pending.assign(endpoint);
+            if before.done.contains(&endpoint) {
+                pending.settle(Outcome::Delivered);
+                continue;
+            }
+            let was_split = |line: &usize| before.splits.contains(&(endpoint, source.batch.offset(*line)));
+            let (_, rest) = request.lines.split_at(request.lines.len().min(1));
+            if rest.iter().any(was_split) {
+                for part in request.lines.chunk_by(|_, line| !was_split(line)) {
+                    self.encode_part(&source.batch, part, &mut pending);
+                }
+                continue;
+            }
             let room = self.room(self.sink.size(&request.body));
-            let state = &mut self.endpoints[self.sink.endpoint(&request.body)];
-            state.endpoint.push(Item::new(source.clone(), request, pending, room));
+            self.endpoints[endpoint].endpoint.push(Item::new(source.clone(), request, pending, room));
         }
         debug_assert_eq!(pending.lines(), 0, "{} leaves out lines", self.worker.name);
     }
@@ -182,14 +219,25 @@ impl<S: Sink> Delivery<'_, S> {
 
     /// Encodes the halves of a request that is too large.
     fn split(&mut self, item: Item<S::Body>) {
+        let endpoint = self.sink.endpoint(&item.request.body);
         let Item { source, request, mut pending, .. } = item;
         let (first, second) = request.lines.split_at(request.lines.len() / 2);
-        for half in [first, second] {
-            let batch: Batch = source.batch.select(half);
-            let room = self.room(batch.bytes());
-            let pending = pending.take(half.len() as u64);
-            self.encode(Source::new(batch, room), pending);
+        if let Some(progress) = &self.worker.progress
+            && let Some(line) = second.first()
+        {
+            progress.split(pending.batch(), endpoint, source.batch.offset(*line));
         }
+        for half in [first, second] {
+            self.encode_part(&source.batch, half, &mut pending);
+        }
+    }
+
+    /// Encodes some lines of a batch, which are the next of `pending`.
+    fn encode_part(&mut self, batch: &Batch, lines: &[usize], pending: &mut Pending) {
+        let part = batch.select(lines);
+        let room = self.room(part.bytes());
+        let pending = pending.take(lines.len() as u64);
+        self.encode(Source::new(part, room), pending, &OpenBatch::default());
     }
 
     fn reject(&self, item: Item<S::Body>, reason: &str) {

@@ -31,6 +31,7 @@ mod deliver;
 mod endpoint;
 mod queue;
 mod report;
+mod spool;
 mod worker;
 
 pub use batch::{Batch, BatchRange};
@@ -135,6 +136,19 @@ pub trait Sink {
     /// How many series of counters were evicted to bound memory.
     fn evicted_series(&self) -> u64 {
         0
+    }
+
+    /// The state on which the requests for the following lines depend; `None` if there is no such state.
+    fn state(&self) -> Option<Vec<u8>> {
+        None
+    }
+
+    /// Restores what [`Sink::state`] gave, so that the following lines give the same requests as then.
+    ///
+    /// # Errors
+    /// If it is not a state.
+    fn restore_state(&mut self, _: &[u8]) -> Result<(), String> {
+        Ok(())
     }
 
     /// Encodes a batch. The same lines give the same requests.

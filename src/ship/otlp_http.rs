@@ -123,6 +123,14 @@ impl Sink for OtlpHttp {
         self.encoder.series().evicted()
     }
 
+    fn state(&self) -> Option<Vec<u8>> {
+        self.encoder.state()
+    }
+
+    fn restore_state(&mut self, state: &[u8]) -> Result<(), String> {
+        self.encoder.restore_state(state)
+    }
+
     fn encode(&mut self, batch: &Batch) -> Encoded<Post> {
         let Encoded { requests, mut rejected, empty } = self.encoder.encode(batch);
         let mut posts = Vec::with_capacity(requests.len());

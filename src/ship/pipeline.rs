@@ -1,7 +1,8 @@
 //! Reads stdin or files, hands the lines to every sink, and ends in an orderly way.
 //!
 //! Reading happens on the thread that calls [`Pipeline::run`]; each sink has a thread of its own. When the queue of
-//! one is full, reading stops, and the pipe makes its writers wait.
+//! one is full, reading stops, and the pipe makes its writers wait. With a spool, lines go to the spool, and each sink
+//! has a second thread that feeds its queue from there: reading stops only when the spool is full.
 //!
 //! After the first SIGINT or SIGTERM, reading goes on briefly: in a pipeline the producer got the signal too, and
 //! writes its last lines. Then the sinks have the drain time to deliver what is pending. After the end of input they
@@ -14,6 +15,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -24,11 +26,17 @@ use super::Sink;
 use super::account::Outcome;
 use super::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, Samples};
 use super::deliver;
-use super::queue::Limits;
+use super::queue::{Intake, Limits};
 use super::report::Reporter;
+use super::spool::disk::Folder;
+use super::spool::feeder::Feeder;
+use super::spool::progress::Progress;
+use super::spool::store::{Damage, MIN_SPOOL, Spool};
+use super::spool::writer::{Writer, WriterIntake};
 use super::worker::SinkWorker;
 use crate::common::diag::log;
 use crate::common::lines::{Line, Splitter};
+use crate::common::program::Usage;
 use crate::common::stop::Stop;
 
 /// How long lines are still read after a signal: longer than a producer takes to end.
@@ -64,6 +72,8 @@ pub struct Pipeline {
     dead_letters: Arc<dyn DeadLetters>,
     /// Files to read instead of stdin.
     files: Option<VecDeque<PathBuf>>,
+    spool: Option<Arc<Spool>>,
+    writer: Option<Writer>,
     splitter: Splitter,
     /// The offset of the next line. Every line has one, blank and refused ones too.
     next: u64,
@@ -81,6 +91,8 @@ impl Pipeline {
             workers: Vec::new(),
             dead_letters: Arc::new(Samples::default()),
             files: None,
+            spool: None,
+            writer: None,
             splitter: Splitter::new(settings.max_line),
             next: 0,
             long: Vec::new(),
@@ -98,6 +110,28 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Keeps lines on disk until every sink has delivered them. Call it before any sink is added.
+    ///
+    /// # Errors
+    /// If the folder cannot be used, or `max` is too small.
+    pub fn keep_spool(&mut self, path: &Path, max: u64) -> Result<()> {
+        if max < MIN_SPOOL.max(self.settings.max_line.saturating_mul(4) as u64) {
+            bail!(Usage("--spool-max must be at least 16 MiB, and four times --max-line".to_owned()));
+        }
+        let open = || Spool::open(Arc::new(Folder::create(path)?), max);
+        let (spool, damage) = open().with_context(|| format!("--spool {}", path.display()))?;
+        let Damage { torn_bytes, set_aside } = damage;
+        if damage != Damage::default() {
+            log(format_args!(
+                "{}: cut off {torn_bytes} bytes that a crash left unfinished; set aside {set_aside} damaged files or \
+                 parts (*.damaged)",
+                path.display()
+            ));
+        }
+        self.spool = Some(Arc::new(spool));
+        Ok(())
+    }
+
     /// Reads these files, one after the other, instead of stdin.
     pub fn read_files(&mut self, files: Vec<PathBuf>) {
         self.files = Some(files.into());
@@ -110,7 +144,13 @@ impl Pipeline {
     pub fn add<S: Sink + Send + 'static>(&mut self, sink: S) -> Result<()> {
         let Settings { limits, queue_bytes, in_flight, .. } = self.settings;
         let dead_letters = self.dead_letters.clone();
-        let worker = SinkWorker::new(sink.name(), sink.is_bounded(), limits, queue_bytes, dead_letters);
+        let mut worker =
+            SinkWorker::new(sink.name(), sink.is_bounded(), limits, queue_bytes, dead_letters.clone());
+        if let Some(spool) = &self.spool {
+            let (has_state, account) = (sink.state().is_some(), worker.account.clone());
+            let progress = Progress::open(spool.clone(), sink.name(), has_state, account, dead_letters);
+            worker.progress = Some(Arc::new(progress.context("cannot use the cursor in the spool")?));
+        }
         let worker = Arc::new(worker);
         // Look for I/O after every task: encoding a batch takes milliseconds, and sockets wait meanwhile.
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build();
@@ -134,9 +174,11 @@ impl Pipeline {
         stop.on_forced_end(move || forced.summary());
         let (running, ended) = channel();
         let watcher = std::thread::Builder::new().name("report".into()).spawn(move || watching.run(&ended));
+        let feeders = self.start_spool()?;
         let read = self.read_all(stop);
         self.finish(read.as_ref().is_ok_and(|eof| *eof));
         self.drain(stop);
+        self.end_spool(feeders);
         if stop.reader_gone() {
             self.workers.iter().for_each(|worker| worker.reader_left());
         }
@@ -148,6 +190,61 @@ impl Pipeline {
             bail!("not everything was delivered");
         }
         Ok(())
+    }
+
+    /// Starts the threads that write to the spool and read from it.
+    fn start_spool(&mut self) -> Result<Vec<JoinHandle<()>>> {
+        let Some(spool) = &self.spool else { return Ok(Vec::new()) };
+        let used = |sink: &String| self.workers.iter().any(|worker| worker.name == sink);
+        for sink in spool.sinks().iter().filter(|sink| !used(sink)) {
+            log(format_args!(
+                "the spool keeps lines for {sink}, which is no destination now; remove {sink}.cursor to let go of them"
+            ));
+        }
+        let (workers, ended) = (self.workers.clone(), self.ended.0.clone());
+        let committed =
+            move |since, lines| workers.iter().for_each(|worker| worker.account.wait(since, lines));
+        let writer = Writer::start(spool.clone(), committed, move || {
+            let _ = ended.send(());
+        });
+        self.writer = Some(writer.context("cannot start a thread")?);
+        let feed = |worker: &Arc<SinkWorker>| {
+            let progress = worker.progress.clone()?;
+            let feeder = Feeder::new(worker.clone(), progress, self.settings.limits);
+            Some(std::thread::Builder::new().name("feed".into()).spawn(move || feeder.run()))
+        };
+        self.workers.iter().filter_map(feed).collect::<Result<_, _>>().context("cannot start a thread")
+    }
+
+    /// Stores the cursors.
+    fn end_spool(&mut self, feeders: Vec<JoinHandle<()>>) {
+        self.end_writer();
+        self.workers
+            .iter()
+            .filter_map(|worker| worker.progress.as_ref())
+            .for_each(|progress| progress.stop());
+        for feeder in feeders {
+            let _ = feeder.join();
+        }
+        for worker in self.workers.iter().filter(|worker| worker.progress.is_some()) {
+            let lines = worker.account.counts().pending;
+            if lines > 0 {
+                log(format_args!("{}: {lines} lines stay in the spool for the next start", worker.name));
+            }
+        }
+    }
+
+    /// Ends the thread that writes to the spool. Lines that it could not write are dropped.
+    fn end_writer(&mut self) {
+        let (Some(mut writer), Some(spool)) = (self.writer.take(), &self.spool) else { return };
+        let lines = writer.end();
+        if lines > 0 {
+            log(format_args!("{lines} lines are lost: they were read, but the spool could not be written"));
+        }
+        for worker in &self.workers {
+            worker.account.read(u64::MAX, Instant::now(), lines).settle(Outcome::Dropped);
+        }
+        spool.close();
     }
 
     /// Reads to the end of the input (true), or until the program must end (false). A file that cannot be read does
@@ -184,7 +281,10 @@ impl Pipeline {
             if enough.is_some_and(|time| Instant::now() >= time) || stop.reader_gone() || self.is_deserted() {
                 return Ok(false);
             }
-            let room = self.workers.iter().all(|worker| worker.budget.wait(CHECK_INTERVAL));
+            let room = match &self.writer {
+                Some(writer) => writer.wait(CHECK_INTERVAL),
+                None => self.workers.iter().all(|worker| worker.budget.wait(CHECK_INTERVAL)),
+            };
             if !room || !readable(input, asked.is_none().then_some(stop), enough)? {
                 continue;
             }
@@ -210,16 +310,20 @@ impl Pipeline {
         self.workers.iter().all(|worker| worker.queue.abandoned())
     }
 
-    /// Adds the lines that `chunk` completes, and the last one at the end of input, to the queue of every sink.
+    /// Adds the lines that `chunk` completes, and the last one at the end of input, to the spool, or to the queue of
+    /// every sink.
     fn take(&mut self, chunk: &[u8], eof: bool) {
-        let Self { settings, workers, dead_letters, splitter, next, long, .. } = self;
-        let mut intakes: Vec<_> = workers.iter().map(|worker| worker.queue.intake()).collect();
+        let Self { settings, workers, dead_letters, writer, splitter, next, long, .. } = self;
+        let mut intake = match writer {
+            Some(writer) => Destination::Spool(writer.intake()),
+            None => Destination::Queues(workers.iter().map(|worker| worker.queue.intake()).collect()),
+        };
         let mut too_long = Vec::new();
         let mut each = |line: Line<'_>| {
             match line {
                 Line::Whole(line) => {
                     if let Some(line) = content(line) {
-                        intakes.iter_mut().for_each(|intake| intake.push(*next, line));
+                        intake.push(*next, line);
                     }
                     *next += 1;
                 }
@@ -235,12 +339,11 @@ impl Pipeline {
             Ok::<_, Infallible>(())
         };
         let Ok(()) = if eof { splitter.end(&mut each) } else { splitter.feed(chunk, &mut each) };
-        drop(intakes);
+        drop(intake);
         let reason = &format!("longer than {} bytes (--max-line)", settings.max_line);
         for (offset, line) in &too_long {
             for worker in &self.workers {
-                let pending = worker.account.read(*offset, Instant::now(), 1);
-                let offset = *offset;
+                let (pending, offset) = (worker.account.read(u64::MAX, Instant::now(), 1), *offset);
                 let letter = DeadLetter { sink: worker.name, offset, line, is_part: true, reason };
                 worker.refuse_line(&letter, pending);
             }
@@ -258,7 +361,11 @@ impl Pipeline {
                 worker.account.read(u64::MAX, Instant::now(), 1).settle(Outcome::Dropped);
             }
         }
-        self.workers.iter().for_each(|worker| worker.queue.close());
+        match &self.writer {
+            // The queues are closed when the rest of the spool is in them.
+            Some(writer) => writer.close(),
+            None => self.workers.iter().for_each(|worker| worker.queue.close()),
+        }
     }
 
     /// Waits until every sink has finished, or the drain time is over.
@@ -269,6 +376,9 @@ impl Pipeline {
             worker.is_bounded && worker.account.settled_at().max(closed).elapsed() >= drain
         };
         loop {
+            if self.writer.as_ref().is_some_and(Writer::has_ended) {
+                self.end_writer();
+            }
             let running: Vec<_> =
                 self.workers.iter().filter(|worker| !worker.is_finished()).cloned().collect();
             if running.is_empty() {
@@ -281,6 +391,10 @@ impl Pipeline {
             } else if running.iter().all(is_stalled) {
                 for worker in running {
                     let (name, lines) = (worker.name, worker.account.counts().pending);
+                    if self.spool.is_some() {
+                        log(format_args!("{name}: giving up: nothing delivered for {drain:?} (--drain)"));
+                        continue;
+                    }
                     let first = worker.account.cursor().map_or(0, |offset| offset + 1);
                     log(format_args!(
                         "{name}: giving up: nothing delivered for {drain:?} (--drain); {lines} lines are lost, \
@@ -290,6 +404,21 @@ impl Pipeline {
                 return;
             }
             let _ = self.ended.1.recv_timeout(CHECK_INTERVAL);
+        }
+    }
+}
+
+/// Where lines go.
+enum Destination<'a> {
+    Queues(Vec<Intake<'a>>),
+    Spool(WriterIntake<'a>),
+}
+
+impl Destination<'_> {
+    fn push(&mut self, offset: u64, line: &[u8]) {
+        match self {
+            Self::Queues(queues) => queues.iter_mut().for_each(|queue| queue.push(offset, line)),
+            Self::Spool(spool) => spool.push(line),
         }
     }
 }

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Batch;
 use super::account::{Account, Pending};
+use super::spool::cursor::OpenBatch;
 use crate::common::time::Timestamp;
 
 /// When a batch is complete.
@@ -95,6 +96,35 @@ pub struct Queued {
     pub pending: Pending,
     /// The memory that they take.
     pub room: Room,
+    /// Where the batch comes from.
+    pub origin: Origin,
+    /// The state of the encoder must be stored before this batch.
+    pub snapshot: bool,
+}
+
+/// Where a batch comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was not sent yet.
+    Fresh,
+    /// It was on its way when the previous run ended: make the same requests again.
+    Repeated(OpenBatch),
+    /// It was delivered: only the state of the encoder needs it.
+    Rebuilt,
+}
+
+impl Queued {
+    /// A batch from the spool.
+    pub fn from_spool(
+        batch: Batch,
+        pending: Pending,
+        budget: &Arc<Budget>,
+        origin: Origin,
+        snapshot: bool,
+    ) -> Self {
+        let room = budget.take(BATCH_COST + batch.bytes() + batch.len() * LINE_COST);
+        Self { batch, pending, room, origin, snapshot }
+    }
 }
 
 /// The queue of one sink.
@@ -125,6 +155,15 @@ impl Queue {
     pub fn intake(&self) -> Intake<'_> {
         let (received, since) = (Timestamp::now(), Instant::now());
         Intake { queue: self, state: self.lock(), received, since, uncounted: 0, refused: 0 }
+    }
+
+    /// Adds a complete batch.
+    pub fn push(&self, queued: Queued) {
+        let mut state = self.lock();
+        if !state.abandoned {
+            state.complete.push_back(queued);
+            self.ready.notify_one();
+        }
     }
 
     /// Declares that no more lines follow.
@@ -202,6 +241,8 @@ impl Intake<'_> {
             batch: Batch::begun(self.since),
             pending: self.queue.account.read(offset, self.since, 0),
             room: self.queue.budget.take(BATCH_COST),
+            origin: Origin::Fresh,
+            snapshot: false,
         });
         queued.batch.push_received(offset, self.received, line);
         self.uncounted += 1;
@@ -213,7 +254,7 @@ impl Intake<'_> {
     /// Counts what the batch being gathered has got since it was counted last.
     fn count(&mut self) {
         let uncounted = std::mem::take(&mut self.uncounted);
-        if let Some(Queued { batch, pending, room }) = &mut self.state.gathering {
+        if let Some(Queued { batch, pending, room, .. }) = &mut self.state.gathering {
             pending.merge(self.queue.account.read(batch.offset(0), batch.since, uncounted));
             let cost = BATCH_COST + batch.bytes() + batch.len() * LINE_COST;
             room.grow(cost.saturating_sub(room.bytes));

@@ -38,6 +38,14 @@ impl Sink for Stdout {
         self.0.series().evicted()
     }
 
+    fn state(&self) -> Option<Vec<u8>> {
+        self.0.state()
+    }
+
+    fn restore_state(&mut self, state: &[u8]) -> Result<(), String> {
+        self.0.restore_state(state)
+    }
+
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
         let Encoded { requests, rejected, empty } = self.0.encode(batch);
         let json = |Request { body, lines, items }: Request<otlp::Body>| Request {

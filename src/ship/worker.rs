@@ -10,6 +10,7 @@ use super::Batch;
 use super::account::{Account, Counts, Outcome, Pending};
 use super::dead_letter::{DeadLetter, DeadLetters};
 use super::queue::{Budget, Limits, Queue};
+use super::spool::progress::Progress;
 
 /// A sink at work.
 pub struct SinkWorker {
@@ -23,6 +24,8 @@ pub struct SinkWorker {
     pub account: Arc<Account>,
     /// False for a destination that is waited for without limit after the end of input.
     pub is_bounded: bool,
+    /// Its cursor, if there is a spool.
+    pub progress: Option<Arc<Progress>>,
     dead_letters: Arc<dyn DeadLetters>,
     reader_left: AtomicBool,
     finished: AtomicBool,
@@ -46,6 +49,7 @@ impl SinkWorker {
             budget,
             account,
             is_bounded,
+            progress: None,
             dead_letters,
             reader_left: AtomicBool::new(false),
             finished: AtomicBool::new(false),

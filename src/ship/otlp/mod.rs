@@ -135,6 +135,20 @@ impl Encoder {
         self.series = series;
     }
 
+    /// [`Encoder::series`] as JSON.
+    pub fn state(&self) -> Option<Vec<u8>> {
+        serde_json::to_vec(&self.series).ok()
+    }
+
+    /// Restores what [`Encoder::state`] gave.
+    ///
+    /// # Errors
+    /// If it is not such a state.
+    pub fn restore_state(&mut self, state: &[u8]) -> Result<(), String> {
+        self.series = serde_json::from_slice(state).map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
     /// Makes the requests of a batch.
     pub fn encode(&mut self, batch: &Batch) -> Encoded<Body> {
         let (mut rejected, mut empty) = (Vec::new(), Vec::new());
