@@ -58,13 +58,26 @@ static void timed_nanosleep(double ms) {
     print_time("nanosleep", begin);
 }
 
+// Waits until the parent sleeps, which it does in the call that is measured, and then for that time.
+static void sleep_after_parent(double ms) {
+    char path[64], state = 'R';
+    snprintf(path, sizeof(path), "/proc/%ld/stat", (long)getppid());
+    while (state != 'S') {
+        FILE *file = fopen(path, "r");
+        if (file == NULL || fscanf(file, "%*d (%*[^)]) %c", &state) != 1) exit(1);
+        fclose(file);
+        if (state != 'S') sleep_ms(0.1);
+    }
+    sleep_ms(ms);
+}
+
 static void timed_pipe(double ms) {
     int ends[2];
     char byte;
     if (pipe(ends) != 0) exit(1);
     pid_t child = fork();
     if (child == 0) {
-        sleep_ms(ms);
+        sleep_after_parent(ms);
         if (write(ends[1], "x", 1) != 1) _exit(1);
         _exit(0);
     }
@@ -78,7 +91,7 @@ static void timed_pipe(double ms) {
 // Writes to a descriptor from another process, after that time.
 static void write_after(double ms, int fd, const char *bytes, size_t length) {
     if (fork() != 0) return;
-    sleep_ms(ms);
+    sleep_after_parent(ms);
     _exit(write(fd, bytes, length) != (ssize_t)length);
 }
 
