@@ -1,10 +1,6 @@
 //! Batteries and adapters.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// The body of a `battery` record: the battery sampler of `powermetrics`, or /sys/class/power_supply
 /// (kernel `Documentation/ABI/testing/sysfs-class-power`).
@@ -47,10 +43,6 @@ pub struct Battery {
     pub backlight_ratio: Option<f64>,
     /// Brightness of the keyboard, as a part of the maximum (macOS).
     pub keyboard_backlight_ratio: Option<f64>,
-}
-
-impl Record for Battery {
-    const KIND: &'static Kind = &BATTERY;
 }
 
 /// Each sample, for each one.

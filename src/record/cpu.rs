@@ -1,11 +1,6 @@
 //! The `cpu` record: CPU time by mode.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `cpu` record: the time of all CPUs together, or of one.
 ///
@@ -70,21 +65,15 @@ pub struct Cpu {
     pub guest_nice_ratio: Option<f64>,
 }
 
-impl Record for Cpu {
-    const KIND: &'static Kind = &CPU;
-}
-
-type Pairs = &'static [(&'static str, &'static str)];
-
 /// A counter with its mode, as an attribute and as node_exporter's label.
 const fn time(field: &'static str, mode: Pairs, label: Pairs) -> Metric {
     let metric = Metric::counter(field, "system.cpu.time", "s").with(mode);
-    metric.prometheus("node_cpu_seconds_total", 1.0).prometheus_labels(label)
+    metric.prometheus("node_cpu_seconds_total").prometheus_labels(label)
 }
 
 const fn guest(field: &'static str, mode: Pairs, label: Pairs) -> Metric {
     let metric = Metric::counter(field, "telepipe.cpu.guest.time", "s").with(mode);
-    metric.prometheus("node_cpu_guest_seconds_total", 1.0).prometheus_labels(label)
+    metric.prometheus("node_cpu_guest_seconds_total").prometheus_labels(label)
 }
 
 const fn ratio(field: &'static str, mode: Pairs) -> Metric {

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// The body of a `cpu_power` record: `powermetrics` of macOS; cpufreq and cpuidle of Linux
 /// (kernel `drivers/cpufreq`, `drivers/cpuidle/sysfs.c`). Values are means over the interval, except that the frequency
@@ -62,10 +58,6 @@ pub struct CpuPower {
     pub interval_s: Option<f64>,
 }
 
-impl Record for CpuPower {
-    const KIND: &'static Kind = &CPU_POWER;
-}
-
 /// Each sample, for each CPU and cluster.
 pub const CPU_POWER: Kind = Kind::metrics::<CpuPower>(
     "cpu_power",
@@ -73,13 +65,13 @@ pub const CPU_POWER: Kind = Kind::metrics::<CpuPower>(
     Temporality::Delta,
     &[
         Metric::gauge("frequency_hz", "telepipe.cpu.frequency", "Hz")
-            .prometheus("powermetrics_{component}_frequency_hertz", 1.0),
+            .prometheus("powermetrics_{component}_frequency_hertz"),
         Metric::gauge("active_ratio", "telepipe.cpu.residency", "1")
             .with(&[("telepipe.cpu.state", "active")])
-            .prometheus("powermetrics_{component}_active_residency_percent", 100.0),
+            .prometheus_times("powermetrics_{component}_active_residency_percent", 100.0),
         Metric::gauge("idle_ratio", "telepipe.cpu.residency", "1")
             .with(&[("telepipe.cpu.state", "idle")])
-            .prometheus("powermetrics_{component}_idle_residency_percent", 100.0),
+            .prometheus_times("powermetrics_{component}_idle_residency_percent", 100.0),
         Metric::gauge("down_ratio", "telepipe.cpu.residency", "1").with(&[("telepipe.cpu.state", "down")]),
         Metric::gauge("core_active_ratio", "telepipe.cpu.cluster.utilization", "1"),
         Metric::gauge("instructions_per_cycle", "telepipe.cpu.instructions_per_cycle", "1"),

@@ -1,10 +1,6 @@
 //! The `filesystem` record: space and inodes.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// Whether a file system is writable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -57,10 +53,6 @@ pub struct Filesystem<'a> {
     pub inodes_free: Option<u64>,
 }
 
-impl Record for Filesystem<'_> {
-    const KIND: &'static Kind = &FILESYSTEM;
-}
-
 const USED: &[(&str, &str)] = &[("system.filesystem.state", "used")];
 const FREE: &[(&str, &str)] = &[("system.filesystem.state", "free")];
 const RESERVED: &[(&str, &str)] = &[("system.filesystem.state", "reserved")];
@@ -73,17 +65,17 @@ pub const FILESYSTEM: Kind = Kind::metrics::<Filesystem<'static>>(
     Temporality::Cumulative,
     &[
         usage("used_bytes", USED),
-        usage("available_bytes", FREE).prometheus("node_filesystem_avail_bytes", 1.0),
+        usage("available_bytes", FREE).prometheus("node_filesystem_avail_bytes"),
         usage("reserved_bytes", RESERVED),
         Metric::updown("total_bytes", "system.filesystem.limit", "By")
-            .prometheus("node_filesystem_size_bytes", 1.0),
+            .prometheus("node_filesystem_size_bytes"),
         Metric::updown("free_bytes", "telepipe.filesystem.free", "By")
-            .prometheus("node_filesystem_free_bytes", 1.0),
+            .prometheus("node_filesystem_free_bytes"),
         Metric::gauge("utilization_ratio", "system.filesystem.utilization", "1").with(USED),
         inodes("inodes_used", USED),
-        inodes("inodes_free", FREE).prometheus("node_filesystem_files_free", 1.0),
+        inodes("inodes_free", FREE).prometheus("node_filesystem_files_free"),
         Metric::updown("inodes", "telepipe.filesystem.inodes.limit", "{inode}")
-            .prometheus("node_filesystem_files", 1.0),
+            .prometheus("node_filesystem_files"),
     ],
 )
 .about(&[
@@ -94,10 +86,10 @@ pub const FILESYSTEM: Kind = Kind::metrics::<Filesystem<'static>>(
 ])
 .labels(&[("device", "device"), ("mountpoint", "mountpoint"), ("type", "fstype")]);
 
-const fn usage(field: &'static str, state: &'static [(&'static str, &'static str)]) -> Metric {
+const fn usage(field: &'static str, state: Pairs) -> Metric {
     Metric::updown(field, "system.filesystem.usage", "By").with(state)
 }
 
-const fn inodes(field: &'static str, state: &'static [(&'static str, &'static str)]) -> Metric {
+const fn inodes(field: &'static str, state: Pairs) -> Metric {
     Metric::updown(field, "system.filesystem.inodes.usage", "{inode}").with(state)
 }

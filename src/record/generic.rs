@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Number, Value};
 use serde_with::skip_serializing_none;
 
-use super::{Generic, Kind, Record};
+use super::{Generic, Kind};
 use crate::common::time::Timestamp;
 
 /// Attributes: each value is a string, a number, a boolean, or an array of one of these.
@@ -82,10 +82,6 @@ pub struct MetricPoint {
     pub resource: Attributes,
 }
 
-impl Record for MetricPoint {
-    const KIND: &'static Kind = &METRIC;
-}
-
 /// One data point of any metric.
 pub const METRIC: Kind = Kind::generic::<MetricPoint>(
     "metric",
@@ -107,10 +103,6 @@ pub struct LogEntry {
     /// Resource attributes, which override those that `tele-ship` sets, such as `service.name`.
     #[serde(skip_serializing_if = "Attributes::is_empty")]
     pub resource: Attributes,
-}
-
-impl Record for LogEntry {
-    const KIND: &'static Kind = &LOG;
 }
 
 /// One log message; `ts` is when it happened.
@@ -210,10 +202,6 @@ pub struct Span {
     pub resource: Attributes,
 }
 
-impl Record for Span {
-    const KIND: &'static Kind = &SPAN;
-}
-
 /// One operation of a trace.
 pub const SPAN: Kind =
     Kind::generic::<Span>("span", "One operation of a trace; `ts` is its end", Generic::Span);
@@ -225,10 +213,6 @@ pub struct Snapshot {
     pub url: String,
     /// The answer: any JSON value, unchanged.
     pub data: Box<RawValue>,
-}
-
-impl Record for Snapshot {
-    const KIND: &'static Kind = &SNAPSHOT;
 }
 
 /// The whole answer of a JSON endpoint.

@@ -2,11 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// The body of a `gpu` record: `powermetrics` of macOS; on Linux NVML, and amdgpu, i915 and xe in sysfs.
 #[skip_serializing_none]
@@ -50,10 +46,6 @@ pub struct Gpu {
     pub interval_s: Option<f64>,
 }
 
-impl Record for Gpu {
-    const KIND: &'static Kind = &GPU;
-}
-
 /// Each sample, for each one.
 pub const GPU: Kind = Kind::metrics::<Gpu>(
     "gpu",
@@ -63,10 +55,10 @@ pub const GPU: Kind = Kind::metrics::<Gpu>(
         Metric::gauge("frequency_hz", "telepipe.gpu.frequency", "Hz"),
         Metric::gauge("active_ratio", "telepipe.gpu.residency", "1")
             .with(&[("telepipe.gpu.state", "active")])
-            .prometheus("powermetrics_gpu_active_residency_percent", 100.0),
+            .prometheus_times("powermetrics_gpu_active_residency_percent", 100.0),
         Metric::gauge("idle_ratio", "telepipe.gpu.residency", "1")
             .with(&[("telepipe.gpu.state", "idle")])
-            .prometheus("powermetrics_gpu_idle_residency_percent", 100.0),
+            .prometheus_times("powermetrics_gpu_idle_residency_percent", 100.0),
         Metric::gauge("utilization_ratio", "hw.gpu.utilization", "1"),
         Metric::gauge("memory_utilization_ratio", "hw.gpu.memory.utilization", "1"),
         Metric::updown("memory_used_bytes", "hw.gpu.memory.usage", "By"),

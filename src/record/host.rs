@@ -1,11 +1,6 @@
 //! The `host` and `interface` records: facts about the machine and its network.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Level, Record, Severity};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `host` record: facts that hardly ever change.
 #[skip_serializing_none]
@@ -49,10 +44,6 @@ pub struct Host {
     pub utc_offset_s: Option<i32>,
 }
 
-impl Record for Host {
-    const KIND: &'static Kind = &HOST;
-}
-
 /// One at the start, then one an hour.
 pub const HOST: Kind = Kind::log::<Host>(
     "host",
@@ -87,10 +78,6 @@ pub struct Interface {
     pub default_route: Option<bool>,
     /// The routers of these default routes.
     pub gateways: Option<Vec<String>>,
-}
-
-impl Record for Interface {
-    const KIND: &'static Kind = &INTERFACE;
 }
 
 /// One at the start, then one an hour.

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Distribution, Kind, Level, Metric, Record, Severity, Temporality, Times};
-use crate::common::time::{Micros, Timestamp};
+use super::prelude::*;
 
 /// The body of an `io` record: the requests of one device and operation that completed in the interval.
 #[skip_serializing_none]
@@ -85,10 +80,6 @@ pub struct Io {
     pub queue_buckets: Option<BTreeMap<i32, u64>>,
 }
 
-impl Record for Io {
-    const KIND: &'static Kind = &IO;
-}
-
 /// Written each interval for each device and operation with requests.
 ///
 /// The metrics are not named `system.disk.*`: those are the kernel's totals, which `scrape` writes,
@@ -145,10 +136,6 @@ pub struct IoEvent {
     pub cgroup: Option<String>,
     /// The container id in that path.
     pub container_id: Option<String>,
-}
-
-impl Record for IoEvent {
-    const KIND: &'static Kind = &IO_EVENT;
 }
 
 /// Written for each request that took at least `--min`, with `--events`.

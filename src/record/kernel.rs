@@ -1,11 +1,6 @@
 //! The `kernel` record: context switches, interrupts and tasks.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `kernel` record, from /proc/stat (kernel `fs/proc/stat.c`) and /proc/uptime.
 #[skip_serializing_none]
@@ -39,10 +34,6 @@ pub struct Kernel {
     pub forks_per_s: Option<f64>,
 }
 
-impl Record for Kernel {
-    const KIND: &'static Kind = &KERNEL;
-}
-
 /// One per sample.
 pub const KERNEL: Kind = Kind::metrics::<Kernel>(
     "kernel",
@@ -50,17 +41,17 @@ pub const KERNEL: Kind = Kind::metrics::<Kernel>(
     Temporality::Cumulative,
     &[
         Metric::counter("context_switches", "telepipe.kernel.context_switches", "{context_switch}")
-            .prometheus("node_context_switches_total", 1.0),
+            .prometheus("node_context_switches_total"),
         Metric::counter("interrupts", "telepipe.kernel.interrupts", "{interrupt}")
-            .prometheus("node_intr_total", 1.0),
+            .prometheus("node_intr_total"),
         Metric::counter("softirqs", "telepipe.kernel.softirqs", "{interrupt}"),
         Metric::counter("forks", "system.process.created", "{process}")
             .hostmetrics("system.processes.created")
-            .prometheus("node_forks_total", 1.0),
+            .prometheus("node_forks_total"),
         Metric::gauge("running", "telepipe.kernel.tasks.running", "{thread}")
-            .prometheus("node_procs_running", 1.0),
+            .prometheus("node_procs_running"),
         Metric::gauge("blocked", "telepipe.kernel.tasks.blocked", "{thread}")
-            .prometheus("node_procs_blocked", 1.0),
+            .prometheus("node_procs_blocked"),
         Metric::gauge("uptime_s", "system.uptime", "s"),
     ],
 );

@@ -1,10 +1,6 @@
 //! The `load` record: load averages and the number of tasks.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// The body of a `load` record, from /proc/loadavg on Linux; macOS reports no tasks.
 #[skip_serializing_none]
@@ -24,18 +20,14 @@ pub struct Load {
     pub last_pid: Option<u64>,
 }
 
-impl Record for Load {
-    const KIND: &'static Kind = &LOAD;
-}
-
 /// One per sample.
 pub const LOAD: Kind = Kind::metrics::<Load>(
     "load",
     "Load averages and the number of tasks",
     Temporality::Cumulative,
     &[
-        Metric::gauge("load_1m", "system.cpu.load_average.1m", "{thread}").prometheus("node_load1", 1.0),
-        Metric::gauge("load_5m", "system.cpu.load_average.5m", "{thread}").prometheus("node_load5", 1.0),
-        Metric::gauge("load_15m", "system.cpu.load_average.15m", "{thread}").prometheus("node_load15", 1.0),
+        Metric::gauge("load_1m", "system.cpu.load_average.1m", "{thread}").prometheus("node_load1"),
+        Metric::gauge("load_5m", "system.cpu.load_average.5m", "{thread}").prometheus("node_load5"),
+        Metric::gauge("load_15m", "system.cpu.load_average.15m", "{thread}").prometheus("node_load15"),
     ],
 );

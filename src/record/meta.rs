@@ -1,9 +1,6 @@
 //! Records about the measurement itself: sources that cannot be read, and records that were lost.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
-use super::{Kind, Level, Metric, Record, Severity, Temporality};
+use super::prelude::*;
 
 /// Whether a source can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -35,10 +32,6 @@ pub struct Status {
     pub detail: String,
 }
 
-impl Record for Status {
-    const KIND: &'static Kind = &STATUS;
-}
-
 /// Written once per source and run.
 pub const STATUS: Kind = Kind::log::<Status>(
     "status",
@@ -53,10 +46,6 @@ pub struct Lost {
     pub source: String,
     /// Number of records lost since the previous `lost` record of this source.
     pub count: u64,
-}
-
-impl Record for Lost {
-    const KIND: &'static Kind = &LOST;
 }
 
 /// Written when something was dropped.

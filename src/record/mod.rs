@@ -26,6 +26,7 @@ mod netdev;
 mod pagefault;
 mod paging;
 mod power;
+mod prelude;
 mod pressure;
 mod processes;
 mod sched;
@@ -43,100 +44,66 @@ mod udp;
 mod values;
 mod vmstat;
 
-pub use battery::{BATTERY, Battery};
 pub use body::write_fields;
-pub use cpu::{CPU, Cpu};
-pub use cpu_power::{CPU_POWER, CpuPower};
-pub use disk::{DISK, Disk, DiskType};
-pub use filesystem::{FILESYSTEM, Filesystem, Mode};
-pub use generic::{
-    Attributes, Counting, LOG, LogEntry, METRIC, MetricPoint, MetricType, SNAPSHOT, SPAN, Snapshot, Span,
-    SpanEvent, SpanKind, SpanLink, SpanStatus,
-};
-pub use gpu::{GPU, Gpu};
+pub use disk::DiskType;
+pub use filesystem::Mode;
+pub use generic::{Attributes, Counting, MetricType, SpanEvent, SpanKind, SpanLink, SpanStatus};
 pub use help::metric_help;
-pub use host::{HOST, Host, INTERFACE, Interface};
-pub use io::{IO, IO_EVENT, Io, IoEvent};
-pub use kernel::{KERNEL, Kernel};
-pub use load::{LOAD, Load};
-pub use memory::{MEMORY, Memory};
-pub use meta::{LOST, Lost, Reason, STATUS, Status};
-pub use netdev::{NETDEV, Netdev};
-pub use pagefault::{
-    PAGEFAULT, PAGEFAULT_PROCESS, PAGEFAULT_SUMMARY, Pagefault, PagefaultProcess, PagefaultSummary,
-};
-pub use paging::{PAGING, Paging};
-pub use power::{POWER, Power};
-pub use pressure::{PRESSURE, Pressure};
-pub use processes::{PROCESS, PROCESSES, Process, Processes};
-pub use sched::{RUNQ, RUNQ_EVENT, Runq, RunqEvent, SCHED, Sched};
+pub use meta::Reason;
 pub use schema::{FieldSchema, body_schema, field_schemas, json_type, map_value};
-pub use ship::{SHIP_STATS, ShipStats};
-pub use sockets::{SOCKETS, Sockets};
-pub use swap::{SWAP, Swap, ZRAM, Zram};
-pub use syscall::{SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY, Syscall, SyscallStuck, SyscallSummary};
 pub use table::{
     Established, Generic, HISTOGRAM_BOUNDS_LOG2_NS, Instrument, Kind, Level, Mapping, Metric, Record,
     Severity, Temporality, ZERO_THRESHOLD,
 };
-pub use task::{PROCESS_POWER, ProcessPower, TASK, Task};
-pub use tcp::{TCP, Tcp, TcpStates};
-pub use thermal::{FAN, Fan, TEMPERATURE, THERMAL_PRESSURE, Temperature, ThermalPressure, VOLTAGE, Voltage};
+pub use tcp::TcpStates;
 pub use times::{Distribution, Times};
-pub use udp::{UDP, Udp};
 pub use values::{Hex, RowNames, Rows};
-pub use vmstat::{VMSTAT, Vmstat};
 
-/// Every kind. A new kind is added here.
-pub static KINDS: &[&Kind] = &[
-    &STATUS,
-    &LOST,
-    &METRIC,
-    &LOG,
-    &SPAN,
-    &SNAPSHOT,
-    &HOST,
-    &INTERFACE,
-    &CPU,
-    &KERNEL,
-    &LOAD,
-    &MEMORY,
-    &PAGING,
-    &VMSTAT,
-    &SWAP,
-    &ZRAM,
-    &POWER,
-    &CPU_POWER,
-    &GPU,
-    &TEMPERATURE,
-    &FAN,
-    &VOLTAGE,
-    &THERMAL_PRESSURE,
-    &BATTERY,
-    &TASK,
-    &PROCESS_POWER,
-    &PRESSURE,
-    &PROCESSES,
-    &PROCESS,
-    &DISK,
-    &FILESYSTEM,
-    &IO,
-    &IO_EVENT,
-    &SYSCALL,
-    &SYSCALL_STUCK,
-    &SYSCALL_SUMMARY,
-    &PAGEFAULT,
-    &PAGEFAULT_SUMMARY,
-    &PAGEFAULT_PROCESS,
-    &RUNQ,
-    &RUNQ_EVENT,
-    &SCHED,
-    &NETDEV,
-    &TCP,
-    &UDP,
-    &SOCKETS,
-    &SHIP_STATS,
-];
+/// Lists the kinds that each file declares, with the structs that are their bodies.
+macro_rules! kinds {
+    ($($file:ident: $($kind:ident $body:ident $(<$lifetime:lifetime>)?),+;)+) => {
+        $(pub use $file::{$($kind, $body),+};)+
+
+        $($(impl Record for $body $(<$lifetime>)? {
+            const KIND: &'static Kind = &$kind;
+        })+)+
+
+        /// Every kind. A new kind is added here.
+        pub static KINDS: &[&Kind] = &[$($(&$kind),+),+];
+    };
+}
+
+kinds! {
+    meta: STATUS Status, LOST Lost;
+    generic: METRIC MetricPoint, LOG LogEntry, SPAN Span, SNAPSHOT Snapshot;
+    host: HOST Host, INTERFACE Interface;
+    cpu: CPU Cpu;
+    kernel: KERNEL Kernel;
+    load: LOAD Load;
+    memory: MEMORY Memory;
+    paging: PAGING Paging;
+    vmstat: VMSTAT Vmstat;
+    swap: SWAP Swap, ZRAM Zram;
+    power: POWER Power;
+    cpu_power: CPU_POWER CpuPower;
+    gpu: GPU Gpu;
+    thermal: TEMPERATURE Temperature, FAN Fan, VOLTAGE Voltage, THERMAL_PRESSURE ThermalPressure;
+    battery: BATTERY Battery;
+    task: TASK Task, PROCESS_POWER ProcessPower;
+    pressure: PRESSURE Pressure;
+    processes: PROCESSES Processes, PROCESS Process;
+    disk: DISK Disk<'_>;
+    filesystem: FILESYSTEM Filesystem<'_>;
+    io: IO Io, IO_EVENT IoEvent;
+    syscall: SYSCALL Syscall<'_>, SYSCALL_STUCK SyscallStuck<'_>, SYSCALL_SUMMARY SyscallSummary;
+    pagefault: PAGEFAULT Pagefault, PAGEFAULT_SUMMARY PagefaultSummary, PAGEFAULT_PROCESS PagefaultProcess;
+    sched: RUNQ Runq, RUNQ_EVENT RunqEvent, SCHED Sched;
+    netdev: NETDEV Netdev<'_>;
+    tcp: TCP Tcp;
+    udp: UDP Udp;
+    sockets: SOCKETS Sockets;
+    ship: SHIP_STATS ShipStats;
+}
 
 /// Returns the kind called `name`.
 pub fn kind(name: &str) -> Option<&'static Kind> {

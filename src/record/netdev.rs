@@ -1,11 +1,6 @@
 //! The `netdev` record: traffic of network interfaces.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `netdev` record: the sixteen counts of /proc/net/dev (kernel
 /// `net/core/net-procfs.c`), for the network namespace that the program runs in.
@@ -72,10 +67,6 @@ pub struct Netdev<'a> {
     pub tx_dropped_per_s: Option<f64>,
 }
 
-impl Record for Netdev<'_> {
-    const KIND: &'static Kind = &NETDEV;
-}
-
 const RX: &[(&str, &str)] = &[("network.io.direction", "receive")];
 const TX: &[(&str, &str)] = &[("network.io.direction", "transmit")];
 
@@ -85,63 +76,51 @@ pub const NETDEV: Kind = Kind::metrics::<Netdev<'static>>(
     "A network interface: bytes, packets, errors and drops since boot",
     Temporality::Cumulative,
     &[
-        Metric::counter("rx_bytes", "system.network.io", "By")
-            .with(RX)
-            .prometheus("node_network_receive_bytes_total", 1.0),
-        Metric::counter("tx_bytes", "system.network.io", "By")
-            .with(TX)
-            .prometheus("node_network_transmit_bytes_total", 1.0),
-        packets("rx_packets", "system.network.packet.count")
-            .with(RX)
-            .hostmetrics("system.network.packets")
-            .prometheus("node_network_receive_packets_total", 1.0),
-        packets("tx_packets", "system.network.packet.count")
-            .with(TX)
-            .hostmetrics("system.network.packets")
-            .prometheus("node_network_transmit_packets_total", 1.0),
-        packets("rx_dropped", "system.network.packet.dropped")
-            .with(RX)
-            .hostmetrics("system.network.dropped")
-            .prometheus("node_network_receive_drop_total", 1.0),
-        packets("tx_dropped", "system.network.packet.dropped")
-            .with(TX)
-            .hostmetrics("system.network.dropped")
-            .prometheus("node_network_transmit_drop_total", 1.0),
-        errors("rx_errors", "system.network.errors")
-            .with(RX)
-            .prometheus("node_network_receive_errs_total", 1.0),
-        errors("tx_errors", "system.network.errors")
-            .with(TX)
-            .prometheus("node_network_transmit_errs_total", 1.0),
-        errors("rx_fifo_errors", "telepipe.network.fifo_errors")
-            .with(RX)
-            .prometheus("node_network_receive_fifo_total", 1.0),
-        errors("tx_fifo_errors", "telepipe.network.fifo_errors")
-            .with(TX)
-            .prometheus("node_network_transmit_fifo_total", 1.0),
-        errors("rx_frame_errors", "telepipe.network.frame_errors")
-            .prometheus("node_network_receive_frame_total", 1.0),
-        errors("tx_carrier_errors", "telepipe.network.carrier_errors")
-            .prometheus("node_network_transmit_carrier_total", 1.0),
+        bytes("rx_bytes", RX).prometheus("node_network_receive_bytes_total"),
+        bytes("tx_bytes", TX).prometheus("node_network_transmit_bytes_total"),
+        packets("rx_packets", RX).prometheus("node_network_receive_packets_total"),
+        packets("tx_packets", TX).prometheus("node_network_transmit_packets_total"),
+        dropped("rx_dropped", RX).prometheus("node_network_receive_drop_total"),
+        dropped("tx_dropped", TX).prometheus("node_network_transmit_drop_total"),
+        errors("rx_errors", "system.network.errors", RX).prometheus("node_network_receive_errs_total"),
+        errors("tx_errors", "system.network.errors", TX).prometheus("node_network_transmit_errs_total"),
+        errors("rx_fifo_errors", FIFO, RX).prometheus("node_network_receive_fifo_total"),
+        errors("tx_fifo_errors", FIFO, TX).prometheus("node_network_transmit_fifo_total"),
+        errors("rx_frame_errors", "telepipe.network.frame_errors", &[])
+            .prometheus("node_network_receive_frame_total"),
+        errors("tx_carrier_errors", "telepipe.network.carrier_errors", &[])
+            .prometheus("node_network_transmit_carrier_total"),
         Metric::counter("tx_collisions", "telepipe.network.collisions", "{collision}")
-            .prometheus("node_network_transmit_colls_total", 1.0),
-        packets("rx_multicast", "telepipe.network.multicast")
-            .prometheus("node_network_receive_multicast_total", 1.0),
-        packets("rx_compressed", "telepipe.network.compressed")
-            .with(RX)
-            .prometheus("node_network_receive_compressed_total", 1.0),
-        packets("tx_compressed", "telepipe.network.compressed")
-            .with(TX)
-            .prometheus("node_network_transmit_compressed_total", 1.0),
+            .prometheus("node_network_transmit_colls_total"),
+        Metric::counter("rx_multicast", "telepipe.network.multicast", "{packet}")
+            .prometheus("node_network_receive_multicast_total"),
+        compressed("rx_compressed", RX).prometheus("node_network_receive_compressed_total"),
+        compressed("tx_compressed", TX).prometheus("node_network_transmit_compressed_total"),
     ],
 )
 .about(&[("interface", "network.interface.name"), ("whole", "telepipe.network.whole")])
 .labels(&[("interface", "device")]);
 
-const fn packets(field: &'static str, name: &'static str) -> Metric {
-    Metric::counter(field, name, "{packet}")
+const FIFO: &str = "telepipe.network.fifo_errors";
+
+const fn bytes(field: &'static str, direction: Pairs) -> Metric {
+    Metric::counter(field, "system.network.io", "By").with(direction)
 }
 
-const fn errors(field: &'static str, name: &'static str) -> Metric {
-    Metric::counter(field, name, "{error}")
+const fn packets(field: &'static str, direction: Pairs) -> Metric {
+    let metric = Metric::counter(field, "system.network.packet.count", "{packet}").with(direction);
+    metric.hostmetrics("system.network.packets")
+}
+
+const fn dropped(field: &'static str, direction: Pairs) -> Metric {
+    let metric = Metric::counter(field, "system.network.packet.dropped", "{packet}").with(direction);
+    metric.hostmetrics("system.network.dropped")
+}
+
+const fn errors(field: &'static str, name: &'static str, direction: Pairs) -> Metric {
+    Metric::counter(field, name, "{error}").with(direction)
+}
+
+const fn compressed(field: &'static str, direction: Pairs) -> Metric {
+    Metric::counter(field, "telepipe.network.compressed", "{packet}").with(direction)
 }

@@ -1,11 +1,6 @@
 //! Records of `pagefault-trace`: slow and major faults, and all faults of an interval.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Distribution, Hex, Kind, Level, Metric, Record, Severity, Temporality, Times};
-use crate::common::time::{Micros, Timestamp};
+use super::prelude::*;
 
 /// The body of a `pagefault` record: one fault; `ts` is when it was done.
 #[skip_serializing_none]
@@ -51,10 +46,6 @@ pub struct Pagefault {
     pub mapping_offset: Option<u64>,
 }
 
-impl Record for Pagefault {
-    const KIND: &'static Kind = &PAGEFAULT;
-}
-
 /// Written for each fault that was major or took at least `--min`.
 pub const PAGEFAULT: Kind = Kind::log::<Pagefault>(
     "pagefault",
@@ -92,10 +83,6 @@ pub struct PagefaultSummary {
     /// The distribution of their times.
     #[serde(flatten)]
     pub distribution: Option<Distribution>,
-}
-
-impl Record for PagefaultSummary {
-    const KIND: &'static Kind = &PAGEFAULT_SUMMARY;
 }
 
 /// Written each interval for each kind of fault that occurred.
@@ -137,10 +124,6 @@ pub struct PagefaultProcess {
     pub major_us: Micros,
     /// The time of the slowest fault.
     pub max_us: Micros,
-}
-
-impl Record for PagefaultProcess {
-    const KIND: &'static Kind = &PAGEFAULT_PROCESS;
 }
 
 /// Written each interval for the processes that spent most time on faults, with `--per-process`.

@@ -1,11 +1,6 @@
 //! The `paging` record: page faults, and traffic between memory and disks.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `paging` record, from /proc/vmstat (kernel `mm/vmstat.c`).
 #[skip_serializing_none]
@@ -45,10 +40,6 @@ pub struct Paging {
     pub swap_out_pages_per_s: Option<f64>,
 }
 
-impl Record for Paging {
-    const KIND: &'static Kind = &PAGING;
-}
-
 /// One per sample. `system.paging.operations` counts swap, which indicates a lack of memory;
 /// `telepipe.paging.io` is all traffic of the page cache.
 pub const PAGING: Kind = Kind::metrics::<Paging>(
@@ -56,25 +47,25 @@ pub const PAGING: Kind = Kind::metrics::<Paging>(
     "Page faults, and pages read from and written to disks and swap",
     Temporality::Cumulative,
     &[
-        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("node_vmstat_pgfault", 1.0),
+        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("node_vmstat_pgfault"),
         Metric::counter("minor_faults", "system.paging.faults", "{fault}")
             .with(&[("system.paging.fault.type", "minor")]),
         Metric::counter("major_faults", "system.paging.faults", "{fault}")
             .with(&[("system.paging.fault.type", "major")])
-            .prometheus("node_vmstat_pgmajfault", 1.0),
+            .prometheus("node_vmstat_pgmajfault"),
         Metric::counter("page_in_bytes", "telepipe.paging.io", "By")
             .with(&[("system.paging.direction", "in")])
-            .prometheus("node_vmstat_pgpgin", 1.0 / 1024.0),
+            .prometheus_times("node_vmstat_pgpgin", 1.0 / 1024.0),
         Metric::counter("page_out_bytes", "telepipe.paging.io", "By")
             .with(&[("system.paging.direction", "out")])
-            .prometheus("node_vmstat_pgpgout", 1.0 / 1024.0),
+            .prometheus_times("node_vmstat_pgpgout", 1.0 / 1024.0),
         Metric::counter("swap_in_pages", "system.paging.operations", "{operation}")
             .with(&[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
-            .prometheus("node_vmstat_pswpin", 1.0),
+            .prometheus("node_vmstat_pswpin"),
         Metric::counter("swap_out_pages", "system.paging.operations", "{operation}")
             .with(&[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
-            .prometheus("node_vmstat_pswpout", 1.0),
+            .prometheus("node_vmstat_pswpout"),
         Metric::counter("oom_kills", "telepipe.paging.oom_kills", "{process}")
-            .prometheus("node_vmstat_oom_kill", 1.0),
+            .prometheus("node_vmstat_oom_kill"),
     ],
 );

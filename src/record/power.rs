@@ -1,11 +1,6 @@
 //! Power and energy by domain.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `power` record: `powermetrics` of macOS; on Linux RAPL (kernel `drivers/powercap/intel_rapl_*.c`,
 /// `arch/x86/events/rapl.c`), hwmon and batteries.
@@ -37,10 +32,6 @@ pub struct Power {
     pub suspended_s: Option<f64>,
 }
 
-impl Record for Power {
-    const KIND: &'static Kind = &POWER;
-}
-
 /// Each sample, for each domain.
 pub const POWER: Kind = Kind::metrics::<Power>(
     "power",
@@ -49,7 +40,7 @@ pub const POWER: Kind = Kind::metrics::<Power>(
     &[
         Metric::counter("energy_joules", "hw.energy", "J"),
         Metric::gauge("power_watts", "hw.power", "W")
-            .prometheus("powermetrics_{domain}_power_milliwatts", 1000.0),
+            .prometheus_times("powermetrics_{domain}_power_milliwatts", 1000.0),
     ],
 )
 .about(&[

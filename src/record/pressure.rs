@@ -1,11 +1,6 @@
 //! The `pressure` record: pressure stall information (PSI).
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `pressure` record, from /proc/pressure (kernel `Documentation/accounting/psi.rst`).
 ///
@@ -43,13 +38,9 @@ pub struct Pressure {
     pub full_ratio: Option<f64>,
 }
 
-impl Record for Pressure {
-    const KIND: &'static Kind = &PRESSURE;
-}
-
 const STALLS: &str = "system.linux.psi.pressure";
 
-const fn mean(field: &'static str, of: &'static [(&'static str, &'static str)]) -> Metric {
+const fn mean(field: &'static str, of: Pairs) -> Metric {
     Metric::gauge(field, STALLS, "1").with(of)
 }
 
@@ -68,10 +59,10 @@ pub const PRESSURE: Kind = Kind::metrics::<Pressure>(
         mean("full_avg300_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "300s")]),
         Metric::counter("some_s", "system.linux.psi.total_time", "s")
             .with(&[("system.psi.stall_type", "some")])
-            .prometheus("node_pressure_{resource}_waiting_seconds_total", 1.0),
+            .prometheus("node_pressure_{resource}_waiting_seconds_total"),
         Metric::counter("full_s", "system.linux.psi.total_time", "s")
             .with(&[("system.psi.stall_type", "full")])
-            .prometheus("node_pressure_{resource}_stalled_seconds_total", 1.0),
+            .prometheus("node_pressure_{resource}_stalled_seconds_total"),
     ],
 )
 .about(&[("resource", "system.psi.resource")]);

@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `processes` record: all processes of the PID namespace, including kernel
 /// threads. There is none where the caller may not see all processes (`hidepid`, proc(5)).
@@ -23,10 +18,6 @@ pub struct Processes {
     pub states: BTreeMap<&'static str, u64>,
 }
 
-impl Record for Processes {
-    const KIND: &'static Kind = &PROCESSES;
-}
-
 /// One per sample, with `--processes`.
 pub const PROCESSES: Kind = Kind::metrics::<Processes>(
     "processes",
@@ -37,9 +28,8 @@ pub const PROCESSES: Kind = Kind::metrics::<Processes>(
             .keyed("process.state")
             .hostmetrics("system.processes.count"),
         Metric::updown("threads", "telepipe.processes.threads", "{thread}")
-            .prometheus("node_processes_threads", 1.0),
-        Metric::gauge("count", "telepipe.processes.count", "{process}")
-            .prometheus("node_processes_pids", 1.0),
+            .prometheus("node_processes_threads"),
+        Metric::gauge("count", "telepipe.processes.count", "{process}").prometheus("node_processes_pids"),
     ],
 );
 
@@ -92,10 +82,6 @@ pub struct Process {
     pub interval_s: Option<f64>,
     /// CPU time divided by the interval: more than 1 if threads ran in parallel.
     pub cpus_used: Option<f64>,
-}
-
-impl Record for Process {
-    const KIND: &'static Kind = &PROCESS;
 }
 
 /// One per top process and sample, with `--processes`.

@@ -1,11 +1,6 @@
 //! Records of `schedlat`: waits for a CPU, and the scheduling of processes.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Distribution, Kind, Level, Metric, Record, Severity, Temporality, Times};
-use crate::common::time::{Micros, Timestamp};
+use super::prelude::*;
 
 /// The body of a `runq` record: the waits for a CPU that ended in the interval.
 #[skip_serializing_none]
@@ -37,10 +32,6 @@ pub struct Runq {
     /// The distribution of the waits.
     #[serde(flatten)]
     pub distribution: Option<Distribution>,
-}
-
-impl Record for Runq {
-    const KIND: &'static Kind = &RUNQ;
 }
 
 /// Written each interval; with `--per-cpu` or `--per-cgroup` for each CPU or cgroup with a wait.
@@ -82,10 +73,6 @@ pub struct RunqEvent {
     pub cgroup: Option<String>,
     /// The container id in that path.
     pub container_id: Option<String>,
-}
-
-impl Record for RunqEvent {
-    const KIND: &'static Kind = &RUNQ_EVENT;
 }
 
 /// Written for each wait of at least `--min`.
@@ -137,10 +124,6 @@ pub struct Sched {
     pub runq_us: Micros,
     /// The longest of these waits.
     pub max_runq_us: Micros,
-}
-
-impl Record for Sched {
-    const KIND: &'static Kind = &SCHED;
 }
 
 /// Written each interval for the processes that waited most.

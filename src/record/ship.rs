@@ -1,11 +1,6 @@
 //! `ship_stats` records: the statistics of tele-ship.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `ship_stats` record. In each, `read` = `delivered` + `empty` + `rejected` + `dead_lettered` +
 /// `pending` + `dropped`, and `encoded_items` = `accepted_items` + `rejected_items`.
@@ -44,10 +39,6 @@ pub struct ShipStats {
     pub evicted_series: u64,
     /// The time since the oldest pending line was read.
     pub oldest_pending_s: Option<f64>,
-}
-
-impl Record for ShipStats {
-    const KIND: &'static Kind = &SHIP_STATS;
 }
 
 const OUTCOME: &str = "telepipe.ship.outcome";

@@ -1,10 +1,6 @@
 //! The `sockets` record: sockets in use and their memory.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// The body of a `sockets` record, from /proc/net/sockstat and sockstat6 (kernel
 /// `net/ipv4/proc.c`). Memory counts the whole machine, the other fields the network
@@ -50,22 +46,16 @@ pub struct Sockets {
     pub frag6_memory_bytes: Option<u64>,
 }
 
-impl Record for Sockets {
-    const KIND: &'static Kind = &SOCKETS;
-}
-
-type Attributes = &'static [(&'static str, &'static str)];
-
-const TCP: Attributes = &[("network.transport", "tcp"), ("network.type", "ipv4")];
-const TCP6: Attributes = &[("network.transport", "tcp"), ("network.type", "ipv6")];
-const UDP: Attributes = &[("network.transport", "udp"), ("network.type", "ipv4")];
-const UDP6: Attributes = &[("network.transport", "udp"), ("network.type", "ipv6")];
-const UDPLITE: Attributes = &[("network.transport", "udplite"), ("network.type", "ipv4")];
-const UDPLITE6: Attributes = &[("network.transport", "udplite"), ("network.type", "ipv6")];
-const RAW: Attributes = &[("network.transport", "raw"), ("network.type", "ipv4")];
-const RAW6: Attributes = &[("network.transport", "raw"), ("network.type", "ipv6")];
-const V4: Attributes = &[("network.type", "ipv4")];
-const V6: Attributes = &[("network.type", "ipv6")];
+const TCP: Pairs = &[("network.transport", "tcp"), ("network.type", "ipv4")];
+const TCP6: Pairs = &[("network.transport", "tcp"), ("network.type", "ipv6")];
+const UDP: Pairs = &[("network.transport", "udp"), ("network.type", "ipv4")];
+const UDP6: Pairs = &[("network.transport", "udp"), ("network.type", "ipv6")];
+const UDPLITE: Pairs = &[("network.transport", "udplite"), ("network.type", "ipv4")];
+const UDPLITE6: Pairs = &[("network.transport", "udplite"), ("network.type", "ipv6")];
+const RAW: Pairs = &[("network.transport", "raw"), ("network.type", "ipv4")];
+const RAW6: Pairs = &[("network.transport", "raw"), ("network.type", "ipv6")];
+const V4: Pairs = &[("network.type", "ipv4")];
+const V6: Pairs = &[("network.type", "ipv6")];
 
 /// One per sample. There are no semantic conventions for these.
 pub const SOCKETS: Kind = Kind::metrics::<Sockets>(
@@ -73,26 +63,24 @@ pub const SOCKETS: Kind = Kind::metrics::<Sockets>(
     "Sockets in use by protocol, and their memory",
     Temporality::Cumulative,
     &[
-        sockets("used", "telepipe.sockets.used").prometheus("node_sockstat_sockets_used", 1.0),
-        in_use("tcp_in_use", TCP).prometheus("node_sockstat_TCP_inuse", 1.0),
-        in_use("tcp6_in_use", TCP6).prometheus("node_sockstat_TCP6_inuse", 1.0),
-        in_use("udp_in_use", UDP).prometheus("node_sockstat_UDP_inuse", 1.0),
-        in_use("udp6_in_use", UDP6).prometheus("node_sockstat_UDP6_inuse", 1.0),
-        in_use("udplite_in_use", UDPLITE).prometheus("node_sockstat_UDPLITE_inuse", 1.0),
-        in_use("udplite6_in_use", UDPLITE6).prometheus("node_sockstat_UDPLITE6_inuse", 1.0),
-        in_use("raw_in_use", RAW).prometheus("node_sockstat_RAW_inuse", 1.0),
-        in_use("raw6_in_use", RAW6).prometheus("node_sockstat_RAW6_inuse", 1.0),
-        sockets("tcp_orphan", "telepipe.sockets.tcp.orphan").prometheus("node_sockstat_TCP_orphan", 1.0),
-        sockets("tcp_time_wait", "telepipe.sockets.tcp.time_wait").prometheus("node_sockstat_TCP_tw", 1.0),
-        sockets("tcp_allocated", "telepipe.sockets.tcp.allocated").prometheus("node_sockstat_TCP_alloc", 1.0),
-        memory("tcp_memory_bytes", &[("network.transport", "tcp")])
-            .prometheus("node_sockstat_TCP_mem_bytes", 1.0),
-        memory("udp_memory_bytes", &[("network.transport", "udp")])
-            .prometheus("node_sockstat_UDP_mem_bytes", 1.0),
-        packets("frag_in_use", V4).prometheus("node_sockstat_FRAG_inuse", 1.0),
-        packets("frag6_in_use", V6).prometheus("node_sockstat_FRAG6_inuse", 1.0),
-        frag_memory("frag_memory_bytes", V4).prometheus("node_sockstat_FRAG_memory", 1.0),
-        frag_memory("frag6_memory_bytes", V6).prometheus("node_sockstat_FRAG6_memory", 1.0),
+        sockets("used", "telepipe.sockets.used").prometheus("node_sockstat_sockets_used"),
+        in_use("tcp_in_use", TCP).prometheus("node_sockstat_TCP_inuse"),
+        in_use("tcp6_in_use", TCP6).prometheus("node_sockstat_TCP6_inuse"),
+        in_use("udp_in_use", UDP).prometheus("node_sockstat_UDP_inuse"),
+        in_use("udp6_in_use", UDP6).prometheus("node_sockstat_UDP6_inuse"),
+        in_use("udplite_in_use", UDPLITE).prometheus("node_sockstat_UDPLITE_inuse"),
+        in_use("udplite6_in_use", UDPLITE6).prometheus("node_sockstat_UDPLITE6_inuse"),
+        in_use("raw_in_use", RAW).prometheus("node_sockstat_RAW_inuse"),
+        in_use("raw6_in_use", RAW6).prometheus("node_sockstat_RAW6_inuse"),
+        sockets("tcp_orphan", "telepipe.sockets.tcp.orphan").prometheus("node_sockstat_TCP_orphan"),
+        sockets("tcp_time_wait", "telepipe.sockets.tcp.time_wait").prometheus("node_sockstat_TCP_tw"),
+        sockets("tcp_allocated", "telepipe.sockets.tcp.allocated").prometheus("node_sockstat_TCP_alloc"),
+        memory("tcp_memory_bytes", &[("network.transport", "tcp")]).prometheus("node_sockstat_TCP_mem_bytes"),
+        memory("udp_memory_bytes", &[("network.transport", "udp")]).prometheus("node_sockstat_UDP_mem_bytes"),
+        packets("frag_in_use", V4).prometheus("node_sockstat_FRAG_inuse"),
+        packets("frag6_in_use", V6).prometheus("node_sockstat_FRAG6_inuse"),
+        frag_memory("frag_memory_bytes", V4).prometheus("node_sockstat_FRAG_memory"),
+        frag_memory("frag6_memory_bytes", V6).prometheus("node_sockstat_FRAG6_memory"),
     ],
 );
 
@@ -100,18 +88,18 @@ const fn sockets(field: &'static str, name: &'static str) -> Metric {
     Metric::updown(field, name, "{socket}")
 }
 
-const fn in_use(field: &'static str, attributes: Attributes) -> Metric {
+const fn in_use(field: &'static str, attributes: Pairs) -> Metric {
     sockets(field, "telepipe.sockets.in_use").with(attributes)
 }
 
-const fn memory(field: &'static str, attributes: Attributes) -> Metric {
+const fn memory(field: &'static str, attributes: Pairs) -> Metric {
     Metric::updown(field, "telepipe.sockets.memory", "By").with(attributes)
 }
 
-const fn packets(field: &'static str, attributes: Attributes) -> Metric {
+const fn packets(field: &'static str, attributes: Pairs) -> Metric {
     Metric::updown(field, "telepipe.sockets.fragmented", "{packet}").with(attributes)
 }
 
-const fn frag_memory(field: &'static str, attributes: Attributes) -> Metric {
+const fn frag_memory(field: &'static str, attributes: Pairs) -> Metric {
     Metric::updown(field, "telepipe.sockets.fragment.memory", "By").with(attributes)
 }

@@ -1,10 +1,6 @@
 //! Swap devices and compressed memory disks (zram).
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// The body of a `swap` record, a line of /proc/swaps (kernel `mm/swapfile.c`).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
@@ -21,10 +17,6 @@ pub struct Swap {
     pub free_bytes: u64,
     /// Its priority; the kernel fills the device with the highest one first.
     pub priority: i64,
-}
-
-impl Record for Swap {
-    const KIND: &'static Kind = &SWAP;
 }
 
 /// Written at each sample, for each swap device.
@@ -61,10 +53,6 @@ pub struct Zram {
     pub compacted_pages: Option<u64>,
     /// Pages that compression did not make smaller.
     pub huge_pages: Option<u64>,
-}
-
-impl Record for Zram {
-    const KIND: &'static Kind = &ZRAM;
 }
 
 /// Written at each sample, for each compressed memory disk that is not empty.

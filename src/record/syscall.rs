@@ -2,12 +2,7 @@
 
 use std::borrow::Cow;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Distribution, Hex, Kind, Level, Metric, Record, Severity, Temporality};
-use crate::common::time::{Micros, Timestamp};
+use super::prelude::*;
 
 /// The body of a `syscall` record: one slow call; `ts` is when it returned.
 #[skip_serializing_none]
@@ -54,10 +49,6 @@ pub struct Syscall<'a> {
     pub cgroup: Option<Cow<'a, str>>,
     /// The container id in that path.
     pub container_id: Option<Cow<'a, str>>,
-}
-
-impl Record for Syscall<'_> {
-    const KIND: &'static Kind = &SYSCALL;
 }
 
 /// Written when a call returns that took at least `--min`.
@@ -111,10 +102,6 @@ pub struct SyscallStuck<'a> {
     pub container_id: Option<Cow<'a, str>>,
 }
 
-impl Record for SyscallStuck<'_> {
-    const KIND: &'static Kind = &SYSCALL_STUCK;
-}
-
 /// Written each interval for each call in progress, with `--stuck`.
 pub const SYSCALL_STUCK: Kind = Kind::log::<SyscallStuck<'static>>(
     "syscall_stuck",
@@ -155,10 +142,6 @@ pub struct SyscallSummary {
     /// The distribution of their times.
     #[serde(flatten)]
     pub distribution: Option<Distribution>,
-}
-
-impl Record for SyscallSummary {
-    const KIND: &'static Kind = &SYSCALL_SUMMARY;
 }
 
 /// Written each interval for each system call that returned in it, with `--summary`.

@@ -16,7 +16,7 @@ pub trait Record: Serialize {
 }
 
 /// Pairs of names, such as a field and its attribute key, or a label and its value.
-type Pairs = &'static [(&'static str, &'static str)];
+pub type Pairs = &'static [(&'static str, &'static str)];
 
 /// One kind of record.
 pub struct Kind {
@@ -286,8 +286,13 @@ impl Metric {
     }
 
     /// Sets the established Prometheus name, in which `{field}` stands for the value of that
-    /// field, and the factor from the field to it.
-    pub const fn prometheus(mut self, name: &'static str, factor: f64) -> Self {
+    /// field.
+    pub const fn prometheus(self, name: &'static str) -> Self {
+        self.prometheus_times(name, 1.0)
+    }
+
+    /// The same, with a factor from the field to the metric.
+    pub const fn prometheus_times(mut self, name: &'static str, factor: f64) -> Self {
         self.prometheus = Some(Established { name, factor, labels: &[], key: None });
         self
     }

@@ -1,10 +1,6 @@
 //! CPU time, wake-ups and power of single processes.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
+use super::prelude::*;
 
 /// The body of a `task` record: a row of the tasks sampler of `powermetrics`, over the interval.
 #[skip_serializing_none]
@@ -29,10 +25,6 @@ pub struct Task {
     pub energy_impact: Option<f64>,
     /// Length of the interval, in seconds.
     pub interval_s: Option<f64>,
-}
-
-impl Record for Task {
-    const KIND: &'static Kind = &TASK;
 }
 
 /// Each sample, for each process, with `--tasks`.
@@ -71,10 +63,6 @@ pub struct ProcessPower {
     pub method: &'static str,
     /// Length of the interval, in seconds.
     pub interval_s: f64,
-}
-
-impl Record for ProcessPower {
-    const KIND: &'static Kind = &PROCESS_POWER;
 }
 
 /// Each interval, for each process that ran, with `--per-process`.

@@ -1,11 +1,6 @@
 //! The `tcp` record: connections, segments and errors.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// Sockets by state, with the names that OpenTelemetry's `network.connection.state` has.
 #[skip_serializing_none]
@@ -103,10 +98,6 @@ pub struct Tcp {
     pub retransmitted_segments_per_s: Option<f64>,
 }
 
-impl Record for Tcp {
-    const KIND: &'static Kind = &TCP;
-}
-
 const TRANSPORT: (&str, &str) = ("network.transport", "tcp");
 const RX: &[(&str, &str)] = &[("network.io.direction", "receive")];
 const TX: &[(&str, &str)] = &[("network.io.direction", "transmit")];
@@ -119,65 +110,61 @@ pub const TCP: Kind = Kind::metrics::<Tcp>(
     &[
         states("ipv4_sockets", &[TRANSPORT, ("network.type", "ipv4")]),
         states("ipv6_sockets", &[TRANSPORT, ("network.type", "ipv6")]),
-        connections("active_opens", "telepipe.tcp.active_opens")
-            .prometheus("node_netstat_Tcp_ActiveOpens", 1.0),
+        connections("active_opens", "telepipe.tcp.active_opens").prometheus("node_netstat_Tcp_ActiveOpens"),
         connections("passive_opens", "telepipe.tcp.passive_opens")
-            .prometheus("node_netstat_Tcp_PassiveOpens", 1.0),
+            .prometheus("node_netstat_Tcp_PassiveOpens"),
         connections("attempt_fails", "telepipe.tcp.attempt_fails")
-            .prometheus("node_netstat_Tcp_AttemptFails", 1.0),
+            .prometheus("node_netstat_Tcp_AttemptFails"),
         connections("established_resets", "telepipe.tcp.established_resets")
-            .prometheus("node_netstat_Tcp_EstabResets", 1.0),
+            .prometheus("node_netstat_Tcp_EstabResets"),
         Metric::updown("current_established", "telepipe.tcp.current_established", "{connection}")
-            .prometheus("node_netstat_Tcp_CurrEstab", 1.0),
-        segments("in_segments", "telepipe.tcp.segments").with(RX).prometheus("node_netstat_Tcp_InSegs", 1.0),
-        segments("out_segments", "telepipe.tcp.segments")
-            .with(TX)
-            .prometheus("node_netstat_Tcp_OutSegs", 1.0),
+            .prometheus("node_netstat_Tcp_CurrEstab"),
+        segments("in_segments", "telepipe.tcp.segments").with(RX).prometheus("node_netstat_Tcp_InSegs"),
+        segments("out_segments", "telepipe.tcp.segments").with(TX).prometheus("node_netstat_Tcp_OutSegs"),
         segments("retransmitted_segments", "telepipe.tcp.retransmits")
-            .prometheus("node_netstat_Tcp_RetransSegs", 1.0),
-        segments("in_errors", "telepipe.tcp.errors").prometheus("node_netstat_Tcp_InErrs", 1.0),
+            .prometheus("node_netstat_Tcp_RetransSegs"),
+        segments("in_errors", "telepipe.tcp.errors").prometheus("node_netstat_Tcp_InErrs"),
         segments("in_checksum_errors", "telepipe.tcp.checksum_errors")
-            .prometheus("node_netstat_Tcp_InCsumErrors", 1.0),
-        segments("out_resets", "telepipe.tcp.resets").prometheus("node_netstat_Tcp_OutRsts", 1.0),
+            .prometheus("node_netstat_Tcp_InCsumErrors"),
+        segments("out_resets", "telepipe.tcp.resets").prometheus("node_netstat_Tcp_OutRsts"),
         connections("listen_overflows", "telepipe.tcp.listen.overflows")
-            .prometheus("node_netstat_TcpExt_ListenOverflows", 1.0),
+            .prometheus("node_netstat_TcpExt_ListenOverflows"),
         connections("listen_drops", "telepipe.tcp.listen.drops")
-            .prometheus("node_netstat_TcpExt_ListenDrops", 1.0),
+            .prometheus("node_netstat_TcpExt_ListenDrops"),
         Metric::counter("timeouts", "telepipe.tcp.timeouts", "{timeout}")
-            .prometheus("node_netstat_TcpExt_TCPTimeouts", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPTimeouts"),
         segments("syn_retransmits", "telepipe.tcp.syn_retransmits")
-            .prometheus("node_netstat_TcpExt_TCPSynRetrans", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPSynRetrans"),
         segments("fast_retransmits", "telepipe.tcp.fast_retransmits")
-            .prometheus("node_netstat_TcpExt_TCPFastRetrans", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPFastRetrans"),
         segments("lost_retransmits", "telepipe.tcp.lost_retransmits")
-            .prometheus("node_netstat_TcpExt_TCPLostRetransmit", 1.0),
-        segments("out_of_order", "telepipe.tcp.out_of_order")
-            .prometheus("node_netstat_TcpExt_TCPOFOQueue", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPLostRetransmit"),
+        segments("out_of_order", "telepipe.tcp.out_of_order").prometheus("node_netstat_TcpExt_TCPOFOQueue"),
         segments("receive_queue_drops", "telepipe.tcp.receive_queue_drops")
-            .prometheus("node_netstat_TcpExt_TCPRcvQDrop", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPRcvQDrop"),
         segments("backlog_drops", "telepipe.tcp.backlog_drops")
-            .prometheus("node_netstat_TcpExt_TCPBacklogDrop", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPBacklogDrop"),
         connections("aborts_on_timeout", "telepipe.tcp.aborts")
             .with(&[("error.type", "timeout")])
-            .prometheus("node_netstat_TcpExt_TCPAbortOnTimeout", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPAbortOnTimeout"),
         connections("aborts_on_memory", "telepipe.tcp.aborts")
             .with(&[("error.type", "out_of_memory")])
-            .prometheus("node_netstat_TcpExt_TCPAbortOnMemory", 1.0),
+            .prometheus("node_netstat_TcpExt_TCPAbortOnMemory"),
         cookies("syncookies_sent", "telepipe.tcp.syncookies.sent")
-            .prometheus("node_netstat_TcpExt_SyncookiesSent", 1.0),
+            .prometheus("node_netstat_TcpExt_SyncookiesSent"),
         cookies("syncookies_received", "telepipe.tcp.syncookies.received")
-            .prometheus("node_netstat_TcpExt_SyncookiesRecv", 1.0),
+            .prometheus("node_netstat_TcpExt_SyncookiesRecv"),
         cookies("syncookies_failed", "telepipe.tcp.syncookies.failed")
-            .prometheus("node_netstat_TcpExt_SyncookiesFailed", 1.0),
+            .prometheus("node_netstat_TcpExt_SyncookiesFailed"),
     ],
 );
 
-const fn states(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+const fn states(field: &'static str, attributes: Pairs) -> Metric {
     Metric::updown(field, "system.network.connection.count", "{connection}")
         .with(attributes)
         .keyed("network.connection.state")
         .hostmetrics("system.network.connections")
-        .prometheus("node_tcp_connection_states", 1.0)
+        .prometheus("node_tcp_connection_states")
         .prometheus_key(
             "state",
             &[

@@ -1,11 +1,6 @@
 //! Temperatures, fans, voltages, and thermal throttling.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `temperature` record: the smc sampler of `powermetrics`, or hwmon and thermal zones of Linux
 /// (kernel `Documentation/hwmon/sysfs-interface.rst`, `drivers/thermal`).
@@ -28,17 +23,13 @@ pub struct Temperature {
     pub critical_celsius: Option<f64>,
 }
 
-impl Record for Temperature {
-    const KIND: &'static Kind = &TEMPERATURE;
-}
-
 /// Each sample, for each sensor.
 pub const TEMPERATURE: Kind = Kind::metrics::<Temperature>(
     "temperature",
     "The temperature that a sensor measures",
     Temporality::Delta,
     &[Metric::gauge("temperature_celsius", "hw.temperature", "Cel")
-        .prometheus("powermetrics_{component}_temperature_celsius", 1.0)],
+        .prometheus("powermetrics_{component}_temperature_celsius")],
 )
 .about(&[
     ("sensor_id", "hw.id"),
@@ -62,10 +53,6 @@ pub struct Fan {
     pub speed_rpm: f64,
 }
 
-impl Record for Fan {
-    const KIND: &'static Kind = &FAN;
-}
-
 /// Each sample, for each fan.
 pub const FAN: Kind = Kind::metrics::<Fan>(
     "fan",
@@ -87,10 +74,6 @@ pub struct Voltage {
     pub source: String,
     /// Volts.
     pub voltage_volts: f64,
-}
-
-impl Record for Voltage {
-    const KIND: &'static Kind = &VOLTAGE;
 }
 
 /// Each sample, for each input.
@@ -133,10 +116,6 @@ pub struct ThermalPressure {
     pub prochots: Option<u64>,
 }
 
-impl Record for ThermalPressure {
-    const KIND: &'static Kind = &THERMAL_PRESSURE;
-}
-
 /// Each sample.
 pub const THERMAL_PRESSURE: Kind = Kind::metrics::<ThermalPressure>(
     "thermal_pressure",
@@ -145,10 +124,10 @@ pub const THERMAL_PRESSURE: Kind = Kind::metrics::<ThermalPressure>(
     &[
         Metric::counter("core_throttles", "telepipe.thermal.throttles", "{event}")
             .with(&[("hw.type", "cpu")])
-            .prometheus("node_cpu_core_throttles_total", 1.0),
+            .prometheus("node_cpu_core_throttles_total"),
         Metric::counter("package_throttles", "telepipe.thermal.throttles", "{event}")
             .with(&[("hw.type", "package")])
-            .prometheus("node_cpu_package_throttles_total", 1.0),
+            .prometheus("node_cpu_package_throttles_total"),
         Metric::gauge("cpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "cpu")]),
         Metric::gauge("gpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "gpu")]),
         Metric::gauge("io_level", "telepipe.thermal.level", "1").with(&[("hw.type", "io")]),

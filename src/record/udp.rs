@@ -1,11 +1,6 @@
 //! The `udp` record: datagrams and errors.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `udp` record, for the network namespace that the program runs in: the
 /// counts of /proc/net/snmp and snmp6 (RFC 4113).
@@ -44,18 +39,12 @@ pub struct Udp {
     pub ipv6_in_checksum_errors: Option<u64>,
 }
 
-impl Record for Udp {
-    const KIND: &'static Kind = &UDP;
-}
-
-type Attributes = &'static [(&'static str, &'static str)];
-
-const V4: Attributes = &[("network.type", "ipv4")];
-const V6: Attributes = &[("network.type", "ipv6")];
-const V4_RX: Attributes = &[("network.type", "ipv4"), ("network.io.direction", "receive")];
-const V4_TX: Attributes = &[("network.type", "ipv4"), ("network.io.direction", "transmit")];
-const V6_RX: Attributes = &[("network.type", "ipv6"), ("network.io.direction", "receive")];
-const V6_TX: Attributes = &[("network.type", "ipv6"), ("network.io.direction", "transmit")];
+const V4: Pairs = &[("network.type", "ipv4")];
+const V6: Pairs = &[("network.type", "ipv6")];
+const V4_RX: Pairs = &[("network.type", "ipv4"), ("network.io.direction", "receive")];
+const V4_TX: Pairs = &[("network.type", "ipv4"), ("network.io.direction", "transmit")];
+const V6_RX: Pairs = &[("network.type", "ipv6"), ("network.io.direction", "receive")];
+const V6_TX: Pairs = &[("network.type", "ipv6"), ("network.io.direction", "transmit")];
 
 /// One per sample. There are no semantic conventions for UDP.
 pub const UDP: Kind = Kind::metrics::<Udp>(
@@ -63,39 +52,39 @@ pub const UDP: Kind = Kind::metrics::<Udp>(
     "UDP: datagrams sent, received and dropped since boot",
     Temporality::Cumulative,
     &[
-        datagrams("ipv4_in_datagrams", V4_RX).prometheus("node_netstat_Udp_InDatagrams", 1.0),
-        datagrams("ipv4_out_datagrams", V4_TX).prometheus("node_netstat_Udp_OutDatagrams", 1.0),
-        no_ports("ipv4_no_ports", V4).prometheus("node_netstat_Udp_NoPorts", 1.0),
-        errors("ipv4_in_errors", V4).prometheus("node_netstat_Udp_InErrors", 1.0),
-        buffer_errors("ipv4_receive_buffer_errors", V4_RX).prometheus("node_netstat_Udp_RcvbufErrors", 1.0),
-        buffer_errors("ipv4_send_buffer_errors", V4_TX).prometheus("node_netstat_Udp_SndbufErrors", 1.0),
-        checksum_errors("ipv4_in_checksum_errors", V4).prometheus("node_netstat_Udp_InCsumErrors", 1.0),
-        datagrams("ipv6_in_datagrams", V6_RX).prometheus("node_netstat_Udp6_InDatagrams", 1.0),
-        datagrams("ipv6_out_datagrams", V6_TX).prometheus("node_netstat_Udp6_OutDatagrams", 1.0),
-        no_ports("ipv6_no_ports", V6).prometheus("node_netstat_Udp6_NoPorts", 1.0),
-        errors("ipv6_in_errors", V6).prometheus("node_netstat_Udp6_InErrors", 1.0),
-        buffer_errors("ipv6_receive_buffer_errors", V6_RX).prometheus("node_netstat_Udp6_RcvbufErrors", 1.0),
-        buffer_errors("ipv6_send_buffer_errors", V6_TX).prometheus("node_netstat_Udp6_SndbufErrors", 1.0),
-        checksum_errors("ipv6_in_checksum_errors", V6).prometheus("node_netstat_Udp6_InCsumErrors", 1.0),
+        datagrams("ipv4_in_datagrams", V4_RX).prometheus("node_netstat_Udp_InDatagrams"),
+        datagrams("ipv4_out_datagrams", V4_TX).prometheus("node_netstat_Udp_OutDatagrams"),
+        no_ports("ipv4_no_ports", V4).prometheus("node_netstat_Udp_NoPorts"),
+        errors("ipv4_in_errors", V4).prometheus("node_netstat_Udp_InErrors"),
+        buffer_errors("ipv4_receive_buffer_errors", V4_RX).prometheus("node_netstat_Udp_RcvbufErrors"),
+        buffer_errors("ipv4_send_buffer_errors", V4_TX).prometheus("node_netstat_Udp_SndbufErrors"),
+        checksum_errors("ipv4_in_checksum_errors", V4).prometheus("node_netstat_Udp_InCsumErrors"),
+        datagrams("ipv6_in_datagrams", V6_RX).prometheus("node_netstat_Udp6_InDatagrams"),
+        datagrams("ipv6_out_datagrams", V6_TX).prometheus("node_netstat_Udp6_OutDatagrams"),
+        no_ports("ipv6_no_ports", V6).prometheus("node_netstat_Udp6_NoPorts"),
+        errors("ipv6_in_errors", V6).prometheus("node_netstat_Udp6_InErrors"),
+        buffer_errors("ipv6_receive_buffer_errors", V6_RX).prometheus("node_netstat_Udp6_RcvbufErrors"),
+        buffer_errors("ipv6_send_buffer_errors", V6_TX).prometheus("node_netstat_Udp6_SndbufErrors"),
+        checksum_errors("ipv6_in_checksum_errors", V6).prometheus("node_netstat_Udp6_InCsumErrors"),
     ],
 );
 
-const fn datagrams(field: &'static str, attributes: Attributes) -> Metric {
+const fn datagrams(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "telepipe.udp.datagrams", "{datagram}").with(attributes)
 }
 
-const fn no_ports(field: &'static str, attributes: Attributes) -> Metric {
+const fn no_ports(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "telepipe.udp.no_ports", "{datagram}").with(attributes)
 }
 
-const fn errors(field: &'static str, attributes: Attributes) -> Metric {
+const fn errors(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "telepipe.udp.errors", "{datagram}").with(attributes)
 }
 
-const fn buffer_errors(field: &'static str, attributes: Attributes) -> Metric {
+const fn buffer_errors(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "telepipe.udp.buffer_errors", "{datagram}").with(attributes)
 }
 
-const fn checksum_errors(field: &'static str, attributes: Attributes) -> Metric {
+const fn checksum_errors(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "telepipe.udp.checksum_errors", "{datagram}").with(attributes)
 }

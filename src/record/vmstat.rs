@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
-use serde::Serialize;
-use serde_with::skip_serializing_none;
-
-use super::{Kind, Metric, Record, Rows, Temporality};
-use crate::common::time::Timestamp;
+use super::prelude::*;
 
 /// The body of a `vmstat` record: `vm_stat` of macOS, or /proc/vmstat (kernel `mm/vmstat.c`) and
 /// /proc/meminfo (`fs/proc/meminfo.c`) of Linux, or the `memory.stat` of a cgroup (`mm/memcontrol.c`).
@@ -131,24 +126,20 @@ pub struct Vmstat {
     pub growth_per_s: Option<Rows<f64>>,
 }
 
-impl Record for Vmstat {
-    const KIND: &'static Kind = &VMSTAT;
-}
-
-const fn usage(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+const fn usage(field: &'static str, attributes: Pairs) -> Metric {
     Metric::updown(field, "telepipe.vmstat.usage", "By").with(attributes)
 }
 
 /// How many pages there are in a state; the established names count pages.
-const fn pages(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+const fn pages(field: &'static str, attributes: Pairs) -> Metric {
     Metric::updown(field, "telepipe.vmstat.pages", "{page}").with(attributes)
 }
 
-const fn events(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+const fn events(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "telepipe.vmstat.operations", "{page}").with(attributes)
 }
 
-const fn paging(field: &'static str, attributes: &'static [(&'static str, &'static str)]) -> Metric {
+const fn paging(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "system.paging.operations", "{operation}").with(attributes)
 }
 
@@ -159,7 +150,7 @@ pub const VMSTAT: Kind = Kind::metrics::<Vmstat>(
     Temporality::Cumulative,
     &[
         Metric::gauge("page_size_bytes", "telepipe.vmstat.page_size", "By")
-            .prometheus("vmstat_page_size_bytes", 1.0),
+            .prometheus("vmstat_page_size_bytes"),
         Metric::updown("free_bytes", "system.memory.usage", "By").with(&[("system.memory.state", "free")]),
         usage("active_bytes", &[("system.memory.state", "active")]),
         usage("inactive_bytes", &[("system.memory.state", "inactive")]),
@@ -171,46 +162,45 @@ pub const VMSTAT: Kind = Kind::metrics::<Vmstat>(
         Metric::updown("file_backed_bytes", "telepipe.vmstat.file_backed", "By"),
         Metric::updown("anonymous_bytes", "telepipe.vmstat.anonymous", "By"),
         Metric::updown("compressor_stored_bytes", "telepipe.vmstat.compressor.stored", "By"),
-        pages("pages_free", &[("system.memory.state", "free")]).prometheus("vmstat_pages_free_count", 1.0),
-        pages("pages_active", &[("system.memory.state", "active")])
-            .prometheus("vmstat_pages_active_count", 1.0),
+        pages("pages_free", &[("system.memory.state", "free")]).prometheus("vmstat_pages_free_count"),
+        pages("pages_active", &[("system.memory.state", "active")]).prometheus("vmstat_pages_active_count"),
         pages("pages_inactive", &[("system.memory.state", "inactive")])
-            .prometheus("vmstat_pages_inactive_count", 1.0),
+            .prometheus("vmstat_pages_inactive_count"),
         pages("pages_speculative", &[("system.memory.state", "speculative")])
-            .prometheus("vmstat_pages_speculative_count", 1.0),
+            .prometheus("vmstat_pages_speculative_count"),
         pages("pages_throttled", &[("system.memory.state", "throttled")])
-            .prometheus("vmstat_pages_throttled_count", 1.0),
-        pages("pages_wired", &[("system.memory.state", "wired")]).prometheus("vmstat_pages_wired_count", 1.0),
+            .prometheus("vmstat_pages_throttled_count"),
+        pages("pages_wired", &[("system.memory.state", "wired")]).prometheus("vmstat_pages_wired_count"),
         pages("pages_compressor_occupied", &[("system.memory.state", "compressor")])
-            .prometheus("vmstat_pages_compressor_count", 1.0),
+            .prometheus("vmstat_pages_compressor_count"),
         Metric::updown("pages_purgeable", "telepipe.vmstat.purgeable.pages", "{page}")
-            .prometheus("vmstat_pages_purgeable_count", 1.0),
+            .prometheus("vmstat_pages_purgeable_count"),
         Metric::updown("pages_file_backed", "telepipe.vmstat.file_backed.pages", "{page}")
-            .prometheus("vmstat_pages_file_backed_count", 1.0),
+            .prometheus("vmstat_pages_file_backed_count"),
         Metric::updown("pages_anonymous", "telepipe.vmstat.anonymous.pages", "{page}")
-            .prometheus("vmstat_pages_anonymous_count", 1.0),
+            .prometheus("vmstat_pages_anonymous_count"),
         Metric::updown("pages_compressor_stored", "telepipe.vmstat.compressor.stored.pages", "{page}"),
-        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("vmstat_faults_total", 1.0),
+        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("vmstat_faults_total"),
         events("pages_cow_faults", &[("telepipe.vmstat.operation", "copy_on_write")])
-            .prometheus("vmstat_pages_cow_faults_total", 1.0),
+            .prometheus("vmstat_pages_cow_faults_total"),
         events("pages_zero_filled", &[("telepipe.vmstat.operation", "zero_fill")])
-            .prometheus("vmstat_pages_zero_filled_total", 1.0),
+            .prometheus("vmstat_pages_zero_filled_total"),
         events("pages_reactivated", &[("telepipe.vmstat.operation", "reactivate")])
-            .prometheus("vmstat_pages_reactivated_total", 1.0),
+            .prometheus("vmstat_pages_reactivated_total"),
         events("pages_purged", &[("telepipe.vmstat.operation", "purge")])
-            .prometheus("vmstat_pages_purged_total", 1.0),
+            .prometheus("vmstat_pages_purged_total"),
         events("pages_decompressed", &[("telepipe.vmstat.operation", "decompress")])
-            .prometheus("vmstat_pages_decompressed_total", 1.0),
+            .prometheus("vmstat_pages_decompressed_total"),
         events("pages_compressed", &[("telepipe.vmstat.operation", "compress")])
-            .prometheus("vmstat_pages_compressed_total", 1.0),
+            .prometheus("vmstat_pages_compressed_total"),
         paging("page_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "minor")])
-            .prometheus("vmstat_page_ins_total", 1.0),
+            .prometheus("vmstat_page_ins_total"),
         paging("page_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "minor")])
-            .prometheus("vmstat_page_outs_total", 1.0),
+            .prometheus("vmstat_page_outs_total"),
         paging("swap_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
-            .prometheus("vmstat_swap_ins_total", 1.0),
+            .prometheus("vmstat_swap_ins_total"),
         paging("swap_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
-            .prometheus("vmstat_swap_outs_total", 1.0),
+            .prometheus("vmstat_swap_outs_total"),
     ],
 )
 .about(&[("cgroup", "telepipe.cgroup")])
