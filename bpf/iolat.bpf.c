@@ -95,37 +95,15 @@ struct event {
 
 RING_EVENT(struct event);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x shards x slots */
-	__type(key, __u32);
-	__type(value, struct slot);
-} slots SEC(".maps");
+ARRAY_MAP(slots, 1, struct slot); /* halves x shards x slots */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x CPUs x slots */
-	__type(key, __u32);
-	__type(value, struct peak);
-} peaks SEC(".maps");
+ARRAY_MAP(peaks, 1, struct peak); /* halves x CPUs x slots */
 
 /* The key of each slot, for CPUs that claim the same slot at once. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, MAX_SLOTS);
-	__type(key, __u32);
-	__type(value, __u64);
-} owners SEC(".maps");
+HASH_MAP(owners, MAX_SLOTS, __u32, __u64);
 
 /* By the address of the request. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u64);
-	__type(value, struct pending);
-} pending SEC(".maps");
+HASH_MAP(pending, 1024, __u64, struct pending);
 
 static __always_inline bool device_wanted(__u32 device)
 {

@@ -58,6 +58,7 @@ struct request___hd_struct {
 
 /* Op in src/bpf/iolat/table.rs. */
 enum op { OP_READ, OP_WRITE, OP_FLUSH, OP_DISCARD, OP_NONE };
+const enum op *op; /* unused: puts the type into BTF, for src/bpf/iolat */
 
 /* Set before loading. */
 const volatile bool by_partition; /* partitions count as devices */

@@ -129,6 +129,24 @@ struct pt_regs___ip {
 		value_;                                                       \
 	})
 
+/* An array that can be mapped into user space, which also aligns it to pages. */
+#define ARRAY_MAP(name, elements, value_type)          \
+	struct {                                       \
+		__uint(type, BPF_MAP_TYPE_ARRAY);      \
+		__uint(map_flags, BPF_F_MMAPABLE);     \
+		__uint(max_entries, elements);         \
+		__type(key, __u32);                    \
+		__type(value, value_type);             \
+	} name SEC(".maps")
+
+#define HASH_MAP(name, elements, key_type, value_type) \
+	struct {                                       \
+		__uint(type, BPF_MAP_TYPE_HASH);       \
+		__uint(max_entries, elements);         \
+		__type(key, key_type);                 \
+		__type(value, value_type);             \
+	} name SEC(".maps")
+
 /* Adds to what several CPUs count. Plain atomic additions exist on every kernel we support. */
 #define COUNT(ptr, by) ((void)__sync_fetch_and_add(ptr, by))
 

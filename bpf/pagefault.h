@@ -32,7 +32,7 @@ enum fault_flags {
 	TRIED_AGAIN = 32, /* it will be tried again */
 };
 
-#define KINDS 8
+#define KINDS (2 * MAJOR)
 
 /* The last fault of the thread that owns the slot. */
 struct fault {
@@ -50,21 +50,10 @@ struct hashed_fault {
 	__u64 calls; /* nested calls of handle_mm_fault that have not returned */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* only to align it to pages */
-	__uint(max_entries, TASK_SLOTS);
-	__type(key, __u32);
-	__type(value, struct fault);
-} task_slots SEC(".maps");
+ARRAY_MAP(task_slots, TASK_SLOTS, struct fault);
 
 /* Faults of threads whose slot another thread owns, by thread ID. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct hashed_fault);
-} faults_by_tid SEC(".maps");
+HASH_MAP(faults_by_tid, 1, __u32, struct hashed_fault);
 
 /* Faults of one kind on one CPU. */
 struct kind_counters {
@@ -89,21 +78,9 @@ struct process_counters {
 	char comm[COMM_LEN]; /* of the thread with the longest fault */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x CPUs x KINDS */
-	__type(key, __u32);
-	__type(value, struct kind_counters);
-} kinds SEC(".maps");
+ARRAY_MAP(kinds, 1, struct kind_counters); /* halves x CPUs x KINDS */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x CPUs x processes */
-	__type(key, __u32);
-	__type(value, struct process_counters);
-} process_table SEC(".maps");
+ARRAY_MAP(process_table, 1, struct process_counters); /* halves x CPUs x processes */
 
 struct event {
 	__u64 end_ns;

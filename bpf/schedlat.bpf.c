@@ -132,21 +132,10 @@ struct wait {
 	__u64 pad; /* two fill a cache line */
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* page-aligned, only then */
-	__uint(max_entries, TASK_SLOTS);
-	__type(key, __u32);
-	__type(value, struct wait);
-} waits SEC(".maps");
+ARRAY_MAP(waits, TASK_SLOTS, struct wait);
 
 /* The waits of threads that do not own their slot. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct wait_begin);
-} waits_by_tid SEC(".maps");
+HASH_MAP(waits_by_tid, 1, __u32, struct wait_begin);
 
 static __always_inline struct wait *slot_of(__u32 tid)
 {
@@ -234,21 +223,9 @@ struct group {
 	__u32 pad;
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x CPUs */
-	__type(key, __u32);
-	__type(value, struct runq);
-} runqs SEC(".maps");
+ARRAY_MAP(runqs, 1, struct runq); /* halves x CPUs */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x CPUs x slots */
-	__type(key, __u32);
-	__type(value, struct group);
-} groups SEC(".maps");
+ARRAY_MAP(groups, 1, struct group); /* halves x CPUs x slots */
 
 static __always_inline struct group *group_of(__u64 id)
 {
@@ -350,13 +327,7 @@ struct process {
 	char comm[COMM_LEN];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x CPUs x slots */
-	__type(key, __u32);
-	__type(value, struct process);
-} table SEC(".maps");
+ARRAY_MAP(table, 1, struct process); /* halves x CPUs x slots */
 
 static __always_inline void describe(struct process *process, struct task_struct *task, __u64 exec_id, bool direct)
 {
@@ -396,13 +367,7 @@ struct time_slice {
 	__u64 pad[3];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* CPUs */
-	__type(key, __u32);
-	__type(value, struct time_slice);
-} time_slices SEC(".maps");
+ARRAY_MAP(time_slices, 1, struct time_slice); /* CPUs */
 
 static __always_inline void count_delay(struct process *process, __u64 ns)
 {

@@ -31,22 +31,11 @@ struct call_counters {
 	__u32 buckets[HIST_BUCKETS(SCALE)];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x shards x NUMBERS native, then halves x NUMBERS 32-bit */
-	__type(key, __u32);
-	__type(value, struct call_counters);
-} counters SEC(".maps");
+/* halves x shards x NUMBERS native, then halves x NUMBERS 32-bit */
+ARRAY_MAP(counters, 1, struct call_counters);
 
 /* The longest call of each number, per CPU. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); /* halves x CPUs x 2 NUMBERS */
-	__type(key, __u32);
-	__type(value, __u64);
-} longest SEC(".maps");
+ARRAY_MAP(longest, 1, __u64); /* halves x CPUs x 2 NUMBERS */
 
 struct event {
 	__u64 end_ns;

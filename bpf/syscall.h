@@ -45,21 +45,10 @@ struct hashed_call {
 	__u64 args[CALL_ARGS];
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE); /* only to align it to pages */
-	__uint(max_entries, TASK_SLOTS);
-	__type(key, __u32);
-	__type(value, struct call);
-} task_slots SEC(".maps");
+ARRAY_MAP(task_slots, TASK_SLOTS, struct call);
 
 /* Calls of tasks whose slot another task owns, by the task's address, because exec can change its ID. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1);
-	__type(key, __u64);
-	__type(value, struct hashed_call);
-} calls_by_task SEC(".maps");
+HASH_MAP(calls_by_task, 1, __u64, struct hashed_call);
 
 static __always_inline __u32 index_of(__s32 nr, bool compat)
 {

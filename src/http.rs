@@ -169,7 +169,7 @@ fn redirects_to(limit: usize, secure: bool) -> redirect::Policy {
         _ if secure => redirect::Policy::limited(limit),
         _ => redirect::Policy::custom(move |attempt| {
             if attempt.url().scheme() == "https" {
-                let message = format!("it redirects to {}; give that URL", attempt.url());
+                let message = format!("it redirects to {}; give that URL", without_user(attempt.url()));
                 return attempt.error(message);
             }
             redirect::Policy::limited(limit).redirect(attempt)
@@ -232,6 +232,15 @@ fn explain(error: &reqwest::Error, via: Option<&str>) -> Error {
 fn origin(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
+}
+
+/// A URL without user name and password.
+pub fn without_user(url: &Url) -> Url {
+    let mut url = url.clone();
+    // These fail only for a URL that cannot have them.
+    let _ = url.set_username("");
+    let _ = url.set_password(None);
+    url
 }
 
 /// A URL without user name, password and query, for messages.

@@ -276,6 +276,16 @@ fn a_redirect_is_followed() {
 }
 
 #[test]
+fn a_redirect_to_https_is_refused_without_repeating_its_password() {
+    let location = "https://me:secret@127.0.0.1:1/metrics?all=1";
+    let server = Capture::script([Answer::status(302).header("Location", location)]);
+    let (records, stderr) = scrape_with(&["--once", "--url", &server.url()], &[], 1);
+    let detail = of_kind(&records, "status")[0]["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("https://127.0.0.1:1/metrics?all=1"), "{detail}");
+    assert!(!format!("{records:?}{stderr}").contains("secret"), "{records:?} {stderr}");
+}
+
+#[test]
 fn malformed_lines_are_lost_and_reported_once() {
     let server = Capture::with(|_| Answer::ok().body("a 1\nb{\nc NaN\r\nd +Inf\ne 2\r\n\u{fffd} 1\n"));
     let (records, stderr) = scrape(&["-n", "3", "-i", "500ms", "--url", &server.url()]);

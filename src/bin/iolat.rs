@@ -7,7 +7,6 @@ use clap::Parser;
 use clap::builder::ArgPredicate;
 
 use telepipe::bpf::args::TracerArgs;
-use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::record::{IO, IO_EVENT, Kind, LOST, STATUS};
 
@@ -61,18 +60,13 @@ impl Program for Iolat {
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
-    fn generate(&self) -> Option<Generate> {
-        self.tracer.common.generate.what
-    }
-
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
         use telepipe::bpf::{iolat, tracer};
 
         let Self { tracer: args, device: devices, aggregate, partitions, who } = self;
         if !args.events.summary(true) && args.events.min().is_none() {
-            let text = "--no-summary leaves nothing to print; add --events";
-            return Err(telepipe::common::program::Usage(text.into()).into());
+            telepipe::bail_usage!("--no-summary leaves nothing to print; add --events");
         }
         tracer::run::<iolat::Iolat>(&args, iolat::Options { devices, aggregate, partitions, who })
     }

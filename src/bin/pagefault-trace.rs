@@ -9,7 +9,7 @@ use clap::Parser;
 use clap::builder::RangedU64ValueParser;
 
 use telepipe::bpf::args::TracerArgs;
-use telepipe::common::program::{Generate, Program};
+use telepipe::common::program::Program;
 use telepipe::record::{Kind, LOST, PAGEFAULT, PAGEFAULT_PROCESS, PAGEFAULT_SUMMARY, STATUS};
 
 const MIN: &str = "Write a record for each minor fault of at least this time, such as 50us (a bare number is \
@@ -63,18 +63,13 @@ impl Program for PagefaultTrace {
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
-    fn generate(&self) -> Option<Generate> {
-        self.tracer.common.generate.what
-    }
-
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
         use telepipe::bpf::{pagefault, tracer};
 
         let Self { tracer: args, resolve, per_process, top, no_task_slots } = self;
         if !args.events.summary(true) && args.events.min().is_none() && !per_process {
-            let text = "--no-events and --no-summary leave nothing to print; add --per-process";
-            return Err(telepipe::common::program::Usage(text.into()).into());
+            telepipe::bail_usage!("--no-events and --no-summary leave nothing to print; add --per-process");
         }
         let options = pagefault::Options { processes: per_process.then_some(top), resolve, no_task_slots };
         tracer::run::<pagefault::PagefaultTrace>(&args, options)

@@ -9,14 +9,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use telepipe::bail_usage;
 use telepipe::collect::powermetrics::recording::Recording;
 use telepipe::common::emit::Emitter;
 use telepipe::common::input::Input;
 use telepipe::common::options::Common;
-use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::common::stop::Stop;
-use telepipe::common::time::Timestamp;
 use telepipe::record::{
     BATTERY, CPU_POWER, FAN, GPU, Kind, LOST, POWER, PROCESS_POWER, STATUS, TASK, TEMPERATURE,
     THERMAL_PRESSURE, VOLTAGE,
@@ -120,10 +119,6 @@ impl Program for Pmstat {
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
-    fn generate(&self) -> Option<Generate> {
-        self.common.generate.what
-    }
-
     fn run(self) -> Result<()> {
         let stop = self.common.stop()?;
         match &self.input {
@@ -151,6 +146,7 @@ impl Pmstat {
     fn live(&self, stop: &Stop) -> Result<()> {
         use anyhow::Context as _;
         use std::process::{Command, Stdio};
+        use telepipe::common::time::Timestamp;
         use telepipe::record::Reason;
 
         let mut out = self.common.emitter()?;
@@ -193,49 +189,24 @@ impl Pmstat {
     #[cfg(target_os = "linux")]
     fn live(&self, stop: &Stop) -> Result<()> {
         use telepipe::collect::power::{PowerSettings, collectors};
-        use telepipe::collect::{Roots, Sample, boot_time};
-        use telepipe::common::diag::log;
-        use telepipe::common::schedule::Ticker;
+        use telepipe::collect::{Roots, sampler};
+        use telepipe::common::program::Usage;
 
         if self.tasks {
-            return Err(telepipe::common::program::Usage(
-                "--tasks needs powermetrics of macOS; use --per-process on Linux".into(),
-            )
-            .into());
+            bail_usage!("--tasks needs powermetrics of macOS; use --per-process on Linux");
         }
         if self.samplers.is_some() {
-            return Err(
-                telepipe::common::program::Usage("--samplers needs powermetrics of macOS".into()).into()
-            );
+            bail_usage!("--samplers needs powermetrics of macOS");
         }
-        let Common { proc_root, sys_root, verbose, .. } = &self.common;
-        let roots = Roots::new(proc_root, sys_root).map_err(telepipe::common::program::Usage)?;
+        let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
         let settings = PowerSettings { per_process: self.per_process, nvml: self.nvml.clone(), roots };
         let mut sources = collectors(&settings);
-        let mut out = self.common.emitter()?;
-        let boot = boot_time(&settings.roots);
-        let mut sampled = None;
-        let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
-        while let Some(tick) = ticker.next(stop) {
-            let now = std::time::Instant::now();
-            let interval = sampled.replace(now).map(|before| now - before);
-            let (ts, inventory) = (Timestamp::now(), tick.index == 0);
-            let sample = Sample { ts, boot, interval, write: tick.write, inventory, wanted: &|_| true };
-            for source in &mut sources {
-                source.collect(&sample, &mut out)?;
-            }
-            out.flush()?;
-            if *verbose && inventory {
-                sources.iter().for_each(|source| log(format_args!("reading {}", source.method())));
-            }
-        }
-        out.finish(*verbose)
+        sampler::run(&self.common, &settings.roots, &mut sources, &|_| true, self.common.emitter()?, stop)
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     fn live(&self, _: &Stop) -> Result<()> {
-        let message = "this system is not supported; use --input with recorded output of powermetrics";
-        Err(telepipe::common::program::Usage(message.into()).into())
+        bail_usage!("this system is not supported; use --input with recorded output of powermetrics")
     }
 
     fn wanted(&self) -> Option<u64> {

@@ -8,7 +8,6 @@ use anyhow::Result;
 use clap::Parser;
 
 use telepipe::bpf::args::TracerArgs;
-use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::record::{Kind, LOST, RUNQ, RUNQ_EVENT, SCHED, STATUS};
 
@@ -73,10 +72,6 @@ impl Program for Schedlat {
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
-    fn generate(&self) -> Option<Generate> {
-        self.tracer.common.generate.what
-    }
-
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
         use telepipe::bpf::{schedlat, tracer};
@@ -84,8 +79,9 @@ impl Program for Schedlat {
         let processes = self.processes || !self.no_processes;
         let args = self.tracer;
         if args.events.min().is_none() && !args.events.summary(true) && !processes {
-            let text = "--no-events, --no-summary and --no-processes leave nothing to print; leave one out";
-            return Err(telepipe::common::program::Usage(text.into()).into());
+            telepipe::bail_usage!(
+                "--no-events, --no-summary and --no-processes leave nothing to print; leave one out"
+            );
         }
         let options = schedlat::Options {
             per_cpu: self.per_cpu,

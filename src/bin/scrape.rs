@@ -4,33 +4,24 @@
 
 use std::ffi::OsStr;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Arg, Command, Parser};
 
+use telepipe::bail_usage;
 #[cfg(target_os = "linux")]
 use telepipe::collect::statvfs;
-use telepipe::collect::{Collector, Roots, Sample, Settings, boot_time, collectors, url};
-use telepipe::common::diag::log;
+use telepipe::collect::{Collector, Roots, Settings, collectors, sampler, url};
 use telepipe::common::emit::Emitter;
 use telepipe::common::options::Common;
-use telepipe::common::program::Generate;
 use telepipe::common::program::{Program, Usage};
-use telepipe::common::schedule::Ticker;
 use telepipe::common::stop::Stop;
 use telepipe::common::time::Timestamp;
 use telepipe::record::{
     CPU, DISK, FILESYSTEM, HOST, INTERFACE, KERNEL, Kind, LOAD, LOST, MEMORY, METRIC, NETDEV, PAGING,
     PRESSURE, PROCESS, PROCESSES, Reason, SNAPSHOT, SOCKETS, STATUS, TCP, UDP,
 };
-
-/// The default of `--interval`.
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// The interval of `host` and `interface` records, which hardly ever change.
-const INVENTORY_EVERY: Duration = Duration::from_secs(3600);
 
 const CAVEATS: &str = "disk and netdev records: to get the machine's total, add up the records in which whole is \
     true; then nothing is counted twice. Loop, RAM, zram and network block devices, optical and floppy drives are left \
@@ -146,15 +137,18 @@ impl Program for Scrape {
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
-    fn generate(&self) -> Option<Generate> {
-        self.common.generate.what
-    }
-
     fn run(self) -> Result<()> {
         let settings = self.settings()?;
         let stop = self.common.stop()?;
         let mut sources = self.sources(&settings, &stop)?;
-        self.sample(&mut sources, &settings.roots, &stop)
+        let mut out = self.common.emitter()?;
+        self.report_missing(&settings.roots, &mut out)?;
+        let wanted = |kind: &Kind| self.wants(kind);
+        sampler::run(&self.common, &settings.roots, &mut sources, &wanted, out, &stop)?;
+        if stop.asked() {
+            return Ok(());
+        }
+        sources.iter().try_for_each(|source| source.check(self.common.once))
     }
 }
 
@@ -181,26 +175,24 @@ impl Scrape {
     fn sources(&self, settings: &Settings, stop: &Stop) -> Result<Vec<Box<dyn Collector>>> {
         let named = |kind: &&Kind| self.only.iter().any(|name| name == kind.name);
         if let Some(kind) = url::KINDS.iter().copied().find(named).filter(|_| self.url.is_empty()) {
-            return Err(Usage(format!(
+            bail_usage!(
                 "--only {}: only endpoints give records of this kind; name one with --url",
                 kind.name
-            ))
-            .into());
+            );
         }
         let machine = self.url.is_empty() || !self.only.is_empty();
         let mut sources = if machine { collectors(settings) } else { Vec::new() };
         if !self.url.is_empty() {
-            let interval = self.common.interval.unwrap_or(INTERVAL);
+            let interval = self.common.interval.unwrap_or(sampler::INTERVAL);
             let wait = if self.common.once { url::MAX_WAIT } else { interval.min(url::MAX_WAIT) };
             sources.push(url::collector(&self.url, wait, stop)?);
         }
         sources.retain(|source| source.kinds().iter().any(|kind| self.wants(kind)));
         if sources.is_empty() {
-            return Err(Usage("--only and --except leave no kind of record".into()).into());
+            bail_usage!("--only and --except leave no kind of record");
         }
         if !self.url.is_empty() && !url::KINDS.iter().any(|kind| self.wants(kind)) {
-            let message = "--url gives only metric and snapshot records, which --only or --except leaves out";
-            return Err(Usage(message.into()).into());
+            bail_usage!("--url gives only metric and snapshot records, which --only or --except leaves out");
         }
         Ok(sources)
     }
@@ -215,53 +207,6 @@ impl Scrape {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Logs how the wanted kinds are measured.
-    fn log_methods(&self, sources: &[Box<dyn Collector>]) {
-        for source in sources {
-            let kinds = source.kinds().iter().filter(|kind| self.wants(kind)).map(|kind| kind.name);
-            let kinds: Vec<_> = kinds.collect();
-            log(format_args!("{}: {}", kinds.join(", "), source.method()));
-        }
-    }
-
-    /// Runs every collector at every tick.
-    fn sample(&self, sources: &mut [Box<dyn Collector>], roots: &Roots, stop: &Stop) -> Result<()> {
-        let mut out = self.common.emitter()?;
-        let boot = boot_time(roots);
-        self.report_missing(roots, &mut out)?;
-        let wanted = |kind: &Kind| self.wants(kind);
-        let (mut sampled, mut inventoried) = (None::<Instant>, None::<Instant>);
-        let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
-        while let Some(tick) = ticker.next(stop) {
-            let now = Instant::now();
-            let interval = sampled.replace(now).map(|before| now - before);
-            let inventory = tick.write && inventoried.is_none_or(|last| now - last >= INVENTORY_EVERY);
-            if inventory {
-                inventoried = Some(now);
-            }
-            let sample = Sample {
-                ts: Timestamp::now(),
-                boot,
-                interval,
-                write: tick.write,
-                inventory,
-                wanted: &wanted,
-            };
-            for source in &mut *sources {
-                source.collect(&sample, &mut out)?;
-            }
-            out.flush()?;
-            if self.common.verbose && interval.is_none() {
-                self.log_methods(sources);
-            }
-        }
-        out.finish(self.common.verbose)?;
-        if stop.asked() {
-            return Ok(());
-        }
-        sources.iter().try_for_each(|source| source.check(self.common.once))
     }
 }
 
@@ -292,7 +237,7 @@ impl TypedValueParser for KindName {
 
 fn main() -> ExitCode {
     #[cfg(target_os = "linux")]
-    if statvfs::is_helper() {
+    if telepipe::common::helper::is(statvfs::NAME) {
         return ExitCode::from(u8::from(statvfs::help().is_err()));
     }
     telepipe::common::entry::main::<Scrape>()

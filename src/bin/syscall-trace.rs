@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::Parser;
 
 use telepipe::bpf::args::TracerArgs;
-use telepipe::common::program::{Generate, Program};
+use telepipe::common::program::Program;
 use telepipe::record::{Kind, LOST, STATUS, SYSCALL, SYSCALL_STUCK, SYSCALL_SUMMARY};
 
 /// Print slow and stuck system calls, and the latency of all, as JSON lines
@@ -61,18 +61,13 @@ impl Program for SyscallTrace {
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
-    fn generate(&self) -> Option<Generate> {
-        self.tracer.common.generate.what
-    }
-
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
         use telepipe::bpf::{syscall, tracer};
 
         let Self { tracer: args, waits, stuck, calls, no_task_slots } = self;
         if args.events.min().is_none() && !args.events.summary(false) && stuck.is_none() {
-            let text = "--no-events leaves nothing to print; add --summary or --stuck";
-            return Err(telepipe::common::program::Usage(text.into()).into());
+            telepipe::bail_usage!("--no-events leaves nothing to print; add --summary or --stuck");
         }
         tracer::run::<syscall::SyscallTrace>(&args, syscall::Options { calls, waits, stuck, no_task_slots })
     }

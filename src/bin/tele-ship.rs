@@ -9,7 +9,6 @@ use clap::Parser;
 
 use telepipe::common::diag::log;
 use telepipe::common::options::GenerateArg;
-use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::common::stop::Stop;
 use telepipe::common::units::{duration, size};
@@ -125,10 +124,6 @@ impl Program for TeleShip {
         ("OVERHEAD", OVERHEAD),
         ("CAVEATS", CAVEATS),
     ];
-
-    fn generate(&self) -> Option<Generate> {
-        self.generate.what
-    }
 
     fn run(self) -> Result<()> {
         let limits = Limits {

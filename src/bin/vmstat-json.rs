@@ -10,20 +10,18 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser;
 
+#[cfg(not(target_os = "linux"))]
+use telepipe::bail_usage;
 use telepipe::collect::vm_stat::{self, Parsed};
 use telepipe::common::diag::{excerpt, log};
 use telepipe::common::emit::Emitter;
 use telepipe::common::input::Input;
 use telepipe::common::lines::{Line, Splitter};
 use telepipe::common::options::Common;
-use telepipe::common::program::Generate;
 use telepipe::common::program::Program;
 use telepipe::common::stop::Stop;
 use telepipe::common::time::Timestamp;
 use telepipe::record::{Kind, LOST, MAX_LINE, STATUS, SWAP, VMSTAT, Vmstat, ZRAM};
-
-/// The default interval.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 const CAVEATS: &str = "\
 The 22 counts have the meaning that macOS gives them. Linux has no speculative, throttled or purgeable pages, and does \
@@ -74,10 +72,6 @@ impl Program for VmstatJson {
     ];
     const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
 
-    fn generate(&self) -> Option<Generate> {
-        self.common.generate.what
-    }
-
     fn run(self) -> Result<()> {
         let stop = self.common.stop()?;
         match &self.input {
@@ -117,56 +111,34 @@ impl VmstatJson {
     #[cfg(target_os = "linux")]
     fn live(&self, stop: &Stop) -> Result<()> {
         use telepipe::collect::virtual_memory::{CgroupCollector, VirtualMemoryCollector};
-        use telepipe::collect::{Collector, Roots, Sample, boot_time};
+        use telepipe::collect::{Collector, Roots, sampler};
         use telepipe::common::program::Usage;
-        use telepipe::common::schedule::Ticker;
 
         let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
-        let mut source: Box<dyn Collector> = match &self.cgroup {
+        let source: Box<dyn Collector> = match &self.cgroup {
             Some(path) => Box::new(CgroupCollector::new(path, &roots)?),
             None => Box::new(VirtualMemoryCollector::new(&roots)),
         };
-        let mut out = self.common.emitter()?;
-        let boot = boot_time(&roots);
-        let mut sampled = None;
-        let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
-        while let Some(tick) = ticker.next(stop) {
-            let now = std::time::Instant::now();
-            let interval = sampled.replace(now).map(|before| now - before);
-            let sample = Sample {
-                ts: Timestamp::now(),
-                boot,
-                interval,
-                write: tick.write,
-                inventory: tick.index == 0,
-                wanted: &|_| true,
-            };
-            source.collect(&sample, &mut out)?;
-            out.flush()?;
-            if self.common.verbose && tick.index == 0 {
-                log(format_args!("reading {}", source.method()));
-            }
-        }
-        out.finish(self.common.verbose)
+        sampler::run(&self.common, &roots, &mut [source], &|_| true, self.common.emitter()?, stop)
     }
 
     /// Runs `vm_stat` for each sample, because its interval form rounds large numbers.
     #[cfg(target_os = "macos")]
     fn live(&self, stop: &Stop) -> Result<()> {
-        use telepipe::collect::{Roots, boot_time};
+        use telepipe::collect::{Roots, boot_time, sampler};
         use telepipe::common::program::Usage;
         use telepipe::common::schedule::Ticker;
         use telepipe::record::Reason;
 
         if self.cgroup.is_some() {
-            return Err(Usage("--cgroup: macOS has no cgroups".into()).into());
+            bail_usage!("--cgroup: macOS has no cgroups");
         }
         let roots = Roots::new(&self.common.proc_root, &self.common.sys_root).map_err(Usage)?;
         let mut out = self.common.emitter()?;
         let mut reader = Reader::new(self);
         reader.start = boot_time(&roots);
         let mut sampled = None;
-        let mut ticker = Ticker::immediate(self.common.schedule(INTERVAL));
+        let mut ticker = Ticker::immediate(self.common.schedule(sampler::INTERVAL));
         while let Some(tick) = ticker.next(stop) {
             let now = std::time::Instant::now();
             reader.interval = sampled.replace(now).map(|before| now - before);
@@ -191,10 +163,7 @@ impl VmstatJson {
 
     #[cfg(not(any(target_os = "linux", target_os = "macos")))]
     fn live(&self, _: &Stop) -> Result<()> {
-        Err(telepipe::common::program::Usage(
-            "this system is not supported; use --input with recorded output of vm_stat".into(),
-        )
-        .into())
+        bail_usage!("this system is not supported; use --input with recorded output of vm_stat")
     }
 }
 

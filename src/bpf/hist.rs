@@ -22,6 +22,11 @@ pub const fn buckets(scale: u32) -> usize {
     (((MAX_EXPONENT - MIN_EXPONENT) as usize) << scale) + 1
 }
 
+/// The scale at which there are that many counters.
+pub const fn scale(buckets: usize) -> u32 {
+    ((buckets - 1) / (MAX_EXPONENT - MIN_EXPONENT) as usize).ilog2()
+}
+
 /// The lookup table of [`index`]: `hist_cells` of `bpf/hist.h`.
 pub static CELLS: [u64; 64] = cells();
 

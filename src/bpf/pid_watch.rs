@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, test_kill_process};
 
 use super::task::{TaskFilter, in_pid_namespace};
-use crate::common::program::Usage;
+use crate::bail_usage;
 
 /// The processes that have not ended.
 pub struct PidWatch {
@@ -57,12 +57,12 @@ impl PidWatch {
 fn check(number: u32) -> Result<Option<OwnedFd>> {
     let pid = i32::try_from(number).ok().and_then(Pid::from_raw).context("not a process number")?;
     if test_kill_process(pid) == Err(Errno::SRCH) {
-        return Err(Usage(format!("--pid {number}: there is no such process")).into());
+        bail_usage!("--pid {number}: there is no such process");
     }
     // Unreadable with hidepid: then the kernel's filter decides.
     let process = status(number, "Tgid:");
     if let Some(process) = process.filter(|process| *process != number.to_string()) {
-        return Err(Usage(format!("--pid {number}: not a process but a thread of process {process}")).into());
+        bail_usage!("--pid {number}: not a process but a thread of process {process}");
     }
     Ok(pidfd_open(pid, PidfdFlags::empty()).ok())
 }

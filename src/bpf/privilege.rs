@@ -66,18 +66,10 @@ pub fn advice(program: &str, missing: &str) -> String {
     )
 }
 
-/// Drops every capability for good, but keeps those for bpf() calls if `works` fails without them. Returns the
-/// capabilities that are kept.
+/// Drops every capability for good, but keeps those of `keep` that the process has, and those for bpf() calls if `works`
+/// fails without them. Returns the capabilities that are kept.
 ///
 /// Capabilities belong to threads: call this before any other thread is started.
-///
-/// # Errors
-/// If the kernel refuses.
-pub fn drop_all(works: impl FnOnce() -> bool) -> Result<CapabilitySet> {
-    drop_but(CapabilitySet::empty(), works)
-}
-
-/// As [`drop_all`], but keeps those of `keep` that the process has.
 ///
 /// # Errors
 /// If the kernel refuses.

@@ -53,6 +53,7 @@ const EVERY: Duration = Duration::from_secs(1);
 const SHARE: u32 = 100;
 
 /// Keeps the kernel's table of processes to leave out up to date.
+#[derive(Default)]
 pub struct SelfFilter {
     table: Option<PidTable>,
     /// This process and its ancestors, by the kernel's numbers.
@@ -67,14 +68,7 @@ pub struct SelfFilter {
 impl SelfFilter {
     /// A filter that leaves out nothing.
     pub fn off() -> Self {
-        Self {
-            table: None,
-            family: Vec::new(),
-            iterator: None,
-            next: None,
-            wait: FIRST,
-            asked_for: Vec::new(),
-        }
+        Self::default()
     }
 
     /// Fills the table for the first time. Needs the privileges of loading; call it before attaching.

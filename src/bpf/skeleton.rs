@@ -52,6 +52,11 @@ pub trait Skeleton: Skel<'static> + Sized {
     fn ring(&self) -> &MapMut<'static>;
 }
 
+/// The length of an array in a generated struct: a constant of the C source.
+pub const fn array_len<S, T, const N: usize>(_: fn(&S) -> &[T; N]) -> usize {
+    N
+}
+
 /// Includes the skeleton of `bpf/NAME.bpf.c` and implements [`Skeleton`] for it. Its structs are in the module
 /// `types`, generated from the BTF of the compiled programs, so that they cannot differ from the C structs.
 macro_rules! skeleton {

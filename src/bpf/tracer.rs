@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use libbpf_rs::skel::{OpenSkel as _, Skel as _};
-use libbpf_rs::{Link, ProgramMut};
+use libbpf_rs::{Link, OpenProgramMut, ProgramMut};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::CapabilitySet;
 
@@ -67,7 +67,8 @@ pub trait Tracer: Sized {
         !args.tasks.include_self
     }
 
-    /// Sets constants, sizes of maps and the programs to load, after those that all tracers share.
+    /// Sets constants and sizes of maps after those that all tracers share, and leaves out programs that the options do not
+    /// need.
     ///
     /// # Errors
     /// If the kernel lacks something that the programs need.
@@ -189,6 +190,10 @@ impl<T: Tracer> Programs<T> {
         let leave_out_self = T::leaves_out_self(setup, args);
         let mut open = kernel.open::<<T::Skeleton as Skeleton>::Builder>()?;
         T::Skeleton::configure(&mut open, args, cpus, T::ring_bytes(setup), leave_out_self)?;
+        for mut program in open.open_object_mut().progs_mut() {
+            let loaded = only_by(&program).is_none_or(|way| way == attach);
+            program.set_autoload(loaded);
+        }
         T::configure(context, &mut open)?;
         let mut skeleton =
             open.load().map_err(|e| explain(&e, &format!("cannot load the eBPF programs ({attach})")))?;
@@ -243,6 +248,19 @@ impl<T: Tracer> Programs<T> {
         let bytes: usize = self.skeleton.object().maps().filter_map(|map| memory(map.as_fd())).sum();
         let hooks = self.links.len();
         format!("{hooks} hook{}; {} KiB of maps", if hooks == 1 { "" } else { "s" }, bytes / 1024)
+    }
+}
+
+/// The way to attach that needs this program, by its section; `None` if every way does. Raw tracepoints that stand for
+/// typed ones have names that end in `_raw`.
+fn only_by(program: &OpenProgramMut<'_>) -> Option<Attach> {
+    let (section, _) = program.section().to_str()?.split_once('/')?;
+    match section {
+        "tp_btf" => Some(Attach::TpBtf),
+        "raw_tp" if program.name().as_encoded_bytes().ends_with(b"_raw") => Some(Attach::RawTp),
+        "fentry" | "fexit" => Some(Attach::Fentry),
+        "kprobe" | "kretprobe" => Some(Attach::Kprobe),
+        _ => None,
     }
 }
 

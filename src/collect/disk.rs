@@ -83,7 +83,10 @@ impl Collector for DiskCollector {
         let Self { path, source, capacity, sys, gathered, slots } = self;
         let text = match source.read() {
             Ok(text) => text,
-            Err(error) if absent(&error) && diskstats::gather(&sys.join("block"), gathered).is_ok() => {
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && diskstats::gather(&sys.join("block"), gathered).is_ok() =>
+            {
                 gathered
             }
             Err(error) => {
@@ -135,10 +138,6 @@ impl Capacity {
         }
         !lines(text).any(|line| words(line).nth(3) == Some(name.as_bytes()))
     }
-}
-
-fn absent(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
 }
 
 fn is_listed(text: &[u8], name: &str) -> bool {
@@ -196,17 +195,7 @@ fn totals<'a>(slot: &'a Slot<Device>, counts: &Counts, sample: &Sample<'_>) -> D
         discard_time_s: seconds(at::DISCARD_MS),
         flushes: counts[at::FLUSHES],
         flush_time_s: seconds(at::FLUSH_MS),
-        interval_s: None,
-        reads_per_s: None,
-        writes_per_s: None,
-        discards_per_s: None,
-        flushes_per_s: None,
-        read_bytes_per_s: None,
-        write_bytes_per_s: None,
-        read_mean_us: None,
-        write_mean_us: None,
-        queue_depth: None,
-        utilization_ratio: None,
+        ..Disk::default()
     }
 }
 

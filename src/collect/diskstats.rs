@@ -64,21 +64,16 @@ pub fn parse(line: &[u8]) -> Option<Line<'_>> {
 /// early 2.6 kernels print 4 for partitions.
 fn known(values: &[u64]) -> Option<Counts> {
     let mut counts = Counts::default();
-    let complete = match values.len() {
-        4 => {
-            let indexes = [at::READS, at::READ_SECTORS, at::WRITES, at::WRITE_SECTORS];
-            for (index, value) in indexes.into_iter().zip(values) {
-                counts[index] = Some(*value);
-            }
-            return Some(counts);
-        }
-        17.. => 17,
-        15.. => 15,
-        11.. => 11,
+    let all: [usize; 17] = std::array::from_fn(|index| index);
+    let indexes = match values.len() {
+        4 => &[at::READS, at::READ_SECTORS, at::WRITES, at::WRITE_SECTORS][..],
+        17.. => &all,
+        15.. => &all[..15],
+        11.. => &all[..11],
         _ => return None,
     };
-    for (count, value) in counts.iter_mut().zip(&values[..complete]) {
-        *count = Some(*value);
+    for (index, value) in indexes.iter().zip(values) {
+        counts[*index] = Some(*value);
     }
     Some(counts)
 }

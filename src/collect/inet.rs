@@ -16,17 +16,7 @@ pub struct InetCollector {
     netstat: Source,
     sockets: TcpSockets,
     /// The TCP counters of the previous sample.
-    before: Option<Counters>,
-}
-
-/// The TCP counters that have rates.
-#[derive(Clone, Copy)]
-struct Counters {
-    active_opens: Option<u64>,
-    passive_opens: Option<u64>,
-    in_segments: Option<u64>,
-    out_segments: Option<u64>,
-    retransmitted_segments: Option<u64>,
+    before: Tcp,
 }
 
 impl InetCollector {
@@ -38,7 +28,7 @@ impl InetCollector {
             snmp6: source("snmp6"),
             netstat: source("netstat"),
             sockets: TcpSockets::new(roots),
-            before: None,
+            before: Tcp::default(),
         }
     }
 }
@@ -64,8 +54,8 @@ impl Collector for InetCollector {
         {
             self.snmp.report_invalid(sample.ts, out, "tables of names and values for Tcp and Udp")?;
         }
-        let before = self.before.replace(Counters::of(&tcp));
-        rates(&mut tcp, before, sample);
+        let before = std::mem::replace(&mut self.before, tcp.clone());
+        rates(&mut tcp, &before, sample);
         if sample.wants(&TCP) {
             self.sockets.count(sample, out, &mut tcp)?;
             if let Some(text) = self.netstat.read_or_report(sample.ts, out)?
@@ -91,22 +81,14 @@ impl Collector for InetCollector {
     }
 }
 
-impl Counters {
-    fn of(tcp: &Tcp) -> Self {
-        let Tcp { active_opens, passive_opens, in_segments, out_segments, retransmitted_segments, .. } = *tcp;
-        Self { active_opens, passive_opens, in_segments, out_segments, retransmitted_segments }
-    }
-}
-
-/// Fills in the rates. After a sample that failed, `before` has no counters, and there are none.
-fn rates(tcp: &mut Tcp, before: Option<Counters>, sample: &Sample<'_>) {
-    let (now, Some(before)) = (Counters::of(tcp), before) else { return };
+/// Fills in the rates. There are none after a sample that failed, because `before` has no counters.
+fn rates(tcp: &mut Tcp, before: &Tcp, sample: &Sample<'_>) {
     let per_s = |now, before| rate(now, before, sample.interval);
-    tcp.active_opens_per_s = per_s(now.active_opens, before.active_opens);
-    tcp.passive_opens_per_s = per_s(now.passive_opens, before.passive_opens);
-    tcp.in_segments_per_s = per_s(now.in_segments, before.in_segments);
-    tcp.out_segments_per_s = per_s(now.out_segments, before.out_segments);
-    tcp.retransmitted_segments_per_s = per_s(now.retransmitted_segments, before.retransmitted_segments);
+    tcp.active_opens_per_s = per_s(tcp.active_opens, before.active_opens);
+    tcp.passive_opens_per_s = per_s(tcp.passive_opens, before.passive_opens);
+    tcp.in_segments_per_s = per_s(tcp.in_segments, before.in_segments);
+    tcp.out_segments_per_s = per_s(tcp.out_segments, before.out_segments);
+    tcp.retransmitted_segments_per_s = per_s(tcp.retransmitted_segments, before.retransmitted_segments);
     let rates = [tcp.active_opens_per_s, tcp.in_segments_per_s, tcp.out_segments_per_s];
     tcp.interval_s = rates.into_iter().flatten().next().and(sample.interval_s());
 }
@@ -221,7 +203,7 @@ mod tests {
             inventory: false,
             wanted: &|_| true,
         };
-        let mut before = None;
+        let mut before: Option<Tcp> = None;
         let mut next = |segments: u64, retransmitted: Option<u64>| {
             let sample = sample(before.is_some().then_some(std::time::Duration::from_secs(2)));
             let mut tcp = Tcp {
@@ -230,8 +212,8 @@ mod tests {
                 retransmitted_segments: retransmitted,
                 ..Tcp::default()
             };
-            let previous = before.replace(Counters::of(&tcp));
-            rates(&mut tcp, previous, &sample);
+            let previous = before.replace(tcp.clone()).unwrap_or_default();
+            rates(&mut tcp, &previous, &sample);
             let Tcp { in_segments_per_s, out_segments_per_s, retransmitted_segments_per_s, .. } = tcp;
             (tcp.interval_s, in_segments_per_s, out_segments_per_s, retransmitted_segments_per_s)
         };

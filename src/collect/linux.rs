@@ -1,9 +1,10 @@
 //! The list of Linux collectors, in the order in which scrape writes their records.
 
+use super::file::FileCollector;
 use super::{
-    Collector, Settings, disk, filesystem, host, inet, interface, load, memory, netdev, paging, pressure,
-    processes, sockets, stat,
+    Collector, Settings, disk, filesystem, host, inet, interface, netdev, pressure, processes, sockets, stat,
 };
+use crate::record::{Load, Memory, Paging};
 
 /// Makes every collector. A new one adds its line here.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
@@ -12,10 +13,10 @@ pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {
         Box::new(host::HostCollector::new(roots)),
         Box::new(interface::InterfaceCollector::new(roots)),
         Box::new(stat::StatCollector::new(settings)),
-        Box::new(load::LoadCollector::new(roots)),
+        Box::new(FileCollector::<Load>::new(roots)),
         Box::new(pressure::PressureCollector::new(roots)),
-        Box::new(memory::MemoryCollector::new(roots)),
-        Box::new(paging::PagingCollector::new(roots)),
+        Box::new(FileCollector::<Memory>::new(roots)),
+        Box::new(FileCollector::<Paging>::new(roots)),
         Box::new(disk::DiskCollector::new(roots)),
         Box::new(filesystem::FilesystemCollector::new(roots)),
         Box::new(netdev::NetdevCollector::new(roots)),

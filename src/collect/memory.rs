@@ -1,63 +1,34 @@
 //! Reads /proc/meminfo into `memory` records.
 
-use anyhow::Result;
-
+use super::file::FileRecord;
+use super::ratio;
 use super::text::{lines, number, words};
-use super::{Collector, Roots, Sample, Source, ratio};
-use crate::common::emit::Emitter;
-use crate::record::{Kind, MEMORY, Memory};
+use crate::record::Memory;
 
-/// Reads /proc/meminfo (kernel `fs/proc/meminfo.c`).
-pub struct MemoryCollector(Source);
+impl FileRecord for Memory {
+    const FILE: &'static str = "meminfo";
+    const EXPECTED: &'static str = "the lines of meminfo";
 
-impl MemoryCollector {
-    /// Reads below `roots`; opens nothing yet.
-    pub fn new(roots: &Roots) -> Self {
-        Self(Source::new(roots.proc.join("meminfo")))
-    }
-}
-
-impl Collector for MemoryCollector {
-    fn kinds(&self) -> &'static [&'static Kind] {
-        &[&MEMORY]
-    }
-
-    fn method(&self) -> String {
-        self.0.path().display().to_string()
-    }
-
-    fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        if !sample.wants(&MEMORY) {
-            return Ok(());
+    /// Lines are `Name:  123 kB`, where `kB` is 1024 bytes; counts have no unit.
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let mut memory = Self::default();
+        for line in lines(bytes) {
+            let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
+            let Some(field) = field(&mut memory, &line[..colon]) else { continue };
+            let mut words = words(&line[colon + 1..]);
+            let value = words.next().and_then(number);
+            let factor = if words.next() == Some(b"kB") { 1024 } else { 1 };
+            *field = value.and_then(|value| value.checked_mul(factor));
         }
-        let Some(bytes) = self.0.read_or_report(sample.ts, out)? else { return Ok(()) };
-        match parse(bytes) {
-            Some(memory) => out.emit(sample.ts, &memory),
-            None => self.0.report_invalid(sample.ts, out, "the lines of meminfo"),
+        if memory == Self::default() {
+            return None;
         }
+        memory.used_bytes = used(&memory);
+        memory.used_ratio = memory.used_bytes.and_then(|used| ratio(used, memory.total_bytes?));
+        memory.swap_used_bytes = less(memory.swap_total_bytes, memory.swap_free_bytes);
+        memory.huge_pages_used = less(memory.huge_pages_total, memory.huge_pages_free);
+        Some(memory)
     }
-}
-
-/// `None` if no line is known. Lines are `Name:  123 kB`, where `kB` is 1024 bytes; counts
-/// have no unit.
-fn parse(bytes: &[u8]) -> Option<Memory> {
-    let mut memory = Memory::default();
-    for line in lines(bytes) {
-        let Some(colon) = line.iter().position(|&byte| byte == b':') else { continue };
-        let Some(field) = field(&mut memory, &line[..colon]) else { continue };
-        let mut words = words(&line[colon + 1..]);
-        let value = words.next().and_then(number);
-        let factor = if words.next() == Some(b"kB") { 1024 } else { 1 };
-        *field = value.and_then(|value| value.checked_mul(factor));
-    }
-    if memory == Memory::default() {
-        return None;
-    }
-    memory.used_bytes = used(&memory);
-    memory.used_ratio = memory.used_bytes.and_then(|used| ratio(used, memory.total_bytes?));
-    memory.swap_used_bytes = less(memory.swap_total_bytes, memory.swap_free_bytes);
-    memory.huge_pages_used = less(memory.huge_pages_total, memory.huge_pages_free);
-    Some(memory)
 }
 
 fn used(memory: &Memory) -> Option<u64> {
@@ -151,7 +122,7 @@ mod tests {
         let text = b"MemTotal: 1000 kB\nMemFree:  100 kB\nMemAvailable: 400 kB\nActive(anon):  7 kB\n\
             SwapTotal: 50 kB\nSwapFree: 20 kB\nHugePages_Total:   5\nHugePages_Free: 3\nHugepagesize: 2048 kB\n\
             SomethingNew: 1 kB\n";
-        let memory = parse(text).unwrap();
+        let memory = Memory::parse(text).unwrap();
         assert_eq!((memory.total_bytes, memory.used_bytes), (Some(1_024_000), Some(614_400)));
         assert_eq!((memory.used_ratio, memory.active_anon_bytes), (Some(0.6), Some(7168)));
         assert_eq!((memory.swap_used_bytes, memory.huge_pages_used), (Some(30_720), Some(2)));
@@ -161,26 +132,27 @@ mod tests {
 
     #[test]
     fn used_without_available() {
-        let memory = parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 50 kB\nCached: 250 kB\n").unwrap();
+        let memory =
+            Memory::parse(b"MemTotal: 1000 kB\nMemFree: 100 kB\nBuffers: 50 kB\nCached: 250 kB\n").unwrap();
         assert_eq!((memory.available_bytes, memory.used_bytes), (None, Some(600 * 1024)));
-        let memory = parse(b"MemTotal: 1000 kB\nBuffers: 50 kB\n").unwrap();
+        let memory = Memory::parse(b"MemTotal: 1000 kB\nBuffers: 50 kB\n").unwrap();
         assert_eq!((memory.used_bytes, memory.used_ratio), (None, None));
     }
 
     #[test]
     fn malformed_lines_are_absent() {
         for text in [&b""[..], b"\n\n", b"nothing here", b"MemTotal kB", b"MemTotal: many kB"] {
-            assert_eq!(parse(text), None, "{text:?}");
+            assert_eq!(Memory::parse(text), None, "{text:?}");
         }
         let memory =
-            parse(b"MemTotal: 18446744073709551615 kB\nMemFree: -1 kB\nDirty: 1 kB\nMemAva").unwrap();
+            Memory::parse(b"MemTotal: 18446744073709551615 kB\nMemFree: -1 kB\nDirty: 1 kB\nMemAva").unwrap();
         assert_eq!(memory, Memory { dirty_bytes: Some(1024), ..Memory::default() });
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_parsed(bytes in "(MemTotal|MemFree|MemAvailable|Cached|x): *[0-9]{0,21}( kB)?\n|.{0,9}") {
-            parse(bytes.repeat(2).as_bytes());
+            Memory::parse(bytes.repeat(2).as_bytes());
         }
     }
 }

@@ -14,6 +14,8 @@ mod disk;
 #[cfg(target_os = "linux")]
 mod diskstats;
 #[cfg(target_os = "linux")]
+mod file;
+#[cfg(target_os = "linux")]
 mod filesystem;
 #[cfg(target_os = "linux")]
 mod host;
@@ -47,6 +49,8 @@ mod prober;
 #[cfg(target_os = "linux")]
 mod processes;
 pub mod prometheus;
+#[cfg(any(target_os = "linux", target_os = "macos"))]
+pub mod sampler;
 #[cfg_attr(target_os = "macos", expect(dead_code, reason = "its collectors use only part of it"))]
 mod slots;
 #[cfg(target_os = "linux")]

@@ -90,38 +90,9 @@ fn unescape(word: &[u8]) -> Vec<u8> {
 }
 
 /// Types that are interfaces of the kernel or of a desktop, not storage.
-const PSEUDO: &[&str] = &[
-    "autofs",
-    "binfmt_misc",
-    "bpf",
-    "cgroup",
-    "cgroup2",
-    "configfs",
-    "cpuset",
-    "debugfs",
-    "devpts",
-    "devtmpfs",
-    "efivarfs",
-    "fuse.gvfsd-fuse",
-    "fuse.lxcfs",
-    "fuse.portal",
-    "fusectl",
-    "hugetlbfs",
-    "mqueue",
-    "nfsd",
-    "nsfs",
-    "proc",
-    "pstore",
-    "ramfs",
-    "resctrl",
-    "rootfs",
-    "rpc_pipefs",
-    "securityfs",
-    "selinuxfs",
-    "smackfs",
-    "sysfs",
-    "tracefs",
-];
+const PSEUDO: &str = "autofs binfmt_misc bpf cgroup cgroup2 configfs cpuset debugfs devpts devtmpfs efivarfs \
+    fuse.gvfsd-fuse fuse.lxcfs fuse.portal fusectl hugetlbfs mqueue nfsd nsfs proc pstore ramfs resctrl \
+    rootfs rpc_pipefs securityfs selinuxfs smackfs sysfs tracefs";
 
 /// Types that are layers on other file systems, or read-only images, which are always full.
 const LAYERS_AND_IMAGES: &[&str] = &["erofs", "fuse.snapfuse", "iso9660", "overlay", "squashfs"];
@@ -134,7 +105,7 @@ const NOISY_BELOW: &[&[u8]] = &[b"/run/credentials", b"/var/lib/containers/stora
 
 fn is_noise(mount: &Mount) -> bool {
     let below = |dir: &&[u8]| mount.path.strip_prefix(*dir).is_some_and(|rest| rest.starts_with(b"/"));
-    PSEUDO.contains(&mount.fs_type.as_str())
+    PSEUDO.split(' ').any(|fs_type| fs_type == mount.fs_type)
         || (LAYERS_AND_IMAGES.contains(&mount.fs_type.as_str()) && mount.path != b"/")
         || NOISY.iter().any(|dir| *dir == mount.path || below(dir))
         || NOISY_BELOW.iter().any(below)

@@ -95,58 +95,34 @@ fn part(now: Option<u64>, before: Option<u64>, sample: &Sample<'_>) -> Option<f6
     (passed > 0.0).then(|| micro((stalled / passed).min(1.0)))
 }
 
-/// Parses both lines; `None` if neither has a total.
+/// Parses both lines, `some avg10=0.12 avg60=0.00 avg300=0.00 total=12345` and `full …`: means in percent, totals
+/// in microseconds. `None` if neither has a total.
 fn parse(resource: &'static str, bytes: &[u8]) -> Option<(Pressure, Stalls)> {
-    let (mut some, mut full) = (Line::default(), Line::default());
+    let (mut record, mut stalls) = (Pressure { resource, ..Pressure::default() }, Stalls::default());
     for line in lines(bytes) {
-        match split_word(line) {
-            (b"some", rest) => some = Line::parse(rest),
-            // The kernel prints zeros for cpu here, as `full` is undefined for the whole system.
-            (b"full", rest) if resource != "cpu" => full = Line::parse(rest),
-            _ => {}
+        let (kind, rest) = split_word(line);
+        // The kernel prints zeros for cpu here, as `full` is undefined for the whole system.
+        if kind == b"full" && resource == "cpu" {
+            continue;
         }
-    }
-    let record = Pressure {
-        resource,
-        some_avg10_ratio: some.avg10,
-        some_avg60_ratio: some.avg60,
-        some_avg300_ratio: some.avg300,
-        some_s: some.total_us.map(|us| us as f64 / 1e6),
-        full_avg10_ratio: full.avg10,
-        full_avg60_ratio: full.avg60,
-        full_avg300_ratio: full.avg300,
-        full_s: full.total_us.map(|us| us as f64 / 1e6),
-        ..Pressure::default()
-    };
-    let stalls = Stalls { some: some.total_us, full: full.total_us };
-    (stalls != Stalls::default()).then_some((record, stalls))
-}
-
-/// `avg10=0.12 avg60=0.00 avg300=0.00 total=12345`: means in percent, the total in microseconds.
-#[derive(Default)]
-struct Line {
-    avg10: Option<f64>,
-    avg60: Option<f64>,
-    avg300: Option<f64>,
-    total_us: Option<u64>,
-}
-
-impl Line {
-    fn parse(text: &[u8]) -> Self {
-        let mut line = Self::default();
-        for word in words(text) {
+        for word in words(rest) {
             let Some(equals) = word.iter().position(|&byte| byte == b'=') else { continue };
             let value = &word[equals + 1..];
-            match &word[..equals] {
-                b"avg10" => line.avg10 = percent(value),
-                b"avg60" => line.avg60 = percent(value),
-                b"avg300" => line.avg300 = percent(value),
-                b"total" => line.total_us = number(value),
+            match (kind, &word[..equals]) {
+                (b"some", b"avg10") => record.some_avg10_ratio = percent(value),
+                (b"some", b"avg60") => record.some_avg60_ratio = percent(value),
+                (b"some", b"avg300") => record.some_avg300_ratio = percent(value),
+                (b"some", b"total") => stalls.some = number(value),
+                (b"full", b"avg10") => record.full_avg10_ratio = percent(value),
+                (b"full", b"avg60") => record.full_avg60_ratio = percent(value),
+                (b"full", b"avg300") => record.full_avg300_ratio = percent(value),
+                (b"full", b"total") => stalls.full = number(value),
                 _ => {}
             }
         }
-        line
     }
+    [record.some_s, record.full_s] = [stalls.some, stalls.full].map(|us| us.map(|us| us as f64 / 1e6));
+    (stalls != Stalls::default()).then_some((record, stalls))
 }
 
 fn percent(word: &[u8]) -> Option<f64> {

@@ -5,8 +5,9 @@
 //! one thread and one wait.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::time::Duration;
 
 use super::mountinfo::Mount;
@@ -41,35 +42,27 @@ const MOST_STUCK: usize = 16;
 pub struct Prober {
     make: fn() -> Call,
     patience: Duration,
-    worker: Option<Sender<Arc<Batch>>>,
+    worker: Option<Worker>,
     stuck: Vec<Stuck>,
 }
 
-/// The mounts of one round, and the answers so far.
-struct Batch {
-    mounts: Vec<Arc<Mount>>,
-    progress: Mutex<Progress>,
-    done: Condvar,
-}
-
-#[derive(Default)]
-struct Progress {
-    answers: Vec<Answer>,
-    /// The number of calls that have returned.
-    returned: usize,
-    /// The rest of the batch is not needed any more.
-    abandoned: bool,
+/// A thread that queries mounts in turn.
+struct Worker {
+    mounts: Sender<Arc<Mount>>,
+    answers: Receiver<Answer>,
+    /// The answers to the rest of the mounts are not needed any more.
+    abandoned: Arc<AtomicBool>,
 }
 
 /// A call that has not returned in time.
 struct Stuck {
     mount: u64,
-    batch: Arc<Batch>,
-    index: usize,
+    /// Stays empty until the call returns.
+    answers: Receiver<Answer>,
 }
 
 impl Prober {
-    /// Waits for each call between `patience` and twice that. Calls `make` once per thread.
+    /// Waits for each call for `patience`. Calls `make` once per thread.
     pub fn new(make: fn() -> Call, patience: Duration) -> Self {
         Self { make, patience, worker: None, stuck: Vec::new() }
     }
@@ -79,91 +72,56 @@ impl Prober {
     /// # Errors
     /// If the system refuses a thread.
     pub fn ask(&mut self, mounts: &[Arc<Mount>]) -> io::Result<Vec<Option<Answer>>> {
-        self.stuck.retain(|stuck| stuck.batch.progress().returned <= stuck.index);
+        self.stuck.retain(|stuck| matches!(stuck.answers.try_recv(), Err(TryRecvError::Empty)));
         let mut answers: Vec<Option<Answer>> = mounts.iter().map(|_| None).collect();
         let is_stuck = |mount: &Mount| self.stuck.iter().any(|stuck| stuck.mount == mount.id);
         let mut rest: Vec<usize> = (0..mounts.len()).filter(|&index| !is_stuck(&mounts[index])).collect();
         while !rest.is_empty() && self.stuck.len() < MOST_STUCK {
-            let batch = Arc::new(Batch::new(rest.iter().map(|&index| Arc::clone(&mounts[index])).collect()));
-            self.give(&batch)?;
-            let answered = batch.wait(self.patience);
+            let worker = self.worker.take().map_or_else(|| Worker::start(self.make), Ok)?;
+            for &index in &rest {
+                // Fails only if the call panicked; then there is no answer either.
+                let _ = worker.mounts.send(Arc::clone(&mounts[index]));
+            }
+            let answered: Vec<_> =
+                rest.iter().map_while(|_| worker.answers.recv_timeout(self.patience).ok()).collect();
             let count = answered.len();
             rest.iter().zip(answered).for_each(|(&index, answer)| answers[index] = Some(answer));
-            if let Some(&index) = rest.get(count) {
-                self.worker = None;
-                self.stuck.push(Stuck { mount: mounts[index].id, batch, index: count });
+            match rest.get(count) {
+                None => self.worker = Some(worker),
+                Some(&index) => {
+                    worker.abandoned.store(true, Ordering::Release);
+                    self.stuck.push(Stuck { mount: mounts[index].id, answers: worker.answers });
+                }
             }
             rest.drain(..rest.len().min(count + 1));
         }
         Ok(answers)
     }
-
-    fn give(&mut self, batch: &Arc<Batch>) -> io::Result<()> {
-        if self.worker.as_ref().is_some_and(|worker| worker.send(Arc::clone(batch)).is_ok()) {
-            return Ok(());
-        }
-        let (sender, batches) = channel();
-        let call = (self.make)();
-        std::thread::Builder::new()
-            .name("statvfs".into())
-            .stack_size(64 * 1024)
-            .spawn(move || work(&batches, call))?;
-        // Cannot fail: the new thread owns the receiver.
-        let _ = sender.send(Arc::clone(batch));
-        self.worker = Some(sender);
-        Ok(())
-    }
 }
 
-/// Runs on the thread: handles batches until the sender is dropped.
-fn work(batches: &Receiver<Arc<Batch>>, mut call: Call) {
-    for batch in batches {
-        for mount in &batch.mounts {
-            let answer = call(mount);
-            let mut progress = batch.progress();
-            progress.returned += 1;
-            if progress.abandoned {
-                return;
-            }
-            progress.answers.push(answer);
-        }
-        batch.done.notify_one();
-    }
-}
-
-impl Batch {
-    fn new(mounts: Vec<Arc<Mount>>) -> Self {
-        Self { mounts, progress: Mutex::default(), done: Condvar::new() }
-    }
-
-    fn progress(&self) -> MutexGuard<'_, Progress> {
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits until all have answered or one takes too long; returns the answers up to then.
-    fn wait(&self, patience: Duration) -> Vec<Answer> {
-        let mut progress = self.progress();
-        let mut before = 0;
-        while progress.returned < self.mounts.len() {
-            let waited = self.done.wait_timeout(progress, patience);
-            let (now, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
-            progress = now;
-            if timeout.timed_out() && progress.returned < self.mounts.len() {
-                if progress.returned == before {
-                    progress.abandoned = true;
-                    break;
+impl Worker {
+    fn start(make: fn() -> Call) -> io::Result<Self> {
+        let (mounts, asked) = channel::<Arc<Mount>>();
+        let (sender, answers) = channel();
+        let abandoned = Arc::new(AtomicBool::new(false));
+        let ended = Arc::clone(&abandoned);
+        std::thread::Builder::new().name("statvfs".into()).stack_size(64 * 1024).spawn(move || {
+            let mut call = make();
+            for mount in asked {
+                if sender.send(call(&mount)).is_err() || ended.load(Ordering::Acquire) {
+                    return;
                 }
-                before = progress.returned;
             }
-        }
-        std::mem::take(&mut progress.answers)
+        })?;
+        Ok(Self { mounts, answers, abandoned })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::{Condvar, Mutex};
     use std::time::Instant;
 
     fn mounts(names: &str) -> Vec<Arc<Mount>> {

@@ -28,18 +28,8 @@ struct Snapshot {
     online: Vec<u32>,
     /// The line of each CPU, with `--per-cpu` only.
     cpus: HashMap<u32, Ticks>,
-    counts: Counts,
-}
-
-/// The counters of /proc/stat that are not CPU time.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Counts {
-    context_switches: Option<u64>,
-    interrupts: Option<u64>,
-    softirqs: Option<u64>,
-    forks: Option<u64>,
-    running: Option<u64>,
-    blocked: Option<u64>,
+    /// The counters that are not CPU time.
+    counts: Kernel,
 }
 
 impl StatCollector {
@@ -55,8 +45,7 @@ impl StatCollector {
         }
     }
 
-    fn kernel(&mut self, before: Counts, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let now = self.before.counts;
+    fn kernel(&mut self, before: &Kernel, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         if !sample.wants(&KERNEL) {
             return Ok(());
         }
@@ -65,20 +54,16 @@ impl StatCollector {
             self.uptime.report_invalid(sample.ts, out, "the two numbers of uptime")?;
         }
         let per_s = |now, before| rate(now, before, sample.interval);
+        let now = self.before.counts.clone();
         let record = Kernel {
             start_ts: sample.boot,
-            context_switches: now.context_switches,
-            interrupts: now.interrupts,
-            softirqs: now.softirqs,
-            forks: now.forks,
-            running: now.running,
-            blocked: now.blocked,
             uptime_s: uptime.flatten(),
             interval_s: sample.interval_s(),
             context_switches_per_s: per_s(now.context_switches, before.context_switches),
             interrupts_per_s: per_s(now.interrupts, before.interrupts),
             softirqs_per_s: per_s(now.softirqs, before.softirqs),
             forks_per_s: per_s(now.forks, before.forks),
+            ..now
         };
         out.emit(sample.ts, &record)
     }
@@ -105,7 +90,7 @@ impl Collector for StatCollector {
             records.iter().try_for_each(|record| out.emit(sample.ts, record))?;
         }
         self.before = now;
-        self.kernel(before.counts, sample, out)
+        self.kernel(&before.counts, sample, out)
     }
 }
 
@@ -125,7 +110,7 @@ impl Snapshot {
                         now.cpus.insert(id, Ticks::parse(rest));
                     }
                 }
-                None => seen |= now.counts.read(name, rest),
+                None => seen |= read_count(&mut now.counts, name, rest),
             }
         }
         (seen || now.total.is_some() || !now.online.is_empty()).then_some(now)
@@ -154,21 +139,19 @@ impl Snapshot {
     }
 }
 
-impl Counts {
-    /// True if the line is a counter that we report.
-    fn read(&mut self, name: &[u8], rest: &[u8]) -> bool {
-        let field = match name {
-            b"ctxt" => &mut self.context_switches,
-            b"intr" => &mut self.interrupts,
-            b"softirq" => &mut self.softirqs,
-            b"processes" => &mut self.forks,
-            b"procs_running" => &mut self.running,
-            b"procs_blocked" => &mut self.blocked,
-            _ => return false,
-        };
-        *field = number(split_word(rest).0);
-        field.is_some()
-    }
+/// True if the line is a counter that we report.
+fn read_count(counts: &mut Kernel, name: &[u8], rest: &[u8]) -> bool {
+    let field = match name {
+        b"ctxt" => &mut counts.context_switches,
+        b"intr" => &mut counts.interrupts,
+        b"softirq" => &mut counts.softirqs,
+        b"processes" => &mut counts.forks,
+        b"procs_running" => &mut counts.running,
+        b"procs_blocked" => &mut counts.blocked,
+        _ => return false,
+    };
+    *field = number(split_word(rest).0);
+    field.is_some()
 }
 
 /// One `cpu` line: user, nice, system, idle, iowait, irq, softirq, steal, guest, guest_nice.
@@ -251,12 +234,13 @@ mod tests {
 
     #[test]
     fn the_first_number_of_a_long_line_is_its_total() {
-        let mut counts = Counts::default();
-        assert!(counts.read(b"intr", b" 8885917 17 0 0"));
-        assert!(counts.read(b"ctxt", b" 38014093"));
-        assert!(!counts.read(b"procs_running", b""));
-        assert!(!counts.read(b"page", b" 1 2"));
-        let expected = Counts { interrupts: Some(8_885_917), context_switches: Some(38_014_093), ..counts };
+        let mut counts = Kernel::default();
+        assert!(read_count(&mut counts, b"intr", b" 8885917 17 0 0"));
+        assert!(read_count(&mut counts, b"ctxt", b" 38014093"));
+        assert!(!read_count(&mut counts, b"procs_running", b""));
+        assert!(!read_count(&mut counts, b"page", b" 1 2"));
+        let expected =
+            Kernel { interrupts: Some(8_885_917), context_switches: Some(38_014_093), ..Kernel::default() };
         assert_eq!(counts, expected);
     }
 

@@ -9,9 +9,8 @@
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 use rustix::io::Errno;
@@ -19,6 +18,7 @@ use rustix::io::Errno;
 use super::mountinfo::Mount;
 use super::prober::{Answer, Call, Space};
 use super::text::{number, split_word, words};
+use crate::common::helper;
 
 /// The name of the helper process; it takes no arguments.
 pub const NAME: &str = "telepipe-statvfs";
@@ -85,17 +85,8 @@ struct Helper {
 
 impl Helper {
     fn start() -> io::Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
-            .arg0(NAME)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // Ctrl-C must not reach it: it ends when its input does.
-            .process_group(0)
-            .spawn()?;
-        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let questions = Some(child.stdin.take().ok_or_else(missing)?);
-        let answers = BufReader::new(child.stdout.take().ok_or_else(missing)?);
+        let (child, questions, answers) = helper::start(NAME)?;
+        let (questions, answers) = (Some(questions), BufReader::new(answers));
         Ok(Self { child, questions, answers, line: Vec::new() })
     }
 
@@ -115,11 +106,6 @@ impl Drop for Helper {
         // Returns at once: the last call has returned, so the helper is reading its input.
         let _ = self.child.wait();
     }
-}
-
-/// Whether this process was started as the helper.
-pub fn is_helper() -> bool {
-    std::env::args_os().next().is_some_and(|name| name == NAME)
 }
 
 /// Runs the helper.

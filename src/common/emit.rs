@@ -25,6 +25,7 @@ const ATOMIC: usize = if cfg!(target_os = "linux") { 4096 } else { 512 };
 const MOST_REPORTED: usize = 1024;
 
 /// Writes records to stdout.
+#[derive(Default)]
 pub struct Emitter {
     /// The host name as a JSON string.
     host: Vec<u8>,
@@ -48,19 +49,8 @@ impl Emitter {
     /// only if `filter_all`; without it these go to stderr, so that a filter's output is only what it selects.
     pub fn new(host: &str, filter: Option<Filter>, filter_all: bool) -> Self {
         let host = serde_json::to_vec(host).unwrap_or_default();
-        Self {
-            host,
-            filter,
-            filter_all,
-            buffer: Vec::with_capacity(HIGH_WATER / 4),
-            reported: Reported::default(),
-            records: 0,
-            written: 0,
-            lost: 0,
-            source_failed: false,
-            require_records: false,
-            shared: is_pipe(),
-        }
+        let buffer = Vec::with_capacity(HIGH_WATER / 4);
+        Self { host, filter, filter_all, buffer, shared: is_pipe(), ..Self::default() }
     }
 
     /// Makes [`Emitter::finish`] fail if no record was written because everything was lost or no source could be

@@ -6,30 +6,31 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 
 use crate::common::diag::{self, log};
-use crate::common::program::{Program, Usage};
+use crate::common::program::{Generate, Program, Usage};
 use crate::common::stdio_check;
-use crate::common::{filter, generate};
+use crate::common::{filter, generate, helper};
 
 /// Parses the command line, runs the program, and reports how it ended.
 pub fn main<P: Program>() -> ExitCode {
-    if filter::is_helper() {
+    if helper::is(filter::NAME) {
         return ExitCode::from(filter::help());
     }
     let command = generate::command::<P>();
     diag::set_program_name(command.get_name());
-    let program = match command.try_get_matches().and_then(|found| P::from_arg_matches(&found)) {
-        Ok(program) => program,
+    let parsed = command.try_get_matches().and_then(|found| {
+        let what = found.get_one::<Generate>("generate").copied();
+        Ok((P::from_arg_matches(&found)?, what))
+    });
+    let (program, what) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
             log(format_args!("{}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
             return ExitCode::from(2);
         }
-        Err(help) => {
-            let printed = help.print().context("cannot write to stdout");
-            return ended(printed);
-        }
+        Err(help) => return ended(help.print().context("cannot write to stdout")),
     };
-    let result = match program.generate() {
+    let result = match what {
         Some(what) => stdio_check::stdout().and_then(|()| generate::write::<P>(what)),
         None => program.run(),
     };

@@ -12,9 +12,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Child;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::common::diag::{excerpt, log};
+use crate::common::helper;
 use crate::common::jq::Query;
 use crate::record::MAX_LINE;
 
@@ -47,6 +47,7 @@ const STACK: usize = 64 << 20;
 const OUT_OF_TIME: u8 = 3;
 
 /// A jq program, and the lines that wait for it.
+#[derive(Default)]
 pub struct Filter {
     code: String,
     raw: bool,
@@ -92,18 +93,7 @@ impl Filter {
     /// # Errors
     /// If it does not compile, or the system starts no process.
     pub fn new(code: &str, raw: bool) -> Result<Self, Error> {
-        let mut filter = Self {
-            code: code.to_owned(),
-            raw,
-            worker: None,
-            queue: Vec::new(),
-            queued: 0,
-            filtered: 0,
-            errors: 0,
-            first_error: String::new(),
-            stopped: false,
-            stopped_in_a_row: 0,
-        };
+        let mut filter = Self { code: code.to_owned(), raw, ..Self::default() };
         let (worker, message) = filter.start(BUDGET).map_err(Error::Process)?;
         if !message.is_empty() {
             return Err(Error::Program(message));
@@ -257,17 +247,8 @@ struct Worker {
 
 impl Worker {
     fn start() -> io::Result<Self> {
-        let mut child = Command::new(program()?)
-            .arg0(NAME)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            // Ctrl-C is for us; the process ends when its input does.
-            .process_group(0)
-            .spawn()?;
-        let missing = || io::Error::from(io::ErrorKind::BrokenPipe);
-        let to: OwnedFd = child.stdin.take().ok_or_else(missing)?.into();
-        let from: OwnedFd = child.stdout.take().ok_or_else(missing)?.into();
+        let (child, to, from) = helper::start(NAME)?;
+        let (to, from) = (OwnedFd::from(to), OwnedFd::from(from));
         rustix::io::ioctl_fionbio(&to, true)?;
         rustix::io::ioctl_fionbio(&from, true)?;
         Ok(Self { child, to: Some(to), from, answers: Vec::new() })
@@ -334,11 +315,6 @@ impl Drop for Worker {
     }
 }
 
-fn program() -> io::Result<PathBuf> {
-    // This program even if its file has been replaced since.
-    if cfg!(target_os = "linux") { Ok("/proc/self/exe".into()) } else { std::env::current_exe() }
-}
-
 fn frame(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
     out.extend_from_slice(bytes);
@@ -363,11 +339,6 @@ fn parse(bytes: &[u8]) -> Option<(Answer<'_>, Option<&[u8]>, usize)> {
     let message = bytes.get(outputs_end..end)?;
     let answer = Answer { outputs, count: count?.into(), too_long: too_long?.into() };
     Some((answer, (error > 0).then_some(message), end))
-}
-
-/// Whether this process was started to run a filter for another.
-pub fn is_helper() -> bool {
-    std::env::args_os().next().is_some_and(|name| name == NAME)
 }
 
 /// Runs the filter for the program that started this process, until its input ends. Gives the exit code.

@@ -3,6 +3,7 @@
 //! A file imports only from those above it in this list.
 
 pub mod diag;
+pub mod helper;
 pub mod lines;
 pub mod stdio_check;
 pub mod time;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
+use crate::bail_usage;
 use crate::common::emit::Emitter;
 use crate::common::filter::{self, Filter};
 use crate::common::program::{Generate, Usage};
@@ -59,25 +60,13 @@ pub struct Common {
     /// Read the proc file system here instead of /proc
     ///
     /// With a different root, nothing is read from this machine: no netlink, statvfs or uname.
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/proc",
-        hide_default_value = true,
-        help_heading = "Advanced",
-        hide_short_help = true
-    )]
+    #[arg(long, value_name = "DIR", default_value = "/proc", hide_default_value = true)]
+    #[arg(help_heading = "Advanced", hide_short_help = true)]
     pub proc_root: PathBuf,
 
     /// Read the sys file system here instead of /sys
-    #[arg(
-        long,
-        value_name = "DIR",
-        default_value = "/sys",
-        hide_default_value = true,
-        help_heading = "Advanced",
-        hide_short_help = true
-    )]
+    #[arg(long, value_name = "DIR", default_value = "/sys", hide_default_value = true)]
+    #[arg(help_heading = "Advanced", hide_short_help = true)]
     pub sys_root: PathBuf,
 
     #[command(flatten)]
@@ -91,15 +80,8 @@ pub struct GenerateArg {
     /// Print the man page, the JSON schema of the records, or shell completions
     ///
     /// WHAT is man, schema, completions-bash, completions-zsh or completions-fish.
-    #[arg(
-        id = "generate",
-        long = "generate",
-        value_name = "WHAT",
-        exclusive = true,
-        hide_possible_values = true,
-        help_heading = "Advanced",
-        hide_short_help = true
-    )]
+    #[arg(id = "generate", long = "generate", value_name = "WHAT", exclusive = true)]
+    #[arg(hide_possible_values = true, help_heading = "Advanced", hide_short_help = true)]
     pub what: Option<Generate>,
 }
 
@@ -121,8 +103,7 @@ impl Common {
     /// [`Usage`] if other roots were given.
     pub fn refuse_foreign(&self, what: &str) -> Result<()> {
         if self.foreign() {
-            let text = format!("--proc-root, --sys-root: {what} in the running kernel, not read from files");
-            return Err(Usage(text).into());
+            bail_usage!("--proc-root, --sys-root: {what} in the running kernel, not read from files");
         }
         Ok(())
     }

@@ -35,9 +35,6 @@ pub trait Program: Parser {
     /// More sections of the man page, as `(heading, paragraphs)`: OVERHEAD, CAVEATS …
     const NOTES: &'static [(&'static str, &'static str)];
 
-    /// The value of `--generate`.
-    fn generate(&self) -> Option<Generate>;
-
     /// Does the work.
     ///
     /// # Errors
@@ -56,3 +53,11 @@ impl std::fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Returns a [`Usage`] error, as `anyhow::bail!` does other errors.
+#[macro_export]
+macro_rules! bail_usage {
+    ($($message:tt)*) => {
+        return Err($crate::common::program::Usage(format!($($message)*)).into())
+    };
+}

@@ -3,10 +3,11 @@
 use super::prelude::*;
 
 /// The type of a block device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskType {
     /// A disk, physical or virtual.
+    #[default]
     Disk,
     /// A partition of a disk.
     Partition,
@@ -41,7 +42,7 @@ pub enum DiskType {
 /// block devices, optical and floppy drives are left out until they have done I/O;
 /// loop, zram and network block devices also while nothing is attached to them.
 #[skip_serializing_none]
-#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Disk<'a> {
     /// The kernel's name, such as `sda` or `nvme0n1p2`.
     pub device: &'a str,

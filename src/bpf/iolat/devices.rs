@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::table::MAX_DEVICES;
+use crate::bail_usage;
 use crate::common::emit::Emitter;
-use crate::common::program::Usage;
 use crate::common::time::Timestamp;
 use crate::record::Reason;
 
@@ -115,9 +116,6 @@ pub struct Survey {
     pub untimed: bool,
 }
 
-/// How many devices can be asked for: `MAX_DEVICES` of `bpf/iolat.bpf.c`.
-const MAX_DEVICES: usize = 16;
-
 const WITHOUT_REQUESTS: &str =
     "has no requests of its own (device mapper, md, zram …); measure the disks below it";
 const LATE_PARTITION: &str =
@@ -157,12 +155,13 @@ impl Wanted {
             }
         }
         if disks && wanted.partitions && !partitions {
-            let text = "--device: a disk and a partition cannot be measured together; add --partitions to \
-                        count all I/O by partition";
-            return Err(Usage(text.into()).into());
+            bail_usage!(
+                "--device: a disk and a partition cannot be measured together; add --partitions to count all I/O by \
+                 partition"
+            );
         }
         if names.len() > MAX_DEVICES {
-            return Err(Usage(format!("--device: at most {MAX_DEVICES} devices")).into());
+            bail_usage!("--device: at most {MAX_DEVICES} devices");
         }
         Ok(wanted)
     }

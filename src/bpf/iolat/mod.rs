@@ -149,7 +149,7 @@ impl Tracer for Iolat {
     }
 
     fn configure(context: &Context<'_, Self>, open: &mut OpenIolatSkel<'static>) -> Result<()> {
-        let Context { setup, args, kernel, attach, cpus } = *context;
+        let Context { setup, args, kernel, cpus, .. } = *context;
         let geometry = setup.geometry(cpus);
         let io_start = kernel.arguments("block_io_start").is_some();
         // The queue was the first argument until 5.10, and in kernels that reverted that change.
@@ -174,11 +174,12 @@ impl Tracer for Iolat {
             *wanted = *number;
         }
         let progs = &mut open.progs;
-        progs.complete_btf.set_autoload(attach == Attach::TpBtf);
-        progs.complete_raw.set_autoload(attach == Attach::RawTp);
-        progs.submit_btf.set_autoload(io_start && attach == Attach::TpBtf);
-        progs.submit_raw.set_autoload(io_start && attach == Attach::RawTp);
-        progs.submit_insert.set_autoload(!io_start);
+        if io_start {
+            progs.submit_insert.set_autoload(false);
+        } else {
+            progs.submit_btf.set_autoload(false);
+            progs.submit_raw.set_autoload(false);
+        }
         let maps = &mut open.maps;
         let tracked = setup.tracked();
         let sized = maps

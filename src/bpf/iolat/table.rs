@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::bpf::hist::{FINE, Histogram, buckets};
 use crate::bpf::map::{MappedArray, Plain, load, store};
-use crate::bpf::skeleton::skeleton;
+use crate::bpf::skeleton::{array_len, skeleton};
 use crate::bpf::task::TaskId;
 use types::{longest, peak, slot};
 
@@ -27,19 +27,19 @@ unsafe impl Plain for longest {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Op {
     /// Reads.
-    Read = 0,
+    Read = types::op::OP_READ.0 as isize,
     /// Writes, also of zeroes.
-    Write = 1,
+    Write = types::op::OP_WRITE.0 as isize,
     /// Flushes of the device's cache.
-    Flush = 2,
+    Flush = types::op::OP_FLUSH.0 as isize,
     /// Discards, also secure ones.
-    Discard = 3,
+    Discard = types::op::OP_DISCARD.0 as isize,
 }
 
 impl Op {
     /// By the number in the kernel.
     pub fn from_kernel(number: u8) -> Option<Self> {
-        [Self::Read, Self::Write, Self::Flush, Self::Discard].get(usize::from(number)).copied()
+        [Self::Read, Self::Write, Self::Flush, Self::Discard].into_iter().find(|op| *op as u8 == number)
     }
 
     /// The value of the field `op`.
@@ -62,8 +62,10 @@ pub fn sector(number: u64) -> Option<u64> {
 const MAX_SHARDS: u32 = 16;
 /// Slots for eight disks that read, write, flush and discard: more disks may appear.
 const MIN_SLOT_BITS: u32 = 5;
-/// `MAX_SLOTS` of `bpf/iolat.bpf.c`.
-const MAX_SLOT_BITS: u32 = 10;
+/// The most slots, as a power of two.
+const MAX_SLOT_BITS: u32 = array_len(|shared: &types::bss| &shared.keys).ilog2();
+/// How many devices can be asked for.
+pub const MAX_DEVICES: usize = array_len(|shared: &types::bss| &shared.wanted_devices);
 
 /// The dimensions of the arrays: two halves, each of shards or CPUs, each of slots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,21 +93,8 @@ impl Tracer for PagefaultTrace {
         constants.processes = processes;
         constants.process_bits = process_bits(cpus);
         constants.wake_at_once = setup.resolve;
-        let progs = &mut open.progs;
-        for (program, wanted) in [
-            (&mut progs.user_btf, attach == Attach::TpBtf),
-            (&mut progs.kernel_btf, attach == Attach::TpBtf),
-            (&mut progs.user_raw, attach == Attach::RawTp),
-            (&mut progs.kernel_raw, attach == Attach::RawTp),
-            (&mut progs.end_minor, by_exceptions(attach)),
-            (&mut progs.end_major, by_exceptions(attach)),
-            (&mut progs.enter, attach == Attach::Fentry),
-            (&mut progs.leave, attach == Attach::Fentry),
-            (&mut progs.called, attach == Attach::Kprobe),
-            (&mut progs.returned, attach == Attach::Kprobe),
-        ] {
-            program.set_autoload(wanted);
-        }
+        open.progs.end_minor.set_autoload(by_exceptions(attach));
+        open.progs.end_major.set_autoload(by_exceptions(attach));
         let in_table = if processes { (2 * cpus) << process_bits(cpus) } else { 1 };
         let maps = &mut open.maps;
         let sized = maps

@@ -19,8 +19,8 @@ unsafe impl Plain for types::kind_counters {}
 // SAFETY: as above.
 unsafe impl Plain for types::process_counters {}
 
-/// Kinds of faults: all combinations of [`Flags::MAJOR`], [`Flags::WRITE`] and [`Flags::USER`].
-pub const KINDS: usize = 8;
+/// The combinations of the flags up to `MAJOR`, which are counted apart.
+pub const KINDS: usize = 2 * Flags::MAJOR.0 as usize;
 
 /// The budget for the table of processes, in bytes.
 const BUDGET: usize = 5 << 20;

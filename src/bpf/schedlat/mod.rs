@@ -77,7 +77,7 @@ impl Tracer for Schedlat {
     }
 
     fn configure(context: &Context<'_, Self>, open: &mut OpenSchedlatSkel<'static>) -> Result<()> {
-        let Context { setup: options, kernel, attach, cpus, .. } = *context;
+        let Context { setup: options, kernel, cpus, .. } = *context;
         let geometry = Geometry::choose(cpus, options.per_cgroup, options.processes);
         let constants = SchedlatSkel::constants(open)?;
         // Since 5.18 the state is an argument.
@@ -87,19 +87,9 @@ impl Tracer for Schedlat {
         constants.group_bits = geometry.group_bits.unwrap_or(0);
         constants.processes = options.processes;
         constants.process_bits = geometry.process_bits.unwrap_or(0);
-        let (btf, raw) = (attach == Attach::TpBtf, attach == Attach::RawTp);
-        let progs = &mut open.progs;
-        for (program, load) in [
-            (&mut progs.switch_btf, btf),
-            (&mut progs.wakeup_btf, btf),
-            (&mut progs.wakeup_new_btf, btf),
-            (&mut progs.migrate_btf, btf && options.processes),
-            (&mut progs.switch_raw, raw),
-            (&mut progs.wakeup_raw, raw),
-            (&mut progs.wakeup_new_raw, raw),
-            (&mut progs.migrate_raw, raw && options.processes),
-        ] {
-            program.set_autoload(load);
+        if !options.processes {
+            open.progs.migrate_btf.set_autoload(false);
+            open.progs.migrate_raw.set_autoload(false);
         }
         let count = |n: usize| u32::try_from(n.max(1)).unwrap_or(u32::MAX);
         let maps = &mut open.maps;

@@ -5,9 +5,9 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{FINE, Histogram};
+use crate::bpf::hist::{FINE, Histogram, scale};
 use crate::bpf::map::{MappedArray, Plain, load, store};
-use crate::bpf::skeleton::skeleton;
+use crate::bpf::skeleton::{array_len, skeleton};
 use crate::bpf::task::comm;
 use types::{group, longest, process, runq, time_slice};
 
@@ -16,7 +16,7 @@ skeleton!("schedlat", SchedlatSkelBuilder, OpenSchedlatSkel, SchedlatSkel);
 pub use types::event as Event;
 
 /// The scale of the histograms of cgroups.
-pub const GROUP_SCALE: u32 = 3;
+pub const GROUP_SCALE: u32 = scale(array_len(|group: &group| &group.buckets));
 
 // SAFETY: generated with the layout of the C struct, and it has only integers.
 unsafe impl Plain for types::event {}

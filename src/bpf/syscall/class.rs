@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use anyhow::Result;
 use clap::Args;
 
-use super::names::{NUMBERS, all};
-use super::table::CallFlags;
-use crate::common::program::Usage;
+use super::names::all;
+use super::table::{CallFlags, NUMBERS};
+use crate::bail_usage;
 
 const CHOSEN: u8 = CallFlags::CHOSEN.0 as u8;
 const WAITS: u8 = CallFlags::WAITS.0 as u8;
@@ -193,13 +193,8 @@ pub struct Calls {
     pub syscall: Vec<String>,
 
     /// Trace all system calls but these
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_delimiter = ',',
-        conflicts_with = "syscall",
-        help_heading = "Filters"
-    )]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', conflicts_with = "syscall")]
+    #[arg(help_heading = "Filters")]
     pub except_syscall: Vec<String>,
 }
 
@@ -239,7 +234,7 @@ fn known(option: &str, name: &str) -> Result<()> {
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .filter(|(similarity, _)| *similarity > 0.7);
     let advice = nearest.map_or(String::new(), |(_, known)| format!("; did you mean '{known}'?"));
-    Err(Usage(format!("{option}: no system call is called '{name}'{advice}")).into())
+    bail_usage!("{option}: no system call is called '{name}'{advice}")
 }
 
 #[cfg(test)]
@@ -333,6 +328,6 @@ mod tests {
         );
         assert!(error("READ").ends_with("did you mean 'read'?"));
         assert_eq!(error("123"), "--except-syscall: no system call is called '123'");
-        assert!(calls(&[""], &[]).flags().unwrap_err().is::<Usage>());
+        assert!(calls(&[""], &[]).flags().unwrap_err().is::<crate::common::program::Usage>());
     }
 }

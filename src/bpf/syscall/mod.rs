@@ -100,7 +100,7 @@ impl Tracer for SyscallTrace {
     }
 
     fn configure(context: &Context<'_, Self>, open: &mut OpenSyscallSkel<'static>) -> Result<()> {
-        let Context { setup, attach, cpus, .. } = *context;
+        let Context { setup, cpus, .. } = *context;
         let geometry = Geometry::choose(u32::try_from(cpus)?);
         let constants = SyscallSkel::constants(open)?;
         constants.flags_of_calls = *setup.flags_of_calls;
@@ -110,16 +110,7 @@ impl Tracer for SyscallTrace {
         constants.stuck_ns = nanos(setup.options.stuck);
         constants.summary = setup.summary;
         constants.shards = geometry.shards;
-        let progs = &mut open.progs;
-        for (program, wanted) in [
-            (&mut progs.enter_btf, attach == Attach::TpBtf),
-            (&mut progs.exit_btf, attach == Attach::TpBtf),
-            (&mut progs.enter_raw, attach == Attach::RawTp),
-            (&mut progs.exit_raw, attach == Attach::RawTp),
-            (&mut progs.each_task, setup.options.stuck.is_some()),
-        ] {
-            program.set_autoload(wanted);
-        }
+        open.progs.each_task.set_autoload(setup.options.stuck.is_some());
         let maps = &mut open.maps;
         let mut sized = maps.calls_by_task.set_max_entries(HASHED);
         if setup.summary {

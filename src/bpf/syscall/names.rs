@@ -5,13 +5,12 @@ use std::sync::LazyLock;
 
 use nix::errno::Errno;
 
+use super::table::NUMBERS;
+
 #[cfg(target_arch = "aarch64")]
 use syscalls::{aarch64 as native, arm as compat};
 #[cfg(not(target_arch = "aarch64"))]
 use syscalls::{x86 as compat, x86_64 as native};
-
-/// Numbers per table; the last stands for every number from there on. `NUMBERS` of `bpf/syscall.h`.
-pub const NUMBERS: usize = 512;
 
 /// A bit in the call numbers of x32 programs (`__X32_SYSCALL_BIT`, arch/x86/include/uapi/asm/unistd.h).
 const X32: i32 = 0x4000_0000;

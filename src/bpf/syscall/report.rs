@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use super::class::{Class, multiplexer, waits_by_arg};
-use super::names::{Abi, NUMBERS, all, error};
-use super::table::{Activity, Event, FdType, Stuck};
+use super::names::{Abi, all, error};
+use super::table::{Activity, Event, FdType, NUMBERS, Stuck};
 use crate::bpf::cgroup::Cgroups;
 use crate::bpf::clock::KernelClock;
 use crate::bpf::percentiles::distribution;

@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 
-use super::names::NUMBERS;
-use crate::bpf::hist::{Histogram, buckets};
+use crate::bpf::hist::{Histogram, buckets, scale};
 use crate::bpf::map::{MappedArray, Plain, load, store};
-use crate::bpf::skeleton::skeleton;
+use crate::bpf::skeleton::{array_len, skeleton};
 
 skeleton!("syscall", SyscallSkelBuilder, OpenSyscallSkel, SyscallSkel);
 
@@ -19,8 +18,11 @@ unsafe impl Plain for types::stuck {}
 // SAFETY: as above.
 unsafe impl Plain for types::call_counters {}
 
-/// The scale of the histograms: `SCALE` of `bpf/syscall.bpf.c`.
-pub const SCALE: u32 = 3;
+/// Numbers per table of calls; the last stands for every number from there on.
+pub const NUMBERS: usize = array_len(|data: &types::rodata| &data.flags_of_calls) / 2;
+
+/// The scale of the histograms.
+pub const SCALE: u32 = scale(array_len(|counters: &types::call_counters| &counters.buckets));
 
 /// The budget for the arrays of counters, in bytes. Together with the ring buffer and the state of
 /// tasks, all maps stay below 16 MiB.

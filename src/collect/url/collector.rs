@@ -13,7 +13,7 @@ use crate::collect::{Collector, Sample};
 use crate::common::emit::Emitter;
 use crate::common::program::Usage;
 use crate::common::stop::Stop;
-use crate::http::{Client, Url};
+use crate::http::{Client, Url, without_user};
 use crate::record::{Kind, Reason, Status};
 
 /// The collector of HTTP endpoints.
@@ -62,11 +62,7 @@ impl Target {
         }
         let host = url.host_str().unwrap_or_default();
         let instance = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
-        let mut shown = url.clone();
-        // These fail only for URLs without a host, which http URLs always have.
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
-        let endpoint = Endpoint { url: shown.into(), instance };
+        let endpoint = Endpoint { url: without_user(&url).into(), instance };
         Ok(Self { url, endpoint, failing: false, answered: false, detail: String::new() })
     }
 

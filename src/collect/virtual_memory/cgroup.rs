@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use anyhow::Result;
 
 use super::table::{Form, Table};
-use crate::collect::vm_stat::counts::{Counts, position};
+use crate::collect::vm_stat::counts::{Count, Counts, byte_slots};
 use crate::collect::{Collector, Roots, Sample, Source, cgroup};
 use crate::common::emit::Emitter;
 use crate::common::program::Usage;
@@ -94,54 +94,46 @@ fn single<'a>(source: &mut Source) -> Option<(Cow<'a, str>, u64)> {
 }
 
 /// Levels of a cgroup in bytes, by the names of the record's fields.
-fn levels(rows: &Table) -> [(&'static str, Option<u64>); 7] {
+fn levels(rows: &Table) -> [(Count, Option<u64>); 7] {
     let sum =
         |names: &[&'static str]| names.iter().try_fold(0u64, |sum, name| sum.checked_add(rows.get(name)?));
     // `file` in memory.stat includes shared memory.
     let files = rows.get("file").zip(rows.get("shmem")).map(|(file, shared)| file.saturating_sub(shared));
     [
-        ("pages_active", sum(&["active_anon", "active_file"])),
-        ("pages_inactive", sum(&["inactive_anon", "inactive_file"])),
-        ("pages_wired", sum(&["unevictable", "slab_unreclaimable", "kernel_stack", "pagetables"])),
-        ("pages_file_backed", files),
-        ("pages_anonymous", sum(&["anon", "shmem"])),
-        ("pages_compressor_stored", rows.get("zswapped")),
-        ("pages_compressor_occupied", rows.get("zswap")),
+        (Count::pages_active, sum(&["active_anon", "active_file"])),
+        (Count::pages_inactive, sum(&["inactive_anon", "inactive_file"])),
+        (Count::pages_wired, sum(&["unevictable", "slab_unreclaimable", "kernel_stack", "pagetables"])),
+        (Count::pages_file_backed, files),
+        (Count::pages_anonymous, sum(&["anon", "shmem"])),
+        (Count::pages_compressor_stored, rows.get("zswapped")),
+        (Count::pages_compressor_occupied, rows.get("zswap")),
     ]
 }
 
 fn counts(rows: &Table, page_size: Option<u64>) -> Counts {
     let mut counts = Counts::default();
-    for (name, bytes) in levels(rows) {
-        counts.set(position(name), bytes.zip(page_size).map(|(bytes, size)| bytes / size));
+    for (count, bytes) in levels(rows) {
+        counts.set(count, bytes.zip(page_size).map(|(bytes, size)| bytes / size));
     }
-    for (name, key) in [
-        ("faults", "pgfault"),
-        ("pages_reactivated", "pgactivate"),
-        ("pages_purged", "pglazyfreed"),
-        ("pages_decompressed", "zswpin"),
-        ("pages_compressed", "zswpout"),
-        ("swap_ins", "pswpin"),
-        ("swap_outs", "pswpout"),
+    for (count, key) in [
+        (Count::faults, "pgfault"),
+        (Count::pages_reactivated, "pgactivate"),
+        (Count::pages_purged, "pglazyfreed"),
+        (Count::pages_decompressed, "zswpin"),
+        (Count::pages_compressed, "zswpout"),
+        (Count::swap_ins, "pswpin"),
+        (Count::swap_outs, "pswpout"),
     ] {
-        counts.set(position(name), rows.get(key));
+        counts.set(count, rows.get(key));
     }
     counts
 }
 
 /// Fills in the exact bytes, instead of bytes converted from pages.
 fn fill_bytes(rows: &Table, record: &mut Vmstat) {
-    for (name, bytes) in levels(rows) {
-        let field = match name {
-            "pages_active" => &mut record.active_bytes,
-            "pages_inactive" => &mut record.inactive_bytes,
-            "pages_wired" => &mut record.wired_bytes,
-            "pages_file_backed" => &mut record.file_backed_bytes,
-            "pages_anonymous" => &mut record.anonymous_bytes,
-            "pages_compressor_stored" => &mut record.compressor_stored_bytes,
-            _ => &mut record.compressor_occupied_bytes,
-        };
-        *field = bytes;
+    let fields = byte_slots(record);
+    for (count, bytes) in levels(rows) {
+        *fields[count as usize] = bytes;
     }
 }
 

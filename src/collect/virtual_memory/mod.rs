@@ -8,7 +8,7 @@ pub use cgroup::CgroupCollector;
 
 use anyhow::Result;
 
-use super::vm_stat::counts::{Counts, position};
+use super::vm_stat::counts::{Count, Counts};
 use super::{Collector, Roots, Sample, Source};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, Reason, SWAP, VMSTAT, Vmstat, ZRAM, Zram};
@@ -161,36 +161,36 @@ fn counts(vmstat: &Table, meminfo: &Table, zrams: &[Zram], page_size: Option<u64
     };
     let wired = ["unevictable_bytes", "sunreclaim_bytes", "kernel_stack_bytes", "page_tables_bytes"];
     let mut counts = Counts::default();
-    let mut set = |name, count| counts.set(position(name), count);
-    set("pages_free", bytes(&["mem_free_bytes"]).or_else(|| get("nr_free_pages")));
-    set("pages_active", bytes(&["active_bytes"]).or_else(|| sum(&["nr_active_anon", "nr_active_file"])));
+    let mut set = |count, value| counts.set(count, value);
+    set(Count::pages_free, bytes(&["mem_free_bytes"]).or_else(|| get("nr_free_pages")));
+    set(Count::pages_active, bytes(&["active_bytes"]).or_else(|| sum(&["nr_active_anon", "nr_active_file"])));
     set(
-        "pages_inactive",
+        Count::pages_inactive,
         bytes(&["inactive_bytes"]).or_else(|| sum(&["nr_inactive_anon", "nr_inactive_file"])),
     );
     set(
-        "pages_wired",
+        Count::pages_wired,
         bytes(&wired).or_else(|| unpageable().zip(kernel_stack()).map(|(some, stacks)| some + stacks)),
     );
     set(
-        "pages_file_backed",
+        Count::pages_file_backed,
         less(bytes(&["cached_bytes", "buffers_bytes"]), bytes(&["shmem_bytes"])).or_else(cache),
     );
     set(
-        "pages_anonymous",
+        Count::pages_anonymous,
         bytes(&["anon_pages_bytes", "shmem_bytes"]).or_else(|| sum(&["nr_anon_pages", "nr_shmem"])),
     );
-    set("pages_compressor_stored", compressor(|zram| zram.stored_bytes, "zswapped_bytes"));
-    set("pages_compressor_occupied", compressor(|zram| zram.occupied_bytes, "zswap_bytes"));
-    set("faults", get("pgfault"));
-    set("pages_reactivated", get("pgactivate"));
-    set("pages_purged", get("pglazyfreed"));
-    set("pages_decompressed", get("zswpin"));
-    set("pages_compressed", get("zswpout"));
-    set("page_ins", from_kib("pgpgin"));
-    set("page_outs", from_kib("pgpgout"));
-    set("swap_ins", get("pswpin"));
-    set("swap_outs", get("pswpout"));
+    set(Count::pages_compressor_stored, compressor(|zram| zram.stored_bytes, "zswapped_bytes"));
+    set(Count::pages_compressor_occupied, compressor(|zram| zram.occupied_bytes, "zswap_bytes"));
+    set(Count::faults, get("pgfault"));
+    set(Count::pages_reactivated, get("pgactivate"));
+    set(Count::pages_purged, get("pglazyfreed"));
+    set(Count::pages_decompressed, get("zswpin"));
+    set(Count::pages_compressed, get("zswpout"));
+    set(Count::page_ins, from_kib("pgpgin"));
+    set(Count::page_outs, from_kib("pgpgout"));
+    set(Count::swap_ins, get("pswpin"));
+    set(Count::swap_outs, get("pswpout"));
     counts
 }
 

@@ -5,63 +5,83 @@ use std::time::Duration;
 use crate::collect::{micro, rate};
 use crate::record::Vmstat;
 
-/// How many counts there are.
-pub const COUNT: usize = 22;
+/// Declares the counts, from one row each: the field of the record; the field of its bytes or of its
+/// rate; and its names in `vm_stat`, in the rows (normalized) and in the columns of the interval form.
+macro_rules! counts {
+    (
+        levels { $($level:ident $bytes:ident $level_row:literal [$($level_column:literal),+];)+ }
+        totals { $($total:ident $rate:ident $total_row:literal [$($total_column:literal),+];)+ }
+    ) => {
+        /// The counts, levels first.
+        #[derive(Clone, Copy, Debug)]
+        #[expect(missing_docs, non_camel_case_types, reason = "these are the fields of the record")]
+        pub enum Count { $($level,)+ $($total),+ }
 
-/// How many of them are levels; the others are totals.
-pub const LEVELS: usize = 11;
+        /// The names of the record's fields.
+        pub const FIELDS: &[&str] = &[$(stringify!($level),)+ $(stringify!($total)),+];
 
-/// The names of the record's fields, levels first.
-pub const FIELDS: [&str; COUNT] = [
-    "pages_free",
-    "pages_active",
-    "pages_inactive",
-    "pages_speculative",
-    "pages_throttled",
-    "pages_wired",
-    "pages_purgeable",
-    "pages_file_backed",
-    "pages_anonymous",
-    "pages_compressor_stored",
-    "pages_compressor_occupied",
-    "faults",
-    "pages_cow_faults",
-    "pages_zero_filled",
-    "pages_reactivated",
-    "pages_purged",
-    "pages_decompressed",
-    "pages_compressed",
-    "page_ins",
-    "page_outs",
-    "swap_ins",
-    "swap_outs",
-];
+        /// How many of them are levels; the others are totals.
+        pub const LEVELS: usize = [$($level_row),+].len();
 
-/// The position of a field in [`FIELDS`].
-pub const fn position(name: &str) -> usize {
-    let mut position = 0;
-    while position < COUNT {
-        if same(FIELDS[position], name) {
-            return position;
+        const ROWS: [&str; COUNT] = [$($level_row,)+ $($total_row),+];
+
+        const COLUMNS: [&[&str]; COUNT] = [$(&[$($level_column),+],)+ $(&[$($total_column),+]),+];
+
+        fn slots(record: &mut Vmstat) -> [&mut Option<u64>; COUNT] {
+            [$(&mut record.$level,)+ $(&mut record.$total),+]
         }
-        position += 1;
-    }
-    panic!("no such count")
+
+        /// The levels in bytes.
+        pub fn byte_slots(record: &mut Vmstat) -> [&mut Option<u64>; LEVELS] {
+            [$(&mut record.$bytes),+]
+        }
+
+        fn rate_slots(record: &mut Vmstat) -> [&mut Option<f64>; COUNT - LEVELS] {
+            [$(&mut record.$rate),+]
+        }
+    };
 }
 
-const fn same(one: &str, other: &str) -> bool {
-    let (one, other) = (one.as_bytes(), other.as_bytes());
-    if one.len() != other.len() {
-        return false;
+counts! {
+    levels {
+        pages_free free_bytes "pages_free" ["free"];
+        pages_active active_bytes "pages_active" ["active"];
+        pages_inactive inactive_bytes "pages_inactive" ["inactive", "inac"];
+        pages_speculative speculative_bytes "pages_speculative" ["specul", "spec"];
+        pages_throttled throttled_bytes "pages_throttled" ["throttle"];
+        pages_wired wired_bytes "pages_wired_down" ["wired", "wire"];
+        pages_purgeable purgeable_bytes "pages_purgeable" ["prgable"];
+        pages_file_backed file_backed_bytes "file_backed_pages" ["file-backed"];
+        pages_anonymous anonymous_bytes "anonymous_pages" ["anonymous"];
+        pages_compressor_stored compressor_stored_bytes "pages_stored_in_compressor" ["cmprssed"];
+        pages_compressor_occupied compressor_occupied_bytes "pages_occupied_by_compressor" ["cmprssor"];
     }
-    let mut index = 0;
-    while index < one.len() {
-        if one[index] != other[index] {
-            return false;
-        }
-        index += 1;
+    totals {
+        faults faults_per_s "translation_faults" ["faults"];
+        pages_cow_faults pages_cow_faults_per_s "pages_copy_on_write" ["copy"];
+        pages_zero_filled pages_zero_filled_per_s "pages_zero_filled" ["0fill", "zerofill"];
+        pages_reactivated pages_reactivated_per_s "pages_reactivated" ["reactive"];
+        pages_purged pages_purged_per_s "pages_purged" ["purged"];
+        pages_decompressed pages_decompressed_per_s "decompressions" ["dcomprs"];
+        pages_compressed pages_compressed_per_s "compressions" ["comprs"];
+        page_ins page_ins_per_s "pageins" ["pageins"];
+        page_outs page_outs_per_s "pageouts" ["pageout", "pageouts"];
+        swap_ins swap_ins_per_s "swapins" ["swapins"];
+        swap_outs swap_outs_per_s "swapouts" ["swapout", "swapouts"];
     }
-    true
+}
+
+/// How many counts there are.
+pub const COUNT: usize = FIELDS.len();
+
+/// The position of a row's count, by its normalized label.
+pub fn row(label: &str) -> Option<usize> {
+    ROWS.iter().position(|row| *row == label)
+}
+
+/// The position of a column's count, by its heading.
+pub fn column(heading: &[u8]) -> Option<usize> {
+    COLUMNS.iter().position(|names| names.iter().any(|name| name.as_bytes() == heading))
 }
 
 /// A printed count and its step: 1, or 1000 (`K`), a million (`M`), a thousand million (`G`).
@@ -99,8 +119,8 @@ pub struct Counts(pub [Option<Printed>; COUNT]);
 
 impl Counts {
     /// Sets an exact count.
-    pub fn set(&mut self, position: usize, value: Option<u64>) {
-        self.0[position] = value.map(Printed::exact);
+    pub fn set(&mut self, count: Count, value: Option<u64>) {
+        self.0[count as usize] = value.map(Printed::exact);
     }
 
     fn value(&self, position: usize) -> Option<u64> {
@@ -110,14 +130,15 @@ impl Counts {
     /// Whether there are as many pages by use as by backing, to the precision of the printed digits; `None` if one of the
     /// five counts is absent.
     pub fn consistent(&self) -> Option<bool> {
-        const BY_USE: [usize; 3] =
-            [position("pages_active"), position("pages_inactive"), position("pages_speculative")];
-        const BY_BACKING: [usize; 2] = [position("pages_file_backed"), position("pages_anonymous")];
-        let sum = |positions: &[usize]| {
-            let mut counts = positions.iter().map(|position| self.0[*position]);
+        use Count::{pages_active, pages_anonymous, pages_file_backed, pages_inactive, pages_speculative};
+        let sum = |counts: &[Count]| {
+            let mut counts = counts.iter().map(|count| self.0[*count as usize]);
             counts.try_fold(Printed::exact(0), |sum, next| sum.plus(next?))
         };
-        let (by_use, by_backing) = (sum(&BY_USE)?, sum(&BY_BACKING)?);
+        let (by_use, by_backing) = (
+            sum(&[pages_active, pages_inactive, pages_speculative])?,
+            sum(&[pages_file_backed, pages_anonymous])?,
+        );
         let (low, high) =
             if by_use.value <= by_backing.value { (by_use, by_backing) } else { (by_backing, by_use) };
         Some(high.value - low.value < low.step)
@@ -184,65 +205,6 @@ impl Counts {
             }
         }
     }
-}
-
-fn slots(record: &mut Vmstat) -> [&mut Option<u64>; COUNT] {
-    [
-        &mut record.pages_free,
-        &mut record.pages_active,
-        &mut record.pages_inactive,
-        &mut record.pages_speculative,
-        &mut record.pages_throttled,
-        &mut record.pages_wired,
-        &mut record.pages_purgeable,
-        &mut record.pages_file_backed,
-        &mut record.pages_anonymous,
-        &mut record.pages_compressor_stored,
-        &mut record.pages_compressor_occupied,
-        &mut record.faults,
-        &mut record.pages_cow_faults,
-        &mut record.pages_zero_filled,
-        &mut record.pages_reactivated,
-        &mut record.pages_purged,
-        &mut record.pages_decompressed,
-        &mut record.pages_compressed,
-        &mut record.page_ins,
-        &mut record.page_outs,
-        &mut record.swap_ins,
-        &mut record.swap_outs,
-    ]
-}
-
-fn byte_slots(record: &mut Vmstat) -> [&mut Option<u64>; LEVELS] {
-    [
-        &mut record.free_bytes,
-        &mut record.active_bytes,
-        &mut record.inactive_bytes,
-        &mut record.speculative_bytes,
-        &mut record.throttled_bytes,
-        &mut record.wired_bytes,
-        &mut record.purgeable_bytes,
-        &mut record.file_backed_bytes,
-        &mut record.anonymous_bytes,
-        &mut record.compressor_stored_bytes,
-        &mut record.compressor_occupied_bytes,
-    ]
-}
-
-fn rate_slots(record: &mut Vmstat) -> [&mut Option<f64>; COUNT - LEVELS] {
-    [
-        &mut record.faults_per_s,
-        &mut record.pages_cow_faults_per_s,
-        &mut record.pages_zero_filled_per_s,
-        &mut record.pages_reactivated_per_s,
-        &mut record.pages_purged_per_s,
-        &mut record.pages_decompressed_per_s,
-        &mut record.pages_compressed_per_s,
-        &mut record.page_ins_per_s,
-        &mut record.page_outs_per_s,
-        &mut record.swap_ins_per_s,
-        &mut record.swap_outs_per_s,
-    ]
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 pub mod counts;
 mod row;
 
-use counts::{Counts, Printed};
-use row::{Line, column, label, normalized, read, read_numbers};
+use counts::{Counts, Printed, column};
+use row::{Line, normalized, read, read_numbers};
 
 /// The counts of one moment, totals as totals.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -117,7 +117,7 @@ impl Parser {
         if name.is_empty() {
             return Parsed::No;
         }
-        let position = label(name);
+        let position = counts::row(name);
         let open = self.open();
         let before = match position {
             Some(position) => open.counts.0[position].map(|printed| printed.value),

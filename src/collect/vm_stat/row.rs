@@ -7,7 +7,7 @@ use nom::combinator::{all_consuming, map_opt, opt, rest};
 use nom::sequence::{delimited, preceded, terminated};
 use nom::{IResult, error::Error};
 
-use super::counts::{COUNT, Printed, position};
+use super::counts::{Printed, column};
 use crate::collect::text::{number, split_number, words};
 
 type Output<'a, T> = IResult<&'a [u8], T, Error<&'a [u8]>>;
@@ -123,66 +123,6 @@ pub fn normalized(name: &[u8]) -> String {
     }
     out.truncate(out.trim_end_matches('_').len());
     out
-}
-
-/// The position of a column's count, by its name.
-pub fn column(name: &[u8]) -> Option<usize> {
-    Some(match name {
-        b"free" => const { position("pages_free") },
-        b"active" => const { position("pages_active") },
-        b"inactive" | b"inac" => const { position("pages_inactive") },
-        b"specul" | b"spec" => const { position("pages_speculative") },
-        b"throttle" => const { position("pages_throttled") },
-        b"wired" | b"wire" => const { position("pages_wired") },
-        b"prgable" => const { position("pages_purgeable") },
-        b"file-backed" => const { position("pages_file_backed") },
-        b"anonymous" => const { position("pages_anonymous") },
-        b"cmprssed" => const { position("pages_compressor_stored") },
-        b"cmprssor" => const { position("pages_compressor_occupied") },
-        b"faults" => const { position("faults") },
-        b"copy" => const { position("pages_cow_faults") },
-        b"0fill" | b"zerofill" => const { position("pages_zero_filled") },
-        b"reactive" => const { position("pages_reactivated") },
-        b"purged" => const { position("pages_purged") },
-        b"dcomprs" => const { position("pages_decompressed") },
-        b"comprs" => const { position("pages_compressed") },
-        b"pageins" => const { position("page_ins") },
-        b"pageout" | b"pageouts" => const { position("page_outs") },
-        b"swapins" => const { position("swap_ins") },
-        b"swapout" | b"swapouts" => const { position("swap_outs") },
-        _ => return None,
-    })
-}
-
-/// The normalized labels of the one-shot form, in the order of the counts.
-const LABELS: [&str; COUNT] = [
-    "pages_free",
-    "pages_active",
-    "pages_inactive",
-    "pages_speculative",
-    "pages_throttled",
-    "pages_wired_down",
-    "pages_purgeable",
-    "file_backed_pages",
-    "anonymous_pages",
-    "pages_stored_in_compressor",
-    "pages_occupied_by_compressor",
-    "translation_faults",
-    "pages_copy_on_write",
-    "pages_zero_filled",
-    "pages_reactivated",
-    "pages_purged",
-    "decompressions",
-    "compressions",
-    "pageins",
-    "pageouts",
-    "swapins",
-    "swapouts",
-];
-
-/// The position of a row's count, by its normalized label.
-pub fn label(name: &str) -> Option<usize> {
-    LABELS.iter().position(|label| *label == name)
 }
 
 #[cfg(test)]

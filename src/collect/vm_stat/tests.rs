@@ -1,9 +1,13 @@
 use proptest::prelude::*;
 
-use super::counts::{LEVELS, position};
+use super::counts::{FIELDS, LEVELS};
 use super::*;
 
 /// The samples, and how many lines were not understood.
+fn position(name: &str) -> usize {
+    FIELDS.iter().position(|field| *field == name).unwrap()
+}
+
 fn parse(bytes: &[u8]) -> (Vec<Sample>, usize) {
     let (mut parser, mut samples, mut unknown) = (Parser::default(), Vec::new(), 0);
     let mut take = |taken| match taken {
