@@ -46,16 +46,12 @@ pub struct Battery {
 }
 
 /// Each sample, for each one.
-pub const BATTERY: Kind = Kind::metrics::<Battery>(
-    "battery",
-    "A battery or an adapter: charge, power, state",
-    Temporality::Delta,
-    &[
+pub const BATTERY: Kind = Kind::delta::<Battery>("battery", "A battery or an adapter: charge, power, state")
+    .about(&[("device", "hw.id"), ("supply_type", "hw.type"), ("status", "hw.state")])
+    .metrics(&[
         Metric::gauge("charge_ratio", "hw.battery.charge", "1"),
         Metric::gauge("energy_joules", "telepipe.battery.energy", "J"),
         Metric::gauge("power_watts", "telepipe.battery.power", "W"),
         Metric::gauge("temperature_celsius", "hw.temperature", "Cel"),
         Metric::gauge("voltage_volts", "hw.voltage", "V"),
-    ],
-)
-.about(&[("device", "hw.id"), ("supply_type", "hw.type"), ("status", "hw.state")]);
+    ]);

@@ -83,11 +83,11 @@ const fn ratio(field: &'static str, mode: Pairs) -> Metric {
 /// One per sample for all CPUs, and with `--per-cpu` one for each. The mode `softirq` is
 /// that of the Collector's hostmetrics receiver. The metrics of the total have no
 /// `cpu.logical_number`, and are left out if each CPU has its own.
-pub const CPU: Kind = Kind::metrics::<Cpu>(
-    "cpu",
-    "CPU time by mode, of all CPUs together or of one",
-    Temporality::Cumulative,
-    &[
+pub const CPU: Kind = Kind::cumulative::<Cpu>("cpu", "CPU time by mode, of all CPUs together or of one")
+    .about(&[("cpu", "cpu.logical_number")])
+    .labels(&[("cpu", "cpu")])
+    .total_if("per_cpu")
+    .metrics(&[
         time("user_s", &[("cpu.mode", "user")], &[("mode", "user")]),
         time("nice_s", &[("cpu.mode", "nice")], &[("mode", "nice")]),
         time("system_s", &[("cpu.mode", "system")], &[("mode", "system")]),
@@ -107,8 +107,4 @@ pub const CPU: Kind = Kind::metrics::<Cpu>(
         ratio("softirq_ratio", &[("cpu.mode", "softirq")]),
         ratio("steal_ratio", &[("cpu.mode", "steal")]),
         Metric::updown("logical_cpus", "system.cpu.logical.count", "{cpu}"),
-    ],
-)
-.about(&[("cpu", "cpu.logical_number")])
-.labels(&[("cpu", "cpu")])
-.total_if("per_cpu");
+    ]);

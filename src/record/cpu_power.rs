@@ -59,25 +59,24 @@ pub struct CpuPower {
 }
 
 /// Each sample, for each CPU and cluster.
-pub const CPU_POWER: Kind = Kind::metrics::<CpuPower>(
+pub const CPU_POWER: Kind = Kind::delta::<CpuPower>(
     "cpu_power",
     "Frequency, residency and idle states of a CPU, a core, a cluster or a package",
-    Temporality::Delta,
-    &[
-        Metric::gauge("frequency_hz", "telepipe.cpu.frequency", "Hz")
-            .prometheus("powermetrics_{component}_frequency_hertz"),
-        Metric::gauge("active_ratio", "telepipe.cpu.residency", "1")
-            .with(&[("telepipe.cpu.state", "active")])
-            .prometheus_times("powermetrics_{component}_active_residency_percent", 100.0),
-        Metric::gauge("idle_ratio", "telepipe.cpu.residency", "1")
-            .with(&[("telepipe.cpu.state", "idle")])
-            .prometheus_times("powermetrics_{component}_idle_residency_percent", 100.0),
-        Metric::gauge("down_ratio", "telepipe.cpu.residency", "1").with(&[("telepipe.cpu.state", "down")]),
-        Metric::gauge("core_active_ratio", "telepipe.cpu.cluster.utilization", "1"),
-        Metric::gauge("instructions_per_cycle", "telepipe.cpu.instructions_per_cycle", "1"),
-        Metric::gauge("residency", "telepipe.cpu.frequency.residency", "1").keyed("telepipe.cpu.frequency"),
-        Metric::gauge("c_state", "telepipe.cpu.idle_state.residency", "1").keyed("telepipe.cpu.idle_state"),
-    ],
 )
 .about(&[("core", "hw.id"), ("component", "hw.type"), ("cluster", "hw.parent")])
-.labels(&[("core", "core")]);
+.labels(&[("core", "core")])
+.metrics(&[
+    Metric::gauge("frequency_hz", "telepipe.cpu.frequency", "Hz")
+        .prometheus("powermetrics_{component}_frequency_hertz"),
+    Metric::gauge("active_ratio", "telepipe.cpu.residency", "1")
+        .with(&[("telepipe.cpu.state", "active")])
+        .prometheus_times("powermetrics_{component}_active_residency_percent", 100.0),
+    Metric::gauge("idle_ratio", "telepipe.cpu.residency", "1")
+        .with(&[("telepipe.cpu.state", "idle")])
+        .prometheus_times("powermetrics_{component}_idle_residency_percent", 100.0),
+    Metric::gauge("down_ratio", "telepipe.cpu.residency", "1").with(&[("telepipe.cpu.state", "down")]),
+    Metric::gauge("core_active_ratio", "telepipe.cpu.cluster.utilization", "1"),
+    Metric::gauge("instructions_per_cycle", "telepipe.cpu.instructions_per_cycle", "1"),
+    Metric::gauge("residency", "telepipe.cpu.frequency.residency", "1").keyed("telepipe.cpu.frequency"),
+    Metric::gauge("c_state", "telepipe.cpu.idle_state.residency", "1").keyed("telepipe.cpu.idle_state"),
+]);

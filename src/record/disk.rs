@@ -119,41 +119,39 @@ const WRITE: &[(&str, &str)] = &[("disk.io.direction", "write")];
 
 /// One per device and sample. OpenTelemetry knows only the directions read and write;
 /// discards and flushes transfer no data and have metrics of their own.
-pub const DISK: Kind = Kind::metrics::<Disk<'static>>(
+pub const DISK: Kind = Kind::cumulative::<Disk<'static>>(
     "disk",
     "A block device: reads, writes, discards and flushes since boot",
-    Temporality::Cumulative,
-    &[
-        io("read_bytes", READ).prometheus("node_disk_read_bytes_total"),
-        io("write_bytes", WRITE).prometheus("node_disk_written_bytes_total"),
-        count("reads", "system.disk.operations", READ).prometheus("node_disk_reads_completed_total"),
-        count("writes", "system.disk.operations", WRITE).prometheus("node_disk_writes_completed_total"),
-        time("read_time_s", "system.disk.operation_time", READ)
-            .prometheus("node_disk_read_time_seconds_total"),
-        time("write_time_s", "system.disk.operation_time", WRITE)
-            .prometheus("node_disk_write_time_seconds_total"),
-        count("reads_merged", "system.disk.merged", READ).prometheus("node_disk_reads_merged_total"),
-        count("writes_merged", "system.disk.merged", WRITE).prometheus("node_disk_writes_merged_total"),
-        time("io_time_s", "system.disk.io_time", &[]).prometheus("node_disk_io_time_seconds_total"),
-        time("weighted_io_time_s", "system.disk.weighted_io_time", &[])
-            .prometheus("node_disk_io_time_weighted_seconds_total"),
-        Metric::updown("in_flight", "system.disk.pending_operations", "{operation}")
-            .prometheus("node_disk_io_now"),
-        Metric::counter("discard_bytes", "telepipe.disk.discard.io", "By")
-            .prometheus_times("node_disk_discarded_sectors_total", 1.0 / 512.0),
-        count("discards", "telepipe.disk.discard.operations", &[])
-            .prometheus("node_disk_discards_completed_total"),
-        count("discards_merged", "telepipe.disk.discard.merged", &[])
-            .prometheus("node_disk_discards_merged_total"),
-        time("discard_time_s", "telepipe.disk.discard.operation_time", &[])
-            .prometheus("node_disk_discard_time_seconds_total"),
-        count("flushes", "telepipe.disk.flush.operations", &[]).prometheus("node_disk_flush_requests_total"),
-        time("flush_time_s", "telepipe.disk.flush.operation_time", &[])
-            .prometheus("node_disk_flush_requests_time_seconds_total"),
-    ],
 )
 .about(&[("device", "system.device"), ("whole", "telepipe.disk.whole")])
-.labels(&[("device", "device")]);
+.labels(&[("device", "device")])
+.metrics(&[
+    io("read_bytes", READ).prometheus("node_disk_read_bytes_total"),
+    io("write_bytes", WRITE).prometheus("node_disk_written_bytes_total"),
+    count("reads", "system.disk.operations", READ).prometheus("node_disk_reads_completed_total"),
+    count("writes", "system.disk.operations", WRITE).prometheus("node_disk_writes_completed_total"),
+    time("read_time_s", "system.disk.operation_time", READ).prometheus("node_disk_read_time_seconds_total"),
+    time("write_time_s", "system.disk.operation_time", WRITE)
+        .prometheus("node_disk_write_time_seconds_total"),
+    count("reads_merged", "system.disk.merged", READ).prometheus("node_disk_reads_merged_total"),
+    count("writes_merged", "system.disk.merged", WRITE).prometheus("node_disk_writes_merged_total"),
+    time("io_time_s", "system.disk.io_time", &[]).prometheus("node_disk_io_time_seconds_total"),
+    time("weighted_io_time_s", "system.disk.weighted_io_time", &[])
+        .prometheus("node_disk_io_time_weighted_seconds_total"),
+    Metric::updown("in_flight", "system.disk.pending_operations", "{operation}")
+        .prometheus("node_disk_io_now"),
+    Metric::counter("discard_bytes", "telepipe.disk.discard.io", "By")
+        .prometheus_times("node_disk_discarded_sectors_total", 1.0 / 512.0),
+    count("discards", "telepipe.disk.discard.operations", &[])
+        .prometheus("node_disk_discards_completed_total"),
+    count("discards_merged", "telepipe.disk.discard.merged", &[])
+        .prometheus("node_disk_discards_merged_total"),
+    time("discard_time_s", "telepipe.disk.discard.operation_time", &[])
+        .prometheus("node_disk_discard_time_seconds_total"),
+    count("flushes", "telepipe.disk.flush.operations", &[]).prometheus("node_disk_flush_requests_total"),
+    time("flush_time_s", "telepipe.disk.flush.operation_time", &[])
+        .prometheus("node_disk_flush_requests_time_seconds_total"),
+]);
 
 const fn io(field: &'static str, direction: Pairs) -> Metric {
     Metric::counter(field, "system.disk.io", "By").with(direction)

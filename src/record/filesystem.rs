@@ -59,32 +59,29 @@ const RESERVED: &[(&str, &str)] = &[("system.filesystem.state", "reserved")];
 
 /// One per file system and sample. OpenTelemetry requires that the states add up to the
 /// limit, so the state `free` is `available_bytes`.
-pub const FILESYSTEM: Kind = Kind::metrics::<Filesystem<'static>>(
-    "filesystem",
-    "A mounted file system: space and inodes",
-    Temporality::Cumulative,
-    &[
-        usage("used_bytes", USED),
-        usage("available_bytes", FREE).prometheus("node_filesystem_avail_bytes"),
-        usage("reserved_bytes", RESERVED),
-        Metric::updown("total_bytes", "system.filesystem.limit", "By")
-            .prometheus("node_filesystem_size_bytes"),
-        Metric::updown("free_bytes", "telepipe.filesystem.free", "By")
-            .prometheus("node_filesystem_free_bytes"),
-        Metric::gauge("utilization_ratio", "system.filesystem.utilization", "1").with(USED),
-        inodes("inodes_used", USED),
-        inodes("inodes_free", FREE).prometheus("node_filesystem_files_free"),
-        Metric::updown("inodes", "telepipe.filesystem.inodes.limit", "{inode}")
-            .prometheus("node_filesystem_files"),
-    ],
-)
-.about(&[
-    ("mountpoint", "system.filesystem.mountpoint"),
-    ("device", "system.device"),
-    ("type", "system.filesystem.type"),
-    ("mode", "system.filesystem.mode"),
-])
-.labels(&[("device", "device"), ("mountpoint", "mountpoint"), ("type", "fstype")]);
+pub const FILESYSTEM: Kind =
+    Kind::cumulative::<Filesystem<'static>>("filesystem", "A mounted file system: space and inodes")
+        .about(&[
+            ("mountpoint", "system.filesystem.mountpoint"),
+            ("device", "system.device"),
+            ("type", "system.filesystem.type"),
+            ("mode", "system.filesystem.mode"),
+        ])
+        .labels(&[("device", "device"), ("mountpoint", "mountpoint"), ("type", "fstype")])
+        .metrics(&[
+            usage("used_bytes", USED),
+            usage("available_bytes", FREE).prometheus("node_filesystem_avail_bytes"),
+            usage("reserved_bytes", RESERVED),
+            Metric::updown("total_bytes", "system.filesystem.limit", "By")
+                .prometheus("node_filesystem_size_bytes"),
+            Metric::updown("free_bytes", "telepipe.filesystem.free", "By")
+                .prometheus("node_filesystem_free_bytes"),
+            Metric::gauge("utilization_ratio", "system.filesystem.utilization", "1").with(USED),
+            inodes("inodes_used", USED),
+            inodes("inodes_free", FREE).prometheus("node_filesystem_files_free"),
+            Metric::updown("inodes", "telepipe.filesystem.inodes.limit", "{inode}")
+                .prometheus("node_filesystem_files"),
+        ]);
 
 const fn usage(field: &'static str, state: Pairs) -> Metric {
     Metric::updown(field, "system.filesystem.usage", "By").with(state)

@@ -47,24 +47,22 @@ pub struct Gpu {
 }
 
 /// Each sample, for each one.
-pub const GPU: Kind = Kind::metrics::<Gpu>(
-    "gpu",
-    "A graphics processor: frequency, residency, utilization, memory",
-    Temporality::Delta,
-    &[
-        Metric::gauge("frequency_hz", "telepipe.gpu.frequency", "Hz"),
-        Metric::gauge("active_ratio", "telepipe.gpu.residency", "1")
-            .with(&[("telepipe.gpu.state", "active")])
-            .prometheus_times("powermetrics_gpu_active_residency_percent", 100.0),
-        Metric::gauge("idle_ratio", "telepipe.gpu.residency", "1")
-            .with(&[("telepipe.gpu.state", "idle")])
-            .prometheus_times("powermetrics_gpu_idle_residency_percent", 100.0),
-        Metric::gauge("utilization_ratio", "hw.gpu.utilization", "1"),
-        Metric::gauge("memory_utilization_ratio", "hw.gpu.memory.utilization", "1"),
-        Metric::updown("memory_used_bytes", "hw.gpu.memory.usage", "By"),
-        Metric::updown("memory_total_bytes", "hw.gpu.memory.limit", "By"),
-        Metric::gauge("residency", "telepipe.gpu.frequency.residency", "1").keyed("telepipe.gpu.frequency"),
-    ],
-)
-.about(&[("gpu", "hw.id"), ("name", "hw.name"), ("source", "telepipe.source")])
-.labels(&[("gpu", "gpu")]);
+pub const GPU: Kind =
+    Kind::delta::<Gpu>("gpu", "A graphics processor: frequency, residency, utilization, memory")
+        .about(&[("gpu", "hw.id"), ("name", "hw.name"), ("source", "telepipe.source")])
+        .labels(&[("gpu", "gpu")])
+        .metrics(&[
+            Metric::gauge("frequency_hz", "telepipe.gpu.frequency", "Hz"),
+            Metric::gauge("active_ratio", "telepipe.gpu.residency", "1")
+                .with(&[("telepipe.gpu.state", "active")])
+                .prometheus_times("powermetrics_gpu_active_residency_percent", 100.0),
+            Metric::gauge("idle_ratio", "telepipe.gpu.residency", "1")
+                .with(&[("telepipe.gpu.state", "idle")])
+                .prometheus_times("powermetrics_gpu_idle_residency_percent", 100.0),
+            Metric::gauge("utilization_ratio", "hw.gpu.utilization", "1"),
+            Metric::gauge("memory_utilization_ratio", "hw.gpu.memory.utilization", "1"),
+            Metric::updown("memory_used_bytes", "hw.gpu.memory.usage", "By"),
+            Metric::updown("memory_total_bytes", "hw.gpu.memory.limit", "By"),
+            Metric::gauge("residency", "telepipe.gpu.frequency.residency", "1")
+                .keyed("telepipe.gpu.frequency"),
+        ]);

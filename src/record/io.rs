@@ -84,19 +84,18 @@ pub struct Io {
 ///
 /// The metrics are not named `system.disk.*`: those are the kernel's totals, which `scrape` writes,
 /// and the sum of both would count the same bytes twice.
-pub const IO: Kind = Kind::metrics::<Io>(
+pub const IO: Kind = Kind::delta::<Io>(
     "io",
     "Latency of the block I/O that completed in an interval, by device and operation",
-    Temporality::Delta,
-    &[
-        Metric::histogram("buckets", "linux.block.duration"),
-        Metric::histogram("device_buckets", "linux.block.device.duration"),
-        Metric::histogram("queue_buckets", "linux.block.queue.duration"),
-        Metric::counter("bytes", "linux.block.io", "By"),
-        Metric::counter("errors", "linux.block.errors", "{error}"),
-    ],
 )
-.about(&[("device", "system.device"), ("op", "disk.io.direction")]);
+.about(&[("device", "system.device"), ("op", "disk.io.direction")])
+.metrics(&[
+    Metric::histogram("buckets", "linux.block.duration"),
+    Metric::histogram("device_buckets", "linux.block.device.duration"),
+    Metric::histogram("queue_buckets", "linux.block.queue.duration"),
+    Metric::counter("bytes", "linux.block.io", "By"),
+    Metric::counter("errors", "linux.block.errors", "{error}"),
+]);
 
 /// The body of an `io_event` record: one slow request; `ts` is when it completed.
 #[skip_serializing_none]
@@ -142,9 +141,5 @@ pub struct IoEvent {
 pub const IO_EVENT: Kind = Kind::log::<IoEvent>(
     "io_event",
     "One slow block I/O request",
-    Severity::ByMultiple(
-        "total_us",
-        10_000.0,
-        &[(0.0, Level::Info), (10.0, Level::Warn), (100.0, Level::Error)],
-    ),
+    Severity::ByMultiple("total_us", 10_000.0, SLOW),
 );

@@ -35,23 +35,19 @@ pub struct Kernel {
 }
 
 /// One per sample.
-pub const KERNEL: Kind = Kind::metrics::<Kernel>(
+pub const KERNEL: Kind = Kind::cumulative::<Kernel>(
     "kernel",
     "Context switches, interrupts, tasks created, running and blocked, uptime",
-    Temporality::Cumulative,
-    &[
-        Metric::counter("context_switches", "telepipe.kernel.context_switches", "{context_switch}")
-            .prometheus("node_context_switches_total"),
-        Metric::counter("interrupts", "telepipe.kernel.interrupts", "{interrupt}")
-            .prometheus("node_intr_total"),
-        Metric::counter("softirqs", "telepipe.kernel.softirqs", "{interrupt}"),
-        Metric::counter("forks", "system.process.created", "{process}")
-            .hostmetrics("system.processes.created")
-            .prometheus("node_forks_total"),
-        Metric::gauge("running", "telepipe.kernel.tasks.running", "{thread}")
-            .prometheus("node_procs_running"),
-        Metric::gauge("blocked", "telepipe.kernel.tasks.blocked", "{thread}")
-            .prometheus("node_procs_blocked"),
-        Metric::gauge("uptime_s", "system.uptime", "s"),
-    ],
-);
+)
+.metrics(&[
+    Metric::counter("context_switches", "telepipe.kernel.context_switches", "{context_switch}")
+        .prometheus("node_context_switches_total"),
+    Metric::counter("interrupts", "telepipe.kernel.interrupts", "{interrupt}").prometheus("node_intr_total"),
+    Metric::counter("softirqs", "telepipe.kernel.softirqs", "{interrupt}"),
+    Metric::counter("forks", "system.process.created", "{process}")
+        .hostmetrics("system.processes.created")
+        .prometheus("node_forks_total"),
+    Metric::gauge("running", "telepipe.kernel.tasks.running", "{thread}").prometheus("node_procs_running"),
+    Metric::gauge("blocked", "telepipe.kernel.tasks.blocked", "{thread}").prometheus("node_procs_blocked"),
+    Metric::gauge("uptime_s", "system.uptime", "s"),
+]);

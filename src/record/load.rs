@@ -21,13 +21,8 @@ pub struct Load {
 }
 
 /// One per sample.
-pub const LOAD: Kind = Kind::metrics::<Load>(
-    "load",
-    "Load averages and the number of tasks",
-    Temporality::Cumulative,
-    &[
-        Metric::gauge("load_1m", "system.cpu.load_average.1m", "{thread}").prometheus("node_load1"),
-        Metric::gauge("load_5m", "system.cpu.load_average.5m", "{thread}").prometheus("node_load5"),
-        Metric::gauge("load_15m", "system.cpu.load_average.15m", "{thread}").prometheus("node_load15"),
-    ],
-);
+pub const LOAD: Kind = Kind::cumulative::<Load>("load", "Load averages and the number of tasks").metrics(&[
+    Metric::gauge("load_1m", "system.cpu.load_average.1m", "{thread}").prometheus("node_load1"),
+    Metric::gauge("load_5m", "system.cpu.load_average.5m", "{thread}").prometheus("node_load5"),
+    Metric::gauge("load_15m", "system.cpu.load_average.15m", "{thread}").prometheus("node_load15"),
+]);

@@ -162,102 +162,87 @@ const fn huge_pages(field: &'static str, state: Pairs) -> Metric {
 }
 
 /// One per sample. `used` is defined as in the semantic conventions for Linux.
-pub const MEMORY: Kind = Kind::metrics::<Memory>(
-    "memory",
-    "Use of memory and swap",
-    Temporality::Cumulative,
-    &[
-        bytes("total_bytes", "system.memory.limit").prometheus("node_memory_MemTotal_bytes"),
-        usage("free_bytes", &[("system.memory.state", "free")]).prometheus("node_memory_MemFree_bytes"),
-        bytes("available_bytes", "system.memory.linux.available")
-            .hostmetrics("system.linux.memory.available")
-            .prometheus("node_memory_MemAvailable_bytes"),
-        usage("used_bytes", &[("system.memory.state", "used")]),
-        usage("buffers_bytes", &[("system.memory.state", "buffers")]).prometheus("node_memory_Buffers_bytes"),
-        usage("cached_bytes", &[("system.memory.state", "cached")]).prometheus("node_memory_Cached_bytes"),
-        bytes("swap_cached_bytes", "telepipe.memory.swap_cached").prometheus("node_memory_SwapCached_bytes"),
-        bytes("active_bytes", "telepipe.memory.active").prometheus("node_memory_Active_bytes"),
-        bytes("inactive_bytes", "telepipe.memory.inactive").prometheus("node_memory_Inactive_bytes"),
-        bytes("active_anon_bytes", "telepipe.memory.active_anon").prometheus("node_memory_Active_anon_bytes"),
-        bytes("inactive_anon_bytes", "telepipe.memory.inactive_anon")
-            .prometheus("node_memory_Inactive_anon_bytes"),
-        bytes("active_file_bytes", "telepipe.memory.active_file").prometheus("node_memory_Active_file_bytes"),
-        bytes("inactive_file_bytes", "telepipe.memory.inactive_file")
-            .prometheus("node_memory_Inactive_file_bytes"),
-        bytes("unevictable_bytes", "telepipe.memory.unevictable").prometheus("node_memory_Unevictable_bytes"),
-        bytes("mlocked_bytes", "telepipe.memory.mlocked").prometheus("node_memory_Mlocked_bytes"),
-        bytes("dirty_bytes", "telepipe.memory.dirty").prometheus("node_memory_Dirty_bytes"),
-        bytes("writeback_bytes", "telepipe.memory.writeback").prometheus("node_memory_Writeback_bytes"),
-        bytes("anon_bytes", "telepipe.memory.anon").prometheus("node_memory_AnonPages_bytes"),
-        bytes("mapped_bytes", "telepipe.memory.mapped").prometheus("node_memory_Mapped_bytes"),
-        bytes("shared_bytes", "system.memory.linux.shared").prometheus("node_memory_Shmem_bytes"),
-        bytes("kernel_reclaimable_bytes", "telepipe.memory.kernel_reclaimable")
-            .prometheus("node_memory_KReclaimable_bytes"),
-        bytes("slab_bytes", "telepipe.memory.slab").prometheus("node_memory_Slab_bytes"),
-        slab("slab_reclaimable_bytes", &[("system.memory.linux.slab.state", "reclaimable")])
-            .prometheus("node_memory_SReclaimable_bytes"),
-        slab("slab_unreclaimable_bytes", &[("system.memory.linux.slab.state", "unreclaimable")])
-            .prometheus("node_memory_SUnreclaim_bytes"),
-        bytes("kernel_stack_bytes", "telepipe.memory.kernel_stack")
-            .prometheus("node_memory_KernelStack_bytes"),
-        bytes("page_tables_bytes", "telepipe.memory.page_tables").prometheus("node_memory_PageTables_bytes"),
-        bytes("secondary_page_tables_bytes", "telepipe.memory.secondary_page_tables")
-            .prometheus("node_memory_SecPageTables_bytes"),
-        bytes("nfs_unstable_bytes", "telepipe.memory.nfs_unstable")
-            .prometheus("node_memory_NFS_Unstable_bytes"),
-        bytes("bounce_bytes", "telepipe.memory.bounce").prometheus("node_memory_Bounce_bytes"),
-        bytes("writeback_tmp_bytes", "telepipe.memory.writeback_tmp")
-            .prometheus("node_memory_WritebackTmp_bytes"),
-        bytes("commit_limit_bytes", "telepipe.memory.commit_limit")
-            .prometheus("node_memory_CommitLimit_bytes"),
-        bytes("committed_bytes", "telepipe.memory.committed").prometheus("node_memory_Committed_AS_bytes"),
-        bytes("vmalloc_total_bytes", "telepipe.memory.vmalloc_total")
-            .prometheus("node_memory_VmallocTotal_bytes"),
-        bytes("vmalloc_used_bytes", "telepipe.memory.vmalloc_used")
-            .prometheus("node_memory_VmallocUsed_bytes"),
-        bytes("vmalloc_chunk_bytes", "telepipe.memory.vmalloc_chunk")
-            .prometheus("node_memory_VmallocChunk_bytes"),
-        bytes("percpu_bytes", "telepipe.memory.percpu").prometheus("node_memory_Percpu_bytes"),
-        bytes("hardware_corrupted_bytes", "telepipe.memory.hardware_corrupted")
-            .prometheus("node_memory_HardwareCorrupted_bytes"),
-        bytes("anon_huge_bytes", "telepipe.memory.anon_huge").prometheus("node_memory_AnonHugePages_bytes"),
-        bytes("shared_huge_bytes", "telepipe.memory.shared_huge")
-            .prometheus("node_memory_ShmemHugePages_bytes"),
-        bytes("shared_huge_mapped_bytes", "telepipe.memory.shared_huge_mapped")
-            .prometheus("node_memory_ShmemPmdMapped_bytes"),
-        bytes("file_huge_bytes", "telepipe.memory.file_huge").prometheus("node_memory_FileHugePages_bytes"),
-        bytes("file_huge_mapped_bytes", "telepipe.memory.file_huge_mapped")
-            .prometheus("node_memory_FilePmdMapped_bytes"),
-        bytes("cma_total_bytes", "telepipe.memory.cma_total").prometheus("node_memory_CmaTotal_bytes"),
-        bytes("cma_free_bytes", "telepipe.memory.cma_free").prometheus("node_memory_CmaFree_bytes"),
-        bytes("unaccepted_bytes", "telepipe.memory.unaccepted").prometheus("node_memory_Unaccepted_bytes"),
-        bytes("balloon_bytes", "telepipe.memory.balloon").prometheus("node_memory_Balloon_bytes"),
-        bytes("swap_total_bytes", "telepipe.paging.limit").prometheus("node_memory_SwapTotal_bytes"),
-        swap("swap_free_bytes", &[("system.paging.state", "free")]).prometheus("node_memory_SwapFree_bytes"),
-        swap("swap_used_bytes", &[("system.paging.state", "used")]),
-        bytes("zswap_bytes", "telepipe.memory.zswap").prometheus("node_memory_Zswap_bytes"),
-        bytes("zswapped_bytes", "telepipe.memory.zswapped").prometheus("node_memory_Zswapped_bytes"),
-        pages("huge_pages_total", "system.memory.linux.hugepages.limit")
-            .prometheus("node_memory_HugePages_Total"),
-        huge_pages("huge_pages_free", &[("system.memory.linux.hugepages.state", "free")])
-            .prometheus("node_memory_HugePages_Free"),
-        huge_pages("huge_pages_used", &[("system.memory.linux.hugepages.state", "used")]),
-        pages("huge_pages_reserved", "system.memory.linux.hugepages.reserved")
-            .prometheus("node_memory_HugePages_Rsvd"),
-        pages("huge_pages_surplus", "system.memory.linux.hugepages.surplus")
-            .prometheus("node_memory_HugePages_Surp"),
-        bytes("huge_page_size_bytes", "system.memory.linux.hugepages.page_size")
-            .prometheus("node_memory_Hugepagesize_bytes"),
-        bytes("hugetlb_bytes", "telepipe.memory.hugetlb").prometheus("node_memory_Hugetlb_bytes"),
-        bytes("direct_map_4k_bytes", "telepipe.memory.direct_map_4k")
-            .prometheus("node_memory_DirectMap4k_bytes"),
-        bytes("direct_map_2m_bytes", "telepipe.memory.direct_map_2m")
-            .prometheus("node_memory_DirectMap2M_bytes"),
-        bytes("direct_map_4m_bytes", "telepipe.memory.direct_map_4m")
-            .prometheus("node_memory_DirectMap4M_bytes"),
-        bytes("direct_map_1g_bytes", "telepipe.memory.direct_map_1g")
-            .prometheus("node_memory_DirectMap1G_bytes"),
-        Metric::gauge("used_ratio", "system.memory.utilization", "1")
-            .with(&[("system.memory.state", "used")]),
-    ],
-);
+pub const MEMORY: Kind = Kind::cumulative::<Memory>("memory", "Use of memory and swap").metrics(&[
+    bytes("total_bytes", "system.memory.limit").prometheus("node_memory_MemTotal_bytes"),
+    usage("free_bytes", &[("system.memory.state", "free")]).prometheus("node_memory_MemFree_bytes"),
+    bytes("available_bytes", "system.memory.linux.available")
+        .hostmetrics("system.linux.memory.available")
+        .prometheus("node_memory_MemAvailable_bytes"),
+    usage("used_bytes", &[("system.memory.state", "used")]),
+    usage("buffers_bytes", &[("system.memory.state", "buffers")]).prometheus("node_memory_Buffers_bytes"),
+    usage("cached_bytes", &[("system.memory.state", "cached")]).prometheus("node_memory_Cached_bytes"),
+    bytes("swap_cached_bytes", "telepipe.memory.swap_cached").prometheus("node_memory_SwapCached_bytes"),
+    bytes("active_bytes", "telepipe.memory.active").prometheus("node_memory_Active_bytes"),
+    bytes("inactive_bytes", "telepipe.memory.inactive").prometheus("node_memory_Inactive_bytes"),
+    bytes("active_anon_bytes", "telepipe.memory.active_anon").prometheus("node_memory_Active_anon_bytes"),
+    bytes("inactive_anon_bytes", "telepipe.memory.inactive_anon")
+        .prometheus("node_memory_Inactive_anon_bytes"),
+    bytes("active_file_bytes", "telepipe.memory.active_file").prometheus("node_memory_Active_file_bytes"),
+    bytes("inactive_file_bytes", "telepipe.memory.inactive_file")
+        .prometheus("node_memory_Inactive_file_bytes"),
+    bytes("unevictable_bytes", "telepipe.memory.unevictable").prometheus("node_memory_Unevictable_bytes"),
+    bytes("mlocked_bytes", "telepipe.memory.mlocked").prometheus("node_memory_Mlocked_bytes"),
+    bytes("dirty_bytes", "telepipe.memory.dirty").prometheus("node_memory_Dirty_bytes"),
+    bytes("writeback_bytes", "telepipe.memory.writeback").prometheus("node_memory_Writeback_bytes"),
+    bytes("anon_bytes", "telepipe.memory.anon").prometheus("node_memory_AnonPages_bytes"),
+    bytes("mapped_bytes", "telepipe.memory.mapped").prometheus("node_memory_Mapped_bytes"),
+    bytes("shared_bytes", "system.memory.linux.shared").prometheus("node_memory_Shmem_bytes"),
+    bytes("kernel_reclaimable_bytes", "telepipe.memory.kernel_reclaimable")
+        .prometheus("node_memory_KReclaimable_bytes"),
+    bytes("slab_bytes", "telepipe.memory.slab").prometheus("node_memory_Slab_bytes"),
+    slab("slab_reclaimable_bytes", &[("system.memory.linux.slab.state", "reclaimable")])
+        .prometheus("node_memory_SReclaimable_bytes"),
+    slab("slab_unreclaimable_bytes", &[("system.memory.linux.slab.state", "unreclaimable")])
+        .prometheus("node_memory_SUnreclaim_bytes"),
+    bytes("kernel_stack_bytes", "telepipe.memory.kernel_stack").prometheus("node_memory_KernelStack_bytes"),
+    bytes("page_tables_bytes", "telepipe.memory.page_tables").prometheus("node_memory_PageTables_bytes"),
+    bytes("secondary_page_tables_bytes", "telepipe.memory.secondary_page_tables")
+        .prometheus("node_memory_SecPageTables_bytes"),
+    bytes("nfs_unstable_bytes", "telepipe.memory.nfs_unstable").prometheus("node_memory_NFS_Unstable_bytes"),
+    bytes("bounce_bytes", "telepipe.memory.bounce").prometheus("node_memory_Bounce_bytes"),
+    bytes("writeback_tmp_bytes", "telepipe.memory.writeback_tmp")
+        .prometheus("node_memory_WritebackTmp_bytes"),
+    bytes("commit_limit_bytes", "telepipe.memory.commit_limit").prometheus("node_memory_CommitLimit_bytes"),
+    bytes("committed_bytes", "telepipe.memory.committed").prometheus("node_memory_Committed_AS_bytes"),
+    bytes("vmalloc_total_bytes", "telepipe.memory.vmalloc_total")
+        .prometheus("node_memory_VmallocTotal_bytes"),
+    bytes("vmalloc_used_bytes", "telepipe.memory.vmalloc_used").prometheus("node_memory_VmallocUsed_bytes"),
+    bytes("vmalloc_chunk_bytes", "telepipe.memory.vmalloc_chunk")
+        .prometheus("node_memory_VmallocChunk_bytes"),
+    bytes("percpu_bytes", "telepipe.memory.percpu").prometheus("node_memory_Percpu_bytes"),
+    bytes("hardware_corrupted_bytes", "telepipe.memory.hardware_corrupted")
+        .prometheus("node_memory_HardwareCorrupted_bytes"),
+    bytes("anon_huge_bytes", "telepipe.memory.anon_huge").prometheus("node_memory_AnonHugePages_bytes"),
+    bytes("shared_huge_bytes", "telepipe.memory.shared_huge").prometheus("node_memory_ShmemHugePages_bytes"),
+    bytes("shared_huge_mapped_bytes", "telepipe.memory.shared_huge_mapped")
+        .prometheus("node_memory_ShmemPmdMapped_bytes"),
+    bytes("file_huge_bytes", "telepipe.memory.file_huge").prometheus("node_memory_FileHugePages_bytes"),
+    bytes("file_huge_mapped_bytes", "telepipe.memory.file_huge_mapped")
+        .prometheus("node_memory_FilePmdMapped_bytes"),
+    bytes("cma_total_bytes", "telepipe.memory.cma_total").prometheus("node_memory_CmaTotal_bytes"),
+    bytes("cma_free_bytes", "telepipe.memory.cma_free").prometheus("node_memory_CmaFree_bytes"),
+    bytes("unaccepted_bytes", "telepipe.memory.unaccepted").prometheus("node_memory_Unaccepted_bytes"),
+    bytes("balloon_bytes", "telepipe.memory.balloon").prometheus("node_memory_Balloon_bytes"),
+    bytes("swap_total_bytes", "telepipe.paging.limit").prometheus("node_memory_SwapTotal_bytes"),
+    swap("swap_free_bytes", &[("system.paging.state", "free")]).prometheus("node_memory_SwapFree_bytes"),
+    swap("swap_used_bytes", &[("system.paging.state", "used")]),
+    bytes("zswap_bytes", "telepipe.memory.zswap").prometheus("node_memory_Zswap_bytes"),
+    bytes("zswapped_bytes", "telepipe.memory.zswapped").prometheus("node_memory_Zswapped_bytes"),
+    pages("huge_pages_total", "system.memory.linux.hugepages.limit")
+        .prometheus("node_memory_HugePages_Total"),
+    huge_pages("huge_pages_free", &[("system.memory.linux.hugepages.state", "free")])
+        .prometheus("node_memory_HugePages_Free"),
+    huge_pages("huge_pages_used", &[("system.memory.linux.hugepages.state", "used")]),
+    pages("huge_pages_reserved", "system.memory.linux.hugepages.reserved")
+        .prometheus("node_memory_HugePages_Rsvd"),
+    pages("huge_pages_surplus", "system.memory.linux.hugepages.surplus")
+        .prometheus("node_memory_HugePages_Surp"),
+    bytes("huge_page_size_bytes", "system.memory.linux.hugepages.page_size")
+        .prometheus("node_memory_Hugepagesize_bytes"),
+    bytes("hugetlb_bytes", "telepipe.memory.hugetlb").prometheus("node_memory_Hugetlb_bytes"),
+    bytes("direct_map_4k_bytes", "telepipe.memory.direct_map_4k").prometheus("node_memory_DirectMap4k_bytes"),
+    bytes("direct_map_2m_bytes", "telepipe.memory.direct_map_2m").prometheus("node_memory_DirectMap2M_bytes"),
+    bytes("direct_map_4m_bytes", "telepipe.memory.direct_map_4m").prometheus("node_memory_DirectMap4M_bytes"),
+    bytes("direct_map_1g_bytes", "telepipe.memory.direct_map_1g").prometheus("node_memory_DirectMap1G_bytes"),
+    Metric::gauge("used_ratio", "system.memory.utilization", "1").with(&[("system.memory.state", "used")]),
+]);

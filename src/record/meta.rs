@@ -49,10 +49,7 @@ pub struct Lost {
 }
 
 /// Written when something was dropped.
-pub const LOST: Kind = Kind::metrics::<Lost>(
-    "lost",
-    "The number of records lost since the previous one of this source",
-    Temporality::Delta,
-    &[Metric::counter("count", "telepipe.lost", "{record}")],
-)
-.about(&[("source", "telepipe.source")]);
+pub const LOST: Kind =
+    Kind::delta::<Lost>("lost", "The number of records lost since the previous one of this source")
+        .about(&[("source", "telepipe.source")])
+        .metrics(&[Metric::counter("count", "telepipe.lost", "{record}")]);

@@ -71,35 +71,34 @@ const RX: &[(&str, &str)] = &[("network.io.direction", "receive")];
 const TX: &[(&str, &str)] = &[("network.io.direction", "transmit")];
 
 /// One per interface and sample.
-pub const NETDEV: Kind = Kind::metrics::<Netdev<'static>>(
+pub const NETDEV: Kind = Kind::cumulative::<Netdev<'static>>(
     "netdev",
     "A network interface: bytes, packets, errors and drops since boot",
-    Temporality::Cumulative,
-    &[
-        bytes("rx_bytes", RX).prometheus("node_network_receive_bytes_total"),
-        bytes("tx_bytes", TX).prometheus("node_network_transmit_bytes_total"),
-        packets("rx_packets", RX).prometheus("node_network_receive_packets_total"),
-        packets("tx_packets", TX).prometheus("node_network_transmit_packets_total"),
-        dropped("rx_dropped", RX).prometheus("node_network_receive_drop_total"),
-        dropped("tx_dropped", TX).prometheus("node_network_transmit_drop_total"),
-        errors("rx_errors", "system.network.errors", RX).prometheus("node_network_receive_errs_total"),
-        errors("tx_errors", "system.network.errors", TX).prometheus("node_network_transmit_errs_total"),
-        errors("rx_fifo_errors", FIFO, RX).prometheus("node_network_receive_fifo_total"),
-        errors("tx_fifo_errors", FIFO, TX).prometheus("node_network_transmit_fifo_total"),
-        errors("rx_frame_errors", "telepipe.network.frame_errors", &[])
-            .prometheus("node_network_receive_frame_total"),
-        errors("tx_carrier_errors", "telepipe.network.carrier_errors", &[])
-            .prometheus("node_network_transmit_carrier_total"),
-        Metric::counter("tx_collisions", "telepipe.network.collisions", "{collision}")
-            .prometheus("node_network_transmit_colls_total"),
-        Metric::counter("rx_multicast", "telepipe.network.multicast", "{packet}")
-            .prometheus("node_network_receive_multicast_total"),
-        compressed("rx_compressed", RX).prometheus("node_network_receive_compressed_total"),
-        compressed("tx_compressed", TX).prometheus("node_network_transmit_compressed_total"),
-    ],
 )
 .about(&[("interface", "network.interface.name"), ("whole", "telepipe.network.whole")])
-.labels(&[("interface", "device")]);
+.labels(&[("interface", "device")])
+.metrics(&[
+    bytes("rx_bytes", RX).prometheus("node_network_receive_bytes_total"),
+    bytes("tx_bytes", TX).prometheus("node_network_transmit_bytes_total"),
+    packets("rx_packets", RX).prometheus("node_network_receive_packets_total"),
+    packets("tx_packets", TX).prometheus("node_network_transmit_packets_total"),
+    dropped("rx_dropped", RX).prometheus("node_network_receive_drop_total"),
+    dropped("tx_dropped", TX).prometheus("node_network_transmit_drop_total"),
+    errors("rx_errors", "system.network.errors", RX).prometheus("node_network_receive_errs_total"),
+    errors("tx_errors", "system.network.errors", TX).prometheus("node_network_transmit_errs_total"),
+    errors("rx_fifo_errors", FIFO, RX).prometheus("node_network_receive_fifo_total"),
+    errors("tx_fifo_errors", FIFO, TX).prometheus("node_network_transmit_fifo_total"),
+    errors("rx_frame_errors", "telepipe.network.frame_errors", &[])
+        .prometheus("node_network_receive_frame_total"),
+    errors("tx_carrier_errors", "telepipe.network.carrier_errors", &[])
+        .prometheus("node_network_transmit_carrier_total"),
+    Metric::counter("tx_collisions", "telepipe.network.collisions", "{collision}")
+        .prometheus("node_network_transmit_colls_total"),
+    Metric::counter("rx_multicast", "telepipe.network.multicast", "{packet}")
+        .prometheus("node_network_receive_multicast_total"),
+    compressed("rx_compressed", RX).prometheus("node_network_receive_compressed_total"),
+    compressed("tx_compressed", TX).prometheus("node_network_transmit_compressed_total"),
+]);
 
 const FIFO: &str = "telepipe.network.fifo_errors";
 

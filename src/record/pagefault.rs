@@ -86,13 +86,12 @@ pub struct PagefaultSummary {
 }
 
 /// Written each interval for each kind of fault that occurred.
-pub const PAGEFAULT_SUMMARY: Kind = Kind::metrics::<PagefaultSummary>(
+pub const PAGEFAULT_SUMMARY: Kind = Kind::delta::<PagefaultSummary>(
     "pagefault_summary",
     "Page faults of an interval: minor and major, read and write, user and kernel",
-    Temporality::Delta,
-    &[Metric::histogram("buckets", "linux.page_fault.duration")],
 )
-.about(&[("type", "system.paging.fault.type"), ("access", "linux.page_fault.access"), ("mode", "cpu.mode")]);
+.about(&[("type", "system.paging.fault.type"), ("access", "linux.page_fault.access"), ("mode", "cpu.mode")])
+.metrics(&[Metric::histogram("buckets", "linux.page_fault.duration")]);
 
 /// The body of a `pagefault_process` record: the faults of one process in the interval.
 #[skip_serializing_none]
@@ -127,22 +126,16 @@ pub struct PagefaultProcess {
 }
 
 /// Written each interval for the processes that spent most time on faults, with `--per-process`.
-pub const PAGEFAULT_PROCESS: Kind = Kind::metrics::<PagefaultProcess>(
+pub const PAGEFAULT_PROCESS: Kind = Kind::delta::<PagefaultProcess>(
     "pagefault_process",
     "One of the processes that spent most time on page faults",
-    Temporality::Delta,
-    &[
-        Metric::counter("minor_us", "linux.page_fault.process.time", "s")
-            .times(1e-6)
-            .with(&[("system.paging.fault.type", "minor")]),
-        Metric::counter("major_us", "linux.page_fault.process.time", "s")
-            .times(1e-6)
-            .with(&[("system.paging.fault.type", "major")]),
-    ],
 )
-.about(&[
-    ("pid", "process.pid"),
-    ("comm", "process.executable.name"),
-    ("uid", "process.user.id"),
-    ("container_id", "container.id"),
+.about(PROCESS_ATTRIBUTES)
+.metrics(&[
+    Metric::counter("minor_us", "linux.page_fault.process.time", "s")
+        .times(1e-6)
+        .with(&[("system.paging.fault.type", "minor")]),
+    Metric::counter("major_us", "linux.page_fault.process.time", "s")
+        .times(1e-6)
+        .with(&[("system.paging.fault.type", "major")]),
 ]);

@@ -42,30 +42,27 @@ pub struct Paging {
 
 /// One per sample. `system.paging.operations` counts swap, which indicates a lack of memory;
 /// `telepipe.paging.io` is all traffic of the page cache.
-pub const PAGING: Kind = Kind::metrics::<Paging>(
-    "paging",
-    "Page faults, and pages read from and written to disks and swap",
-    Temporality::Cumulative,
-    &[
-        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("node_vmstat_pgfault"),
-        Metric::counter("minor_faults", "system.paging.faults", "{fault}")
-            .with(&[("system.paging.fault.type", "minor")]),
-        Metric::counter("major_faults", "system.paging.faults", "{fault}")
-            .with(&[("system.paging.fault.type", "major")])
-            .prometheus("node_vmstat_pgmajfault"),
-        Metric::counter("page_in_bytes", "telepipe.paging.io", "By")
-            .with(&[("system.paging.direction", "in")])
-            .prometheus_times("node_vmstat_pgpgin", 1.0 / 1024.0),
-        Metric::counter("page_out_bytes", "telepipe.paging.io", "By")
-            .with(&[("system.paging.direction", "out")])
-            .prometheus_times("node_vmstat_pgpgout", 1.0 / 1024.0),
-        Metric::counter("swap_in_pages", "system.paging.operations", "{operation}")
-            .with(&[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
-            .prometheus("node_vmstat_pswpin"),
-        Metric::counter("swap_out_pages", "system.paging.operations", "{operation}")
-            .with(&[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
-            .prometheus("node_vmstat_pswpout"),
-        Metric::counter("oom_kills", "telepipe.paging.oom_kills", "{process}")
-            .prometheus("node_vmstat_oom_kill"),
-    ],
-);
+pub const PAGING: Kind =
+    Kind::cumulative::<Paging>("paging", "Page faults, and pages read from and written to disks and swap")
+        .metrics(&[
+            Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("node_vmstat_pgfault"),
+            Metric::counter("minor_faults", "system.paging.faults", "{fault}")
+                .with(&[("system.paging.fault.type", "minor")]),
+            Metric::counter("major_faults", "system.paging.faults", "{fault}")
+                .with(&[("system.paging.fault.type", "major")])
+                .prometheus("node_vmstat_pgmajfault"),
+            Metric::counter("page_in_bytes", "telepipe.paging.io", "By")
+                .with(&[("system.paging.direction", "in")])
+                .prometheus_times("node_vmstat_pgpgin", 1.0 / 1024.0),
+            Metric::counter("page_out_bytes", "telepipe.paging.io", "By")
+                .with(&[("system.paging.direction", "out")])
+                .prometheus_times("node_vmstat_pgpgout", 1.0 / 1024.0),
+            Metric::counter("swap_in_pages", "system.paging.operations", "{operation}")
+                .with(&[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
+                .prometheus("node_vmstat_pswpin"),
+            Metric::counter("swap_out_pages", "system.paging.operations", "{operation}")
+                .with(&[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
+                .prometheus("node_vmstat_pswpout"),
+            Metric::counter("oom_kills", "telepipe.paging.oom_kills", "{process}")
+                .prometheus("node_vmstat_oom_kill"),
+        ]);

@@ -33,15 +33,9 @@ pub struct Power {
 }
 
 /// Each sample, for each domain.
-pub const POWER: Kind = Kind::metrics::<Power>(
+pub const POWER: Kind = Kind::cumulative::<Power>(
     "power",
     "Power and energy of a domain: package, cores, memory, graphics, the whole machine",
-    Temporality::Cumulative,
-    &[
-        Metric::counter("energy_joules", "hw.energy", "J"),
-        Metric::gauge("power_watts", "hw.power", "W")
-            .prometheus_times("powermetrics_{domain}_power_milliwatts", 1000.0),
-    ],
 )
 .about(&[
     ("domain", "hw.type"),
@@ -50,4 +44,9 @@ pub const POWER: Kind = Kind::metrics::<Power>(
     ("source", "telepipe.source"),
     ("counted", "telepipe.power.counted"),
 ])
-.labels(&[("zone", "zone")]);
+.labels(&[("zone", "zone")])
+.metrics(&[
+    Metric::counter("energy_joules", "hw.energy", "J"),
+    Metric::gauge("power_watts", "hw.power", "W")
+        .prometheus_times("powermetrics_{domain}_power_milliwatts", 1000.0),
+]);

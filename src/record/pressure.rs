@@ -46,23 +46,22 @@ const fn mean(field: &'static str, of: Pairs) -> Metric {
 
 /// One per sample and resource. The metric names are those proposed for the semantic
 /// conventions, which have none yet.
-pub const PRESSURE: Kind = Kind::metrics::<Pressure>(
+pub const PRESSURE: Kind = Kind::cumulative::<Pressure>(
     "pressure",
     "Time in which tasks were stalled for lack of CPU, memory or I/O (PSI)",
-    Temporality::Cumulative,
-    &[
-        mean("some_avg10_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "10s")]),
-        mean("some_avg60_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "60s")]),
-        mean("some_avg300_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "300s")]),
-        mean("full_avg10_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "10s")]),
-        mean("full_avg60_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "60s")]),
-        mean("full_avg300_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "300s")]),
-        Metric::counter("some_s", "system.linux.psi.total_time", "s")
-            .with(&[("system.psi.stall_type", "some")])
-            .prometheus("node_pressure_{resource}_waiting_seconds_total"),
-        Metric::counter("full_s", "system.linux.psi.total_time", "s")
-            .with(&[("system.psi.stall_type", "full")])
-            .prometheus("node_pressure_{resource}_stalled_seconds_total"),
-    ],
 )
-.about(&[("resource", "system.psi.resource")]);
+.about(&[("resource", "system.psi.resource")])
+.metrics(&[
+    mean("some_avg10_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "10s")]),
+    mean("some_avg60_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "60s")]),
+    mean("some_avg300_ratio", &[("system.psi.stall_type", "some"), ("system.psi.window", "300s")]),
+    mean("full_avg10_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "10s")]),
+    mean("full_avg60_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "60s")]),
+    mean("full_avg300_ratio", &[("system.psi.stall_type", "full"), ("system.psi.window", "300s")]),
+    Metric::counter("some_s", "system.linux.psi.total_time", "s")
+        .with(&[("system.psi.stall_type", "some")])
+        .prometheus("node_pressure_{resource}_waiting_seconds_total"),
+    Metric::counter("full_s", "system.linux.psi.total_time", "s")
+        .with(&[("system.psi.stall_type", "full")])
+        .prometheus("node_pressure_{resource}_stalled_seconds_total"),
+]);

@@ -19,19 +19,17 @@ pub struct Processes {
 }
 
 /// One per sample, with `--processes`.
-pub const PROCESSES: Kind = Kind::metrics::<Processes>(
+pub const PROCESSES: Kind = Kind::cumulative::<Processes>(
     "processes",
     "The number of processes by state, and of threads",
-    Temporality::Cumulative,
-    &[
-        Metric::updown("states", "system.process.count", "{process}")
-            .keyed("process.state")
-            .hostmetrics("system.processes.count"),
-        Metric::updown("threads", "telepipe.processes.threads", "{thread}")
-            .prometheus("node_processes_threads"),
-        Metric::gauge("count", "telepipe.processes.count", "{process}").prometheus("node_processes_pids"),
-    ],
-);
+)
+.metrics(&[
+    Metric::updown("states", "system.process.count", "{process}")
+        .keyed("process.state")
+        .hostmetrics("system.processes.count"),
+    Metric::updown("threads", "telepipe.processes.threads", "{thread}").prometheus("node_processes_threads"),
+    Metric::gauge("count", "telepipe.processes.count", "{process}").prometheus("node_processes_pids"),
+]);
 
 /// The body of a `process` record: one of the visible processes that use most CPU or memory.
 #[skip_serializing_none]
@@ -85,25 +83,17 @@ pub struct Process {
 }
 
 /// One per top process and sample, with `--processes`.
-pub const PROCESS: Kind = Kind::metrics::<Process>(
-    "process",
-    "One of the processes that use most CPU or memory",
-    Temporality::Cumulative,
-    &[
-        Metric::counter("user_s", "process.cpu.time", "s").with(&[("cpu.mode", "user")]),
-        Metric::counter("system_s", "process.cpu.time", "s").with(&[("cpu.mode", "system")]),
-        Metric::updown("rss_bytes", "process.memory.usage", "By"),
-        Metric::updown("virtual_bytes", "process.memory.virtual", "By"),
-        Metric::updown("threads", "process.thread.count", "{thread}"),
-        Metric::counter("minor_faults", "process.paging.faults", "{fault}")
-            .with(&[("system.paging.fault.type", "minor")]),
-        Metric::counter("major_faults", "process.paging.faults", "{fault}")
-            .with(&[("system.paging.fault.type", "major")]),
-    ],
-)
-.about(&[
-    ("pid", "process.pid"),
-    ("comm", "process.executable.name"),
-    ("uid", "process.user.id"),
-    ("container_id", "container.id"),
-]);
+pub const PROCESS: Kind =
+    Kind::cumulative::<Process>("process", "One of the processes that use most CPU or memory")
+        .about(PROCESS_ATTRIBUTES)
+        .metrics(&[
+            Metric::counter("user_s", "process.cpu.time", "s").with(&[("cpu.mode", "user")]),
+            Metric::counter("system_s", "process.cpu.time", "s").with(&[("cpu.mode", "system")]),
+            Metric::updown("rss_bytes", "process.memory.usage", "By"),
+            Metric::updown("virtual_bytes", "process.memory.virtual", "By"),
+            Metric::updown("threads", "process.thread.count", "{thread}"),
+            Metric::counter("minor_faults", "process.paging.faults", "{fault}")
+                .with(&[("system.paging.fault.type", "minor")]),
+            Metric::counter("major_faults", "process.paging.faults", "{fault}")
+                .with(&[("system.paging.fault.type", "major")]),
+        ]);

@@ -35,13 +35,14 @@ pub struct Runq {
 }
 
 /// Written each interval; with `--per-cpu` or `--per-cgroup` for each CPU or cgroup with a wait.
-pub const RUNQ: Kind = Kind::metrics::<Runq>(
-    "runq",
-    "Run-queue latency: how long tasks that could run waited for a CPU",
-    Temporality::Delta,
-    &[Metric::histogram("buckets", "linux.sched.run_queue.duration")],
-)
-.about(&[("cpu", "cpu.logical_number"), ("cgroup", "linux.cgroup.path"), ("container_id", "container.id")]);
+pub const RUNQ: Kind =
+    Kind::delta::<Runq>("runq", "Run-queue latency: how long tasks that could run waited for a CPU")
+        .about(&[
+            ("cpu", "cpu.logical_number"),
+            ("cgroup", "linux.cgroup.path"),
+            ("container_id", "container.id"),
+        ])
+        .metrics(&[Metric::histogram("buckets", "linux.sched.run_queue.duration")]);
 
 /// The body of a `runq_event` record: one long wait; `ts` is when it ended.
 #[skip_serializing_none]
@@ -79,11 +80,7 @@ pub struct RunqEvent {
 pub const RUNQ_EVENT: Kind = Kind::log::<RunqEvent>(
     "runq_event",
     "One long wait for a CPU",
-    Severity::ByMultiple(
-        "duration_us",
-        10_000.0,
-        &[(0.0, Level::Info), (10.0, Level::Warn), (100.0, Level::Error)],
-    ),
+    Severity::ByMultiple("duration_us", 10_000.0, SLOW),
 );
 
 /// The body of a `sched` record: what one process did in the interval, all its threads together.
@@ -127,24 +124,18 @@ pub struct Sched {
 }
 
 /// Written each interval for the processes that waited most.
-pub const SCHED: Kind = Kind::metrics::<Sched>(
+pub const SCHED: Kind = Kind::delta::<Sched>(
     "sched",
     "Scheduling of one process: switches, wake-ups, time on CPUs and waiting for them",
-    Temporality::Delta,
-    &[
-        Metric::counter("voluntary_switches", "process.context_switches", "{context_switch}")
-            .with(&[("process.context_switch.type", "voluntary")]),
-        Metric::counter("involuntary_switches", "process.context_switches", "{context_switch}")
-            .with(&[("process.context_switch.type", "involuntary")]),
-        Metric::counter("wakeups", "linux.sched.process.wakeups", "{wakeup}"),
-        Metric::counter("migrations", "linux.sched.process.migrations", "{migration}"),
-        Metric::counter("cpu_time_us", "linux.sched.process.cpu.time", "s").times(1e-6),
-        Metric::counter("runq_us", "linux.sched.process.run_queue.time", "s").times(1e-6),
-    ],
 )
-.about(&[
-    ("pid", "process.pid"),
-    ("comm", "process.executable.name"),
-    ("uid", "process.user.id"),
-    ("container_id", "container.id"),
+.about(PROCESS_ATTRIBUTES)
+.metrics(&[
+    Metric::counter("voluntary_switches", "process.context_switches", "{context_switch}")
+        .with(&[("process.context_switch.type", "voluntary")]),
+    Metric::counter("involuntary_switches", "process.context_switches", "{context_switch}")
+        .with(&[("process.context_switch.type", "involuntary")]),
+    Metric::counter("wakeups", "linux.sched.process.wakeups", "{wakeup}"),
+    Metric::counter("migrations", "linux.sched.process.migrations", "{migration}"),
+    Metric::counter("cpu_time_us", "linux.sched.process.cpu.time", "s").times(1e-6),
+    Metric::counter("runq_us", "linux.sched.process.run_queue.time", "s").times(1e-6),
 ]);

@@ -44,24 +44,23 @@ pub struct ShipStats {
 const OUTCOME: &str = "telepipe.ship.outcome";
 
 /// One per destination, every `--stats` interval and at the end.
-pub const SHIP_STATS: Kind = Kind::metrics::<ShipStats>(
+pub const SHIP_STATS: Kind = Kind::cumulative::<ShipStats>(
     "ship_stats",
     "The outcome of the lines that tele-ship read, per destination",
-    Temporality::Cumulative,
-    &[
-        Metric::counter("read", "telepipe.ship.read", "{line}"),
-        Metric::counter("delivered", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "delivered")]),
-        Metric::counter("empty", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "empty")]),
-        Metric::counter("rejected", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "rejected")]),
-        Metric::counter("dead_lettered", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "dead_lettered")]),
-        Metric::counter("dropped", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "dropped")]),
-        Metric::updown("pending", "telepipe.ship.pending", "{line}"),
-        Metric::counter("accepted_items", "telepipe.ship.items", "{item}").with(&[(OUTCOME, "accepted")]),
-        Metric::counter("rejected_items", "telepipe.ship.items", "{item}").with(&[(OUTCOME, "rejected")]),
-        Metric::counter("requests", "telepipe.ship.requests", "{request}"),
-        Metric::counter("retries", "telepipe.ship.retries", "{request}"),
-        Metric::counter("evicted_series", "telepipe.ship.series.evicted", "{series}"),
-        Metric::gauge("oldest_pending_s", "telepipe.ship.pending.age", "s"),
-    ],
 )
-.about(&[("sink", "telepipe.ship.sink")]);
+.about(&[("sink", "telepipe.ship.sink")])
+.metrics(&[
+    Metric::counter("read", "telepipe.ship.read", "{line}"),
+    Metric::counter("delivered", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "delivered")]),
+    Metric::counter("empty", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "empty")]),
+    Metric::counter("rejected", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "rejected")]),
+    Metric::counter("dead_lettered", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "dead_lettered")]),
+    Metric::counter("dropped", "telepipe.ship.lines", "{line}").with(&[(OUTCOME, "dropped")]),
+    Metric::updown("pending", "telepipe.ship.pending", "{line}"),
+    Metric::counter("accepted_items", "telepipe.ship.items", "{item}").with(&[(OUTCOME, "accepted")]),
+    Metric::counter("rejected_items", "telepipe.ship.items", "{item}").with(&[(OUTCOME, "rejected")]),
+    Metric::counter("requests", "telepipe.ship.requests", "{request}"),
+    Metric::counter("retries", "telepipe.ship.retries", "{request}"),
+    Metric::counter("evicted_series", "telepipe.ship.series.evicted", "{series}"),
+    Metric::gauge("oldest_pending_s", "telepipe.ship.pending.age", "s"),
+]);

@@ -58,11 +58,8 @@ const V4: Pairs = &[("network.type", "ipv4")];
 const V6: Pairs = &[("network.type", "ipv6")];
 
 /// One per sample. There are no semantic conventions for these.
-pub const SOCKETS: Kind = Kind::metrics::<Sockets>(
-    "sockets",
-    "Sockets in use by protocol, and their memory",
-    Temporality::Cumulative,
-    &[
+pub const SOCKETS: Kind =
+    Kind::cumulative::<Sockets>("sockets", "Sockets in use by protocol, and their memory").metrics(&[
         sockets("used", "telepipe.sockets.used").prometheus("node_sockstat_sockets_used"),
         in_use("tcp_in_use", TCP).prometheus("node_sockstat_TCP_inuse"),
         in_use("tcp6_in_use", TCP6).prometheus("node_sockstat_TCP6_inuse"),
@@ -81,8 +78,7 @@ pub const SOCKETS: Kind = Kind::metrics::<Sockets>(
         packets("frag6_in_use", V6).prometheus("node_sockstat_FRAG6_inuse"),
         frag_memory("frag_memory_bytes", V4).prometheus("node_sockstat_FRAG_memory"),
         frag_memory("frag6_memory_bytes", V6).prometheus("node_sockstat_FRAG6_memory"),
-    ],
-);
+    ]);
 
 const fn sockets(field: &'static str, name: &'static str) -> Metric {
     Metric::updown(field, name, "{socket}")

@@ -20,16 +20,12 @@ pub struct Swap {
 }
 
 /// Written at each sample, for each swap device.
-pub const SWAP: Kind = Kind::metrics::<Swap>(
-    "swap",
-    "A swap device and how much of it is used",
-    Temporality::Cumulative,
-    &[
+pub const SWAP: Kind = Kind::cumulative::<Swap>("swap", "A swap device and how much of it is used")
+    .about(&[("device", "system.device")])
+    .metrics(&[
         Metric::updown("used_bytes", "system.paging.usage", "By").with(&[("system.paging.state", "used")]),
         Metric::updown("free_bytes", "system.paging.usage", "By").with(&[("system.paging.state", "free")]),
-    ],
-)
-.about(&[("device", "system.device")]);
+    ]);
 
 /// The body of a `zram` record, from /sys/block/zram*/mm_stat (kernel `drivers/block/zram/zram_drv.c`).
 #[skip_serializing_none]
@@ -56,17 +52,14 @@ pub struct Zram {
 }
 
 /// Written at each sample, for each compressed memory disk that is not empty.
-pub const ZRAM: Kind = Kind::metrics::<Zram>(
-    "zram",
-    "A compressed memory disk (zram) and the memory it uses",
-    Temporality::Cumulative,
-    &[
-        Metric::updown("stored_bytes", "telepipe.zram.stored", "By"),
-        Metric::updown("compressed_bytes", "telepipe.zram.compressed", "By"),
-        Metric::updown("occupied_bytes", "telepipe.zram.occupied", "By"),
-        Metric::updown("peak_bytes", "telepipe.zram.peak", "By"),
-        Metric::updown("same_pages", "telepipe.zram.same_pages", "{page}"),
-        Metric::updown("huge_pages", "telepipe.zram.huge_pages", "{page}"),
-    ],
-)
-.about(&[("device", "system.device")]);
+pub const ZRAM: Kind =
+    Kind::cumulative::<Zram>("zram", "A compressed memory disk (zram) and the memory it uses")
+        .about(&[("device", "system.device")])
+        .metrics(&[
+            Metric::updown("stored_bytes", "telepipe.zram.stored", "By"),
+            Metric::updown("compressed_bytes", "telepipe.zram.compressed", "By"),
+            Metric::updown("occupied_bytes", "telepipe.zram.occupied", "By"),
+            Metric::updown("peak_bytes", "telepipe.zram.peak", "By"),
+            Metric::updown("same_pages", "telepipe.zram.same_pages", "{page}"),
+            Metric::updown("huge_pages", "telepipe.zram.huge_pages", "{page}"),
+        ]);

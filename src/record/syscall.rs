@@ -145,17 +145,12 @@ pub struct SyscallSummary {
 }
 
 /// Written each interval for each system call that returned in it, with `--summary`.
-pub const SYSCALL_SUMMARY: Kind = Kind::metrics::<SyscallSummary>(
+pub const SYSCALL_SUMMARY: Kind = Kind::delta::<SyscallSummary>(
     "syscall_summary",
     "Count and latency of the system calls that returned in an interval, by name",
-    Temporality::Delta,
-    &[
-        Metric::histogram("buckets", "linux.syscall.duration"),
-        Metric::counter("errors", "linux.syscall.errors", "{error}"),
-    ],
 )
-.about(&[
-    ("syscall", "linux.syscall.name"),
-    ("class", "linux.syscall.class"),
-    ("arch", "linux.syscall.arch"),
+.about(&[("syscall", "linux.syscall.name"), ("class", "linux.syscall.class"), ("arch", "linux.syscall.arch")])
+.metrics(&[
+    Metric::histogram("buckets", "linux.syscall.duration"),
+    Metric::counter("errors", "linux.syscall.errors", "{error}"),
 ]);

@@ -182,14 +182,14 @@ impl Kind {
         Self { name, title, schema: T::json_schema, attributes: &[], labels: &[], total_if: None, mapping }
     }
 
-    /// Declares a kind of metrics with body `T`.
-    pub const fn metrics<T: JsonSchema>(
-        name: &'static str,
-        title: &'static str,
-        temporality: Temporality,
-        metrics: &'static [Metric],
-    ) -> Self {
-        Self::new::<T>(name, title, Mapping::Metrics { temporality, metrics })
+    /// Declares a kind of metrics with body `T` and counters that begin at the end of the previous record.
+    pub const fn delta<T: JsonSchema>(name: &'static str, title: &'static str) -> Self {
+        Self::new::<T>(name, title, Mapping::Metrics { temporality: Temporality::Delta, metrics: &[] })
+    }
+
+    /// Declares a kind of metrics with body `T` and counters that began at `start_ts`.
+    pub const fn cumulative<T: JsonSchema>(name: &'static str, title: &'static str) -> Self {
+        Self::new::<T>(name, title, Mapping::Metrics { temporality: Temporality::Cumulative, metrics: &[] })
     }
 
     /// Declares a kind of log records with body `T`.
@@ -200,6 +200,14 @@ impl Kind {
     /// Declares a generic kind with body `T`.
     pub const fn generic<T: JsonSchema>(name: &'static str, title: &'static str, generic: Generic) -> Self {
         Self::new::<T>(name, title, Mapping::Generic(generic))
+    }
+
+    /// Sets the metrics.
+    pub const fn metrics(mut self, list: &'static [Metric]) -> Self {
+        if let Mapping::Metrics { metrics, .. } = &mut self.mapping {
+            *metrics = list;
+        }
+        self
     }
 
     /// Sets the fields that are attributes, as `(field, attribute key)`.

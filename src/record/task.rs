@@ -28,21 +28,18 @@ pub struct Task {
 }
 
 /// Each sample, for each process, with `--tasks`.
-pub const TASK: Kind = Kind::metrics::<Task>(
-    "task",
-    "A process as powermetrics sees it: CPU time, wake-ups, energy impact",
-    Temporality::Delta,
-    &[
-        Metric::gauge("cpu_ratio", "telepipe.task.cpu", "1"),
-        Metric::gauge("gpu_ratio", "telepipe.task.gpu", "1"),
-        Metric::gauge("energy_impact", "telepipe.task.energy_impact", "1"),
-        Metric::gauge("interrupt_wakeups_per_s", "telepipe.task.wakeups", "{wakeup}/s")
-            .with(&[("telepipe.wakeup.type", "interrupt")]),
-        Metric::gauge("package_wakeups_per_s", "telepipe.task.wakeups", "{wakeup}/s")
-            .with(&[("telepipe.wakeup.type", "package")]),
-    ],
-)
-.about(&[("pid", "process.pid"), ("comm", "process.executable.name")]);
+pub const TASK: Kind =
+    Kind::delta::<Task>("task", "A process as powermetrics sees it: CPU time, wake-ups, energy impact")
+        .about(&[("pid", "process.pid"), ("comm", "process.executable.name")])
+        .metrics(&[
+            Metric::gauge("cpu_ratio", "telepipe.task.cpu", "1"),
+            Metric::gauge("gpu_ratio", "telepipe.task.gpu", "1"),
+            Metric::gauge("energy_impact", "telepipe.task.energy_impact", "1"),
+            Metric::gauge("interrupt_wakeups_per_s", "telepipe.task.wakeups", "{wakeup}/s")
+                .with(&[("telepipe.wakeup.type", "interrupt")]),
+            Metric::gauge("package_wakeups_per_s", "telepipe.task.wakeups", "{wakeup}/s")
+                .with(&[("telepipe.wakeup.type", "package")]),
+        ]);
 
 /// The body of a `process_power` record: a process's part of the packages' energy (Linux).
 #[skip_serializing_none]
@@ -66,13 +63,12 @@ pub struct ProcessPower {
 }
 
 /// Each interval, for each process that ran, with `--per-process`.
-pub const PROCESS_POWER: Kind = Kind::metrics::<ProcessPower>(
+pub const PROCESS_POWER: Kind = Kind::delta::<ProcessPower>(
     "process_power",
     "The part of the packages' energy that a process used, by its CPU time",
-    Temporality::Delta,
-    &[
-        Metric::gauge("power_watts", "telepipe.process.power", "W"),
-        Metric::gauge("cpu_ratio", "telepipe.process.cpu", "1"),
-    ],
 )
-.about(&[("pid", "process.pid"), ("comm", "process.executable.name"), ("method", "telepipe.method")]);
+.about(&[("pid", "process.pid"), ("comm", "process.executable.name"), ("method", "telepipe.method")])
+.metrics(&[
+    Metric::gauge("power_watts", "telepipe.process.power", "W"),
+    Metric::gauge("cpu_ratio", "telepipe.process.cpu", "1"),
+]);

@@ -103,61 +103,55 @@ const RX: &[(&str, &str)] = &[("network.io.direction", "receive")];
 const TX: &[(&str, &str)] = &[("network.io.direction", "transmit")];
 
 /// One per sample. Only the states have a semantic convention.
-pub const TCP: Kind = Kind::metrics::<Tcp>(
+pub const TCP: Kind = Kind::cumulative::<Tcp>(
     "tcp",
     "TCP: sockets by state, segments sent, received, retransmitted and dropped since boot",
-    Temporality::Cumulative,
-    &[
-        states("ipv4_sockets", &[TRANSPORT, ("network.type", "ipv4")]),
-        states("ipv6_sockets", &[TRANSPORT, ("network.type", "ipv6")]),
-        connections("active_opens", "telepipe.tcp.active_opens").prometheus("node_netstat_Tcp_ActiveOpens"),
-        connections("passive_opens", "telepipe.tcp.passive_opens")
-            .prometheus("node_netstat_Tcp_PassiveOpens"),
-        connections("attempt_fails", "telepipe.tcp.attempt_fails")
-            .prometheus("node_netstat_Tcp_AttemptFails"),
-        connections("established_resets", "telepipe.tcp.established_resets")
-            .prometheus("node_netstat_Tcp_EstabResets"),
-        Metric::updown("current_established", "telepipe.tcp.current_established", "{connection}")
-            .prometheus("node_netstat_Tcp_CurrEstab"),
-        segments("in_segments", "telepipe.tcp.segments").with(RX).prometheus("node_netstat_Tcp_InSegs"),
-        segments("out_segments", "telepipe.tcp.segments").with(TX).prometheus("node_netstat_Tcp_OutSegs"),
-        segments("retransmitted_segments", "telepipe.tcp.retransmits")
-            .prometheus("node_netstat_Tcp_RetransSegs"),
-        segments("in_errors", "telepipe.tcp.errors").prometheus("node_netstat_Tcp_InErrs"),
-        segments("in_checksum_errors", "telepipe.tcp.checksum_errors")
-            .prometheus("node_netstat_Tcp_InCsumErrors"),
-        segments("out_resets", "telepipe.tcp.resets").prometheus("node_netstat_Tcp_OutRsts"),
-        connections("listen_overflows", "telepipe.tcp.listen.overflows")
-            .prometheus("node_netstat_TcpExt_ListenOverflows"),
-        connections("listen_drops", "telepipe.tcp.listen.drops")
-            .prometheus("node_netstat_TcpExt_ListenDrops"),
-        Metric::counter("timeouts", "telepipe.tcp.timeouts", "{timeout}")
-            .prometheus("node_netstat_TcpExt_TCPTimeouts"),
-        segments("syn_retransmits", "telepipe.tcp.syn_retransmits")
-            .prometheus("node_netstat_TcpExt_TCPSynRetrans"),
-        segments("fast_retransmits", "telepipe.tcp.fast_retransmits")
-            .prometheus("node_netstat_TcpExt_TCPFastRetrans"),
-        segments("lost_retransmits", "telepipe.tcp.lost_retransmits")
-            .prometheus("node_netstat_TcpExt_TCPLostRetransmit"),
-        segments("out_of_order", "telepipe.tcp.out_of_order").prometheus("node_netstat_TcpExt_TCPOFOQueue"),
-        segments("receive_queue_drops", "telepipe.tcp.receive_queue_drops")
-            .prometheus("node_netstat_TcpExt_TCPRcvQDrop"),
-        segments("backlog_drops", "telepipe.tcp.backlog_drops")
-            .prometheus("node_netstat_TcpExt_TCPBacklogDrop"),
-        connections("aborts_on_timeout", "telepipe.tcp.aborts")
-            .with(&[("error.type", "timeout")])
-            .prometheus("node_netstat_TcpExt_TCPAbortOnTimeout"),
-        connections("aborts_on_memory", "telepipe.tcp.aborts")
-            .with(&[("error.type", "out_of_memory")])
-            .prometheus("node_netstat_TcpExt_TCPAbortOnMemory"),
-        cookies("syncookies_sent", "telepipe.tcp.syncookies.sent")
-            .prometheus("node_netstat_TcpExt_SyncookiesSent"),
-        cookies("syncookies_received", "telepipe.tcp.syncookies.received")
-            .prometheus("node_netstat_TcpExt_SyncookiesRecv"),
-        cookies("syncookies_failed", "telepipe.tcp.syncookies.failed")
-            .prometheus("node_netstat_TcpExt_SyncookiesFailed"),
-    ],
-);
+)
+.metrics(&[
+    states("ipv4_sockets", &[TRANSPORT, ("network.type", "ipv4")]),
+    states("ipv6_sockets", &[TRANSPORT, ("network.type", "ipv6")]),
+    connections("active_opens", "telepipe.tcp.active_opens").prometheus("node_netstat_Tcp_ActiveOpens"),
+    connections("passive_opens", "telepipe.tcp.passive_opens").prometheus("node_netstat_Tcp_PassiveOpens"),
+    connections("attempt_fails", "telepipe.tcp.attempt_fails").prometheus("node_netstat_Tcp_AttemptFails"),
+    connections("established_resets", "telepipe.tcp.established_resets")
+        .prometheus("node_netstat_Tcp_EstabResets"),
+    Metric::updown("current_established", "telepipe.tcp.current_established", "{connection}")
+        .prometheus("node_netstat_Tcp_CurrEstab"),
+    segments("in_segments", "telepipe.tcp.segments").with(RX).prometheus("node_netstat_Tcp_InSegs"),
+    segments("out_segments", "telepipe.tcp.segments").with(TX).prometheus("node_netstat_Tcp_OutSegs"),
+    segments("retransmitted_segments", "telepipe.tcp.retransmits").prometheus("node_netstat_Tcp_RetransSegs"),
+    segments("in_errors", "telepipe.tcp.errors").prometheus("node_netstat_Tcp_InErrs"),
+    segments("in_checksum_errors", "telepipe.tcp.checksum_errors")
+        .prometheus("node_netstat_Tcp_InCsumErrors"),
+    segments("out_resets", "telepipe.tcp.resets").prometheus("node_netstat_Tcp_OutRsts"),
+    connections("listen_overflows", "telepipe.tcp.listen.overflows")
+        .prometheus("node_netstat_TcpExt_ListenOverflows"),
+    connections("listen_drops", "telepipe.tcp.listen.drops").prometheus("node_netstat_TcpExt_ListenDrops"),
+    Metric::counter("timeouts", "telepipe.tcp.timeouts", "{timeout}")
+        .prometheus("node_netstat_TcpExt_TCPTimeouts"),
+    segments("syn_retransmits", "telepipe.tcp.syn_retransmits")
+        .prometheus("node_netstat_TcpExt_TCPSynRetrans"),
+    segments("fast_retransmits", "telepipe.tcp.fast_retransmits")
+        .prometheus("node_netstat_TcpExt_TCPFastRetrans"),
+    segments("lost_retransmits", "telepipe.tcp.lost_retransmits")
+        .prometheus("node_netstat_TcpExt_TCPLostRetransmit"),
+    segments("out_of_order", "telepipe.tcp.out_of_order").prometheus("node_netstat_TcpExt_TCPOFOQueue"),
+    segments("receive_queue_drops", "telepipe.tcp.receive_queue_drops")
+        .prometheus("node_netstat_TcpExt_TCPRcvQDrop"),
+    segments("backlog_drops", "telepipe.tcp.backlog_drops").prometheus("node_netstat_TcpExt_TCPBacklogDrop"),
+    connections("aborts_on_timeout", "telepipe.tcp.aborts")
+        .with(&[("error.type", "timeout")])
+        .prometheus("node_netstat_TcpExt_TCPAbortOnTimeout"),
+    connections("aborts_on_memory", "telepipe.tcp.aborts")
+        .with(&[("error.type", "out_of_memory")])
+        .prometheus("node_netstat_TcpExt_TCPAbortOnMemory"),
+    cookies("syncookies_sent", "telepipe.tcp.syncookies.sent")
+        .prometheus("node_netstat_TcpExt_SyncookiesSent"),
+    cookies("syncookies_received", "telepipe.tcp.syncookies.received")
+        .prometheus("node_netstat_TcpExt_SyncookiesRecv"),
+    cookies("syncookies_failed", "telepipe.tcp.syncookies.failed")
+        .prometheus("node_netstat_TcpExt_SyncookiesFailed"),
+]);
 
 const fn states(field: &'static str, attributes: Pairs) -> Metric {
     Metric::updown(field, "system.network.connection.count", "{connection}")

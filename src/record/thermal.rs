@@ -24,20 +24,17 @@ pub struct Temperature {
 }
 
 /// Each sample, for each sensor.
-pub const TEMPERATURE: Kind = Kind::metrics::<Temperature>(
-    "temperature",
-    "The temperature that a sensor measures",
-    Temporality::Delta,
-    &[Metric::gauge("temperature_celsius", "hw.temperature", "Cel")
-        .prometheus("powermetrics_{component}_temperature_celsius")],
-)
-.about(&[
-    ("sensor_id", "hw.id"),
-    ("component", "hw.type"),
-    ("label", "hw.name"),
-    ("source", "telepipe.source"),
-])
-.labels(&[("sensor_id", "sensor_id")]);
+pub const TEMPERATURE: Kind =
+    Kind::delta::<Temperature>("temperature", "The temperature that a sensor measures")
+        .about(&[
+            ("sensor_id", "hw.id"),
+            ("component", "hw.type"),
+            ("label", "hw.name"),
+            ("source", "telepipe.source"),
+        ])
+        .labels(&[("sensor_id", "sensor_id")])
+        .metrics(&[Metric::gauge("temperature_celsius", "hw.temperature", "Cel")
+            .prometheus("powermetrics_{component}_temperature_celsius")]);
 
 /// The body of a `fan` record.
 #[skip_serializing_none]
@@ -54,13 +51,9 @@ pub struct Fan {
 }
 
 /// Each sample, for each fan.
-pub const FAN: Kind = Kind::metrics::<Fan>(
-    "fan",
-    "The speed of a fan",
-    Temporality::Delta,
-    &[Metric::gauge("speed_rpm", "hw.fan.speed", "rpm")],
-)
-.about(&[("sensor_id", "hw.id"), ("label", "hw.name"), ("source", "telepipe.source")]);
+pub const FAN: Kind = Kind::delta::<Fan>("fan", "The speed of a fan")
+    .about(&[("sensor_id", "hw.id"), ("label", "hw.name"), ("source", "telepipe.source")])
+    .metrics(&[Metric::gauge("speed_rpm", "hw.fan.speed", "rpm")]);
 
 /// The body of a `voltage` record.
 #[skip_serializing_none]
@@ -77,13 +70,9 @@ pub struct Voltage {
 }
 
 /// Each sample, for each input.
-pub const VOLTAGE: Kind = Kind::metrics::<Voltage>(
-    "voltage",
-    "The voltage of an input",
-    Temporality::Delta,
-    &[Metric::gauge("voltage_volts", "hw.voltage", "V")],
-)
-.about(&[("sensor_id", "hw.id"), ("label", "hw.name"), ("source", "telepipe.source")]);
+pub const VOLTAGE: Kind = Kind::delta::<Voltage>("voltage", "The voltage of an input")
+    .about(&[("sensor_id", "hw.id"), ("label", "hw.name"), ("source", "telepipe.source")])
+    .metrics(&[Metric::gauge("voltage_volts", "hw.voltage", "V")]);
 
 /// The body of a `thermal_pressure` record: the level of macOS; on Linux the throttle counts of x86 processors
 /// (kernel `arch/x86/kernel/cpu/mce/therm_throt.c`), one record for each package.
@@ -117,22 +106,19 @@ pub struct ThermalPressure {
 }
 
 /// Each sample.
-pub const THERMAL_PRESSURE: Kind = Kind::metrics::<ThermalPressure>(
-    "thermal_pressure",
-    "Throttling of the system because of heat",
-    Temporality::Cumulative,
-    &[
-        Metric::counter("core_throttles", "telepipe.thermal.throttles", "{event}")
-            .with(&[("hw.type", "cpu")])
-            .prometheus("node_cpu_core_throttles_total"),
-        Metric::counter("package_throttles", "telepipe.thermal.throttles", "{event}")
-            .with(&[("hw.type", "package")])
-            .prometheus("node_cpu_package_throttles_total"),
-        Metric::gauge("cpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "cpu")]),
-        Metric::gauge("gpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "gpu")]),
-        Metric::gauge("io_level", "telepipe.thermal.level", "1").with(&[("hw.type", "io")]),
-        Metric::gauge("prochots", "telepipe.thermal.prochots", "{event}"),
-    ],
-)
-.about(&[("level", "telepipe.thermal.pressure"), ("package", "hw.id")])
-.labels(&[("package", "package")]);
+pub const THERMAL_PRESSURE: Kind =
+    Kind::cumulative::<ThermalPressure>("thermal_pressure", "Throttling of the system because of heat")
+        .about(&[("level", "telepipe.thermal.pressure"), ("package", "hw.id")])
+        .labels(&[("package", "package")])
+        .metrics(&[
+            Metric::counter("core_throttles", "telepipe.thermal.throttles", "{event}")
+                .with(&[("hw.type", "cpu")])
+                .prometheus("node_cpu_core_throttles_total"),
+            Metric::counter("package_throttles", "telepipe.thermal.throttles", "{event}")
+                .with(&[("hw.type", "package")])
+                .prometheus("node_cpu_package_throttles_total"),
+            Metric::gauge("cpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "cpu")]),
+            Metric::gauge("gpu_level", "telepipe.thermal.level", "1").with(&[("hw.type", "gpu")]),
+            Metric::gauge("io_level", "telepipe.thermal.level", "1").with(&[("hw.type", "io")]),
+            Metric::gauge("prochots", "telepipe.thermal.prochots", "{event}"),
+        ]);

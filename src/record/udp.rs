@@ -47,11 +47,8 @@ const V6_RX: Pairs = &[("network.type", "ipv6"), ("network.io.direction", "recei
 const V6_TX: Pairs = &[("network.type", "ipv6"), ("network.io.direction", "transmit")];
 
 /// One per sample. There are no semantic conventions for UDP.
-pub const UDP: Kind = Kind::metrics::<Udp>(
-    "udp",
-    "UDP: datagrams sent, received and dropped since boot",
-    Temporality::Cumulative,
-    &[
+pub const UDP: Kind = Kind::cumulative::<Udp>("udp", "UDP: datagrams sent, received and dropped since boot")
+    .metrics(&[
         datagrams("ipv4_in_datagrams", V4_RX).prometheus("node_netstat_Udp_InDatagrams"),
         datagrams("ipv4_out_datagrams", V4_TX).prometheus("node_netstat_Udp_OutDatagrams"),
         no_ports("ipv4_no_ports", V4).prometheus("node_netstat_Udp_NoPorts"),
@@ -66,8 +63,7 @@ pub const UDP: Kind = Kind::metrics::<Udp>(
         buffer_errors("ipv6_receive_buffer_errors", V6_RX).prometheus("node_netstat_Udp6_RcvbufErrors"),
         buffer_errors("ipv6_send_buffer_errors", V6_TX).prometheus("node_netstat_Udp6_SndbufErrors"),
         checksum_errors("ipv6_in_checksum_errors", V6).prometheus("node_netstat_Udp6_InCsumErrors"),
-    ],
-);
+    ]);
 
 const fn datagrams(field: &'static str, attributes: Pairs) -> Metric {
     Metric::counter(field, "telepipe.udp.datagrams", "{datagram}").with(attributes)

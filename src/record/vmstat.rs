@@ -144,64 +144,60 @@ const fn paging(field: &'static str, attributes: Pairs) -> Metric {
 }
 
 /// Each sample.
-pub const VMSTAT: Kind = Kind::metrics::<Vmstat>(
+pub const VMSTAT: Kind = Kind::cumulative::<Vmstat>(
     "vmstat",
     "Virtual memory: pages by state, faults, paging and compression, as the system itself counts them",
-    Temporality::Cumulative,
-    &[
-        Metric::gauge("page_size_bytes", "telepipe.vmstat.page_size", "By")
-            .prometheus("vmstat_page_size_bytes"),
-        Metric::updown("free_bytes", "system.memory.usage", "By").with(&[("system.memory.state", "free")]),
-        usage("active_bytes", &[("system.memory.state", "active")]),
-        usage("inactive_bytes", &[("system.memory.state", "inactive")]),
-        usage("speculative_bytes", &[("system.memory.state", "speculative")]),
-        usage("throttled_bytes", &[("system.memory.state", "throttled")]),
-        usage("wired_bytes", &[("system.memory.state", "wired")]),
-        usage("compressor_occupied_bytes", &[("system.memory.state", "compressor")]),
-        Metric::updown("purgeable_bytes", "telepipe.vmstat.purgeable", "By"),
-        Metric::updown("file_backed_bytes", "telepipe.vmstat.file_backed", "By"),
-        Metric::updown("anonymous_bytes", "telepipe.vmstat.anonymous", "By"),
-        Metric::updown("compressor_stored_bytes", "telepipe.vmstat.compressor.stored", "By"),
-        pages("pages_free", &[("system.memory.state", "free")]).prometheus("vmstat_pages_free_count"),
-        pages("pages_active", &[("system.memory.state", "active")]).prometheus("vmstat_pages_active_count"),
-        pages("pages_inactive", &[("system.memory.state", "inactive")])
-            .prometheus("vmstat_pages_inactive_count"),
-        pages("pages_speculative", &[("system.memory.state", "speculative")])
-            .prometheus("vmstat_pages_speculative_count"),
-        pages("pages_throttled", &[("system.memory.state", "throttled")])
-            .prometheus("vmstat_pages_throttled_count"),
-        pages("pages_wired", &[("system.memory.state", "wired")]).prometheus("vmstat_pages_wired_count"),
-        pages("pages_compressor_occupied", &[("system.memory.state", "compressor")])
-            .prometheus("vmstat_pages_compressor_count"),
-        Metric::updown("pages_purgeable", "telepipe.vmstat.purgeable.pages", "{page}")
-            .prometheus("vmstat_pages_purgeable_count"),
-        Metric::updown("pages_file_backed", "telepipe.vmstat.file_backed.pages", "{page}")
-            .prometheus("vmstat_pages_file_backed_count"),
-        Metric::updown("pages_anonymous", "telepipe.vmstat.anonymous.pages", "{page}")
-            .prometheus("vmstat_pages_anonymous_count"),
-        Metric::updown("pages_compressor_stored", "telepipe.vmstat.compressor.stored.pages", "{page}"),
-        Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("vmstat_faults_total"),
-        events("pages_cow_faults", &[("telepipe.vmstat.operation", "copy_on_write")])
-            .prometheus("vmstat_pages_cow_faults_total"),
-        events("pages_zero_filled", &[("telepipe.vmstat.operation", "zero_fill")])
-            .prometheus("vmstat_pages_zero_filled_total"),
-        events("pages_reactivated", &[("telepipe.vmstat.operation", "reactivate")])
-            .prometheus("vmstat_pages_reactivated_total"),
-        events("pages_purged", &[("telepipe.vmstat.operation", "purge")])
-            .prometheus("vmstat_pages_purged_total"),
-        events("pages_decompressed", &[("telepipe.vmstat.operation", "decompress")])
-            .prometheus("vmstat_pages_decompressed_total"),
-        events("pages_compressed", &[("telepipe.vmstat.operation", "compress")])
-            .prometheus("vmstat_pages_compressed_total"),
-        paging("page_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "minor")])
-            .prometheus("vmstat_page_ins_total"),
-        paging("page_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "minor")])
-            .prometheus("vmstat_page_outs_total"),
-        paging("swap_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
-            .prometheus("vmstat_swap_ins_total"),
-        paging("swap_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
-            .prometheus("vmstat_swap_outs_total"),
-    ],
 )
 .about(&[("cgroup", "telepipe.cgroup")])
-.labels(&[("cgroup", "cgroup")]);
+.labels(&[("cgroup", "cgroup")])
+.metrics(&[
+    Metric::gauge("page_size_bytes", "telepipe.vmstat.page_size", "By").prometheus("vmstat_page_size_bytes"),
+    Metric::updown("free_bytes", "system.memory.usage", "By").with(&[("system.memory.state", "free")]),
+    usage("active_bytes", &[("system.memory.state", "active")]),
+    usage("inactive_bytes", &[("system.memory.state", "inactive")]),
+    usage("speculative_bytes", &[("system.memory.state", "speculative")]),
+    usage("throttled_bytes", &[("system.memory.state", "throttled")]),
+    usage("wired_bytes", &[("system.memory.state", "wired")]),
+    usage("compressor_occupied_bytes", &[("system.memory.state", "compressor")]),
+    Metric::updown("purgeable_bytes", "telepipe.vmstat.purgeable", "By"),
+    Metric::updown("file_backed_bytes", "telepipe.vmstat.file_backed", "By"),
+    Metric::updown("anonymous_bytes", "telepipe.vmstat.anonymous", "By"),
+    Metric::updown("compressor_stored_bytes", "telepipe.vmstat.compressor.stored", "By"),
+    pages("pages_free", &[("system.memory.state", "free")]).prometheus("vmstat_pages_free_count"),
+    pages("pages_active", &[("system.memory.state", "active")]).prometheus("vmstat_pages_active_count"),
+    pages("pages_inactive", &[("system.memory.state", "inactive")]).prometheus("vmstat_pages_inactive_count"),
+    pages("pages_speculative", &[("system.memory.state", "speculative")])
+        .prometheus("vmstat_pages_speculative_count"),
+    pages("pages_throttled", &[("system.memory.state", "throttled")])
+        .prometheus("vmstat_pages_throttled_count"),
+    pages("pages_wired", &[("system.memory.state", "wired")]).prometheus("vmstat_pages_wired_count"),
+    pages("pages_compressor_occupied", &[("system.memory.state", "compressor")])
+        .prometheus("vmstat_pages_compressor_count"),
+    Metric::updown("pages_purgeable", "telepipe.vmstat.purgeable.pages", "{page}")
+        .prometheus("vmstat_pages_purgeable_count"),
+    Metric::updown("pages_file_backed", "telepipe.vmstat.file_backed.pages", "{page}")
+        .prometheus("vmstat_pages_file_backed_count"),
+    Metric::updown("pages_anonymous", "telepipe.vmstat.anonymous.pages", "{page}")
+        .prometheus("vmstat_pages_anonymous_count"),
+    Metric::updown("pages_compressor_stored", "telepipe.vmstat.compressor.stored.pages", "{page}"),
+    Metric::counter("faults", "telepipe.paging.faults", "{fault}").prometheus("vmstat_faults_total"),
+    events("pages_cow_faults", &[("telepipe.vmstat.operation", "copy_on_write")])
+        .prometheus("vmstat_pages_cow_faults_total"),
+    events("pages_zero_filled", &[("telepipe.vmstat.operation", "zero_fill")])
+        .prometheus("vmstat_pages_zero_filled_total"),
+    events("pages_reactivated", &[("telepipe.vmstat.operation", "reactivate")])
+        .prometheus("vmstat_pages_reactivated_total"),
+    events("pages_purged", &[("telepipe.vmstat.operation", "purge")]).prometheus("vmstat_pages_purged_total"),
+    events("pages_decompressed", &[("telepipe.vmstat.operation", "decompress")])
+        .prometheus("vmstat_pages_decompressed_total"),
+    events("pages_compressed", &[("telepipe.vmstat.operation", "compress")])
+        .prometheus("vmstat_pages_compressed_total"),
+    paging("page_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "minor")])
+        .prometheus("vmstat_page_ins_total"),
+    paging("page_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "minor")])
+        .prometheus("vmstat_page_outs_total"),
+    paging("swap_ins", &[("system.paging.direction", "in"), ("system.paging.fault.type", "major")])
+        .prometheus("vmstat_swap_ins_total"),
+    paging("swap_outs", &[("system.paging.direction", "out"), ("system.paging.fault.type", "major")])
+        .prometheus("vmstat_swap_outs_total"),
+]);

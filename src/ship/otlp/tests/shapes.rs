@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::metrics::{TS, TS_NANOS, by_name, values};
 use super::*;
-use crate::record::{Kind, Metric, Temporality};
+use crate::record::{Kind, Metric};
 
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -24,10 +24,8 @@ const METRICS: &[Metric] = &[
     Metric::histogram("device_buckets", "device"),
     Metric::counter("by_state", "states", "{socket}").with(&[("t", "tcp")]).keyed("network.connection.state"),
 ];
-static DELTA: Kind =
-    Kind::metrics::<Interval>("interval", "", Temporality::Delta, METRICS).about(&[("device", "d")]);
-static TOTAL: Kind =
-    Kind::metrics::<Interval>("interval", "", Temporality::Cumulative, METRICS).about(&[("device", "d")]);
+static DELTA: Kind = Kind::delta::<Interval>("interval", "").about(&[("device", "d")]).metrics(METRICS);
+static TOTAL: Kind = Kind::cumulative::<Interval>("interval", "").about(&[("device", "d")]).metrics(METRICS);
 
 fn encode_as(kind: &'static Kind, names: Names, lines: &[String]) -> (u64, ExportMetricsServiceRequest) {
     let mut encoder = Encoder::with_kinds(options(names), &[kind]);
