@@ -178,6 +178,37 @@ impl Histogram {
     }
 }
 
+/// The counters of a histogram in a map when they were last read, summed over CPUs or shards. Programs only add to them,
+/// and they wrap: an interval is the difference.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    sum_ns: u64,
+    buckets: Vec<u32>,
+}
+
+impl Totals {
+    /// Adds the counters of one CPU or shard.
+    pub fn add(&mut self, sum_ns: u64, buckets: impl ExactSizeIterator<Item = u32>) {
+        self.sum_ns = self.sum_ns.wrapping_add(sum_ns);
+        self.buckets.resize(buckets.len(), 0);
+        for (sum, count) in self.buckets.iter_mut().zip(buckets) {
+            *sum = sum.wrapping_add(count);
+        }
+    }
+
+    /// Keeps `now`, and returns the values counted since these totals were read, and their sum.
+    pub fn advance(&mut self, now: Self) -> (Histogram, u64) {
+        let mut histogram = Histogram::new(scale(now.buckets.len()));
+        self.buckets.resize(now.buckets.len(), 0);
+        for (count, (now, before)) in histogram.counts.iter_mut().zip(now.buckets.iter().zip(&self.buckets)) {
+            *count = now.wrapping_sub(*before).into();
+        }
+        let sum_ns = now.sum_ns.wrapping_sub(self.sum_ns);
+        *self = now;
+        (histogram, sum_ns)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,10 +1,9 @@
 //! Reads the arrays that the eBPF programs of `iolat` count in: what each device and operation did
 //! in an interval.
 
-use std::array;
 use std::collections::HashMap;
 
-use crate::bpf::hist::{FINE, Histogram, buckets};
+use crate::bpf::hist::{Histogram, Totals};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::{array_len, skeleton};
 use crate::bpf::task::TaskId;
@@ -165,45 +164,24 @@ pub struct Slowest {
     pub task: Option<TaskId>,
 }
 
-/// The sum of a slot over all shards.
+/// The counters of a device and operation when they were last read, summed over the shards.
+#[derive(Default)]
 struct Snapshot {
     bytes: u64,
     errors: u64,
-    device_ns: u64,
-    queue_ns: u64,
-    unsplit_ns: u64,
-    /// Counts of total, device and queue time.
-    buckets: Vec<[u32; 3]>,
+    total: Totals,
+    on_device: Totals,
+    queue: Totals,
 }
 
 impl Snapshot {
-    fn zero() -> Self {
-        let buckets = vec![[0; 3]; buckets(FINE)];
-        Self { bytes: 0, errors: 0, device_ns: 0, queue_ns: 0, unsplit_ns: 0, buckets }
-    }
-
-    /// Counters wrap, and so do their sums and differences.
     fn add(&mut self, slot: &slot) {
         self.bytes = self.bytes.wrapping_add(slot.bytes);
         self.errors = self.errors.wrapping_add(slot.errors);
-        self.device_ns = self.device_ns.wrapping_add(slot.device_ns);
-        self.queue_ns = self.queue_ns.wrapping_add(slot.queue_ns);
-        self.unsplit_ns = self.unsplit_ns.wrapping_add(slot.unsplit_ns);
-        for (sum, bucket) in self.buckets.iter_mut().zip(&slot.buckets) {
-            let counts = [bucket.total, bucket.device, bucket.queue];
-            *sum = array::from_fn(|i| sum[i].wrapping_add(counts[i]));
-        }
-    }
-
-    /// The histograms of total, device and queue time since `before`.
-    fn histograms(&self, before: &Self) -> [Histogram; 3] {
-        let mut histograms = [(); 3].map(|()| Histogram::new(FINE));
-        for (index, (now, before)) in self.buckets.iter().zip(&before.buckets).enumerate() {
-            for (kind, histogram) in histograms.iter_mut().enumerate() {
-                histogram.add(index, now[kind].wrapping_sub(before[kind]).into());
-            }
-        }
-        histograms
+        let total_ns = slot.device_ns.wrapping_add(slot.queue_ns).wrapping_add(slot.unsplit_ns);
+        self.total.add(total_ns, slot.buckets.iter().map(|bucket| bucket.total));
+        self.on_device.add(slot.device_ns, slot.buckets.iter().map(|bucket| bucket.device));
+        self.queue.add(slot.queue_ns, slot.buckets.iter().map(|bucket| bucket.queue));
     }
 }
 
@@ -237,23 +215,20 @@ impl Table {
     /// write to that half.
     pub fn take(&mut self, half: usize, slot: usize, key: u64) -> Option<Activity> {
         let now = self.read(half, slot);
-        let before = self.before.entry((half, slot)).or_insert_with(Snapshot::zero);
-        let [total, device, queue] = now.histograms(before);
-        let bytes = now.bytes.wrapping_sub(before.bytes);
-        let errors = now.errors.wrapping_sub(before.errors);
-        let device_ns = now.device_ns.wrapping_sub(before.device_ns);
-        let queue_ns = now.queue_ns.wrapping_sub(before.queue_ns);
-        let unsplit_ns = now.unsplit_ns.wrapping_sub(before.unsplit_ns);
-        *before = now;
-        if bytes == 0 && total.count() == 0 {
+        let before = self.before.entry((half, slot)).or_default();
+        let bytes = now.bytes.wrapping_sub(std::mem::replace(&mut before.bytes, now.bytes));
+        let errors = now.errors.wrapping_sub(std::mem::replace(&mut before.errors, now.errors));
+        let total = before.total.advance(now.total);
+        let on_device = before.on_device.advance(now.on_device);
+        let queue = before.queue.advance(now.queue);
+        if bytes == 0 && total.0.count() == 0 {
             return None;
         }
         let (longest, peak) = self.take_longest(half, slot);
-        let latency = |histogram: Histogram, sum_ns, longest: u64| {
+        let latency = |(histogram, sum_ns): (Histogram, u64), longest: u64| {
             let max_ns = longest.max(histogram.floor_of_max());
             Latency { histogram, sum_ns, max_ns }
         };
-        let total_ns = device_ns.wrapping_add(queue_ns).wrapping_add(unsplit_ns);
         let slowest = (longest.total_ns > 0).then(|| Slowest {
             sector: sector(peak.sector),
             bytes: peak.bytes,
@@ -264,15 +239,15 @@ impl Table {
             op: Op::from_kernel(key as u8 & 7)?,
             bytes,
             errors,
-            total: latency(total, total_ns, longest.total_ns),
-            on_device: latency(device, device_ns, longest.device_ns),
-            queue: latency(queue, queue_ns, longest.queue_ns),
+            total: latency(total, longest.total_ns),
+            on_device: latency(on_device, longest.device_ns),
+            queue: latency(queue, longest.queue_ns),
             slowest,
         })
     }
 
     fn read(&self, half: usize, slot: usize) -> Snapshot {
-        let mut sum = Snapshot::zero();
+        let mut sum = Snapshot::default();
         for shard in 0..self.geometry.shards {
             // SAFETY: inside the mapped array, and aligned like the C struct.
             sum.add(&unsafe { load(self.slots.at(self.geometry.slot(half, shard, slot))) });

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{FINE, Histogram, buckets};
+use crate::bpf::hist::{Histogram, Totals};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::skeleton;
 use crate::bpf::task::comm;
@@ -67,12 +67,6 @@ pub struct Process {
     pub comm: String,
 }
 
-/// The counters of one kind when they were last read, summed over the CPUs.
-struct KindSnapshot {
-    sum_ns: u64,
-    buckets: Box<[u32; buckets(FINE)]>,
-}
-
 /// The arrays, both halves of each, and the snapshots from which an interval is the difference.
 ///
 /// Counters are never set to zero, because a program that began before the interval ended can still add to them
@@ -81,7 +75,7 @@ pub struct Table {
     cpus: usize,
     kinds: MappedArray<types::kind_counters>,
     processes: Option<MappedArray<types::process_counters>>,
-    kind_snapshots: HashMap<(usize, usize), KindSnapshot>,
+    kind_snapshots: HashMap<(usize, usize), Totals>,
     /// The elements of the table that were used, as they were when last read.
     process_snapshots: HashMap<usize, types::process_counters>,
 }
@@ -103,16 +97,13 @@ impl Table {
     }
 
     fn kind(&mut self, half: usize, kind: usize) -> Faults {
-        let mut now = KindSnapshot { sum_ns: 0, buckets: Box::new([0; buckets(FINE)]) };
+        let mut now = Totals::default();
         let mut longest = (0, 0, String::new());
         for cpu in 0..self.cpus {
             let at = self.kinds.at((half * self.cpus + cpu) * KINDS + kind);
             // SAFETY: inside the mapped array.
             let counters = unsafe { load(at) };
-            now.sum_ns = now.sum_ns.wrapping_add(counters.sum_ns);
-            for (sum, count) in now.buckets.iter_mut().zip(&counters.buckets) {
-                *sum = sum.wrapping_add(*count);
-            }
+            now.add(counters.sum_ns, counters.buckets.iter().copied());
             if counters.max_ns > 0 {
                 // SAFETY: as above.
                 unsafe { store(&raw mut (*at).max_ns, 0) };
@@ -122,15 +113,7 @@ impl Table {
                 longest = (counters.max_ns, counters.max_pid, comm);
             }
         }
-        let mut histogram = Histogram::new(FINE);
-        let before = self.kind_snapshots.get(&(half, kind));
-        for (index, count) in now.buckets.iter().enumerate() {
-            // The counters wrap, and so does their difference.
-            let gained = count.wrapping_sub(before.map_or(0, |before| before.buckets[index]));
-            histogram.add(index, gained.into());
-        }
-        let sum_ns = now.sum_ns.wrapping_sub(before.map_or(0, |before| before.sum_ns));
-        self.kind_snapshots.insert((half, kind), now);
+        let (histogram, sum_ns) = self.kind_snapshots.entry((half, kind)).or_default().advance(now);
         Faults { kind: kind as u32, histogram, sum_ns, longest }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{FINE, Histogram, scale};
+use crate::bpf::hist::{FINE, Histogram, Totals, scale};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::{array_len, skeleton};
 use crate::bpf::task::comm;
@@ -98,11 +98,9 @@ impl Waits {
         Self { cpu, cgroup_id, histogram: Histogram::new(scale), sum_ns: 0, longest: Longest::default() }
     }
 
-    fn add(&mut self, gained: &Counts, longest: &longest) {
-        for (index, count) in gained.buckets.iter().enumerate() {
-            self.histogram.add(index, u64::from(*count));
-        }
-        self.sum_ns += gained.sum_ns;
+    fn add(&mut self, (histogram, sum_ns): (Histogram, u64), longest: &longest) {
+        self.histogram.merge(&histogram);
+        self.sum_ns += sum_ns;
         if longest.ns > self.longest.ns {
             let (ns, pid) = (longest.ns, longest.pid);
             let [comm, prev_comm] =
@@ -151,25 +149,6 @@ pub struct Description {
 /// The activity of all processes in an interval, by process ID.
 pub type Processes = HashMap<u32, Process>;
 
-/// Counters of waits when they were last read, and their cgroup if they are of one.
-#[derive(Clone)]
-struct Counts {
-    cgroup_id: u64,
-    sum_ns: u64,
-    buckets: Box<[u32]>,
-}
-
-impl Counts {
-    /// The increases since `before`. The counters wrap, and so does the difference.
-    fn since(&self, before: Option<&Self>) -> Self {
-        let Some(before) = before else { return self.clone() };
-        let buckets = self.buckets.iter().zip(&before.buckets).map(|(now, before)| now.wrapping_sub(*before));
-        // What a late program added to a slot that is free already belongs to the cgroup that had it.
-        let cgroup_id = if self.cgroup_id == 0 { before.cgroup_id } else { self.cgroup_id };
-        Self { cgroup_id, sum_ns: self.sum_ns.wrapping_sub(before.sum_ns), buckets: buckets.collect() }
-    }
-}
-
 /// Time that was counted before the kernel counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ahead {
@@ -184,7 +163,7 @@ pub(super) struct Table {
     groups: MappedArray<group>,
     processes: MappedArray<process>,
     time_slices: MappedArray<time_slice>,
-    waits_before: HashMap<usize, Counts>,
+    waits_before: HashMap<usize, (u64, Totals)>,
     processes_before: HashMap<usize, process>,
     ahead: HashMap<u32, Ahead>,
 }
@@ -229,14 +208,14 @@ impl Table {
                 // SAFETY: as above.
                 unsafe { store(&raw mut (*at).longest.ns, 0) };
             }
-            let now_counts = Counts { cgroup_id: 0, sum_ns: now.sum_ns, buckets: now.buckets.into() };
-            let gained = now_counts.since(self.waits_before.get(&index));
-            self.waits_before.insert(index, now_counts);
+            let mut totals = Totals::default();
+            totals.add(now.sum_ns, now.buckets.iter().copied());
+            let gained = self.waits_before.entry(index).or_default().1.advance(totals);
             if per_cpu {
                 list.push(Waits::new(FINE, Some(cpu as u32), None));
             }
             if let Some(waits) = list.last_mut() {
-                waits.add(&gained, &now.longest);
+                waits.add(gained, &now.longest);
             }
         }
         // Without --per-cpu there is a record even if nothing waited.
@@ -251,8 +230,8 @@ impl Table {
             let at = self.groups.at(index);
             // SAFETY: inside the mapped array.
             let id = unsafe { load(&raw const (*at).id) };
-            let before = self.waits_before.get(&index);
-            if id == 0 && before.is_none_or(|before| before.cgroup_id == 0) {
+            let id_before = self.waits_before.get(&index).map_or(0, |before| before.0);
+            if id == 0 && id_before == 0 {
                 continue;
             }
             // SAFETY: as above.
@@ -261,13 +240,15 @@ impl Table {
             unsafe { store(&raw mut (*at).longest.ns, 0) };
             // SAFETY: as above.
             unsafe { store(&raw mut (*at).id, 0) };
-            let now_counts = Counts { cgroup_id: id, sum_ns: now.sum_ns, buckets: now.buckets.into() };
-            let gained = now_counts.since(before);
-            self.waits_before.insert(index, now_counts);
+            let mut totals = Totals::default();
+            totals.add(now.sum_ns, now.buckets.iter().copied());
+            let before = self.waits_before.entry(index).or_default();
+            before.0 = id;
+            let gained = before.1.advance(totals);
             let cpu = per_cpu.then_some((index / slots % cpus) as u32);
-            let id = gained.cgroup_id;
+            let id = if id == 0 { id_before } else { id };
             let waits = found.entry((cpu, id)).or_insert_with(|| Waits::new(GROUP_SCALE, cpu, Some(id)));
-            waits.add(&gained, &now.longest);
+            waits.add(gained, &now.longest);
         }
         let mut list: Vec<_> = found.into_values().filter(|waits| waits.histogram.count() > 0).collect();
         list.sort_by_key(|waits| (waits.cgroup_id, waits.cpu));

@@ -180,7 +180,6 @@ mod tests {
     use super::*;
     use crate::bpf::hist::Histogram;
     use crate::bpf::map::read;
-    use crate::bpf::syscall::table::SCALE;
     use crate::common::emit::write_line;
     use crate::record::Record;
 
@@ -258,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_summary_has_what_was_counted() {
-        let mut histogram = Histogram::new(SCALE);
+        let mut histogram = Histogram::new(3);
         [300, 300, 5_000_000].into_iter().for_each(|ns| histogram.record(ns));
         let activity =
             Activity { index: NUMBERS + 162, errors: 1, sum_ns: 5_000_600, max_ns: 5_000_000, histogram };

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{Histogram, buckets, scale};
+use crate::bpf::hist::{Histogram, Totals};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::{array_len, skeleton};
 
@@ -20,9 +20,6 @@ unsafe impl Plain for types::call_counters {}
 
 /// Numbers per table of calls; the last stands for every number from there on.
 pub const NUMBERS: usize = array_len(|data: &types::rodata| &data.flags_of_calls) / 2;
-
-/// The scale of the histograms.
-pub const SCALE: u32 = scale(array_len(|counters: &types::call_counters| &counters.buckets));
 
 /// The budget for the arrays of counters, in bytes. Together with the ring buffer and the state of
 /// tasks, all maps stay below 16 MiB.
@@ -95,25 +92,13 @@ pub struct Activity {
     pub histogram: Histogram,
 }
 
-/// The counters of a call when they were last read, summed over the shards.
-struct Snapshot {
-    sum_ns: u64,
-    errors: u64,
-    buckets: Box<[u32; buckets(SCALE)]>,
-}
-
-impl Snapshot {
-    fn zero() -> Self {
-        Self { sum_ns: 0, errors: 0, buckets: Box::new([0; buckets(SCALE)]) }
-    }
-}
-
 /// The arrays, and the snapshots from which an interval is the difference.
 pub struct Table {
     geometry: Geometry,
     counters: MappedArray<types::call_counters>,
     longest: MappedArray<u64>,
-    snapshots: HashMap<(usize, usize), Snapshot>,
+    /// The errors and times of each half and call number.
+    snapshots: HashMap<(usize, usize), (u64, Totals)>,
 }
 
 impl Table {
@@ -137,16 +122,10 @@ impl Table {
         if max_ns == 0 && !self.snapshots.contains_key(&(half, index)) && !self.used(half, index) {
             return None;
         }
-        let now = self.read(half, index);
-        let before = self.snapshots.entry((half, index)).or_insert_with(Snapshot::zero);
-        let mut histogram = Histogram::new(SCALE);
-        for (counter, (now, before)) in now.buckets.iter().zip(before.buckets.iter()).enumerate() {
-            // The counters wrap, and so does their difference.
-            histogram.add(counter, now.wrapping_sub(*before).into());
-        }
-        let sum_ns = now.sum_ns.wrapping_sub(before.sum_ns);
-        let errors = now.errors.wrapping_sub(before.errors);
-        *before = now;
+        let (errors_now, times) = self.read(half, index);
+        let (errors_before, before) = self.snapshots.entry((half, index)).or_default();
+        let errors = errors_now.wrapping_sub(std::mem::replace(errors_before, errors_now));
+        let (histogram, sum_ns) = before.advance(times);
         let max_ns = max_ns.max(histogram.floor_of_max());
         (histogram.count() > 0).then_some(Activity { index, errors, sum_ns, max_ns, histogram })
     }
@@ -161,18 +140,15 @@ impl Table {
         self.shards(half, index).any(|at| unsafe { load(&raw const (*at).sum_ns) } > 0)
     }
 
-    fn read(&self, half: usize, index: usize) -> Snapshot {
-        let mut sum = Snapshot::zero();
+    fn read(&self, half: usize, index: usize) -> (u64, Totals) {
+        let (mut errors, mut times) = (0u64, Totals::default());
         for at in self.shards(half, index) {
             // SAFETY: inside the mapped array.
             let counters = unsafe { load(at) };
-            sum.sum_ns = sum.sum_ns.wrapping_add(counters.sum_ns);
-            sum.errors = sum.errors.wrapping_add(counters.errors);
-            for (sum, count) in sum.buckets.iter_mut().zip(&counters.buckets) {
-                *sum = sum.wrapping_add(*count);
-            }
+            errors = errors.wrapping_add(counters.errors);
+            times.add(counters.sum_ns, counters.buckets.iter().copied());
         }
-        sum
+        (errors, times)
     }
 
     /// The longest call on all CPUs. Starts again from 0.
