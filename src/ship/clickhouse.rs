@@ -10,7 +10,7 @@ mod server;
 mod tables;
 mod types;
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -99,31 +99,48 @@ impl Identity {
 /// The parts that the server stored although others of their request failed. They are not sent again, not even when
 /// the request is split and its halves have other tokens.
 #[derive(Default)]
-struct Stored(HashMap<(String, String), Vec<(u64, u64)>>);
+struct Stored(VecDeque<StoredPart>);
 
-/// So many are remembered for a table and day.
+#[derive(PartialEq)]
+struct StoredPart {
+    table: String,
+    day: String,
+    number: usize,
+    first: u64,
+    last: u64,
+    /// It has all rows of the request for its table and day.
+    whole: bool,
+}
+
+impl StoredPart {
+    fn new(table: &str, part: &Part, of: Identity, whole: bool) -> Self {
+        let Identity { first, last, .. } = of;
+        Self { table: table.to_owned(), day: part.day.clone(), number: part.number, first, last, whole }
+    }
+}
+
+/// So many are remembered.
 const MAX_STORED: usize = 1000;
 
 impl Stored {
-    fn contains(&self, table: &str, part: &str, of: Identity) -> bool {
-        let ranges = self.0.get(&(table.to_owned(), part.to_owned()));
-        ranges.is_some_and(|ranges| ranges.iter().any(|(first, last)| *first <= of.first && of.last <= *last))
+    /// Whether a part, or one that it is a piece of, was stored.
+    fn contains(&self, part: &StoredPart) -> bool {
+        self.0.iter().any(|known| {
+            let of_whole = known.whole && known.first <= part.first && part.last <= known.last;
+            known == part || (of_whole && known.table == part.table && known.day == part.day)
+        })
     }
 
-    fn add(&mut self, table: &str, part: &str, of: Identity) {
-        let ranges = self.0.entry((table.to_owned(), part.to_owned())).or_default();
-        ranges.push((of.first, of.last));
-        if ranges.len() > MAX_STORED {
-            ranges.remove(0);
+    fn add(&mut self, part: StoredPart) {
+        if self.0.len() == MAX_STORED {
+            self.0.pop_front();
         }
+        self.0.push_back(part);
     }
 
     /// Forgets a request that needs no other attempt.
     fn remove(&mut self, of: Identity) {
-        self.0.retain(|_, ranges| {
-            ranges.retain(|range| *range != (of.first, of.last));
-            !ranges.is_empty()
-        });
+        self.0.retain(|part| (part.first, part.last) != (of.first, of.last));
     }
 }
 
@@ -185,13 +202,17 @@ impl Shared {
         };
         let (identity, parts) = (content.identity, parts.into_vec());
         let (several, mut refused) = (parts.len() > 1, None);
+        let days: Vec<_> = parts.iter().map(|part| (part.table, part.day.clone())).collect();
         for part in parts {
-            let (table, name) = (tables[part.table], part.name.clone());
-            if several && self.stored().contains(table, &name, identity) {
+            let table = tables[part.table];
+            let whole =
+                days.iter().filter(|(table, day)| (*table, day) == (part.table, &part.day)).count() == 1;
+            let stored = StoredPart::new(table, &part, identity, whole);
+            if self.stored().contains(&stored) {
                 continue;
             }
             match self.insert_part(table, part, identity).await {
-                Ok(()) if several => self.stored().add(table, &name, identity),
+                Ok(()) if several => self.stored().add(stored),
                 Ok(()) => {}
                 // The other parts first: a request is split only when nothing else is left of it.
                 Err(failure) if failure.cause == Cause::Lines => refused = Some(failure),
@@ -208,7 +229,7 @@ impl Shared {
     }
 
     async fn insert_part(&self, table: &str, part: Part, of: Identity) -> Result<(), Failure> {
-        let token = format!("{}-{}-{:016x}-{}", of.first, of.last, of.hash, part.name);
+        let token = format!("{}-{}-{:016x}-{}-{}", of.first, of.last, of.hash, part.day, part.number);
         let sql = format!("INSERT INTO {} FORMAT JSONEachRow", self.tables.server.table(table));
         let inserted = self.tables.server.insert(&sql, &token, ENCODING, part.into_bytes()).await;
         if matches!(&inserted, Err(failure) if failure.cause != Cause::Outside) {

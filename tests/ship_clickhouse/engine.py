@@ -1,11 +1,13 @@
 """ClickHouse's engine (chdb) behind HTTP, as far as inserts and queries need it.
 
-Prints its port, and ends when its stdin ends. `GET /lose?inserts=N` makes it store the next N inserts and then close
-the connection without an answer.
+Prints its port, and ends when its stdin ends. `GET /lose?database=D&inserts=N` makes it store the next N inserts into
+that database and then close the connection without an answer.
 """
 
+import json
 import os
 import re
+import struct
 import sys
 import tempfile
 import threading
@@ -21,7 +23,7 @@ LOCK = threading.Lock()
 OWN = {"query", "database", "default_format", "wait_end_of_query", "compress", "decompress", "session_id", "query_id",
        "client_protocol_version"}
 INSERT = re.compile(r"^\s*(INSERT INTO .*?)\s*(?:SETTINGS (.*?))?\s*FORMAT\s+(\w+)\s*$", re.DOTALL | re.IGNORECASE)
-lose = 0
+lose = {}
 
 
 def insert(statement, settings, body, encoding):
@@ -35,6 +37,34 @@ def insert(statement, settings, body, encoding):
         given += [own] if own else []
         settings = f" SETTINGS {', '.join(given)}" if given else ""
         SESSION.query(f"{into} FROM INFILE '{file.name}'{compression}{settings} FORMAT {form}")
+
+
+def varint(number):
+    out = bytearray()
+    while number >= 0x80:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes(out) + bytes([number])
+
+
+def text(value):
+    value = value.encode()
+    return varint(len(value)) + value
+
+
+def native(statement):
+    """The result in the Native format of protocol version 54454 and later, which the Collector's client reads: strings
+    and UInt32 only. The engine itself writes an older version."""
+    lines = SESSION.query(statement, "JSONCompactEachRowWithNamesAndTypes").bytes().splitlines()
+    if not lines:
+        return b""
+    names, types, *rows = map(json.loads, lines)
+    out = b"\x01\x00\x02\xff\xff\xff\xff\x00" + varint(len(names)) + varint(len(rows))
+    for index, (name, kind) in enumerate(zip(names, types)):
+        values = [row[index] for row in rows]
+        data = [text(value) if kind == "String" else struct.pack("<I", value) for value in values]
+        out += text(name) + text(kind) + b"\x00" + b"".join(data)
+    return out
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -52,14 +82,13 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def do_GET(self):
-        global lose
         url = urlsplit(self.path)
         if url.path == "/lose":
-            lose = int(dict(parse_qsl(url.query))["inserts"])
+            parameters = dict(parse_qsl(url.query))
+            lose[f"`{parameters['database']}`"] = int(parameters["inserts"])
         self.answer(200, b"Ok.\n")
 
     def do_POST(self):
-        global lose
         settings = parse_qsl(urlsplit(self.path).query, keep_blank_values=True)
         parameters = dict(settings)
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -80,10 +109,13 @@ class Handler(BaseHTTPRequestHandler):
             with LOCK:
                 if body or INSERT.match(statement):
                     insert(statement, settings, body, self.headers.get("Content-Encoding"))
-                    result, lost = b"", lose > 0
-                    lose -= lost
+                    database = statement.partition("INSERT INTO ")[2].partition(".")[0]
+                    result, lost = b"", lose.get(database, 0) > 0
+                    if lost:
+                        lose[database] -= 1
                 else:
-                    result = SESSION.query(statement, parameters.get("default_format", "TabSeparated")).bytes()
+                    is_native = parameters.get("default_format") == "Native"
+                    result = native(statement) if is_native else SESSION.query(statement, "TabSeparated").bytes()
                     lost = False
         except Exception as error:  # the engine's own exceptions have no class of their own
             code = re.search(r"Code: (\d+)", str(error))

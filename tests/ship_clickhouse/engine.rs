@@ -27,6 +27,11 @@ impl Engine {
         Some(Self { port, database: format!("d{}", NUMBER.fetch_add(1, Ordering::Relaxed)) })
     }
 
+    /// The server without the database.
+    pub fn server(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
     /// The value of `--clickhouse`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}/?database={}", self.port, self.database)
@@ -56,7 +61,8 @@ impl Engine {
 
     /// Stores the next inserts without an answer.
     pub fn lose(&self, inserts: u32) {
-        assert_eq!(request(self.port, "GET", &format!("/lose?inserts={inserts}"), &[], "").0, 200);
+        let path = format!("/lose?database={}&inserts={inserts}", self.database);
+        assert_eq!(request(self.port, "GET", &path, &[], "").0, 200);
     }
 }
 

@@ -6,6 +6,8 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod collector;
 mod engine;
+mod faults;
 mod lines;
 mod otel;

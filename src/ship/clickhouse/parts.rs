@@ -20,8 +20,10 @@ const CHUNK: usize = 128 * 1024;
 pub struct Part {
     /// The number of the table.
     pub table: usize,
-    /// Its day, and its number among the parts of that day.
-    pub name: String,
+    /// The day.
+    pub day: String,
+    /// Its number among the parts for this table.
+    pub number: usize,
     rows: u64,
     plain: Vec<u8>,
     encoder: Option<GzEncoder<Vec<u8>>>,
@@ -67,8 +69,15 @@ impl Parts {
             before => {
                 let count =
                     before.map_or(0, |_| self.parts.iter().filter(|part| part.table == table).count());
-                let name = format!("{}-{count}", self.days[&day].1);
-                self.parts.push(Part { table, name, rows: 0, plain: Vec::new(), encoder: None });
+                let date = self.days[&day].1.clone();
+                self.parts.push(Part {
+                    table,
+                    day: date,
+                    number: count,
+                    rows: 0,
+                    plain: Vec::new(),
+                    encoder: None,
+                });
                 self.last.insert((table, day), self.parts.len() - 1);
                 self.parts.len() - 1
             }
@@ -137,7 +146,9 @@ mod tests {
             }
             parts.row(1, time("2026-11-20T23:30:00Z")).push(b'x');
             let parts = parts.into_vec().into_iter();
-            parts.map(|part| (part.table, part.name.clone(), text(part).lines().count())).collect::<Vec<_>>()
+            parts
+                .map(|part| (part.table, format!("{}-{}", part.day, part.number), text(part).lines().count()))
+                .collect::<Vec<_>>()
         };
         let expected = |table, name: &str, rows| (table, name.to_owned(), rows);
         assert_eq!(
@@ -167,7 +178,7 @@ mod tests {
             parts.row(0, row).extend_from_slice(format!("{row}\n").as_bytes());
         }
         let parts = parts.into_vec();
-        let names: Vec<_> = parts.iter().map(|part| part.name.clone()).collect();
+        let names: Vec<_> = parts.iter().map(|part| format!("{}-{}", part.day, part.number)).collect();
         assert_eq!(names, ["1970-01-01-0", "1970-01-01-1", "1970-01-01-2"]);
         let rows: Vec<_> = parts.into_iter().map(text).collect();
         assert_eq!(rows.concat(), (0..250_000).map(|row| format!("{row}\n")).collect::<String>());

@@ -1,0 +1,196 @@
+//! Faults of a server: what is sent again, what is divided, and what is stored in the end.
+
+use serde_json::{Value, json};
+
+use crate::engine::Engine;
+use crate::support::{Answer, Capture, Request, Ship};
+
+/// What a server answers to everything but inserts: it keeps its days in UTC and has a table with these columns.
+fn answer_to_question(request: &Request) -> Option<Answer> {
+    let question = String::from_utf8_lossy(&request.body);
+    if question.contains("timezone()") {
+        return Some(Answer::ok().body("zone UTC\nsetting async_insert\nsetting insert_deduplicate\n"));
+    }
+    let column = |name: &str, sql_type: &str| format!("{}\n", json!({ "name": name, "type": sql_type }));
+    let columns = column("ts", "DateTime64(9)") + &column("kind", "String") + &column("n", "Int64");
+    question.starts_with("DESCRIBE").then(|| Answer::ok().body(columns))
+}
+
+fn server(mut answers: impl FnMut(&Request) -> Answer + Send + 'static) -> Capture {
+    Capture::with(move |request| answer_to_question(request).unwrap_or_else(|| answers(request)))
+}
+
+fn inserts(server: &Capture) -> Vec<Request> {
+    server.requests().into_iter().filter(|request| request.path.contains("INSERT")).collect()
+}
+
+/// The value of a query parameter.
+fn parameter(request: &Request, name: &str) -> String {
+    let url = telepipe::http::Url::parse(&format!("http://x{}", request.path)).unwrap();
+    let found = url.query_pairs().find(|(known, _)| known == name);
+    found.unwrap_or_else(|| panic!("no {name} in {}", request.path)).1.into_owned()
+}
+
+fn line(n: u32) -> String {
+    format!("{}\n", json!({ "ts": "2026-11-20T20:45:00.000000001Z", "kind": "k", "n": n }))
+}
+
+fn numbers(body: &[u8]) -> Vec<u64> {
+    let rows = String::from_utf8(body.to_vec()).unwrap();
+    rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["n"].as_u64().unwrap()).collect()
+}
+
+#[test]
+fn only_an_empty_200_without_an_exception_is_success() {
+    let exception = |code: u16| format!("Code: {code}. DB::Exception: no. (NAME) (version 26.9)\n");
+    let mut answers = vec![
+        // The exception comes after the status, or in a header.
+        Answer::ok().body(exception(241)),
+        Answer::ok().header("X-ClickHouse-Exception-Code", "252"),
+        Answer::status(500).header("X-ClickHouse-Exception-Code", "242").body(exception(242)),
+        Answer::status(500).body(exception(159)),
+        // No answers of ClickHouse.
+        Answer::ok().body("<html>Log in</html>"),
+        Answer::status(301).header("Location", "http://elsewhere.example/"),
+        Answer::status(503).header("Retry-After", "0"),
+        Answer::hangup(),
+    ]
+    .into_iter();
+    let count = answers.len();
+    let server = server(move |_| answers.next().unwrap_or_else(Answer::ok));
+    let ended = Ship::run(&["--clickhouse", &server.url(), "--table", "t"], line(1) + &line(2));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [2, 2, 0, 0, 0]), "{}", ended.stderr);
+    let inserts = inserts(&server);
+    assert_eq!(inserts.len(), count + 1);
+    let token = parameter(&inserts[0], "insert_deduplication_token");
+    for insert in &inserts {
+        assert_eq!(parameter(insert, "insert_deduplication_token"), token);
+        assert_eq!(parameter(insert, "async_insert"), "0");
+        assert!(!insert.path.contains("best_effort"), "a setting that the server does not have");
+        assert_eq!(numbers(&insert.plain()), [1, 2]);
+    }
+}
+
+#[test]
+fn bad_data_is_divided_down_to_the_line() {
+    let is_bad = |request: &Request| String::from_utf8(request.plain()).unwrap().contains("\"n\":37}");
+    let server = server(move |request| match is_bad(request) {
+        true => Answer::status(400)
+            .header("X-ClickHouse-Exception-Code", "27")
+            .body("Code: 27. DB::Exception: Cannot parse \x1b[2J input\nat row 1"),
+        false => Answer::ok(),
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let letters = dir.path().join("letters");
+    let input: String = (0..100).map(line).collect();
+    let args = ["--clickhouse", &server.url(), "--table", "t", "--dead-letter", letters.to_str().unwrap()];
+    let ended = Ship::run(&args, input);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert_eq!((ended.count("delivered"), ended.count("dead_lettered")), (99, 1));
+    let (bad, good): (Vec<_>, Vec<_>) = inserts(&server).into_iter().partition(is_bad);
+    let mut stored: Vec<_> = good.iter().flat_map(|request| numbers(&request.plain())).collect();
+    stored.sort_unstable();
+    assert_eq!(stored, (0..100).filter(|n| *n != 37).collect::<Vec<_>>());
+    assert_eq!(numbers(&bad.last().unwrap().plain()), [37]);
+    assert!(bad.len() < 10, "{} attempts", bad.len());
+    let mut tokens: Vec<_> =
+        good.iter().chain(&bad).map(|request| parameter(request, "insert_deduplication_token")).collect();
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), good.len() + bad.len(), "each insert has a token of its own");
+    let letters = std::fs::read_to_string(letters).unwrap();
+    assert!(letters.contains("\"n\":37}") || letters.contains("\\\"n\\\":37}"), "{letters}");
+    assert!(!letters.contains('\x1b') && !ended.stderr.contains('\x1b'));
+}
+
+#[test]
+fn days_are_inserts_of_their_own() {
+    let server = server(|_| Answer::ok());
+    let at = |ts: &str, n: u32| format!("{}\n", json!({ "ts": ts, "kind": "k", "n": n }));
+    let input = at("2026-11-20T23:59:59.999999999Z", 1)
+        + &at("2026-11-21T00:00:00Z", 2)
+        + &at("2026-11-20T00:00:00Z", 3);
+    assert_eq!(Ship::run(&["--clickhouse", &server.url(), "--table", "t"], input).code, Some(0));
+    let inserts = inserts(&server);
+    let rows: Vec<_> = inserts.iter().map(|insert| numbers(&insert.plain())).collect();
+    assert_eq!(rows, [vec![1, 3], vec![2]]);
+    let token = |insert| parameter(insert, "insert_deduplication_token");
+    assert_ne!(token(&inserts[0]), token(&inserts[1]));
+}
+
+#[test]
+fn credentials_are_headers_and_nothing_else() {
+    let mut refused = 0;
+    let server = Capture::with(move |request| {
+        refused += 1;
+        match refused {
+            1 => Answer::status(403)
+                .header("X-ClickHouse-Exception-Code", "516")
+                .body("Code: 516. DB::Exception: me: Authentication failed"),
+            _ => answer_to_question(request).unwrap_or_else(Answer::ok),
+        }
+    });
+    let variables =
+        [("CLICKHOUSE_URL", &*server.url()), ("CLICKHOUSE_USER", "me"), ("CLICKHOUSE_PASSWORD", "s3cret")];
+    let mut ship = Ship::start_with(&["--clickhouse", "--table", "t"], &variables);
+    ship.feed(line(1));
+    ship.wait_for("CLICKHOUSE_PASSWORD");
+    let ended = ship.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("s3cret"));
+    for request in server.requests() {
+        assert_eq!(request.header("x-clickhouse-user"), Some("me"));
+        assert_eq!(request.header("x-clickhouse-key"), Some("s3cret"));
+        assert!(!request.path.contains("s3cret") && request.header("authorization").is_none());
+    }
+}
+
+#[test]
+fn an_insert_with_a_lost_answer_is_stored_once() {
+    let Some(engine) = Engine::start() else { return };
+    let line = |n: u32| {
+        let day = 20 + n % 2;
+        format!("{}\n", json!({ "ts": format!("2026-11-{day}T20:45:00.{n:09}Z"), "kind": "k", "n": n }))
+    };
+    let input: String = (0..1000).map(line).collect();
+    let url = engine.url();
+    for args in [&["--table", "t"][..], &[]] {
+        engine.lose(3);
+        let args = [&["--clickhouse", &url, "--create"], args].concat();
+        let ended = Ship::run(&args, &input);
+        assert_eq!((ended.code, ended.lines()), (Some(0), [1000, 1000, 0, 0, 0]), "{}", ended.stderr);
+        assert!(ended.count("retries") >= 3, "{:?}", ended.stats);
+    }
+    let count =
+        |table: &str, n: &str| engine.value(&format!("SELECT count(), uniqExact({n}) FROM {{db}}.{table}"));
+    assert_eq!(
+        (count("t", "n"), count("otel_logs", "Timestamp")),
+        ("1000\t1000".into(), "1000\t1000".into())
+    );
+}
+
+#[test]
+fn a_refused_table_does_not_repeat_the_rows_of_another() {
+    let Some(engine) = Engine::start() else { return };
+    let line = |n: u32| {
+        let (name, kind) =
+            if n == 33 { ("bad", "counter") } else { ("m", ["gauge", "counter"][n as usize % 2]) };
+        let ts = format!("2026-11-20T20:45:00.{n:09}Z");
+        format!("{}\n", json!({ "ts": ts, "kind": "metric", "name": name, "type": kind, "value": n }))
+    };
+    let first = Ship::run(&["--clickhouse", &engine.url(), "--create"], line(0) + &line(1));
+    assert_eq!(first.code, Some(0), "{}", first.stderr);
+    engine.run("ALTER TABLE {db}.otel_metrics_sum ADD CONSTRAINT c CHECK MetricName != 'bad'");
+    // Without a deduplication window every row that is sent is stored.
+    for table in ["gauge", "sum"] {
+        engine.run(&format!(
+            "ALTER TABLE {{db}}.otel_metrics_{table} MODIFY SETTING non_replicated_deduplication_window = 0"
+        ));
+    }
+    let ended = Ship::run(&["--clickhouse", &engine.url()], (2..100).map(line).collect::<String>());
+    assert_eq!((ended.code, ended.lines()), (Some(1), [98, 97, 1, 0, 0]), "{}", ended.stderr);
+    let count = |table: &str| {
+        engine.value(&format!("SELECT count(), uniqExact(Value) FROM {{db}}.otel_metrics_{table}"))
+    };
+    assert_eq!((count("gauge"), count("sum")), ("50\t50".into(), "49\t49".into()));
+}
