@@ -72,10 +72,11 @@ impl Rows {
             return interrupts(line.trim_ascii()).into();
         }
         let Ok(text) = str::from_utf8(line.trim_ascii()) else { return No };
-        let Some((name, value)) = text.split_once(':') else {
+        let name = before(text, b':');
+        let Some(value) = text.get(name.len() + 1..) else {
             return (self.gpu_name(text) || self.limit(text)).into();
         };
-        let (name, value) = (name.trim_end(), value.trim());
+        let (name, value) = (name.trim_ascii_end(), value.trim_ascii());
         match self.pair(name, value.as_bytes()) {
             No if is_nan(value) => Yes,
             No if is_detail(name) => {
@@ -89,22 +90,21 @@ impl Rows {
     /// A row of a name and a value.
     fn pair(&mut self, name: &str, value: &[u8]) -> Understood {
         self.last_of_cpu = false;
-        if let Some((cluster, what)) = name.split_once('-')
-            && let Some(what) = what.strip_prefix("Cluster ")
+        let first = before(name, b' ');
+        if let Some(cluster) = first.strip_suffix("-Cluster")
+            && let Some(what) = name.get(first.len() + 1..)
             && cluster.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
         {
             self.last_of_cpu = true;
-            return self.cluster(&name[..cluster.len() + "-Cluster".len()], what, value);
+            return self.cluster(first, what, value);
         }
         // `Combined Power (CPU + GPU + ANE)`
-        let bare = name.split('(').next().unwrap_or(name).trim_end();
-        if let Some(name) = bare.strip_suffix(" Power") {
+        if let Some(name) = before(name, b'(').trim_ascii_end().strip_suffix(" Power") {
             return self.power(name, value);
         }
-        let first = name.split(' ').next().unwrap_or("");
-        let of_smc = name.contains("Plimit") || name.ends_with("level") || name.ends_with("temperature");
+        let of_smc = || name.contains("Plimit") || name.ends_with("level") || name.ends_with("temperature");
         match first {
-            "GPU" if !of_smc => self.gpu(name["GPU".len()..].trim_start(), value),
+            "GPU" if !of_smc() => self.gpu(name["GPU".len()..].trim_start(), value),
             "CPU" | "cpu" | "Core" | "Cores" | "Package" | "System" | "LLC" | "Intel" | "Avg" | "CPU/GPU" => {
                 self.processor(first, name, value)
             }
@@ -146,8 +146,8 @@ impl Rows {
         }
         match (first, rest) {
             ("CPU", "Average frequency as fraction of nominal") => {
-                let Some(cpu) = self.cpu.clone() else { return No };
-                component(self.sample.cpu("cpu", &cpu), rest, value)
+                let Some(cpu) = &self.cpu else { return No };
+                component(self.sample.cpu("cpu", cpu), rest, value)
             }
             ("System", _) => component(self.sample.cpu("system", "system"), rest, value),
             // In no record: how much of the time both ran, and the mean number of active cores.
@@ -191,10 +191,9 @@ impl Rows {
             return value.starts_with(b"active/idle [").into();
         }
         self.last_of_cpu = true;
-        let cluster = self.cluster.clone();
         let cpu = self.sample.cpu("cpu", &name);
         if cpu.cluster.is_none() {
-            cpu.cluster = cluster;
+            cpu.cluster.clone_from(&self.cluster);
         }
         let understood = component(cpu, what, value);
         self.cpu = Some(name);
@@ -215,8 +214,7 @@ impl Rows {
         let (reasons, reason) = match limited {
             "GPU" | "GT" => (&mut self.sample.gpu(0).limit_reasons, reason.to_owned()),
             _ => {
-                let package = self.package.clone();
-                let cpu = match &package {
+                let cpu = match &self.package {
                     Some(package) => self.sample.cpu("package", package),
                     None => self.sample.cpu("system", "system"),
                 };
@@ -355,6 +353,11 @@ impl Rows {
         }
         Some(())
     }
+}
+
+/// The text before the first such character, or all of it. Faster than `split`.
+fn before(text: &str, ascii: u8) -> &str {
+    &text[..memchr::memchr(ascii, text.as_bytes()).unwrap_or(text.len())]
 }
 
 /// Rows of `--show-cpu-qos`, `--show-cpu-scalability`, `--show-pstates`, `--show-hwp-capability` and

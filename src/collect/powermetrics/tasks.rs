@@ -85,9 +85,6 @@ struct Columns {
 /// A word, and its offset in bytes.
 type Word<'a> = (usize, &'a str);
 
-/// A name, and the values of each column.
-type Cells<'t, 'w> = (&'t str, Vec<&'w [Word<'t>]>);
-
 /// A table whose rows are being read.
 #[derive(Debug)]
 pub struct Table {
@@ -181,17 +178,13 @@ impl Columns {
             let one_blank = before.ends_with(b" ") && !before.ends_with(b"  ");
             *from > id && one_blank && word.parse::<i64>().is_ok()
         });
-        let fill = |(name, cells): Cells<'_, '_>| {
-            let mut task = Task { comm: name.to_owned(), interval_s, ..Task::default() };
-            let mut columns = self.all.iter().zip(cells);
-            columns.all(|(column, values)| set(&mut task, column.field, values).is_some()).then_some(task)
-        };
-        let by_offset = |id| self.by_offset(&text, &words, id).and_then(fill);
-        exact
+        let by_offset = |id| self.by_offset(&text, &words, id);
+        let task = exact
             .then(|| by_offset(id))
             .flatten()
-            .or_else(|| self.by_count(&text, &words).and_then(fill))
-            .or_else(|| pushed.map(|(from, _)| *from).find_map(by_offset))
+            .or_else(|| self.by_count(&text, &words))
+            .or_else(|| pushed.map(|(from, _)| *from).find_map(by_offset))?;
+        Some(Task { interval_s, ..task })
     }
 
     /// The words of a row: without totals, and with both parts of `0/ 0` as one.
@@ -220,7 +213,7 @@ impl Columns {
 
     /// Takes each value for the column that it is below, in a row whose process ID begins at `id`. Coalitions have no
     /// values in some columns, perhaps no ID or no name, but CPU time and wake-ups.
-    fn by_offset<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>], id: usize) -> Option<Cells<'t, 'w>> {
+    fn by_offset(&self, text: &str, words: &[Word<'_>], id: usize) -> Option<Task> {
         let at = words.iter().position(|(from, _)| *from >= id)?;
         let pushed = id - self.all[0].from;
         let has_id = words[at].0 == id;
@@ -229,9 +222,8 @@ impl Columns {
         if overruns || !has_id && (pushed > 0 || !lacks_id) {
             return None;
         }
-        let (name, mut rest) = (text[..id].trim(), &words[at..]);
+        let (mut task, mut rest) = (named(&text[..id]), &words[at..]);
         let is_full = self.full == Some(rest.len());
-        let mut cells = Vec::with_capacity(self.all.len());
         for (index, column) in self.all.iter().enumerate() {
             let end = self.all.get(index + 1).map(|next| next.from + pushed);
             let below = rest.iter().take_while(|(from, _)| end.is_none_or(|end| *from < end)).count();
@@ -242,27 +234,31 @@ impl Columns {
                 return None;
             }
             let (here, after) = rest.split_at(count);
-            cells.push(here);
+            set(&mut task, column.field, here)?;
             rest = after;
         }
-        Some((name, cells))
+        Some(task)
     }
 
     /// Takes the values of a full row from its end, wherever they are: names may contain blanks, and numbers too.
-    fn by_count<'t, 'w>(&self, text: &'t str, words: &'w [Word<'t>]) -> Option<Cells<'t, 'w>> {
+    fn by_count(&self, text: &str, words: &[Word<'_>]) -> Option<Task> {
         let at = words.len().checked_sub(self.full?).filter(|at| *at > 0)?;
-        let (name, mut rest) = (text[..words[at].0].trim(), &words[at..]);
+        let (mut task, mut rest) = (named(&text[..words[at].0]), &words[at..]);
         let value = |word: &str| word.starts_with(|c: char| "-.0123456789YN".contains(c));
-        if name.contains("  ") || !rest.iter().all(|(_, word)| value(word) || is_nan(word)) {
+        if task.comm.contains("  ") || !rest.iter().all(|(_, word)| value(word) || is_nan(word)) {
             return None;
         }
-        let cells = self.all.iter().map(|column| {
+        for column in &self.all {
             let (here, after) = rest.split_at(column.values.unwrap_or(0));
+            set(&mut task, column.field, here)?;
             rest = after;
-            here
-        });
-        Some((name, cells.collect()))
+        }
+        Some(task)
     }
+}
+
+fn named(name: &str) -> Task {
+    Task { comm: name.trim().to_owned(), ..Task::default() }
 }
 
 /// Follows the names of columns that have a total after each value.

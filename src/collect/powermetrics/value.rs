@@ -3,15 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use nom::Parser as _;
 use nom::branch::alt;
-use nom::bytes::complete::{tag, tag_no_case, take_while1};
+use nom::bytes::complete::{tag, take_while1};
 use nom::character::complete::{char, space0, u64 as integer};
 use nom::combinator::{all_consuming, map_opt, opt, rest};
-use nom::multi::{fold_many0, many0};
+use nom::error::{Error, ErrorKind};
+use nom::multi::many0;
 use nom::number::complete::double;
 use nom::sequence::{delimited, preceded, terminated};
-use nom::{IResult, error::Error};
+use nom::{IResult, Parser as _};
 
 use crate::collect::micro;
 
@@ -84,35 +84,64 @@ pub mod bounds {
     }
 }
 
-/// A number without a sign: `12`, `12.5`, `.43`.
+/// A number without a sign: `12`, `12.5`, `.43`. The result is that of `str::parse`, which is slower: short numbers
+/// are the quotient of two that are exact.
 pub fn plain(bytes: &[u8]) -> ParseResult<'_, f64> {
-    let digits = take_while1(|byte: u8| byte.is_ascii_digit() || byte == b'.');
-    preceded(space0, map_opt(digits, |word| str::from_utf8(word).ok()?.parse().ok())).parse(bytes)
+    let bytes = after_blanks(bytes);
+    let (mut digits, mut scale, mut points, mut length) = (0u64, 1.0, 0, 0);
+    for byte in bytes {
+        match byte {
+            b'0'..=b'9' => digits = digits.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
+            b'.' => points += 1,
+            _ => break,
+        }
+        if points > 0 && *byte != b'.' {
+            scale *= 10.0;
+        }
+        length += 1;
+    }
+    let (word, rest) = bytes.split_at(length);
+    let value = match length {
+        0..=16 => (points <= 1 && points < length).then(|| digits as f64 / scale),
+        _ => str::from_utf8(word).ok().and_then(|word| word.parse().ok()),
+    };
+    value.map(|value| (rest, value)).ok_or_else(|| failure(bytes))
+}
+
+/// Skips blanks and tabs. `space0` of nom is slower.
+fn after_blanks(bytes: &[u8]) -> &[u8] {
+    &bytes[bytes.iter().take_while(|byte| matches!(byte, b' ' | b'\t')).count()..]
+}
+
+fn failure(bytes: &[u8]) -> nom::Err<Error<&[u8]>> {
+    nom::Err::Error(Error::new(bytes, ErrorKind::Fail))
 }
 
 /// A number with sign and exponent.
 fn scientific(bytes: &[u8]) -> ParseResult<'_, f64> {
-    preceded(space0, double).parse(bytes)
+    match plain(bytes) {
+        Ok((rest, value)) if !rest.starts_with(b"e") && !rest.starts_with(b"E") => Ok((rest, value)),
+        _ => double(after_blanks(bytes)),
+    }
 }
 
 /// `93.5%` as 0.935; fails above 101 %.
 pub fn percent(bytes: &[u8]) -> ParseResult<'_, f64> {
-    map_opt(terminated(plain, char('%')), |value| bounds::ratio(value / 100.0)).parse(bytes)
+    let (rest, value) = plain(bytes)?;
+    let rest = rest.strip_prefix(b"%");
+    rest.zip(bounds::ratio(value / 100.0)).ok_or_else(|| failure(bytes))
 }
 
 /// Hertz of `1020 MHz`, `2335.26 Mhz`, `1.2 GHz`.
 pub fn frequency(bytes: &[u8]) -> ParseResult<'_, u64> {
-    let unit = alt((tag_no_case("MHz"), tag_no_case("GHz"), tag_no_case("KHz")));
-    let read = (plain, preceded(space0, unit));
-    map_opt(read, |(value, unit): (f64, &[u8])| {
-        let factor = match unit[0].to_ascii_lowercase() {
-            b'g' => 1e9,
-            b'm' => 1e6,
-            _ => 1e3,
-        };
-        bounds::hertz(value * factor)
-    })
-    .parse(bytes)
+    let (rest, value) = plain(bytes)?;
+    let (factor, rest) = match after_blanks(rest) {
+        [b'G' | b'g', b'H' | b'h', b'Z' | b'z', rest @ ..] => (1e9, rest),
+        [b'M' | b'm', b'H' | b'h', b'Z' | b'z', rest @ ..] => (1e6, rest),
+        [b'K' | b'k', b'H' | b'h', b'Z' | b'z', rest @ ..] => (1e3, rest),
+        _ => return Err(failure(bytes)),
+    };
+    bounds::hertz(value * factor).map(|hertz| (rest, hertz)).ok_or_else(|| failure(bytes))
 }
 
 /// Watts of `12 mW`, `12.39W`, `3 uW`.
@@ -146,15 +175,17 @@ pub fn frequencies(bytes: &[u8]) -> ParseResult<'_, BTreeMap<u64, f64>> {
 }
 
 /// `1100MHz: 0.00%, 1050MHz: 0.00%`. The parts of a repeated frequency are added.
-pub fn steps(bytes: &[u8]) -> ParseResult<'_, BTreeMap<u64, f64>> {
-    let part = (frequency, preceded((space0, char(':')), percent));
-    let list = delimited(space0, part, (space0, opt(char(','))));
-    let add = |mut map: BTreeMap<u64, f64>, (frequency, part)| {
-        let sum = map.entry(frequency).or_default();
-        *sum = micro(*sum + part);
-        map
-    };
-    fold_many0(list, BTreeMap::new, add).parse(bytes)
+pub fn steps(mut bytes: &[u8]) -> ParseResult<'_, BTreeMap<u64, f64>> {
+    let mut map = BTreeMap::new();
+    while let Ok((rest, hertz)) = frequency(bytes)
+        && let Some(rest) = after_blanks(rest).strip_prefix(b":")
+        && let Ok((rest, part)) = percent(rest)
+    {
+        map.entry(hertz).and_modify(|sum| *sum = micro(*sum + part)).or_insert(part);
+        let rest = after_blanks(rest);
+        bytes = rest.strip_prefix(b",").unwrap_or(rest);
+    }
+    Ok((bytes, map))
 }
 
 /// `(P1 : 100% P2 :   0%)`, `(C2: 15.64% C3: 0.00% )`.
@@ -201,7 +232,17 @@ pub fn is_nan(value: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_those_of_the_standard_library(word in "[0-9]{0,9}[.]?[0-9]{0,9}[.]?[0-9]{0,2}") {
+            let value = plain(word.as_bytes()).ok().map(|(_, value)| value.to_bits());
+            prop_assert_eq!(value, word.parse::<f64>().ok().map(f64::to_bits));
+        }
+    }
 
     #[test]
     fn values() {
