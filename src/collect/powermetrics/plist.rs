@@ -7,13 +7,13 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use super::rows::is_detail;
-use super::sample::{Sample, domain};
+use super::sample::{Sample, domain, set};
 use super::tree::{Dict, Tree, Value};
 use super::value::bounds;
 use crate::collect::micro;
 use crate::common::diag::excerpt;
 use crate::common::time::Timestamp;
-use crate::record::{CpuPower, Fan, Task, Temperature, ThermalPressure};
+use crate::record::{CpuPower, Task};
 
 /// The contents of a list.
 #[derive(Debug, Default, PartialEq)]
@@ -373,25 +373,13 @@ impl Reader<'_> {
     }
 
     fn sensor(&mut self, key: &str, number: f64) -> bool {
-        let sample = &mut *self.sample;
         match key {
-            "fan" if bounds::rpm(number).is_some() => {
-                let sensor_id = format!("fan{}", sample.fans.len());
-                sample.fans.push(Fan { sensor_id, source: "smc".into(), speed_rpm: number, label: None });
-                true
-            }
-            "cpu_die" | "gpu_die" if bounds::celsius(number).is_some() => {
-                sample.temperatures.push(Temperature {
-                    sensor_id: key.to_owned(),
-                    component: if key == "cpu_die" { "cpu" } else { "gpu" },
-                    label: Some(if key == "cpu_die" { "CPU die" } else { "GPU die" }.into()),
-                    source: "smc".into(),
-                    temperature_celsius: number,
-                    ..Temperature::default()
-                });
-                true
-            }
-            _ => pressure(sample.pressure.get_or_insert_default(), key, number),
+            "fan" => self.sample.fan(None, number),
+            "cpu_die" => self.sample.temperature("CPU die", number),
+            "gpu_die" => self.sample.temperature("GPU die", number),
+            // Target temperatures of fans, and levels that were set by hand for tests.
+            _ if key.ends_with("_fan_target") || key.starts_with("simulated_") => true,
+            _ => self.sample.thermal(key, number),
         }
     }
 }
@@ -431,31 +419,6 @@ fn complete(cpu: &mut CpuPower, from: Dict<'_>) {
         let part = 1.0 - idle - cpu.down_ratio.unwrap_or(0.0);
         cpu.active_ratio = active(part, &mut cpu.residency);
     }
-}
-
-fn pressure(pressure: &mut ThermalPressure, key: &str, number: f64) -> bool {
-    let (level, limit) = (bounds::level(number).map(|level| level as i64), bounds::level(number));
-    match key {
-        "cpu_thermal_level" => set(&mut pressure.cpu_level, level),
-        "gpu_thermal_level" => set(&mut pressure.gpu_level, level),
-        "io_thermal_level" => set(&mut pressure.io_level, level),
-        "cpu_plimit" => set(&mut pressure.cpu_plimit, limit),
-        "num_prochots" => set(&mut pressure.prochots, bounds::count(number)),
-        // With or without the name of the GPU.
-        _ if key.starts_with("gpu2_plimit") => set(&mut pressure.gpu2_plimit, limit),
-        _ if key.starts_with("gpu_plimit") => set(&mut pressure.gpu_plimit, limit),
-        // Target temperatures of fans, and levels that were set by hand for tests.
-        _ => key.ends_with("_fan_target") || key.starts_with("simulated_"),
-    }
-}
-
-/// Sets a field to a value, and returns whether there is one.
-fn set<T>(field: &mut Option<T>, value: Option<T>) -> bool {
-    let understood = value.is_some();
-    if understood {
-        *field = value;
-    }
-    understood
 }
 
 /// Parts of the time by frequency; `freq` is in MHz everywhere. `None` for a list that was cut off, whose sum would

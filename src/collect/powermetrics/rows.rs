@@ -6,12 +6,12 @@ use nom::bytes::complete::{tag, take_until};
 use nom::character::complete::space0;
 use nom::sequence::delimited;
 
-use super::sample::{Sample, domain};
+use super::sample::{self, Sample, domain};
 use super::value::{
     ParseResult, bounds, frequencies, frequency, is_nan, nominal, number, numbered, percent, plain,
     ratio_and, states, steps, watts, whole, with_unit,
 };
-use crate::record::{CpuPower, Fan, Temperature, ThermalPressure};
+use crate::record::CpuPower;
 
 /// How much of a line was understood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,54 +304,25 @@ impl Rows {
                 let level = String::from_utf8_lossy(value).into_owned();
                 let one_word = !level.is_empty() && level.bytes().all(|byte| byte.is_ascii_alphabetic());
                 if one_word {
-                    self.pressure().level = Some(level);
+                    self.sample.pressure.get_or_insert_default().level = Some(level);
                 }
                 one_word
             }
-            _ => self.smc(name, value).is_some(),
+            _ => self.smc(name, value),
         }
-    }
-
-    fn pressure(&mut self) -> &mut ThermalPressure {
-        self.sample.pressure.get_or_insert_default()
     }
 
     /// Rows of the smc sampler (Intel).
-    fn smc(&mut self, name: &str, value: &[u8]) -> Option<()> {
+    fn smc(&mut self, name: &str, value: &[u8]) -> bool {
         if let Some(label) = name.strip_suffix(" temperature") {
-            let id = label.to_ascii_lowercase().replace(' ', "_");
-            let component = ["cpu", "gpu"].into_iter().find(|component| id.starts_with(component));
-            self.sample.temperatures.push(Temperature {
-                component: component.unwrap_or("other"),
-                sensor_id: id,
-                label: Some(label.to_owned()),
-                source: "smc".into(),
-                temperature_celsius: with_unit(value, "C").and_then(bounds::celsius)?,
-                ..Temperature::default()
-            });
-            return Some(());
+            return with_unit(value, "C").is_some_and(|celsius| self.sample.temperature(label, celsius));
         }
         if name == "Fan" || name.starts_with("Fan ") {
-            let speed_rpm = with_unit(value, "rpm").and_then(bounds::rpm)?;
-            let sensor_id = format!("fan{}", self.sample.fans.len());
-            let label = name.strip_prefix("Fan ").map(str::to_owned);
-            self.sample.fans.push(Fan { sensor_id, label, source: "smc".into(), speed_rpm });
-            return Some(());
+            let label = name.strip_prefix("Fan ");
+            return with_unit(value, "rpm").is_some_and(|rpm| self.sample.fan(label, rpm));
         }
-        let number = number(value)?;
-        let pressure = self.pressure();
-        let level = || bounds::level(number);
-        match name {
-            "CPU Thermal level" => pressure.cpu_level = Some(level()? as i64),
-            "GPU Thermal level" => pressure.gpu_level = Some(level()? as i64),
-            "IO Thermal level" => pressure.io_level = Some(level()? as i64),
-            "CPU Plimit" => pressure.cpu_plimit = Some(level()?),
-            "GPU Plimit" | "GPU Plimit (Int)" => pressure.gpu_plimit = Some(level()?),
-            _ if name.starts_with("GPU2 Plimit") => pressure.gpu2_plimit = Some(level()?),
-            "Number of prochots" => pressure.prochots = Some(bounds::count(number)?),
-            _ => return None,
-        }
-        Some(())
+        let key = name.replace("Number of", "num").to_ascii_lowercase().replace(' ', "_");
+        number(value).is_some_and(|number| self.sample.thermal(&key, number))
     }
 }
 
@@ -425,13 +396,8 @@ fn is_range(value: &[u8]) -> bool {
         && value.iter().all(|byte| byte.is_ascii_digit() || b"-, ".contains(byte))
 }
 
-/// Sets a field to a value, if there is one.
 fn set<T>(field: &mut Option<T>, value: Option<T>) -> Understood {
-    let understood = value.is_some();
-    if understood {
-        *field = value;
-    }
-    understood.into()
+    sample::set(field, value).into()
 }
 
 /// A ratio with its list.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::mem::take;
 
+use super::value::bounds;
 use crate::collect::micro;
 use crate::common::time::Timestamp;
 use crate::record::{Battery, CpuPower, Fan, Gpu, Task, Temperature, ThermalPressure};
@@ -108,6 +109,47 @@ impl Sample {
         }
     }
 
+    /// Adds a temperature of the smc sampler (Intel); false if it is out of range.
+    pub fn temperature(&mut self, label: &str, celsius: f64) -> bool {
+        let sensor_id = label.to_ascii_lowercase().replace(' ', "_");
+        let component = ["cpu", "gpu"].into_iter().find(|component| sensor_id.starts_with(component));
+        self.temperatures.extend(bounds::celsius(celsius).map(|temperature_celsius| Temperature {
+            component: component.unwrap_or("other"),
+            sensor_id,
+            label: Some(label.to_owned()),
+            source: "smc".into(),
+            temperature_celsius,
+            ..Temperature::default()
+        }));
+        bounds::celsius(celsius).is_some()
+    }
+
+    /// Adds a fan of the smc sampler (Intel); false if its speed is out of range.
+    pub fn fan(&mut self, label: Option<&str>, rpm: f64) -> bool {
+        let (sensor_id, label) = (format!("fan{}", self.fans.len()), label.map(str::to_owned));
+        let fan = |speed_rpm| Fan { sensor_id, label, source: "smc".into(), speed_rpm };
+        self.fans.extend(bounds::rpm(rpm).map(fan));
+        bounds::rpm(rpm).is_some()
+    }
+
+    /// Sets a thermal level or limit of the smc sampler (Intel) by its key in property lists; false if the key is
+    /// unknown, or the number out of range.
+    pub fn thermal(&mut self, key: &str, number: f64) -> bool {
+        let (limit, pressure) = (bounds::level(number), self.pressure.get_or_insert_default());
+        let level = limit.map(|level| level as i64);
+        match key {
+            "cpu_thermal_level" => set(&mut pressure.cpu_level, level),
+            "gpu_thermal_level" => set(&mut pressure.gpu_level, level),
+            "io_thermal_level" => set(&mut pressure.io_level, level),
+            "cpu_plimit" => set(&mut pressure.cpu_plimit, limit),
+            "num_prochots" => set(&mut pressure.prochots, bounds::count(number)),
+            // With or without the name of the GPU.
+            _ if key.starts_with("gpu2_plimit") => set(&mut pressure.gpu2_plimit, limit),
+            _ if key.starts_with("gpu_plimit") => set(&mut pressure.gpu_plimit, limit),
+            _ => false,
+        }
+    }
+
     /// Whether the charge is in milliampere-hours: if it is above 100, or was so before on this machine (`known`).
     pub fn in_milliampere_hours(&mut self, known: bool) -> bool {
         let Some(battery) = &mut self.battery else { return known };
@@ -169,6 +211,15 @@ impl Sample {
         });
         self.pressure = self.pressure.take().filter(|pressure| *pressure != ThermalPressure::default());
     }
+}
+
+/// Sets a field to a value, if there is one, and returns whether there is.
+pub fn set<T>(field: &mut Option<T>, value: Option<T>) -> bool {
+    let is_value = value.is_some();
+    if is_value {
+        *field = value;
+    }
+    is_value
 }
 
 /// Makes residencies parts of all time. Some versions print parts of the active time, which sum to 1 although the

@@ -2,16 +2,12 @@
 //! a section there are rows or a table of tasks.
 
 use jiff::fmt::strtime;
-use nom::Parser as _;
-use nom::bytes::complete::{tag, take_until};
-use nom::character::complete::space0;
-use nom::sequence::{preceded, terminated};
 
 use super::rows::Rows;
 pub use super::rows::Understood;
 use super::sample::Sample;
 use super::tasks::Table;
-use super::value::{ParseResult, bounds, number};
+use super::value::{bounds, number};
 use crate::common::time::Timestamp;
 use Understood::{No, Partly, Yes};
 
@@ -147,19 +143,10 @@ struct Header {
 impl Header {
     /// `*** Sampled system activity (Tue Sep 29 19:44:14 2026 +0800) (1001.02ms elapsed) ***`
     fn read(line: &[u8]) -> Option<Self> {
-        let what = |bytes| {
-            preceded(
-                (tag("***"), space0),
-                terminated(take_until(" system activity"), tag(" system activity")),
-            )
-            .parse(bytes)
-        };
-        let (rest, what): (_, &[u8]) = ParseResult::<'_, &[u8]>::ok(what(line))?;
-        let text = str::from_utf8(rest).ok()?;
-        if !text.ends_with("***") {
-            return None;
-        }
-        let mut header = Self { ts: None, elapsed_s: None, summary: what != b"Sampled", whole: true };
+        let text = line.strip_prefix(b"***")?.strip_suffix(b"***")?;
+        let (what, text) = str::from_utf8(text).ok()?.split_once(" system activity")?;
+        let summary = what.trim_ascii_start() != "Sampled";
+        let mut header = Self { ts: None, elapsed_s: None, summary, whole: true };
         for group in text.split('(').skip(1) {
             let group = group.split(')').next().unwrap_or(group);
             header.whole &= match group.strip_suffix("ms elapsed") {
