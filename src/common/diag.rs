@@ -19,10 +19,24 @@ pub fn program_name() -> &'static str {
 /// Whether the status line is on the screen.
 static SHOWN: Mutex<bool> = Mutex::new(false);
 
-/// Writes a message: a line that begins with the program's name.
+/// Writes a message: a line that begins with the program's name. Control characters are escaped, since messages
+/// repeat what servers and files contain.
 pub fn log(message: fmt::Arguments<'_>) {
-    put(&format!("{}: {message}\n", program_name()), false);
+    put(&message_line(message), false);
 }
+
+/// Writes a message that may have several lines.
+pub fn log_lines(message: &str) {
+    let lines: Vec<_> = message.lines().map(|line| escaped(line, MAX_MESSAGE)).collect();
+    put(&format!("{}: {}\n", program_name(), lines.join("\n")), false);
+}
+
+fn message_line(message: fmt::Arguments<'_>) -> String {
+    format!("{}: {}\n", program_name(), escaped(&message.to_string(), MAX_MESSAGE))
+}
+
+/// The longest message, in characters.
+const MAX_MESSAGE: usize = 4096;
 
 /// Writes a line as it is.
 pub fn line(text: &str) {
@@ -45,8 +59,7 @@ fn put(text: &str, shown_after: bool) {
 /// Writes a message unless that could block: for use just before the program is ended.
 pub fn log_if_ready(message: fmt::Arguments<'_>) {
     if ready() {
-        let _ =
-            rustix::io::write(rustix::stdio::stderr(), format!("{}: {message}\n", program_name()).as_bytes());
+        let _ = rustix::io::write(rustix::stdio::stderr(), message_line(message).as_bytes());
     }
 }
 
@@ -61,12 +74,30 @@ pub fn ready() -> bool {
 
 /// The start of a line, for a message: at most 80 characters, control characters escaped.
 pub fn excerpt(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&line[..line.len().min(320)]);
-    let mut excerpt: String = text.chars().take(80).flat_map(char::escape_debug).collect();
-    if text.chars().nth(80).is_some() || line.len() > 320 {
-        excerpt.push('…');
+    // 81 characters of UTF-8 are at most 324 bytes.
+    escaped(&String::from_utf8_lossy(&line[..line.len().min(324)]), 80)
+}
+
+/// At most `most` characters of a text, with those escaped that a terminal acts on: control characters, line breaks,
+/// and those that change the direction of text.
+pub fn escaped(text: &str, most: usize) -> String {
+    let acts = |char: char| {
+        char.is_control()
+            || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut out = String::with_capacity(text.len().min(most));
+    for (index, char) in text.chars().enumerate() {
+        match char {
+            _ if index == most => {
+                out.push('…');
+                break;
+            }
+            '\n' | '\r' | '\t' => out.extend(char.escape_default()),
+            char if acts(char) => out.extend(char.escape_unicode()),
+            char => out.push(char),
+        }
     }
-    excerpt.replace("\\\"", "\"")
+    out
 }
 
 #[cfg(test)]
@@ -80,5 +111,17 @@ mod tests {
         let long = excerpt(&[b'a'; 5000]);
         assert_eq!(long.chars().count(), 81);
         assert!(long.ends_with('…'));
+        assert_eq!(excerpt(&[b'a'; 80]), "a".repeat(80));
+        assert_eq!(excerpt("é".repeat(81).as_bytes()), "é".repeat(80) + "…");
+    }
+
+    #[test]
+    fn messages_cannot_control_a_terminal() {
+        let foreign = "a\x1b]0;title\x07\u{9b}2J\u{7f}\u{202e}z\r\nscrape: forged \"\\\"";
+        let line = message_line(format_args!("{foreign}{}", "b".repeat(10_000)));
+        assert!(line.ends_with("…\n") && line.chars().count() < 4200, "{line}");
+        let kept: String = line.chars().filter(|char| char.is_control() || *char == '\u{202e}').collect();
+        assert_eq!(kept, "\n");
+        assert!(line.contains("forged \"\\\"b"), "what is harmless stays: {line}");
     }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-use crate::common::diag::{self, log};
+use crate::common::diag;
 use crate::common::program::{Generate, Program, Usage};
 use crate::common::stdio_check;
 use crate::common::{filter, generate, helper};
@@ -25,7 +25,7 @@ pub fn main<P: Program>() -> ExitCode {
         Ok(parsed) => parsed,
         Err(error) if error.use_stderr() => {
             let text = error.render().to_string();
-            log(format_args!("{}", text.strip_prefix("error: ").unwrap_or(&text).trim_end()));
+            diag::log_lines(text.strip_prefix("error: ").unwrap_or(&text).trim_end());
             return ExitCode::from(2);
         }
         Err(help) => return ended(help.print().context("cannot write to stdout")),
@@ -43,7 +43,7 @@ fn ended(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            log(format_args!("{error:#}"));
+            diag::log_lines(&format!("{error:#}"));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
     }
