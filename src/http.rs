@@ -2,19 +2,27 @@
 //!
 //! Nothing in an error repeats a URL in full, since it may hold a password.
 
+mod tls;
+
 use std::error::Error as _;
 use std::fmt;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use flate2::write::GzEncoder;
+use http_body_util::BodyExt as _;
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::header::HeaderMap;
-use reqwest::{Certificate, ClientBuilder, Identity, RequestBuilder, Response, redirect};
+use reqwest::{Body, RequestBuilder, Response, redirect};
 
+pub use self::tls::Trust;
 pub use reqwest::{Method, Request, StatusCode, Url, header};
+
+/// The longest time that an HTTP/2 connection may be silent before it is checked.
+const MAX_SILENCE: Duration = Duration::from_secs(3600);
 
 /// How a [`Client`] connects.
 #[derive(Clone, Default)]
@@ -25,19 +33,11 @@ pub struct Settings {
     pub proxies: Proxies,
     /// How many redirects to follow.
     pub redirects: usize,
+    /// Speak HTTP/2 only, without asking the server first, and ping a connection that has been silent for this long
+    /// although an answer is due.
+    pub http2: Option<Duration>,
     /// Headers of every request.
     pub headers: HeaderMap,
-}
-
-/// PEM files for TLS.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trust {
-    /// Certificates to trust in addition to the system's.
-    pub ca: Option<PathBuf>,
-    /// The client certificate.
-    pub certificate: Option<PathBuf>,
-    /// The key of the client certificate.
-    pub key: Option<PathBuf>,
 }
 
 /// An HTTP client. It keeps its connections open; clones share them.
@@ -58,6 +58,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// True if the body was longer than the limit.
     pub truncated: bool,
+    /// The headers that followed the body.
+    pub trailers: HeaderMap,
 }
 
 impl Answer {
@@ -102,31 +104,25 @@ impl Client {
     pub fn new(settings: Settings) -> Result<Self> {
         // An error only means that a provider is installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let Settings { tls, proxies, redirects, headers } = settings;
+        let Settings { tls, proxies, redirects, http2, headers } = settings;
         let proxies = Arc::new(proxies);
         let lookup = proxies.clone();
-        let builder = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .user_agent(concat!("telepipe/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers)
             .no_proxy()
             .proxy(reqwest::Proxy::custom(move |url| lookup.of(url).cloned()))
             .redirect(redirects_to(redirects, tls.is_some()));
-        let Some(trust) = tls else {
+        if let Some(silence) = http2 {
+            builder = builder.http2_prior_knowledge().http2_keep_alive_interval(silence.min(MAX_SILENCE));
+        }
+        let protocols = if http2.is_some() { &["h2"][..] } else { &["h2", "http/1.1"] };
+        builder = match tls {
+            Some(trust) => builder.tls_backend_preconfigured(trust.config(protocols)?),
             // An empty list: by default reqwest reads the system's certificates and fails if there are none.
-            let http = builder.tls_certs_only([]).build().context("cannot start HTTP")?;
-            return Ok(Self { http, proxies });
+            None => builder.tls_certs_only([]),
         };
-        let files: Vec<_> = [&trust.ca, &trust.certificate]
-            .into_iter()
-            .flatten()
-            .map(|path| path.display().to_string())
-            .collect();
-        let built = with_trust(builder, &trust)?.build();
-        let http = built.with_context(|| match &*files.join(", ") {
-            "" => "cannot use TLS; are the system's CA certificates installed?".to_owned(),
-            files => format!("cannot use TLS with {files}"),
-        })?;
-        Ok(Self { http, proxies })
+        Ok(Self { http: builder.build().context("cannot start HTTP")?, proxies })
     }
 
     /// Begins a request. A user name and password in the URL become an `Authorization` header.
@@ -150,17 +146,27 @@ impl Client {
     }
 }
 
-async fn read(mut response: Response, limit: usize) -> reqwest::Result<Answer> {
-    let (mut body, mut truncated) = (Vec::new(), false);
-    while let Some(chunk) = response.chunk().await? {
-        let room = limit - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+async fn read(response: Response, limit: usize) -> reqwest::Result<Answer> {
+    let (status, headers) = (response.status(), response.headers().clone());
+    let mut answer =
+        Answer { status, headers, body: Vec::new(), truncated: false, trailers: HeaderMap::new() };
+    let mut incoming = Body::from(response);
+    while let Some(frame) = incoming.frame().await.transpose()? {
+        let chunk = match frame.into_data() {
+            Ok(chunk) => chunk,
+            Err(frame) => {
+                answer.trailers.extend(frame.into_trailers().unwrap_or_default());
+                continue;
+            }
+        };
+        let room = limit - answer.body.len();
+        answer.body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
-            truncated = true;
+            answer.truncated = true;
             break;
         }
     }
-    Ok(Answer { status: response.status(), headers: response.headers().clone(), body, truncated })
+    Ok(answer)
 }
 
 fn redirects_to(limit: usize, secure: bool) -> redirect::Policy {
@@ -175,33 +181,6 @@ fn redirects_to(limit: usize, secure: bool) -> redirect::Policy {
             redirect::Policy::limited(limit).redirect(attempt)
         }),
     }
-}
-
-fn with_trust(builder: ClientBuilder, trust: &Trust) -> Result<ClientBuilder> {
-    let Trust { ca, certificate, key } = trust;
-    let mut roots = Vec::new();
-    if let Some(path) = ca {
-        roots = Certificate::from_pem_bundle(&file(path)?).with_context(|| path.display().to_string())?;
-        if roots.is_empty() {
-            bail!("{}: no PEM certificate in it", path.display());
-        }
-    }
-    let builder = builder.tls_certs_merge(roots);
-    match (certificate, key) {
-        (Some(certificate), Some(key)) => {
-            let pem = [file(certificate)?, b"\n".to_vec(), file(key)?].concat();
-            let identity = Identity::from_pem(&pem).with_context(|| certificate.display().to_string())?;
-            Ok(builder.identity(identity))
-        }
-        (None, None) => Ok(builder),
-        _ => {
-            bail!("a client certificate needs its key, and a key its certificate: one of the two is not set")
-        }
-    }
-}
-
-fn file(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// The innermost cause; the outer ones repeat the URL.
@@ -220,7 +199,13 @@ fn explain(error: &reqwest::Error, via: Option<&str>) -> Error {
         _ if kind == ErrorKind::Timeout => "no answer in time",
         text if text.contains("InvalidContentType") => "the server does not speak TLS there; is it http://?",
         text if text.contains("CaUsedAsEndEntity") => {
-            "the server's certificate is a CA certificate (CA:TRUE); a server needs one of its own"
+            "the server's certificate is that of a CA (CA:TRUE) and was not given itself, as by --ca-file"
+        }
+        text if text.contains("invalid HTTP version") => {
+            "the server does not speak HTTP/1.1 there; is it grpc://?"
+        }
+        text if text.contains("frame with invalid size") => {
+            "the server does not speak HTTP/2 there; is it http://?"
         }
         text => text,
     };
@@ -246,6 +231,15 @@ pub fn without_user(url: &Url) -> Url {
 /// A URL without user name, password and query, for messages.
 pub fn public_name(url: &Url) -> String {
     format!("{}{}", origin(url), url.path())
+}
+
+/// Whether a URL names this host by its loopback interface.
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    match host.parse::<IpAddr>() {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host == "localhost" || host.ends_with(".localhost"),
+    }
 }
 
 /// The proxies that the environment names. The default is none.
@@ -294,9 +288,9 @@ impl Proxies {
         let hosts = self.direct.iter().filter(|(_, only)| only.is_none() || *only == port);
         let hosts: Vec<_> = hosts.map(|(host, _)| host.as_str()).collect();
         // hyper-util's matcher knows domains and networks, but takes `*` for names only, and no ports.
-        let list = hosts.join(",") + ",localhost,127.0.0.0/8,::1";
-        let matcher = Matcher::builder().all("http://proxy").no(list).build();
-        hosts.contains(&"*")
+        let matcher = Matcher::builder().all("http://proxy").no(hosts.join(",")).build();
+        is_loopback(url)
+            || hosts.contains(&"*")
             || origin(url).parse().is_ok_and(|destination| matcher.intercept(&destination).is_none())
     }
 }

@@ -478,11 +478,11 @@ fn the_variables_of_the_exporter_specification_apply() {
     assert_eq!(request.header("content-encoding"), None);
     assert!(!ended.stderr.contains("s3cret"));
 
-    let grpc = [("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret")];
-    let ended = Ship::start_with(&["--otlp"], &grpc).end();
+    let unknown = [("OTEL_EXPORTER_OTLP_PROTOCOL", "avro"), ("OTEL_EXPORTER_OTLP_HEADERS", "a=s3cret")];
+    let ended = Ship::start_with(&["--otlp"], &unknown).end();
     assert_eq!(ended.code, Some(2));
     assert!(ended.stderr.contains("OTEL_EXPORTER_OTLP_PROTOCOL"), "{}", ended.stderr);
-    let help = Ship::start_with(&["--help"], &grpc).end();
+    let help = Ship::start_with(&["--help"], &unknown).end();
     assert!(!String::from_utf8_lossy(&help.stdout).contains("s3cret"));
 }
 
@@ -493,7 +493,7 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         (&["--otlp", "localhost"], "--otlp localhost: not a URL; write http://HOST:PORT"),
         (
             &["--otlp", "--compression", "GZIP"],
-            "'GZIP' for '--compression <METHOD>'\n  [possible values: gzip, none]",
+            "'GZIP' for '--compression <METHOD>'\n  [possible values: gzip, zstd, none]",
         ),
         (&["--names", "Semconv"], "[possible values: semconv, hostmetrics]"),
         (&["--otlp", "--timeout", "0"], "'--timeout <TIME>': must be greater than zero"),

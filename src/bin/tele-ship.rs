@@ -93,6 +93,10 @@ impl Program for TeleShip {
             "Send to another host, with a secret that is not on the command line",
             "scrape | tele-ship --otlp https://otel.example.com --header-file ~/.otlp-headers",
         ),
+        (
+            "Send over gRPC, compressed with zstd",
+            "scrape | tele-ship --otlp grpc://localhost:4317 --compression zstd",
+        ),
         ("Store a day in a database", "scrape --duration 24h | tele-ship --sqlite today.db"),
         (
             "Print the latest load averages",
@@ -184,10 +188,11 @@ Every destination gets every line, independently of the others. For OTLP, so doe
 one that fails does not delay the others while there is memory (--queue-bytes).
 
 A request is sent again if the server cannot be reached, does not answer in time, answers 429, 502, 503 or 504, or \
-answers with a web page instead of OTLP, and if the proxy answers 407. The \
+answers with a redirect or a web page instead of OTLP, and if the proxy answers 407; over gRPC, if it answers CANCELLED, \
+DEADLINE_EXCEEDED, ABORTED, OUT_OF_RANGE, UNAVAILABLE, DATA_LOSS, or RESOURCE_EXHAUSTED with RetryInfo. The \
 delay is random, up to half a second at first, and doubles up to half a minute; it is never shorter than the server's \
-Retry-After. While an endpoint fails, one request at a time is tried, oldest first. Any other error is final. A request \
-that is too large (413) is split. Items that a server refuses in a request that it accepts (partial success) are \
+Retry-After or RetryInfo. While an endpoint fails, one request at a time is tried, oldest first. Any other error is final. A request \
+that is too large (413) is split; over gRPC a request has at most 4 MiB, which is what servers take by default. Items that a server refuses in a request that it accepts (partial success) are \
 counted and not sent again.
 
 Nothing is dropped to save memory: when --queue-bytes are pending for a destination, tele-ship stops reading, and \
@@ -247,8 +252,13 @@ another id. To add its tables to such a database anyway, set that id.";
 
 const ENVIRONMENT: &str = "\
 OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _COMPRESSION, _TIMEOUT, _CERTIFICATE, _CLIENT_CERTIFICATE, _CLIENT_KEY and \
-_PROTOCOL (http/protobuf), and the same with METRICS_, LOGS_ or TRACES_ after OTLP_ for one signal; \
+_PROTOCOL (grpc, http/protobuf or http/json), and the same with METRICS_, LOGS_ or TRACES_ after OTLP_ for one signal, \
+whose HTTP endpoint is then used as it is, without /v1/…; \
 OTEL_SERVICE_NAME; OTEL_RESOURCE_ATTRIBUTES; XDG_DATA_HOME. Options override variables.
+
+OTEL_EXPORTER_OTLP_HEADERS is a list, `name=value,name=value`, with percent-encoded values. Servers that take a bare \
+key, such as HyperDX, get it with `authorization=KEY`. Headers that belong to the transport, such as Content-Length, are \
+refused.
 
 HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name HTTP proxies. NO_PROXY lists hosts to reach directly, as in curl: `*`, \
 domains (with their subdomains), addresses and networks such as 10.0.0.0/8, each with an optional port. Loopback \

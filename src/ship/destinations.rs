@@ -9,7 +9,7 @@ use super::clickhouse::{ClickHouse, ClickHouseArgs};
 use super::monitor::{Monitor, MonitorArgs};
 use super::otlp::{Encoder, Names, Options};
 #[cfg(feature = "http")]
-use super::otlp_http::{OtlpArgs, OtlpHttp};
+use super::otlp_exporter::{OtlpArgs, OtlpExporter};
 use super::pipeline::Pipeline;
 #[cfg(feature = "sqlite")]
 use super::sqlite::{self, Sqlite};
@@ -70,7 +70,7 @@ impl Destinations {
     pub fn open(&self, pipeline: &mut Pipeline) -> Result<()> {
         #[cfg(feature = "http")]
         if self.otlp() {
-            pipeline.add(OtlpHttp::open(&self.otlp, self.encoder()?).map_err(usage)?)?;
+            pipeline.add(OtlpExporter::open(&self.otlp, self.encoder()?).map_err(usage)?)?;
         }
         #[cfg(feature = "http")]
         if self.clickhouse() {

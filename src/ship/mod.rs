@@ -12,13 +12,15 @@ use std::time::Duration;
 
 #[cfg(feature = "http")]
 pub mod clickhouse;
+#[cfg(feature = "http")]
+pub mod compression;
 pub mod destinations;
 pub mod line;
 #[cfg(feature = "http")]
 pub mod monitor;
 pub mod otlp;
 #[cfg(feature = "http")]
-pub mod otlp_http;
+pub mod otlp_exporter;
 pub mod pipeline;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;

@@ -32,7 +32,13 @@ pub fn client(secure: bool, wait: Duration) -> Result<Client> {
     let seconds = HeaderValue::from_str(&wait.as_secs_f64().to_string())?;
     headers.insert("x-prometheus-scrape-timeout-seconds", seconds);
     let proxies = Proxies::from_env(&|name| std::env::var(name).ok())?;
-    Client::new(Settings { tls: secure.then(Trust::default), proxies, redirects: MAX_REDIRECTS, headers })
+    Client::new(Settings {
+        tls: secure.then(Trust::default),
+        proxies,
+        redirects: MAX_REDIRECTS,
+        headers,
+        http2: None,
+    })
 }
 
 /// Sends one request and waits up to `wait` for the whole answer.

@@ -151,9 +151,8 @@ impl Server {
         let client = Client::new(Settings {
             tls: (url.scheme() == "https").then(Trust::default),
             proxies: Proxies::from_env(&env)?,
-            // A redirected POST becomes a GET, or goes where nobody allowed it to.
-            redirects: 0,
-            headers: HeaderMap::new(),
+            // No redirects: a redirected POST becomes a GET, or goes where nobody allowed it to.
+            ..Settings::default()
         })?;
         let name = public_name(&url);
         let database = in_url.database.or_else(|| env("CLICKHOUSE_DATABASE"));

@@ -1,7 +1,8 @@
 //! Interprets the responses of OTLP/HTTP servers.
 //!
 //! OTLP 1.x, "OTLP/HTTP Response" and "Retryable Response Codes": success may be partial; 429, 502, 503 and 504 ask
-//! to try again; everything else is final. 407 is retried too: it comes from a proxy, and is no fault of the lines.
+//! to try again; everything else is final. Two more are retried, since they are no fault of the lines: 407, which
+//! comes from a proxy, and redirects, which are not followed.
 
 use std::time::Duration;
 
@@ -9,15 +10,19 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceResp
 use prost::Message;
 use serde_json::Value;
 
+use crate::common::diag::escaped;
 use crate::common::time::Timestamp;
 use crate::ship::Verdict;
 
 /// The parts of a response that matter.
-pub struct Answer<'a> {
+#[derive(Default)]
+pub struct HttpAnswer<'a> {
     /// The status code.
     pub status: u16,
     /// The `Retry-After` header.
     pub retry_after: Option<&'a str>,
+    /// The `Location` header, as a URL without credentials.
+    pub location: Option<String>,
     /// Whether the body is JSON.
     pub json: bool,
     /// The body, or its beginning.
@@ -26,21 +31,64 @@ pub struct Answer<'a> {
 
 /// `google.rpc.Status`, the body of a failure.
 #[derive(Clone, PartialEq, Eq, Message)]
-struct Status {
+pub struct Status {
+    /// The gRPC code.
     #[prost(int32, tag = "1")]
-    code: i32,
+    pub code: i32,
+    /// The message for developers.
     #[prost(string, tag = "2")]
-    message: String,
+    pub message: String,
+    /// Further messages, of any type.
+    #[prost(message, repeated, tag = "3")]
+    pub details: Vec<Detail>,
 }
 
-impl Answer<'_> {
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Detail {
+    /// The type: a URL that ends in its name.
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    /// The encoded message.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+struct Delay {
+    #[prost(int64, tag = "1")]
+    seconds: i64,
+    #[prost(int32, tag = "2")]
+    nanos: i32,
+}
+
+impl Status {
+    /// The delay in its `RetryInfo`, if there is one. No delay, or a negative one, is none at all.
+    pub fn retry_delay(&self) -> Option<Duration> {
+        let info = self.details.iter().find(|detail| detail.type_url.ends_with("google.rpc.RetryInfo"))?;
+        let Delay { seconds, nanos } = RetryInfo::decode(&*info.value).ok()?.retry_delay.unwrap_or_default();
+        let whole = u64::try_from(seconds).map_or(Duration::ZERO, Duration::from_secs);
+        Some(whole + u64::try_from(nanos).map_or(Duration::ZERO, Duration::from_nanos))
+    }
+}
+
+impl HttpAnswer<'_> {
     /// What to do next. `server` opens the reason; a date in `Retry-After` is relative to `now`.
     pub fn verdict(&self, server: &str, now: Timestamp) -> Verdict {
         if (200..300).contains(&self.status) {
+            let strange = || strange(&self.status.to_string(), self.body);
             if self.body.trim_ascii_start().starts_with(b"<") {
-                return Verdict::Retry { after: None, reason: format!("{server}: {}", self.strange()) };
+                return Verdict::Retry { after: None, reason: format!("{server}: {}", strange()) };
             }
-            let (rejected_items, message) = self.partial();
+            let (rejected_items, message) = self.partial().unwrap_or_else(|| (0, Some(strange())));
             return Verdict::Delivered { rejected_items, message };
         }
         let message = self.message();
@@ -49,6 +97,12 @@ impl Answer<'_> {
             message => format!("{server} answers {}: {message}", self.status),
         };
         match self.status {
+            300..400 => {
+                let (status, hint) =
+                    (self.status, "redirects are not followed, give the URL that takes the data");
+                let to = self.location.as_ref().map_or_else(String::new, |to| format!(" to {to}"));
+                Verdict::Retry { after: None, reason: format!("{server} redirects{to} ({status}); {hint}") }
+            }
             407 | 429 | 502 | 503 | 504 => {
                 let after = self.retry_after.and_then(|text| retry_after(text, now));
                 Verdict::Retry { after, reason }
@@ -60,46 +114,67 @@ impl Answer<'_> {
         }
     }
 
-    /// `partial_success`, which has the same field numbers for every signal.
-    fn partial(&self) -> (u64, Option<String>) {
-        let (rejected, message) = if self.json {
-            let answer = match serde_json::from_slice::<Value>(self.body) {
-                Err(_) if !self.body.trim_ascii().is_empty() => return (0, Some(self.strange())),
-                answer => answer.unwrap_or_default(),
-            };
-            let partial = &answer["partialSuccess"];
-            let names = ["rejectedDataPoints", "rejectedLogRecords", "rejectedSpans"];
-            let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
-            let rejected = names.iter().find_map(|name| number(&partial[*name])).unwrap_or(0);
-            (rejected, partial["errorMessage"].as_str().unwrap_or("").to_owned())
-        } else {
-            let Ok(answer) = ExportMetricsServiceResponse::decode(self.body) else {
-                return (0, Some(self.strange()));
-            };
-            let partial = answer.partial_success.unwrap_or_default();
-            (partial.rejected_data_points, partial.error_message)
+    fn partial(&self) -> Option<(u64, Option<String>)> {
+        if !self.json {
+            return partial_success(self.body);
+        }
+        let answer = match serde_json::from_slice::<Value>(self.body) {
+            Err(_) if !self.body.trim_ascii().is_empty() => return None,
+            answer => answer.unwrap_or_default(),
         };
-        (u64::try_from(rejected).unwrap_or(0), Some(message).filter(|message| !message.is_empty()))
-    }
-
-    /// Describes a success that no OTLP server sends, such as the login page of a proxy.
-    fn strange(&self) -> String {
-        format!("its {} is not the answer of an OTLP server: {}", self.status, self.message())
+        let partial = &answer["partialSuccess"];
+        let names = ["rejectedDataPoints", "rejectedLogRecords", "rejectedSpans"];
+        let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+        let rejected = names.iter().find_map(|name| number(&partial[*name])).unwrap_or(0);
+        Some(refused(rejected, partial["errorMessage"].as_str().unwrap_or("")))
     }
 
     /// The message of a failure, on one line.
     fn message(&self) -> String {
-        let json = || serde_json::from_slice::<Value>(self.body).ok();
-        let text = if self.json {
-            json().and_then(|answer| Some(answer["message"].as_str()?.to_owned()))
+        if self.json {
+            let answer = serde_json::from_slice::<Value>(self.body).unwrap_or_default();
+            match answer["message"].as_str().unwrap_or_default() {
+                "" => text(self.body),
+                message => one_line(message),
+            }
         } else {
-            Status::decode(self.body).ok().map(|status| status.message)
-        };
-        let text = text.filter(|text| !text.is_empty());
-        let text = text.unwrap_or_else(|| String::from_utf8_lossy(self.body).into_owned());
-        let text = if text.trim_start().starts_with('<') { without_tags(&text) } else { text };
-        text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect()
+            failure(self.body)
+        }
     }
+}
+
+/// `partial_success` of a response, which has the same field numbers for every signal: the number of refused items, and
+/// the server's message. `None` if it is not a response.
+pub fn partial_success(body: &[u8]) -> Option<(u64, Option<String>)> {
+    let partial = ExportMetricsServiceResponse::decode(body).ok()?.partial_success.unwrap_or_default();
+    Some(refused(partial.rejected_data_points, &partial.error_message))
+}
+
+fn refused(items: i64, message: &str) -> (u64, Option<String>) {
+    (u64::try_from(items).unwrap_or(0), Some(message.to_owned()).filter(|message| !message.is_empty()))
+}
+
+/// Describes a success that no OTLP server sends, such as the login page of a proxy.
+pub fn strange(status: &str, body: &[u8]) -> String {
+    format!("its {status} is not the answer of an OTLP server: {}", failure(body))
+}
+
+/// The message of a failure in protobuf, or the body as text.
+fn failure(body: &[u8]) -> String {
+    match Status::decode(body) {
+        Ok(status) if !status.message.is_empty() => one_line(&status.message),
+        _ => text(body),
+    }
+}
+
+fn text(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    if text.trim_start().starts_with('<') { one_line(&without_tags(&text)) } else { one_line(&text) }
+}
+
+/// At most 200 characters, without line breaks.
+pub fn one_line(text: &str) -> String {
+    escaped(&text.split_whitespace().collect::<Vec<_>>().join(" "), 200)
 }
 
 /// The text of an HTML page, roughly: servers and proxies that do not know OTLP answer with one.
@@ -124,7 +199,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_secs(784_111_777); // Sun, 06 Nov 1994 08:49:37 GMT
 
     fn verdict(status: u16, json: bool, body: &[u8]) -> Verdict {
-        Answer { status, retry_after: None, json, body }.verdict("server", NOW)
+        HttpAnswer { status, json, body, ..HttpAnswer::default() }.verdict("server", NOW)
     }
 
     #[test]
@@ -132,13 +207,25 @@ mod tests {
         for status in [407, 429, 502, 503, 504] {
             assert!(matches!(verdict(status, false, b""), Verdict::Retry { after: None, .. }), "{status}");
         }
-        for status in [301, 308, 400, 401, 403, 404, 408, 415, 500, 501, 505] {
+        for status in [400, 401, 403, 404, 408, 415, 500, 501, 505] {
             assert!(matches!(verdict(status, false, b""), Verdict::Reject { .. }), "{status}");
         }
         assert!(matches!(verdict(413, false, b""), Verdict::Split { .. }));
         assert!(matches!(verdict(400, false, b"http: request body too large"), Verdict::Split { .. }));
         assert_eq!(verdict(200, false, b""), Verdict::DELIVERED);
         assert_eq!(verdict(202, true, b"{}"), Verdict::DELIVERED);
+    }
+
+    #[test]
+    fn redirects_wait_for_another_url() {
+        let location = Some("https://elsewhere/v1/logs".to_owned());
+        for status in [301, 302, 307, 308] {
+            let answer = HttpAnswer { status, location: location.clone(), ..HttpAnswer::default() };
+            let Verdict::Retry { after: None, reason } = answer.verdict("server", NOW) else {
+                panic!("{status}")
+            };
+            assert!(reason.contains("https://elsewhere/v1/logs") && reason.contains(&status.to_string()));
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Where OTLP/HTTP requests go and what they carry: from the command line, then from the variables of the OTLP
-//! exporter specification, then its defaults.
+//! Where the requests of a signal go and how: from the command line, then from the variables of the OTLP exporter
+//! specification, then its defaults.
 //!
 //! `OTEL_EXPORTER_OTLP_METRICS_…`, `_LOGS_…` and `_TRACES_…` override `OTEL_EXPORTER_OTLP_…`. An empty variable
 //! counts as unset. Messages never contain the value of a header.
@@ -10,20 +10,30 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use reqwest::Url;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderMap;
 
+use super::{grpc, headers};
 use crate::common::units::duration;
-use crate::http::{Trust, public_name};
-use crate::ship::otlp::{Signal, percent_decode};
+use crate::http::{Trust, is_loopback, public_name};
+use crate::ship::compression::Compression;
+use crate::ship::otlp::Signal;
 
 /// The options of `--otlp`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OtlpArgs {
-    /// Send to an OpenTelemetry server over HTTP
+    /// Send to an OpenTelemetry server over HTTP or gRPC
     ///
-    /// Default: OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318.
+    /// http://HOST:4318 and https:// are OTLP over HTTP, to which the path of each signal is appended (/v1/metrics,
+    /// /v1/logs, /v1/traces); grpc://HOST:4317 and grpcs:// are gRPC without and with TLS. Default:
+    /// OTEL_EXPORTER_OTLP_ENDPOINT, or http://localhost:4318 (4317 with --protocol grpc).
     #[arg(long, value_name = "URL", num_args = 0..=1, help_heading = "Destinations")]
     pub otlp: Option<Option<String>>,
+
+    /// Speak this protocol
+    ///
+    /// Default: what the scheme of the URL says, OTEL_EXPORTER_OTLP_PROTOCOL, or http/protobuf.
+    #[arg(long, requires = "otlp", value_name = "PROTOCOL", help_heading = "OTLP")]
+    pub protocol: Option<Protocol>,
 
     /// Compress requests this way
     ///
@@ -37,7 +47,7 @@ pub struct OtlpArgs {
 
     /// Trust these certificates (PEM) in addition to the system's
     ///
-    /// Default: OTEL_EXPORTER_OTLP_CERTIFICATE.
+    /// Certificates of CAs, or that of the server itself. Default: OTEL_EXPORTER_OTLP_CERTIFICATE.
     #[arg(long, requires = "otlp", value_name = "FILE", help_heading = "OTLP")]
     pub ca_file: Option<PathBuf>,
 
@@ -48,20 +58,32 @@ pub struct OtlpArgs {
     pub timeout: Option<Duration>,
 }
 
-/// How bodies are compressed.
+/// How requests are encoded and transported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Compression {
-    /// gzip
-    Gzip,
-    /// No compression
-    None,
+pub enum Protocol {
+    /// gRPC
+    Grpc,
+    /// Protobuf over HTTP
+    #[value(name = "http/protobuf")]
+    HttpProtobuf,
+    /// JSON over HTTP
+    #[value(name = "http/json")]
+    HttpJson,
+}
+
+impl Protocol {
+    fn is_http(self) -> bool {
+        self != Self::Grpc
+    }
 }
 
 /// The endpoint for the requests of one signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The URL with its path.
+    /// The URL with its path, `http` or `https`.
     pub url: Url,
+    /// How requests are encoded and transported.
+    pub protocol: Protocol,
     /// Headers of every request, except those about the body.
     pub headers: HeaderMap,
     /// How bodies are compressed.
@@ -82,26 +104,26 @@ impl Target {
     /// If an option or a variable is wrong; the message names it.
     pub fn new(signal: Signal, options: &OtlpArgs, env: Env<'_>) -> Result<Self> {
         let setting = |name: &str| setting(signal, name, env);
-        if let Some((variable, protocol)) = setting("PROTOCOL")
-            && protocol != "http/protobuf"
-        {
-            bail!(
-                "{variable}={protocol} is not supported; unset it or set it to http/protobuf, which servers \
-                 accept on port 4318"
-            );
-        }
         let mut headers = HeaderMap::new();
         if let Some((variable, list)) = setting("HEADERS") {
-            parse_list(&list, &mut headers).with_context(|| variable)?;
+            headers::read_list(&list, &mut headers).with_context(|| variable)?;
         }
         if let Some(path) = &options.header_file {
-            let text =
-                std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            parse_lines(&text, &mut headers).with_context(|| path.display().to_string())?;
+            headers::read_file(path, &mut headers)?;
         }
+        let endpoint = Endpoint::new(signal, options.otlp.as_ref().and_then(Option::as_deref), env)?;
+        let protocol = match (options.protocol, endpoint.scheme()) {
+            (Some(protocol), Some("grpc" | "grpcs")) if protocol.is_http() => {
+                bail!("{} is gRPC; leave out --protocol, or write http:// or https://", endpoint.shown())
+            }
+            (_, Some("grpc" | "grpcs")) => Protocol::Grpc,
+            (Some(protocol), _) => protocol,
+            (None, _) => protocol(setting("PROTOCOL"))?,
+        };
         let path = |name| setting(name).map(|(_, path)| PathBuf::from(path));
         Ok(Self {
-            url: url(signal, options.otlp.as_ref().and_then(Option::as_deref), env)?,
+            url: endpoint.url(signal, protocol)?,
+            protocol,
             headers,
             compression: options.compression.map_or_else(|| compression(setting("COMPRESSION")), Ok)?,
             timeout: options.timeout.map_or_else(|| timeout(setting("TIMEOUT")), Ok)?,
@@ -110,6 +132,15 @@ impl Target {
                 certificate: path("CLIENT_CERTIFICATE"),
                 key: path("CLIENT_KEY"),
             },
+        })
+    }
+
+    /// What the user should know about it before anything is sent.
+    pub fn warning(&self) -> Option<String> {
+        let secret = headers::has_secret(&self.headers) || self.url.password().is_some();
+        (secret && self.tls().is_none() && !is_loopback(&self.url)).then(|| {
+            let host = self.url.host_str().unwrap_or_default();
+            format!("credentials are sent to {host} unencrypted; use https:// or grpcs://")
         })
     }
 
@@ -134,35 +165,96 @@ fn setting(signal: Signal, name: &str, env: Env<'_>) -> Option<(String, String)>
     of(own).or_else(|| of(format!("OTEL_EXPORTER_OTLP_{name}")))
 }
 
-/// The endpoint variable of a signal is used unchanged; the signal's path is appended to any other URL.
-fn url(signal: Signal, given: Option<&str>, env: Env<'_>) -> Result<Url> {
-    if let Some(given) = given {
-        if given.trim().is_empty() {
-            bail!("--otlp= is empty: write --otlp http://HOST:PORT, or --otlp alone for the default");
-        }
-        return base(given, signal).with_context(|| format!("--otlp {}", harmless(given)));
-    }
-    let Some((variable, value)) = setting(signal, "ENDPOINT", env) else {
-        return base("http://localhost:4318", signal);
-    };
-    let url = if variable == "OTEL_EXPORTER_OTLP_ENDPOINT" { base(&value, signal) } else { parse(&value) };
-    url.with_context(|| format!("{variable}={}", harmless(&value)))
+/// Where an endpoint was set, and to what.
+struct Endpoint {
+    /// The option or variable; `None` for the default.
+    source: Option<String>,
+    /// Whether it is the endpoint of one signal, to which no path is appended.
+    is_own: bool,
+    text: String,
 }
 
-fn base(text: &str, signal: Signal) -> Result<Url> {
-    let mut url = parse(text)?;
-    if let Some(own) = Signal::ALL.iter().find(|own| url.path().trim_end_matches('/').ends_with(own.path())) {
-        bail!("the path of each signal is appended; leave out /{}", own.path());
+impl Endpoint {
+    fn new(signal: Signal, given: Option<&str>, env: Env<'_>) -> Result<Self> {
+        if given.is_some_and(|given| given.trim().is_empty()) {
+            bail!("--otlp= is empty: write --otlp http://HOST:PORT, or --otlp alone for the default");
+        }
+        Ok(match (given, setting(signal, "ENDPOINT", env)) {
+            (Some(given), _) => {
+                Self { source: Some("--otlp ".into()), is_own: false, text: given.trim().to_owned() }
+            }
+            (None, Some((variable, text))) => {
+                let is_own = variable != "OTEL_EXPORTER_OTLP_ENDPOINT";
+                Self { source: Some(variable + "="), is_own, text }
+            }
+            (None, None) => Self { source: None, is_own: false, text: String::new() },
+        })
     }
-    if let Ok(mut path) = url.path_segments_mut() {
-        path.pop_if_empty().extend(signal.path().split('/'));
+
+    fn scheme(&self) -> Option<&str> {
+        self.text.split_once("://").map(|(scheme, _)| scheme)
     }
-    Ok(url)
+
+    /// The option or variable with its value, without secrets.
+    fn shown(&self) -> String {
+        format!("{}{}", self.source.as_deref().unwrap_or_default(), harmless(&self.text))
+    }
+
+    /// The URL for requests of `signal`.
+    fn url(&self, signal: Signal, protocol: Protocol) -> Result<Url> {
+        let text = match (&self.source, protocol) {
+            (None, Protocol::Grpc) => "grpc://localhost".to_owned(),
+            (None, _) => "http://localhost:4318".to_owned(),
+            // Variables may name a gRPC server without a scheme, as gRPC itself does; that means TLS.
+            (Some(_), Protocol::Grpc) if self.scheme().is_none() => format!("grpcs://{}", self.text),
+            _ => self.text.clone(),
+        };
+        let url = if protocol == Protocol::Grpc { grpc_url(&text) } else { parse(&text) };
+        url.and_then(|url| with_path(url, signal, protocol, self.is_own)).with_context(|| self.shown())
+    }
 }
 
 fn parse(text: &str) -> Result<Url> {
     let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-    url.context("not a URL; write http://HOST:PORT or https://HOST:PORT")
+    url.context("not a URL; write http://HOST:PORT or https://HOST:PORT, or grpc://HOST:PORT for gRPC")
+}
+
+/// Replaces the scheme, since only `http` and `https` have a host and a port by the URL standard. Without a port, `grpc`
+/// means 4317.
+fn grpc_url(text: &str) -> Result<Url> {
+    let wrong = "not a URL; write grpc://HOST:PORT, or grpcs://HOST:PORT for TLS";
+    let (scheme, rest) = text.split_once("://").context(wrong)?;
+    let (http, is_grpc) = match scheme {
+        "grpc" => ("http", true),
+        "grpcs" => ("https", true),
+        other => (other, false),
+    };
+    let mut url = parse(&format!("{http}://{rest}")).ok().context(wrong)?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let has_port = authority
+        .rsplit_once(':')
+        .is_some_and(|(_, port)| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
+    if is_grpc && !has_port {
+        // Fails only for URLs without a host.
+        let _ = url.set_port(Some(4317));
+    }
+    Ok(url)
+}
+
+/// Appends the path of a signal, except to a signal's own HTTP endpoint, which is used as it is.
+fn with_path(mut url: Url, signal: Signal, protocol: Protocol, is_own: bool) -> Result<Url> {
+    let path = match protocol {
+        Protocol::Grpc => grpc::method(signal),
+        _ if is_own => return Ok(url),
+        _ => signal.path(),
+    };
+    if let Some(own) = Signal::ALL.iter().find(|own| url.path().trim_end_matches('/').ends_with(own.path())) {
+        bail!("the path of each signal is appended; leave out /{}", own.path());
+    }
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path.split('/'));
+    }
+    Ok(url)
 }
 
 /// A URL, which may contain a password or a token, for a message.
@@ -183,9 +275,16 @@ pub fn shows_password(given: &str) -> bool {
 fn compression(setting: Option<(String, String)>) -> Result<Compression> {
     match setting.as_ref().map(|(variable, value)| (variable, value.as_str())) {
         None | Some((_, "gzip")) => Ok(Compression::Gzip),
+        Some((_, "zstd")) => Ok(Compression::Zstd),
         Some((_, "none")) => Ok(Compression::None),
-        Some((variable, other)) => bail!("{variable} is {other}; use gzip or none"),
+        Some((variable, other)) => bail!("{variable} is {other}; use gzip, zstd or none"),
     }
+}
+
+fn protocol(setting: Option<(String, String)>) -> Result<Protocol> {
+    let Some((variable, value)) = setting else { return Ok(Protocol::HttpProtobuf) };
+    let known = Protocol::from_str(&value, false).ok();
+    known.with_context(|| format!("{variable} is {value}; use grpc, http/protobuf or http/json"))
 }
 
 fn timeout(setting: Option<(String, String)>) -> Result<Duration> {
@@ -195,33 +294,6 @@ fn timeout(setting: Option<(String, String)>) -> Result<Duration> {
         Ok(milliseconds) => Ok(Duration::from_millis(milliseconds)),
         Err(_) => bail!("{variable} is {value}; use a whole number of milliseconds"),
     }
-}
-
-/// `name=value,name=value`, values percent-encoded.
-fn parse_list(list: &str, headers: &mut HeaderMap) -> Result<()> {
-    for pair in list.split(',').filter(|pair| !pair.trim().is_empty()) {
-        let (name, value) = pair.split_once('=').context("expected name=value")?;
-        insert(headers, name, &percent_decode(value.trim()).ok().context("a value is not percent-encoded")?)?;
-    }
-    Ok(())
-}
-
-/// One `Name: value` per line; empty lines and lines that begin with `#` are skipped.
-fn parse_lines(text: &str, headers: &mut HeaderMap) -> Result<()> {
-    for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        let (name, value) = line.split_once(':').context("expected `Name: value`")?;
-        insert(headers, name, value.trim())?;
-    }
-    Ok(())
-}
-
-fn insert(headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
-    let name: HeaderName = name.trim().parse().context("not a valid header name")?;
-    let value = HeaderValue::from_str(value).ok();
-    let mut value = value.with_context(|| format!("the value of {name} is not valid in a header"))?;
-    value.set_sensitive(true);
-    headers.insert(name, value);
-    Ok(())
 }
 
 #[cfg(test)]
@@ -254,23 +326,75 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_merged_and_kept_secret() {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "# comment\n\nX-Two: from file\r\nX-Three: a:b\n").unwrap();
-        let options = OtlpArgs { header_file: Some(file.path().into()), ..OtlpArgs::default() };
-        let variables = [("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20s3cret%3D, x-two = 2 ,")];
-        let headers = target(&options, &variables, Signal::Metrics).unwrap().headers;
-        let get = |name: &str| headers.get(name).unwrap().to_str().unwrap();
-        assert_eq!(
-            (get("Authorization"), get("x-two"), get("x-three")),
-            ("Bearer s3cret=", "from file", "a:b")
-        );
-        assert!(!format!("{headers:?}").contains("s3cret"));
-        for bad in ["s3cret", "a=%zzs3cret", "a b=s3cret", "a=s3cret%0A"] {
-            let error = target(&OtlpArgs::default(), &[("OTEL_EXPORTER_OTLP_HEADERS", bad)], Signal::Logs);
-            let error = format!("{:#}", error.unwrap_err());
-            assert!(error.contains("OTEL_EXPORTER_OTLP_HEADERS") && !error.contains("s3cret"), "{error}");
+    fn endpoints_of_grpc() {
+        let protocol = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
+        let endpoint = |url| ("OTEL_EXPORTER_OTLP_ENDPOINT", url);
+        let export = "opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+        for (given, variables, base) in [
+            (None, &[protocol][..], "http://localhost:4317"),
+            (None, &[protocol, endpoint("http://a:1")], "http://a:1"),
+            (None, &[protocol, endpoint("https://a")], "https://a"),
+            (None, &[protocol, endpoint("a:1")], "https://a:1"),
+            (None, &[endpoint("grpc://a")], "http://a:4317"),
+            (Some("grpc://a:1"), &[], "http://a:1"),
+            (Some("grpcs://a"), &[endpoint("http://b")], "https://a:4317"),
+            (Some("grpcs://a:443/prefix/"), &[], "https://a/prefix"),
+            (Some("grpc://[::1]"), &[], "http://[::1]:4317"),
+        ] {
+            assert_eq!(urls(given, variables)[0], format!("{base}/{export}"), "{given:?} {variables:?}");
         }
+        // A protocol for one signal.
+        let own = ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "grpc");
+        let of = |signal| target(&OtlpArgs::default(), &[own], signal).unwrap().protocol;
+        assert_eq!(Signal::ALL.map(of), [Protocol::HttpProtobuf, Protocol::Grpc, Protocol::HttpProtobuf]);
+        let options = OtlpArgs {
+            otlp: Some(Some("grpc://a:1".into())),
+            protocol: Some(Protocol::HttpJson),
+            ..OtlpArgs::default()
+        };
+        let error = target(&options, &[], Signal::Logs).unwrap_err().to_string();
+        assert!(error.contains("--otlp grpc://a:1") && error.contains("--protocol"), "{error}");
+    }
+
+    #[test]
+    fn credentials_without_tls_are_noticed() {
+        let headers = ("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret");
+        for (url, variables, warns) in [
+            ("http://a:1", &[headers][..], true),
+            ("grpc://192.0.2.1", &[headers], true),
+            ("http://me:s3cret@a:1", &[], true),
+            ("https://a:1", &[headers], false),
+            ("grpcs://a:1", &[headers], false),
+            ("http://a:1", &[], false),
+            ("http://localhost:1", &[headers], false),
+            ("http://127.0.0.2:1", &[headers], false),
+            ("http://[::1]:1", &[headers], false),
+        ] {
+            let options = OtlpArgs { otlp: Some(Some(url.into())), ..OtlpArgs::default() };
+            let warning = target(&options, variables, Signal::Logs).unwrap().warning();
+            assert_eq!(warning.is_some(), warns, "{url}");
+            assert!(!warning.unwrap_or_default().contains("s3cret"));
+        }
+    }
+
+    #[test]
+    fn headers_of_one_signal_replace_the_general_ones() {
+        let variables = [
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=1"),
+            ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "b=%2B2"),
+            ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "zstd"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/ca"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "/certificate"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/key"),
+        ];
+        let [metrics, _, traces] =
+            Signal::ALL.map(|signal| target(&OtlpArgs::default(), &variables, signal).unwrap());
+        assert!(metrics.headers["a"] == "1" && traces.headers["b"] == "+2");
+        assert_eq!(traces.headers.len(), 1);
+        assert_eq!((metrics.compression, traces.compression), (Compression::Gzip, Compression::Zstd));
+        let path = |path: &str| Some(PathBuf::from(path));
+        let expected = Trust { ca: path("/ca"), certificate: path("/certificate"), key: path("/key") };
+        assert_eq!((&traces.trust, &metrics.trust), (&expected, &Trust::default()));
     }
 
     #[test]
@@ -282,10 +406,10 @@ mod tests {
         assert_eq!(of("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "1500").unwrap().timeout.as_millis(), 1500);
         assert!(of("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf").is_ok());
         for (name, value) in [
-            ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "brotli"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http"),
+            ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "GRPC"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4318"),
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4318/v1/metrics/"),
         ] {
@@ -303,7 +427,8 @@ mod tests {
         let target = target(&options, &[], Signal::Logs).unwrap();
         assert_eq!(target.server(), "https://h:1/p/v1/logs");
         for given in ["me:s3cret@h", "h:1/p?token=s3cret", "h#s3cret", "h?a=s3@s3cret", "me:s3cret?@h"] {
-            let error = url(Signal::Logs, Some(given), &|_| None).unwrap_err();
+            let endpoint = Endpoint::new(Signal::Logs, Some(given), &|_| None).unwrap();
+            let error = endpoint.url(Signal::Logs, Protocol::HttpProtobuf).unwrap_err();
             assert!(!format!("{error:#}").contains("s3"), "{error:#}");
         }
         assert!(shows_password("https://me:s3cret@h") && !shows_password("https://me@h:1/p?a:b@c"));
