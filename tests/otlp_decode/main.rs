@@ -20,9 +20,13 @@ use telepipe::common::time::Timestamp;
 /// Decodes requests to OTLP/JSON; `None` without that Python.
 fn decoded(requests: &[Request]) -> Option<Vec<Value>> {
     let file = |request: &Request| {
-        assert_eq!(request.header("content-type"), Some("application/x-protobuf"));
+        let end = match request.header("content-type") {
+            Some("application/x-protobuf") => "",
+            Some("application/json") => ".json",
+            other => panic!("{other:?}"),
+        };
         let signal = request.path.strip_prefix("/v1/").expect("a path of OTLP/HTTP");
-        (signal.to_owned(), request.plain().to_vec())
+        (format!("{signal}{end}"), request.plain().to_vec())
     };
     decoded_files(&requests.iter().map(file).collect::<Vec<_>>())
 }
@@ -229,12 +233,20 @@ const SPAN_KINDS: [&str; 5] = ["internal", "server", "client", "producer", "cons
 
 #[test]
 fn spans_and_metric_records_keep_all_fields() {
+    for options in
+        [&[][..], &["--compression", "zstd"], &["--protocol", "http/json", "--compression", "none"]]
+    {
+        assert_spans_and_metrics(options);
+    }
+}
+
+fn assert_spans_and_metrics(options: &[&str]) {
     let span = |n: u64| {
         let (second, status) = (n % 60, ["unset", "ok", "error"][n as usize % 3]);
         json!({
             "ts": format!("2026-11-20T20:46:{second:02}Z"), "kind": "span", "host": "h", "name": format!("check {n}"),
             "trace_id": format!("{:032x}", u128::from(n + 1) << 64 | 7), "span_id": format!("{:016x}", n + 1),
-            "parent_span_id": format!("{:016x}", n + 2), "begin_ts": format!("2026-11-20T20:45:{second:02}.25Z"),
+            "parent_span_id": format!("{:016x}", n + 2), "trace_state": format!("k={n}"), "begin_ts": format!("2026-11-20T20:45:{second:02}.25Z"),
             "status": status, "status_message": "what", "attributes": values(n),
             "span_kind": SPAN_KINDS[n as usize % 5],
             "resource": {"service.name": format!("service{}", n % 2)},
@@ -249,7 +261,7 @@ fn spans_and_metric_records_keep_all_fields() {
         })
     };
     let lines: Vec<_> = (0..90).flat_map(|n| [span(n), metric(n)]).collect();
-    let Some(requests) = shipped(&lines, &["--batch-lines", "100"]) else { return };
+    let Some(requests) = shipped(&lines, &[&["--batch-lines", "100"], options].concat()) else { return };
     let mut services = [0, 0];
     for resource in
         requests.iter().flat_map(|request| request["resourceSpans"].as_array().into_iter().flatten())
@@ -267,6 +279,7 @@ fn spans_and_metric_records_keep_all_fields() {
             ("trace_id", "traceId"),
             ("span_id", "spanId"),
             ("parent_span_id", "parentSpanId"),
+            ("trace_state", "traceState"),
             ("name", "name"),
         ] {
             assert_eq!(line[ours], span[theirs]);

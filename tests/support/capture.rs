@@ -7,6 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
+
 /// A request.
 #[derive(Clone, Debug)]
 pub struct Request {
@@ -28,13 +30,18 @@ impl Request {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// The body, decompressed if it is gzip.
+    /// The body, decompressed.
     pub fn plain(&self) -> Vec<u8> {
-        if self.header("content-encoding") != Some("gzip") {
-            return self.body.clone();
-        }
         let mut plain = Vec::new();
-        flate2::read::MultiGzDecoder::new(&*self.body).read_to_end(&mut plain).expect("a gzip body");
+        match self.header("content-encoding") {
+            Some("gzip") => {
+                let mut decoder = flate2::read::MultiGzDecoder::new(&*self.body);
+                decoder.read_to_end(&mut plain).expect("a gzip body");
+            }
+            Some("zstd") => plain = zstd::stream::decode_all(&*self.body).expect("a zstd body"),
+            Some(other) => panic!("content-encoding: {other}"),
+            None => plain.clone_from(&self.body),
+        }
         plain
     }
 }
@@ -53,6 +60,8 @@ pub struct Answer {
 enum Ending {
     Whole,
     CutAfter(usize),
+    ResetAfter(usize),
+    Drip(Duration),
     Hangup,
     Silence,
 }
@@ -102,6 +111,18 @@ impl Answer {
         self
     }
 
+    /// Resets the connection after this many bytes of the body.
+    pub fn reset_after(mut self, bytes: usize) -> Self {
+        self.ending = Ending::ResetAfter(bytes);
+        self
+    }
+
+    /// Sends a byte of the body at a time, with this time between them.
+    pub fn drip(mut self, pause: Duration) -> Self {
+        self.ending = Ending::Drip(pause);
+        self
+    }
+
     /// Writes it; false if the connection ends.
     fn send(&self, stream: &mut TcpStream) -> io::Result<bool> {
         thread::sleep(self.delay);
@@ -109,7 +130,8 @@ impl Answer {
             Ending::Hangup => return Ok(false),
             // Read until one side closes the connection.
             Ending::Silence => return io::copy(stream, &mut io::sink()).map(|_| false),
-            Ending::CutAfter(bytes) => bytes.min(self.body.len()),
+            Ending::CutAfter(bytes) | Ending::ResetAfter(bytes) => bytes.min(self.body.len()),
+            Ending::Drip(_) => 0,
             Ending::Whole => self.body.len(),
         };
         let mut text = format!("HTTP/1.1 {} x\r\ncontent-length: {}\r\n", self.status, self.body.len());
@@ -119,7 +141,18 @@ impl Answer {
         stream.write_all(text.as_bytes())?;
         stream.write_all(b"\r\n")?;
         stream.write_all(&self.body[..sent])?;
-        Ok(matches!(self.ending, Ending::Whole))
+        match self.ending {
+            Ending::Drip(pause) => {
+                for byte in &self.body {
+                    thread::sleep(pause);
+                    stream.write_all(&[*byte])?;
+                }
+            }
+            // A socket that does not linger is reset when it is closed.
+            Ending::ResetAfter(_) => set_socket_linger(&*stream, Some(Duration::ZERO))?,
+            _ => {}
+        }
+        Ok(matches!(self.ending, Ending::Whole | Ending::Drip(_)))
     }
 }
 
@@ -248,7 +281,14 @@ impl Shared {
                 answer
             };
             self.arrived.notify_all();
-            if !answer.send(&mut stream)? || last {
+            let goes_on = answer.send(&mut stream)?;
+            if matches!(answer.ending, Ending::ResetAfter(_)) {
+                let own = stream.peer_addr()?;
+                let kept = |other: &TcpStream| other.peer_addr().is_ok_and(|address| address != own);
+                self.lock().connections.retain(kept);
+                return Ok(()); // closes it
+            }
+            if !goes_on || last {
                 break;
             }
         }

@@ -14,6 +14,7 @@
 
 mod capture;
 mod collector;
+mod grpc;
 pub mod records;
 mod ship;
 pub mod stored;
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 
 pub use capture::{Answer, Capture, Request};
 pub use collector::Collector;
+pub use grpc::GrpcServer;
 pub use ship::{Ended, Ship, time};
 
 /// The path of a built program: `program!("scrape")`.

@@ -1,0 +1,192 @@
+//! `tele-ship --otlp` with servers that refuse, redirect, break off, drip, or send escape sequences. `Ship` checks after
+//! each run that the counts add up.
+
+#![cfg(feature = "http")]
+
+mod support;
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use support::{Answer, Capture, Ship, require_long, time};
+
+/// `log` records with these bodies.
+fn logs(range: std::ops::Range<u16>) -> String {
+    range.map(|n| format!("{{\"kind\":\"log\",\"host\":\"h\",\"body\":\"{n}\"}}\n")).collect()
+}
+
+/// One request after the other, with a line each.
+const SINGLE: [&str; 4] = ["--batch-lines", "1", "--in-flight", "1"];
+
+#[test]
+fn each_status_has_its_outcome() {
+    // OTLP 1.x, "Retryable Response Codes"; 407 comes from a proxy.
+    let retryable = [407, 429, 502, 503, 504];
+    let is_final = |status: &u16| !retryable.contains(status) && *status != 413;
+    let finals: Vec<u16> = (400..=451).chain(500..=511).filter(is_final).collect();
+    let count = finals.len() as u64;
+    let server = Capture::script(finals.iter().map(|status| Answer::status(*status)));
+    let url = server.url();
+    let args = [&["--otlp", &*url], &SINGLE[..]].concat();
+    let ended = Ship::run(&args, logs(0..finals.len() as u16 + 1));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [count + 1, 1, count, 0, 0]), "{}", ended.stderr);
+    assert_eq!((ended.count("retries"), ended.count("requests")), (0, count + 1));
+
+    let successes = [200, 201, 202, 204];
+    let server = Capture::script(successes.iter().map(|status| Answer::status(*status)));
+    let ended = Ship::run(&[&["--otlp", &server.url()], &SINGLE[..]].concat(), logs(0..4));
+    assert_eq!((ended.code, ended.lines(), ended.count("requests")), (Some(0), [4, 4, 0, 0, 0], 4));
+
+    for status in retryable.into_iter().chain([301, 302, 303, 307, 308]) {
+        let server =
+            Capture::script([Answer::status(status).header("Location", "http://192.0.2.1/elsewhere")]);
+        let ended = Ship::run(&["--otlp", &server.url()], logs(0..1));
+        assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{status}: {}", ended.stderr);
+        assert_eq!((ended.count("retries"), server.requests().len()), (1, 2), "{status}");
+        assert!(ended.stderr.contains(&status.to_string()), "{}", ended.stderr);
+    }
+
+    // 413: in halves, down to the line that is too large.
+    let server =
+        Capture::with(|request| Answer::status(if request.plain().len() > 3000 { 413 } else { 200 }));
+    let long = format!("{{\"kind\":\"log\",\"body\":\"{}\"}}\n", "x".repeat(5000));
+    let ended = Ship::run(&["--otlp", &server.url()], logs(0..200) + &long);
+    assert_eq!((ended.code, ended.lines()), (Some(1), [201, 200, 1, 0, 0]), "{}", ended.stderr);
+}
+
+#[test]
+fn answers_that_break_off_or_never_end_are_retried() {
+    let body = "0123456789".repeat(10);
+    let server = Capture::script([
+        Answer::ok().body(&*body).reset_after(50),
+        Answer::ok().body(&*body).reset_after(0),
+        Answer::ok().body(&*body).drip(Duration::from_millis(200)),
+    ]);
+    let args = ["--otlp", &server.url(), "--timeout", "1s", "--in-flight", "1"];
+    let (ended, took) = time(|| Ship::run(&args, logs(0..20)));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [20, 20, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!((ended.count("retries"), ended.count("requests")), (3, 4));
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(20), "{took:?}");
+}
+
+#[test]
+fn redirects_are_named_without_credentials_and_not_followed() {
+    let elsewhere = Capture::script([]);
+    let target = elsewhere.url().replace("http://", "http://me:s3cret@") + "/v1/logs?token=s3cret";
+    let server = Capture::with(move |_| Answer::status(301).header("Location", &target));
+    let args = ["--otlp", &server.url(), "--drain", "1s"];
+    let mut ship = Ship::start_with(&args, &[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret")]);
+    ship.feed(logs(0..5));
+    let ended = ship.end();
+    assert_eq!((ended.code, ended.lines()), (Some(1), [5, 0, 0, 5, 0]), "nothing is lost: {}", ended.stderr);
+    assert!(ended.stderr.contains(&(elsewhere.url() + "/v1/logs")), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
+    assert!(elsewhere.requests().is_empty());
+    assert!(server.requests().iter().all(|request| request.method == "POST"));
+}
+
+#[test]
+fn what_servers_send_is_escaped_and_bounded() {
+    let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\u{9b}31m\u{202e}\r\ntele-ship: otlp: 0 lines read\n".to_owned()
+        + &"A".repeat(100_000);
+    // Of google.rpc.Status, field 2; of the response, field 1, of it field 2.
+    let text = |field: u8, text: &str| {
+        let mut out = vec![field << 3 | 2];
+        prost::encoding::encode_varint(text.len() as u64, &mut out);
+        out.extend_from_slice(text.as_bytes());
+        out
+    };
+    let partial = |message: &str| {
+        let inner = text(2, message);
+        let mut out = vec![1 << 3 | 2];
+        prost::encoding::encode_varint(inner.len() as u64, &mut out);
+        out.extend(inner);
+        out
+    };
+    let short = &evil[..200];
+    let json = serde_json::json!({"message": evil, "partialSuccess": {"errorMessage": short}}).to_string();
+    let as_json = |answer: Answer| answer.header("Content-Type", "application/json").body(json.as_bytes());
+    let server = Capture::script([
+        Answer::status(400).body(evil.as_bytes()),
+        Answer::status(400).body(text(2, &evil)),
+        as_json(Answer::status(400)),
+        as_json(Answer::ok()),
+        Answer::ok().body(partial(short)),
+        Answer::ok().body(evil.as_bytes()),
+        Answer::status(503).body(evil.as_bytes()),
+    ]);
+    let url = server.url();
+    let args = [&["--otlp", &*url], &SINGLE[..]].concat();
+    // A rejected line is shown: it is as foreign as what the server sends.
+    let ended = Ship::run(&args, logs(0..7) + "\u{1b}[31m no JSON \u{9b}2J\n");
+    assert_eq!(ended.lines(), [8, 4, 4, 0, 0], "{}", ended.stderr);
+    let acts = |char: char| (char.is_control() && char != '\n') || char == '\u{202e}';
+    assert!(!ended.stderr.contains(acts), "{:?}", ended.stderr);
+    assert!(ended.stderr.lines().all(|line| line.chars().count() < 1000), "{}", ended.stderr);
+    assert!(ended.stderr.contains("owned"));
+    let forged = ended.stderr.lines().filter(|line| line.starts_with("tele-ship: otlp: 0 lines read"));
+    assert_eq!(forged.count(), 0);
+}
+
+#[test]
+fn headers_of_the_transport_are_refused_at_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("headers");
+    std::fs::write(&file, "Transfer-Encoding: s3cret\n").unwrap();
+    let by_file = ["--header-file", file.to_str().unwrap()];
+    let by_variable = ("OTEL_EXPORTER_OTLP_HEADERS", "Content-Length=5,a=s3cret");
+    let by_signal = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "grpc-encoding=s3cret");
+    for (args, variables, name) in [
+        (&by_file[..], &[][..], "transfer-encoding"),
+        (&[], &[by_variable], "content-length"),
+        (&[], &[by_signal], "grpc-encoding"),
+    ] {
+        let ended = Ship::start_with(&[&["--otlp", "http://127.0.0.1:1"], args].concat(), variables).wait();
+        assert_eq!(ended.code, Some(2));
+        assert!(ended.stderr.contains(name) && !ended.stderr.contains("s3cret"), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn what_exposes_credentials_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, server) = (dir.path().join("headers"), Capture::script([]));
+    std::fs::write(&file, "authorization: s3cret-key\n").unwrap();
+    let path = file.to_str().unwrap();
+    for (mode, warns) in [(0o600, false), (0o640, true), (0o604, true)] {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        let ended = Ship::run(&["--otlp", &server.url(), "--header-file", path], logs(0..1));
+        assert_eq!((ended.code, ended.stderr.contains("chmod")), (Some(0), warns), "{}", ended.stderr);
+        // HyperDX takes the bare key.
+        assert_eq!(server.requests().last().unwrap().header("authorization"), Some("s3cret-key"));
+    }
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // A proxy stands in for the rest of the world.
+    let proxy = Capture::script([]);
+    for (url, warns) in [("http://collector.invalid:4318", 1), (&*server.url(), 0)] {
+        let args = ["--otlp", url, "--header-file", path];
+        let mut ship = Ship::start_with(&args, &[("HTTP_PROXY", &proxy.url())]);
+        ship.feed(logs(0..1));
+        let ended = ship.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(ended.stderr.matches("unencrypted").count(), warns, "{}", ended.stderr);
+        assert!(!ended.stderr.contains("s3cret"), "{}", ended.stderr);
+    }
+    assert_eq!(proxy.requests().len(), 1, "loopback never goes through a proxy");
+}
+
+#[test]
+fn what_retrying_cannot_mend_is_reported_once_a_minute() {
+    if !require_long() {
+        return;
+    }
+    let server = Capture::with(|_| Answer::status(301).header("Location", "https://192.0.2.1/v1/logs"));
+    let mut ship = Ship::start(&["--otlp", &server.url(), "--drain", "1s"]);
+    ship.feed(logs(0..5));
+    // Attempts are up to 30 s apart.
+    std::thread::sleep(Duration::from_secs(160));
+    let ended = ship.end();
+    assert_eq!(ended.lines(), [5, 0, 0, 5, 0]);
+    let reports = ended.stderr.matches("https://192.0.2.1/v1/logs").count();
+    assert!((2..=3).contains(&reports), "{reports}: {}", ended.stderr);
+}
