@@ -39,10 +39,22 @@ const OUTERMOST: &str = "user:[4026531837]";
 /// In this mode no eBPF program can read the kernel's memory (kernel_lockdown(7)).
 const LOCKED: &str = "[confidentiality]";
 
+/// Before 5.11, the memory of eBPF counts against RLIMIT_MEMLOCK, and libbpf needs CAP_SYS_RESOURCE to raise that.
+fn memory_is_limited() -> bool {
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut numbers = release.split(['.', '-']).map_while(|word| word.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) < (Some(5), Some(11))
+}
+
 /// How to get missing capabilities.
 pub fn advice(program: &str, missing: &str) -> String {
     let need = format!("{missing} missing, needed to load eBPF programs");
-    let container = "in a container: --cap-add BPF --cap-add PERFMON";
+    let (names, more) = if memory_is_limited() {
+        ("cap_bpf,cap_perfmon,cap_sys_resource=ep", " --cap-add SYS_RESOURCE")
+    } else {
+        ("cap_bpf,cap_perfmon=ep", "")
+    };
+    let container = format!("in a container: --cap-add BPF --cap-add PERFMON{more}");
     if std::fs::read_link("/proc/self/ns/user").is_ok_and(|found| found != Path::new(OUTERMOST)) {
         return format!(
             "{need}; this is a user namespace (usually a rootless container), whose capabilities do not count: run \
@@ -62,7 +74,7 @@ pub fn advice(program: &str, missing: &str) -> String {
     format!(
         "{need}. Run it as root: `{}`; or give the program the capabilities: `{}`; {container}",
         quoted(&again),
-        quoted(&["sudo", "setcap", "cap_bpf,cap_perfmon=ep", &path]),
+        quoted(&["sudo", "setcap", names, &path]),
     )
 }
 

@@ -9,6 +9,7 @@ use assert_cmd::cargo::CommandCargoExt as _;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::machine::{LoopDisk, ready, run};
+use crate::support::tracer::needed_capabilities;
 use crate::tracer::{Iolat, lost, of, total};
 
 fn iolat() -> Command {
@@ -169,7 +170,7 @@ fn a_full_disk() {
 fn two_capabilities_are_enough() {
     let Some(_alone) = ready(&["setpriv"]) else { return };
     let output = Command::new("setpriv")
-        .args(["--bounding-set", "-all,+bpf,+perfmon", &binary(), "-n", "1", "-i", "50ms"])
+        .args([needed_capabilities(), &binary(), "-n", "1", "-i", "50ms"])
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::tracer::{Tracer, assert_without_rights, of, ready};
+use crate::support::tracer::{Tracer, assert_without_rights, needed_capabilities, of, ready};
 use crate::work::{SLEEP, Work, last_cpu, schedlat, trace};
 
 fn count(records: &[Value]) -> u64 {
@@ -101,7 +101,7 @@ fn the_number_of_processes() {
 fn privileges_are_dropped_and_only_two_are_needed() {
     let Some(_alone) = ready(&["setpriv"]) else { return };
     let mut command = Command::new("setpriv");
-    command.args(["--bounding-set", "-all,+bpf,+perfmon", schedlat().to_str().unwrap()]).process_group(0);
+    command.args([needed_capabilities(), schedlat().to_str().unwrap()]).process_group(0);
     let tracer = Tracer::start_command(command, "1h", &[]);
     assert_without_rights(tracer.pid(), 0);
     tracer.finish();

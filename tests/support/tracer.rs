@@ -136,6 +136,15 @@ pub fn assert_without_rights(pid: u32, allowed: u64) {
     }
 }
 
+/// The option of setpriv that leaves only the capabilities that a tracer needs. Before 5.11 one of them is
+/// CAP_SYS_RESOURCE, because eBPF memory counts against RLIMIT_MEMLOCK.
+pub fn needed_capabilities() -> &'static str {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map_while(|word| word.parse::<u32>().ok());
+    let old = (numbers.next(), numbers.next()) < (Some(5), Some(11));
+    if old { "--bounding-set=-all,+bpf,+perfmon,+sys_resource" } else { "--bounding-set=-all,+bpf,+perfmon" }
+}
+
 /// Serializes the tests, which count the activity of the whole machine.
 static ALONE: Mutex<()> = Mutex::new(());
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::program;
-use crate::support::tracer::{assert_without_rights, lost};
+use crate::support::tracer::{assert_without_rights, lost, needed_capabilities};
 use crate::workload::{comm, events, ready, run, trace};
 
 fn tracer() -> Command {
@@ -17,7 +17,7 @@ fn tracer() -> Command {
 fn cap_bpf_and_cap_perfmon_are_enough() {
     let Some((_, _alone)) = ready() else { return };
     let mut command = Command::new("setpriv");
-    command.args(["--bounding-set", "-all,+bpf,+perfmon"]).arg(program!("syscall-trace"));
+    command.arg(needed_capabilities()).arg(program!("syscall-trace"));
     command.args(["-n", "1", "-i", "50ms", "--stuck", "1s", "--summary"]);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
