@@ -1,11 +1,15 @@
 //! Compares the times of requests with those that fio measures in user space.
 
-use telepipe::bpf::hist::{FINE, Histogram};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
+use telepipe::bpf::hist::{FINE, Histogram};
 
-use crate::machine::{LoopDisk, Measured, Percentile, fio, measured, ready};
-use crate::tracer::{Iolat, of};
+use crate::machine::{Diskstats, LoopDisk, Measured, Module, Percentile, fio, measured, ready, run};
+use crate::support::poll;
+use crate::tracer::{Iolat, of, total};
 
 /// fio's times include the way from and to user space, which can take long on a busy machine. So one run in which both
 /// agree is enough, but in no run may ours be longer.
@@ -111,4 +115,70 @@ fn the_summary_is_that_of_its_events() {
     for (field, of_event) in [("max_us", "total_us"), ("max_sector", "sector"), ("max_pid", "pid")] {
         assert_eq!(summary[field], slowest[of_event], "{field}");
     }
+}
+
+/// A disk that takes 10 ms for each request, which is a lower bound. The upper bound is what fio waits.
+#[test]
+fn a_disk_of_known_latency() {
+    let Some(_alone) = ready(&["fio", "chrt"]) else { return };
+    let parameters = ["nr_devices=1", "irqmode=2", "completion_nsec=10000000"];
+    let Some(_disk) = Module::load("null_blk", &parameters) else { return };
+    for way in ["tp_btf", "raw_tp"] {
+        let iolat = Iolat::start(&["--device", "nullb0", "--attach", way]);
+        let before = Diskstats::read("nullb0");
+        let jobs = [("read", "--size=244k"), ("write", "--size=92k")].map(|(op, size)| {
+            let rw = format!("--rw={op}");
+            (op, measured(&fio("/dev/nullb0", &[&rw, "--bs=4k", "--ioengine=psync", size]), op))
+        });
+        let kernel = Diskstats::read("nullb0").since(before);
+        let records = iolat.finish();
+        let counts = |op| (total(&records, op, "count"), total(&records, op, "bytes"));
+        assert_eq!(counts("read"), (kernel.reads, kernel.read_bytes), "{way}: {records:?}");
+        assert_eq!(counts("write"), (kernel.writes, kernel.written_bytes), "{way}: {records:?}");
+        for (op, fio) in jobs {
+            let summary = of(&records, op)[0];
+            let nanos = |field: &str| summary[field].as_f64().unwrap() * 1000.0;
+            check(&ours(&records, op), &fio);
+            // The buckets of percentiles are 2.2 % wide.
+            assert!(nanos("p50_us") >= 9.89e6 && nanos("device_p50_us") >= 9.89e6, "{way}: {summary}");
+            assert!(nanos("sum_us") >= 10e6 * summary["count"].as_f64().unwrap(), "{way}: {summary}");
+        }
+    }
+}
+
+/// A disk that appears after the start, with all operations.
+#[test]
+fn a_new_disk_with_discards_and_flushes() {
+    let Some(_alone) = ready(&["blkdiscard", "dd"]) else { return };
+    let iolat = Iolat::start(&[]);
+    let parameters = ["dev_size_mb=16", "ndelay=5000000", "lbpu=1", "lbpws=1"];
+    let Some(_module) = Module::load("scsi_debug", &parameters) else { return };
+    let model = |disk: &PathBuf| fs::read_to_string(disk.join("device/model")).unwrap_or_default();
+    let is_new = |disk: &PathBuf| model(disk).trim() == "scsi_debug" && name(disk).1.exists();
+    let disks = || fs::read_dir("/sys/block").unwrap().flatten().map(|disk| disk.path()).find(is_new);
+    let disk = poll(Duration::from_secs(30), disks).unwrap();
+    let (name, path) = name(&disk);
+    let path = path.to_str().unwrap();
+    run("dd", &["if=/dev/zero", &format!("of={path}"), "bs=64k", "count=8", "conv=fsync"]);
+    run("dd", &[&format!("if={path}"), "of=/dev/null", "bs=4k", "count=29", "iflag=direct"]);
+    run("blkdiscard", &["-o", "0", "-l", "1048576", path]);
+    let stat = fs::read_to_string(disk.join("stat")).unwrap();
+    let stat: Vec<u64> = stat.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let mut records = iolat.finish();
+    records.retain(|record| record["device"] == name.as_str());
+    // Documentation/block/stat.rst. The kernel counts a flush also as a write of no bytes.
+    let [reads, read_sectors, writes, write_sectors, discards, flushes] =
+        [0, 2, 4, 6, 11, 15].map(|i| stat[i]);
+    let counts = |op| (total(&records, op, "count"), total(&records, op, "bytes") / 512);
+    assert_eq!(counts("read"), (reads, read_sectors), "{records:?}");
+    assert_eq!(counts("write"), (writes - flushes, write_sectors), "{records:?}");
+    assert_eq!((counts("discard").0, counts("flush").0), (discards, flushes), "{records:?}");
+    assert!(discards > 0 && flushes > 0 && ours(&records, "read").p50 >= 4.945e6, "{stat:?} {records:?}");
+}
+
+/// The name and the device node of a disk in /sys/block.
+fn name(disk: &Path) -> (String, PathBuf) {
+    let name = disk.file_name().unwrap().to_str().unwrap().to_owned();
+    let node = Path::new("/dev").join(&name);
+    (name, node)
 }

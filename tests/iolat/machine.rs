@@ -70,6 +70,27 @@ impl Drop for LoopDisk {
     }
 }
 
+/// A kernel module that makes a disk, unloaded when dropped.
+pub struct Module(&'static str);
+
+impl Module {
+    /// `None`, and the reason on stderr, if this kernel does not have it.
+    pub fn load(name: &'static str, parameters: &[&str]) -> Option<Self> {
+        let loaded = Command::new("modprobe").arg(name).args(parameters).output();
+        if loaded.is_ok_and(|output| output.status.success()) {
+            return Some(Self(name));
+        }
+        crate::support::skip(&format!("the module {name} cannot be loaded"));
+        None
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        let _ = Command::new("modprobe").args(["-r", self.0]).output();
+    }
+}
+
 /// The counts of a device in /proc/diskstats: requests and bytes, read and written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Diskstats {
