@@ -8,7 +8,7 @@
  *   file      reads COUNT pages of FILE, far apart and not in memory        major, read, user
  *   execute   calls a function in COUNT pages, far apart, of a file in      minor, read, user, instruction
  *             memory
- *   populate  makes COUNT pages present (MADV_POPULATE_WRITE)               no exception
+ *   populate  makes COUNT pages present (mlock)                             no exception
  *
  * Prints what getrusage counted: MODE MINOR MAJOR PID FIRST-ADDRESS
  */
@@ -20,10 +20,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
 
 #define PAGE 4096
 
@@ -86,7 +82,7 @@ int main(int argc, char **argv)
 
 	getrusage(RUSAGE_SELF, &before);
 	if (!strcmp(mode, "populate")) {
-		if (madvise(area, count * step, MADV_POPULATE_WRITE))
+		if (mlock(area, count * step))
 			return 6;
 	} else {
 		for (i = 0; i < count; i++) {
