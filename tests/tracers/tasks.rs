@@ -40,6 +40,43 @@ fn ends_with_the_last_process() {
     }
 }
 
+/// The number of task slots. Threads with numbers that differ by this share one (`bpf/task_slot.h`).
+const TASK_SLOTS: u32 = 1 << 15;
+
+/// A second process that finds its task slot owned by a first one is seen as a whole.
+#[test]
+fn a_task_slot_that_another_process_owns() {
+    let Some(_alone) = ready(&["perl"]) else { return };
+    for (name, path) in tracers().into_iter().filter(|(name, _)| *name != "iolat") {
+        let comm = format!("slot-{}", std::process::id());
+        // The first process owns a slot while it waits in a read, since its last fault, or since its last switch.
+        let more: &[&str] = if name == "syscall-trace" { &["--waits", "--syscall", "read"] } else { &[] };
+        let tracer = Tracer::start(path, &[&["--comm", &comm], everything(name), more].concat());
+        let mut owner = begin_workload(0, &comm);
+        std::thread::sleep(Duration::from_millis(300));
+        let wanted = owner.id() + TASK_SLOTS;
+        // Another process may take the number.
+        let second = (0..100).find_map(|_| {
+            std::fs::write("/proc/sys/kernel/ns_last_pid", (wanted - 1).to_string()).ok()?;
+            let mut second = begin_workload(0, &comm);
+            if second.id() != wanted {
+                second.kill().unwrap();
+            }
+            drop(second.stdin.take());
+            second.wait().unwrap();
+            (second.id() == wanted).then_some(())
+        });
+        owner.kill().unwrap();
+        owner.wait().unwrap();
+        let records = tracer.finish();
+        if second.is_none() {
+            crate::support::skip("the next process ID cannot be set");
+            return;
+        }
+        assert_seen(name, &records, wanted.into());
+    }
+}
+
 #[test]
 fn a_thread_is_not_a_process() {
     let (sender, receiver) = std::sync::mpsc::channel();
