@@ -125,6 +125,7 @@ CI = [
 KERNELS = [
     ("qemu-system-x86_64", "boots kernels", "qemu-system-x86", "qemu-system-x86-core", "qemu-system-x86", "-"),
     (has_static_busybox, "the shell of such a machine", "busybox-static", "busybox", "busybox", "-"),
+    ("mke2fs", "makes its disk", "e2fsprogs", "e2fsprogs", "e2fsprogs", "-"),
     ("cpio", "packs its initramfs", "cpio", "cpio", "cpio", "-"),
     ("depmod", "resolves what a module needs", "kmod", "kmod", "kmod", "-"),
     ("xz", "unpacks modules", "xz-utils", "xz", "xz", "-"),
