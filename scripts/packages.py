@@ -86,6 +86,12 @@ def has_node_exporter():
     return any(shutil.which(name) for name in ("prometheus-node-exporter", "node_exporter"))
 
 
+def has_clickhouse():
+    """Only Debian 12 has it; elsewhere its test is skipped."""
+    release = Path("/etc/os-release")
+    return shutil.which("clickhouse-server") or "bookworm" not in (release.read_text() if release.exists() else "")
+
+
 # check: a command that must exist, or a function; why; packages of apt, dnf, pacman, brew. "a|b" is the first that
 # exists, "a b" is both, "-" is nothing.
 NODE_EXPORTER = ("prometheus-node-exporter", "golang-github-prometheus-node-exporter", "prometheus-node-exporter",
@@ -117,6 +123,7 @@ TEST = [
     ("promtool", "checks the Prometheus exposition", "prometheus", "golang-github-prometheus", "prometheus", "prometheus"),
     ("stress-ng", "the load that floods the tracers", "stress-ng", "stress-ng", "stress-ng", "-"),
     (has_node_exporter, "scrape --url reads its metrics", *NODE_EXPORTER),
+    (has_clickhouse, "the HTTP interface of ClickHouse", "clickhouse-server", "-", "-", "-"),
     (has_go, "builds the OpenTelemetry Collector", "golang-go", "golang", "go", "go"),
 ]
 CI = [
@@ -195,14 +202,14 @@ def install(manager, packages):
 
 
 def install_without_service(manager, packages):
-    """Debian starts node_exporter when it is installed. The tests start it by hand, so no service is enabled."""
-    unit = "prometheus-node-exporter.service"
-    if manager != "apt" or "prometheus-node-exporter" not in packages or not Path("/run/systemd/system").is_dir():
+    """Debian starts these services when they are installed. The tests start them by hand, so none is enabled."""
+    units = [f"{name}.service" for name in ("prometheus-node-exporter", "clickhouse-server") if name in packages]
+    if manager != "apt" or not units or not Path("/run/systemd/system").is_dir():
         return install(manager, packages)
-    as_root("systemctl", "mask", "--runtime", "--quiet", unit)
+    as_root("systemctl", "mask", "--runtime", "--quiet", *units)
     done = install(manager, packages)
-    as_root("systemctl", "disable", "--quiet", unit)
-    as_root("systemctl", "unmask", "--runtime", "--quiet", unit)
+    as_root("systemctl", "disable", "--quiet", *units)
+    as_root("systemctl", "unmask", "--runtime", "--quiet", *units)
     return done
 
 

@@ -13,7 +13,7 @@ use telepipe::common::program::Program;
 use telepipe::common::stop::Stop;
 use telepipe::common::units::{duration, size};
 use telepipe::record::{Kind, SHIP_STATS};
-use telepipe::ship::Limits;
+use telepipe::ship::LimitOptions;
 use telepipe::ship::destinations::Destinations;
 use telepipe::ship::pipeline::{Pipeline, Settings};
 
@@ -25,16 +25,22 @@ struct TeleShip {
     destinations: Destinations,
 
     /// Complete a batch at this many lines
-    #[arg(long, help_heading = "Delivery", value_name = "N", default_value = "10000", value_parser = clap::value_parser!(u32).range(1..))]
-    batch_lines: u32,
+    ///
+    /// Default: 10000; for ClickHouse 20000, or 50000 with --table.
+    #[arg(long, help_heading = "Delivery", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_lines: Option<u32>,
 
     /// Complete a batch at this many bytes
-    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "1MiB", value_parser = size)]
-    batch_bytes: usize,
+    ///
+    /// Default: 1MiB; for ClickHouse 2MiB, or 8MiB with --table.
+    #[arg(long, help_heading = "Delivery", value_name = "SIZE", value_parser = size)]
+    batch_bytes: Option<usize>,
 
     /// Complete a batch this long after its first line
-    #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "1s", value_parser = duration)]
-    batch_age: Duration,
+    ///
+    /// Default: 1s; for ClickHouse 5s.
+    #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
+    batch_age: Option<Duration>,
 
     /// Send up to this many requests at a time to each endpoint
     ///
@@ -130,8 +136,8 @@ impl Program for TeleShip {
     ];
 
     fn run(self) -> Result<()> {
-        let limits = Limits {
-            lines: self.batch_lines.try_into().unwrap_or(usize::MAX),
+        let limits = LimitOptions {
+            lines: self.batch_lines.map(|lines| lines.try_into().unwrap_or(usize::MAX)),
             bytes: self.batch_bytes,
             age: self.batch_age,
         };

@@ -25,7 +25,7 @@ use self::server::{Cause, Failure, Server};
 use self::tables::{Creation, Tables};
 use super::line::Signal;
 use super::otlp::{self, Encoder};
-use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
+use super::{Batch, Encoded, Limits, Request, Sending, Sink, Verdict};
 use crate::common::units::duration;
 
 /// The options of `--clickhouse`.
@@ -278,6 +278,29 @@ impl Sink for ClickHouse {
         match &self.shape {
             Shape::Otel(encoder) => encoder.series().evicted(),
             Shape::Lines(_) => 0,
+        }
+    }
+
+    fn state(&self) -> Option<Vec<u8>> {
+        match &self.shape {
+            Shape::Otel(encoder) => encoder.state(),
+            Shape::Lines(_) => None,
+        }
+    }
+
+    fn restore_state(&mut self, state: &[u8]) -> Result<(), String> {
+        match &mut self.shape {
+            Shape::Otel(encoder) => encoder.restore_state(state),
+            Shape::Lines(_) => Ok(()),
+        }
+    }
+
+    /// An insert is to have many rows, and a line of measurements is some 30 of them in the exporter's tables.
+    fn limits(&self) -> Limits {
+        let age = Duration::from_secs(5);
+        match &self.shape {
+            Shape::Otel(_) => Limits { lines: 20_000, bytes: 2 << 20, age },
+            Shape::Lines(_) => Limits { lines: 50_000, bytes: 8 << 20, age },
         }
     }
 

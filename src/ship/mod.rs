@@ -37,7 +37,7 @@ mod spool;
 mod worker;
 
 pub use batch::{Batch, BatchRange};
-pub use queue::Limits;
+pub use queue::{LimitOptions, Limits};
 
 /// A batch as encoded by a sink. Each line is in exactly one request, or rejected, or empty.
 pub struct Encoded<B> {
@@ -128,6 +128,11 @@ pub trait Sink {
     /// blocks without failing.
     fn is_bounded(&self) -> bool {
         true
+    }
+
+    /// When a batch is complete, unless the user sets other limits.
+    fn limits(&self) -> Limits {
+        Limits::DEFAULT
     }
 
     /// The memory that a body takes, in bytes.

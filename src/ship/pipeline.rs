@@ -26,7 +26,7 @@ use super::Sink;
 use super::account::Outcome;
 use super::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, Samples};
 use super::deliver;
-use super::queue::{Intake, Limits};
+use super::queue::{Intake, LimitOptions};
 use super::report::Reporter;
 use super::spool::disk::Folder;
 use super::spool::feeder::Feeder;
@@ -52,7 +52,7 @@ const START: usize = 400;
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
     /// When a batch is complete.
-    pub limits: Limits,
+    pub limits: LimitOptions,
     /// The length of the longest line that is delivered.
     pub max_line: usize,
     /// The memory that a sink's pending data may take before reading stops.
@@ -144,8 +144,13 @@ impl Pipeline {
     pub fn add<S: Sink + Send + 'static>(&mut self, sink: S) -> Result<()> {
         let Settings { limits, queue_bytes, in_flight, .. } = self.settings;
         let dead_letters = self.dead_letters.clone();
-        let mut worker =
-            SinkWorker::new(sink.name(), sink.is_bounded(), limits, queue_bytes, dead_letters.clone());
+        let mut worker = SinkWorker::new(
+            sink.name(),
+            sink.is_bounded(),
+            limits.or(sink.limits()),
+            queue_bytes,
+            dead_letters.clone(),
+        );
         if let Some(spool) = &self.spool {
             let (has_state, account) = (sink.state().is_some(), worker.account.clone());
             let progress = Progress::open(spool.clone(), sink.name(), has_state, account, dead_letters);
@@ -210,7 +215,7 @@ impl Pipeline {
         self.writer = Some(writer.context("cannot start a thread")?);
         let feed = |worker: &Arc<SinkWorker>| {
             let progress = worker.progress.clone()?;
-            let feeder = Feeder::new(worker.clone(), progress, self.settings.limits);
+            let feeder = Feeder::new(worker.clone(), progress, worker.queue.limits);
             Some(std::thread::Builder::new().name("feed".into()).spawn(move || feeder.run()))
         };
         self.workers.iter().filter_map(feed).collect::<Result<_, _>>().context("cannot start a thread")
@@ -458,6 +463,7 @@ impl Drop for Ending {
 mod tests {
     use super::*;
     use crate::record::MAX_LINE;
+    use crate::ship::Limits;
     use std::sync::Mutex;
 
     /// Keeps every letter and every part.
@@ -482,7 +488,7 @@ mod tests {
     fn lines_that_are_too_long_reach_the_dead_letters_whole() {
         let limits = Limits { lines: 10, bytes: 1 << 20, age: Duration::from_secs(3600) };
         let settings = Settings {
-            limits,
+            limits: LimitOptions::default(),
             max_line: MAX_LINE,
             queue_bytes: usize::MAX,
             in_flight: 1,

@@ -25,6 +25,33 @@ pub struct Limits {
     pub age: Duration,
 }
 
+impl Limits {
+    /// What suits most destinations.
+    pub const DEFAULT: Self = Self { lines: 10_000, bytes: 1 << 20, age: Duration::from_secs(1) };
+}
+
+/// The limits that the user sets.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LimitOptions {
+    /// [`Limits::lines`]
+    pub lines: Option<usize>,
+    /// [`Limits::bytes`]
+    pub bytes: Option<usize>,
+    /// [`Limits::age`]
+    pub age: Option<Duration>,
+}
+
+impl LimitOptions {
+    /// These limits, and those of a sink where none is set.
+    pub fn or(self, sink: Limits) -> Limits {
+        Limits {
+            lines: self.lines.unwrap_or(sink.lines),
+            bytes: self.bytes.unwrap_or(sink.bytes),
+            age: self.age.unwrap_or(sink.age),
+        }
+    }
+}
+
 /// How much memory the pending data of a sink may take.
 pub struct Budget {
     limit: usize,
@@ -129,7 +156,8 @@ impl Queued {
 
 /// The queue of one sink.
 pub struct Queue {
-    limits: Limits,
+    /// When a batch is complete.
+    pub limits: Limits,
     budget: Arc<Budget>,
     account: Arc<Account>,
     state: Mutex<State>,

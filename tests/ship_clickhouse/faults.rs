@@ -9,7 +9,9 @@ use crate::support::{Answer, Capture, Request, Ship};
 fn answer_to_question(request: &Request) -> Option<Answer> {
     let question = String::from_utf8_lossy(&request.body);
     if question.contains("timezone()") {
-        return Some(Answer::ok().body("zone UTC\nsetting async_insert\nsetting insert_deduplicate\n"));
+        return Some(
+            Answer::ok().body("zone UTC\nsetting async_insert\nsetting insert_deduplication_token\n"),
+        );
     }
     let column = |name: &str, sql_type: &str| format!("{}\n", json!({ "name": name, "type": sql_type }));
     let columns = column("ts", "DateTime64(9)") + &column("kind", "String") + &column("n", "Int64");

@@ -7,6 +7,7 @@
 mod support;
 
 mod collector;
+mod debian;
 mod engine;
 mod faults;
 mod lines;

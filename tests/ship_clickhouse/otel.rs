@@ -114,3 +114,59 @@ fn points_of_every_kind_are_those_of_otlp() {
     let created = engine.value("SHOW CREATE TABLE {db}.otel_metrics_sum");
     assert!(created.contains("toIntervalSecond(7776000)"), "{created}");
 }
+
+#[test]
+fn tables_may_have_other_columns_and_types() {
+    let Some(engine) = Engine::start() else { return };
+    engine.run("CREATE DATABASE {db}");
+    for table in [
+        // JSON instead of maps, fewer columns, others with defaults, and computed ones, as HyperDX has them.
+        "otel_logs (Timestamp DateTime64(9), TimestampTime DateTime DEFAULT toDateTime(Timestamp), Body String, \
+         ServiceName LowCardinality(String), ResourceAttributes JSON, ResourceAttributesKeys Array(LowCardinality(String)), \
+         LogAttributes JSON(n Int64), LogAttributesKeys Array(String), Extra UInt8 DEFAULT 7, \
+         Host String MATERIALIZED toString(ResourceAttributes.host.name)) ENGINE = MergeTree ORDER BY Timestamp",
+        // Nested without flatten_nested, numbers instead of words and times.
+        "otel_traces (Timestamp DateTime64(9), TraceId FixedString(32), SpanKind Int8, StatusCode UInt8, SpanName String, \
+         Events Array(Tuple(Timestamp DateTime64(9), Name LowCardinality(String), Attributes Map(LowCardinality(String), String))), \
+         SpanAttributes String) ENGINE = MergeTree ORDER BY Timestamp",
+        "otel_metrics_gauge (TimeUnix UInt64, MetricName String, Value Nullable(Float64), Attributes Map(String, String)) \
+         ENGINE = MergeTree ORDER BY TimeUnix",
+    ] {
+        engine.run(&format!("CREATE TABLE {{db}}.{table}"));
+    }
+    let ts = "2026-11-20T20:45:00.123456789Z";
+    let lines = [
+        json!({ "ts": ts, "kind": "log", "host": "h", "severity": "warn", "body": "hello",
+                "attributes": { "n": 5, "a.b": "x", "list": [1, 2] } }),
+        json!({ "ts": ts, "kind": "span", "host": "h", "trace_id": "0102030405060708090a0b0c0d0e0f10", "span_id": "0102030405060708",
+                "name": "check", "span_kind": "server", "begin_ts": "2026-11-20T20:44:59Z", "status": "error", "attributes": { "n": 1 },
+                "events": [{ "ts": ts, "name": "e", "attributes": { "k": "v" } }] }),
+        json!({ "ts": ts, "kind": "metric", "host": "h", "name": "m", "value": 1.5, "attributes": { "k": "v" } }),
+    ];
+    let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let ended = Ship::run(&["--clickhouse", &engine.url()], input);
+    assert_eq!((ended.code, ended.count("delivered")), (Some(0), 3), "{}", ended.stderr);
+
+    let log =
+        &engine.rows("SELECT *, Host, toTypeName(LogAttributes.list) AS list_type FROM {db}.otel_logs")[0];
+    assert_eq!(log["Timestamp"], "2026-11-20 20:45:00.123456789");
+    assert_eq!((&log["TimestampTime"], &log["Extra"]), (&json!("2026-11-20 20:45:00"), &json!(7)));
+    assert_eq!(
+        (&log["Body"], &log["Host"], &log["ServiceName"]),
+        (&json!("hello"), &json!("h"), &json!("telepipe"))
+    );
+    assert_eq!(log["LogAttributes"]["a"]["b"], "x");
+    assert!(log["LogAttributes"]["n"] == 5 || log["LogAttributes"]["n"] == "5", "{log}");
+    assert_eq!(log["LogAttributesKeys"], json!(["a.b", "list", "n"]));
+    assert!(log["ResourceAttributesKeys"].as_array().unwrap().contains(&json!("host.name")));
+
+    let span = &engine.rows("SELECT * FROM {db}.otel_traces")[0];
+    assert_eq!((&span["StatusCode"], &span["SpanAttributes"]), (&json!(2), &json!("{\"n\":1}")));
+    let event =
+        json!([{ "Timestamp": "2026-11-20 20:45:00.123456789", "Name": "e", "Attributes": { "k": "v" } }]);
+    assert_eq!(span["Events"], event);
+    assert_eq!(
+        engine.value("SELECT TimeUnix, Value, Attributes['k'] FROM {db}.otel_metrics_gauge"),
+        "1795207500123456789\t1.5\tv"
+    );
+}

@@ -20,8 +20,12 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest part of a server's message that is shown.
 const MAX_REASON: usize = 300;
 
+/// The setting by which the server recognises an insert that is repeated. Each insert has its own.
+const TOKEN: &str = "insert_deduplication_token";
+
 /// The settings of an insert, as far as the server has them: an unknown setting is an error.
-const SETTINGS: [(&str, &str); 14] = [
+const SETTINGS: [(&str, &str); 15] = [
+    (TOKEN, ""),
     // The answer means that the rows are stored, and an insert that is repeated is stored once.
     ("async_insert", "0"),
     ("insert_deduplicate", "1"),
@@ -209,23 +213,15 @@ impl Server {
         encoding: &'static str,
         rows: Vec<u8>,
     ) -> Result<(), Failure> {
-        let mut parameters =
-            vec![("query", sql), ("insert_deduplication_token", token), ("wait_end_of_query", "1")];
-        parameters.extend(self.facts().await?.settings.iter().copied());
-        let known = |name: &str| name != "insert_deduplication_token" || self.deduplicates();
-        parameters.retain(|(name, _)| known(name));
+        let mut parameters = vec![("query", sql), ("wait_end_of_query", "1")];
+        let settings = self.facts().await?.settings.iter();
+        parameters.extend(settings.map(|(name, value)| (*name, if *name == TOKEN { token } else { value })));
         let answer = self.post(&parameters, Some(encoding), rows).await?;
         if answer.body.trim_ascii().is_empty() {
             return Ok(());
         }
         // The exception came after the status was sent; anything else is no answer of ClickHouse.
         Err(self.failure(&answer, exception_in(&answer.body)))
-    }
-
-    fn deduplicates(&self) -> bool {
-        self.facts
-            .get()
-            .is_some_and(|facts| facts.settings.iter().any(|(name, _)| *name == "insert_deduplicate"))
     }
 
     async fn facts(&self) -> Result<&Facts, Failure> {
