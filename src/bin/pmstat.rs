@@ -55,7 +55,7 @@ Linux: a sample opens, reads and closes a few small files per CPU, zone and sens
 0.4 ms of CPU time on a virtual machine with idle states only, and 2.6 ms with 19 sensors, a battery and four CPUs. \
 --per-process opens a file per process.
 
-Recordings: 270 to 350 MB of property lists, or 67 to 106 MB of text, per second of CPU time (two virtual CPUs of an AMD \
+Recordings: 270 to 350 MB of property lists, or 100 to 140 MB of text, per second of CPU time (two virtual CPUs of an AMD \
 EPYC, Linux 6.18, otherwise idle). Text has the same information in fewer bytes.
 
 macOS: reading costs next to nothing. powermetrics itself takes up to a quarter of a core while it samples tasks, so only one \
