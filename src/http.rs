@@ -24,6 +24,8 @@ pub use reqwest::{Method, Request, StatusCode, Url, header};
 /// The longest time that an HTTP/2 connection may be silent before it is checked.
 const MAX_SILENCE: Duration = Duration::from_secs(3600);
 
+use crate::common::diag::{excerpt, log};
+
 /// How a [`Client`] connects.
 #[derive(Clone, Default)]
 pub struct Settings {
@@ -273,7 +275,11 @@ impl Proxies {
         Ok(Self {
             http: http.or_else(|| all.clone()).map(proxy_url).transpose()?,
             https: get("HTTPS_PROXY").or(all).map(proxy_url).transpose()?,
-            direct: direct.split([',', ' ']).filter(|entry| !entry.is_empty()).map(host_and_port).collect(),
+            direct: direct
+                .split([',', ' '])
+                .filter(|entry| !entry.is_empty())
+                .filter_map(host_and_port)
+                .collect(),
         })
     }
 
@@ -306,14 +312,23 @@ fn proxy_url((variable, value): (String, String)) -> Result<Url> {
     Ok(url)
 }
 
-/// Splits an entry of NO_PROXY: `host`, `host:port`, `[address]:port`, or an IPv6 address.
-fn host_and_port(entry: &str) -> (String, Option<u16>) {
+/// Splits an entry of NO_PROXY: `host`, `host:port`, `[address]:port`, or an IPv6 address. `None` if the port is not one.
+fn host_and_port(entry: &str) -> Option<(String, Option<u16>)> {
     let (host, port) = match entry.rsplit_once(':') {
-        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()),
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => match port.parse() {
+            Ok(port) => (host, Some(port)),
+            Err(_) => {
+                log(format_args!(
+                    "NO_PROXY: {} is left out: its port is not a number",
+                    excerpt(entry.as_bytes())
+                ));
+                return None;
+            }
+        },
         _ => (entry, None),
     };
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    (host.strip_prefix("*.").unwrap_or(host).to_owned(), port)
+    Some((host.strip_prefix("*.").unwrap_or(host).to_owned(), port))
 }
 
 /// Compresses a body with gzip, at the fastest level.

@@ -4,10 +4,11 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Answer, Capture, Collector};
+use support::{Answer, Capture, Collector, program};
 
 /// Posts JSON over a plain socket and returns the whole answer.
 fn post(url: &str, path: &str, body: &str) -> std::io::Result<String> {
@@ -85,4 +86,34 @@ fn the_capture_server_can_stay_silent_and_still_stops() {
     assert!(matches!(silence, std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{silence}");
     drop(server);
     assert_eq!(stream.read(&mut [0]).unwrap(), 0);
+}
+
+/// If file descriptors run out, a program ends with one line that names the remedy, whichever call fails.
+#[test]
+fn too_few_file_descriptors() {
+    let runs = [
+        (program!("scrape"), ["--once", "-f", "."]),
+        (program!("vmstat-json"), ["--once", "-f", "."]),
+        (program!("pmstat"), ["--once", "-f", "."]),
+        (program!("tele-ship"), ["--otlp", "--stats", "1h"]),
+    ];
+    for (path, args) in runs {
+        for limit in 5..16 {
+            let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+            let output = Command::new("sh")
+                .args(["-c", &script])
+                .arg(path)
+                .args(args)
+                .stdin(std::process::Stdio::null())
+                .output()
+                .unwrap();
+            let stderr = String::from_utf8_lossy(&output.stderr);
+            if output.status.success() {
+                continue;
+            }
+            assert_eq!(output.status.code(), Some(1), "{}: {stderr}", path.display());
+            assert!(stderr.contains("`ulimit -n "), "{} with {limit}: {stderr}", path.display());
+            assert_eq!(stderr.lines().count(), 1, "{} with {limit}: {stderr}", path.display());
+        }
+    }
 }

@@ -88,13 +88,13 @@ The maps take at most 16 MiB of kernel memory, less with few disks; -v prints ho
 const CAVEATS: &str = "\
 The times are those that the kernel keeps in each request. Since Linux 6.9 a task that submits several requests at once \
 reads the clock only once for all of them: later requests then seem to have begun, and to have been issued, when the \
-first was submitted. Their wait before that counts in device_*, not in queue_*.
+first was submitted. The time that these wait before they are issued counts in device_*, not in queue_*.
 
 The queue time of a write that must follow a flush includes the flush. If the device flushes after such a write, that \
 flush is an operation of its own and is not part of the write's time.
 
 The submitter is the task that submits in the kernel: for buffered writes, the kernel thread that writes pages back. \
-Before Linux 6.5 it is recorded where the request is queued or issued, which another thread may do.
+Before Linux 6.5 iolat records the task that queues or issues the request, which can be another thread.
 
 With --who, --pid, --comm, --uid or --cgroup, requests of iolat itself and of the processes that read its output are \
 left out, unless --include-self is given. Without these options the submitter is unknown and all requests count.
@@ -104,8 +104,8 @@ disk.
 
 As in /proc/diskstats, passthrough commands (SG_IO, NVMe administration) and zone management are not counted. I/O of \
 devices without requests of their own (device mapper, md, zram) counts for the disks below them; a status record names \
-these devices at the start. I/O of loop devices, and of others that have requests and are stored on disks, counts for \
-them and again for the disks below, also with --aggregate.
+these devices at the start. I/O to a loop device, or to another device that has requests and is stored on a disk, counts \
+twice: for that device and for the disk below, also with --aggregate.
 
 A request that completes in parts is timed when its last part completes.";
 

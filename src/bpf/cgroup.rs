@@ -28,6 +28,8 @@ const SHARE: u32 = 100;
 struct Folder {
     id: u64,
     watch: Option<i32>,
+    /// The last time that the whole hierarchy was read and this was in it.
+    round: u32,
 }
 
 /// The cgroups that exist, and some that existed.
@@ -38,6 +40,8 @@ pub struct Cgroups {
     removed: VecDeque<u64>,
     inotify: Option<OwnedFd>,
     watched: HashMap<i32, Rc<str>>,
+    /// How often the whole hierarchy was read.
+    round: u32,
     /// When to read the whole hierarchy again, if an id is not known; `None` if inotify reports every change.
     again: Option<Instant>,
 }
@@ -52,6 +56,7 @@ impl Cgroups {
             removed: VecDeque::new(),
             inotify: init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).ok(),
             watched: HashMap::new(),
+            round: 0,
             again: None,
         };
         this.read();
@@ -77,7 +82,11 @@ impl Cgroups {
     fn read(&mut self) {
         let began = Instant::now();
         self.again = if self.inotify.is_some() { None } else { Some(began) };
+        self.round += 1;
         self.add("/".into());
+        let round = self.round;
+        let gone: Vec<_> = self.folders.extract_if(|_, folder| folder.round != round).collect();
+        gone.iter().for_each(|(_, folder)| self.forget(folder));
         if self.again.is_some() {
             self.again = Some(Instant::now() + AGAIN_AFTER.max(began.elapsed() * SHARE));
         }
@@ -105,7 +114,7 @@ impl Cgroups {
                 self.watched.insert(watch, path.clone());
             }
             self.paths.insert(metadata.ino(), path.clone());
-            let before = self.folders.insert(path, Folder { id: metadata.ino(), watch });
+            let before = self.folders.insert(path, Folder { id: metadata.ino(), watch, round: self.round });
             // A folder of that name was removed, and created again.
             if let Some(before) = before.filter(|before| before.id != metadata.ino()) {
                 self.forget(&before);
@@ -241,6 +250,30 @@ mod tests {
         assert_eq!((cgroups.watched.len(), cgroups.folders.len()), (2, 2));
         assert!(cgroups.paths.len() <= REMOVED + 3, "{}", cgroups.paths.len());
         assert_eq!(cgroups.path(ino(&mount.join("stays"))), Some("/stays"));
+    }
+
+    /// Also where changes are not reported, or reports were lost, and the whole hierarchy is read again.
+    #[test]
+    fn reading_again_forgets_what_is_gone() {
+        let (root, mount) = hierarchy();
+        fs::create_dir(mount.join("stays")).unwrap();
+        for with_inotify in [true, false] {
+            let mut cgroups = Cgroups::new(root.path());
+            if !with_inotify {
+                cgroups.inotify = None;
+            }
+            for round in 0..2 * REMOVED {
+                let folder = mount.join(format!("f{round}"));
+                fs::create_dir(&folder).unwrap();
+                cgroups.read();
+                assert_eq!(cgroups.path(ino(&folder)), Some(format!("/f{round}").as_str()));
+                fs::remove_dir(&folder).unwrap();
+                cgroups.read();
+            }
+            assert_eq!(cgroups.folders.len(), 2);
+            assert!(cgroups.paths.len() <= REMOVED + 3, "{}", cgroups.paths.len());
+            assert_eq!(cgroups.path(ino(&mount.join("stays"))), Some("/stays"));
+        }
     }
 
     /// Unknown IDs, such as those of other mounts, must not cause a walk through the hierarchy: a walk for each of

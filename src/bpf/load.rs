@@ -7,10 +7,10 @@ use anyhow::{Context as _, Result, anyhow};
 use libbpf_rs::{ErrorKind, PrintLevel, libbpf_sys, set_print};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::process::{Resource, getrlimit};
 
 use super::privilege::advice;
 use crate::common::diag::program_name;
+use crate::common::entry::is_file_limit;
 
 /// The last warnings of libbpf.
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -45,11 +45,6 @@ pub fn explain(error: &libbpf_rs::Error, failed: &str) -> anyhow::Error {
     anyhow!("{failed}: {error:#}\n{warnings}")
 }
 
-/// Whether a call failed because the process has too many open files.
-fn is_file_limit(error: &anyhow::Error) -> bool {
-    format!("{error:#}").contains(&std::io::Error::from(Errno::MFILE).to_string())
-}
-
 /// Checks that this process may open so many more files. Without room, libbpf's probes of the kernel fail unnoticed, it
 /// does without what they probe, and the error is about something else.
 ///
@@ -59,16 +54,6 @@ pub fn ensure_room_for_files(files: usize) -> Result<()> {
     let open = (0..files).map(|_| eventfd(0, EventfdFlags::CLOEXEC));
     let held: rustix::io::Result<Vec<_>> = open.collect();
     held.map(drop).map_err(std::io::Error::from).context("cannot load the eBPF programs")
-}
-
-/// Replaces an error about too many open files, however it arose, by one that says what to do.
-pub fn explain_file_limit(error: anyhow::Error) -> anyhow::Error {
-    if !is_file_limit(&error) {
-        return error;
-    }
-    let limit =
-        getrlimit(Resource::Nofile).current.map_or_else(|| "no".to_owned(), |limit| limit.to_string());
-    anyhow!("cannot open enough files: the limit of this process is {limit}; raise it with `ulimit -n 1024`")
 }
 
 /// Tries the ways in order and returns the first that works; only `only`, if given.

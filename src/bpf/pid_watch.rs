@@ -14,7 +14,7 @@ use crate::bail_usage;
 /// The processes that have not ended.
 pub struct PidWatch {
     left: Vec<OwnedFd>,
-    /// There are processes, and their ends can be seen.
+    /// True with --pid, where the kernel has pidfds.
     watched: bool,
 }
 

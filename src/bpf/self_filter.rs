@@ -243,13 +243,15 @@ fn downstream(ends: &[PipeEnd], family: &[u32]) -> BTreeSet<u32> {
 /// The kernel's table: a hash of process numbers with linear probing, read by the hooks while it changes.
 struct PidTable {
     slots: *mut [u32; SLOTS],
+    /// That there is no room was logged.
+    is_full: bool,
 }
 
 impl PidTable {
     /// # Safety
     /// `slots` stays valid, and only this writes to it.
     unsafe fn new(slots: *mut [u32; SLOTS]) -> Self {
-        Self { slots }
+        Self { slots, is_full: false }
     }
 
     fn get(&self, at: usize) -> u32 {
@@ -280,8 +282,12 @@ impl PidTable {
         for pid in missing {
             let home = pid as usize;
             // Beyond the last probe the hooks would not find it.
-            if let Some(at) = (home..home + PROBES).find(|at| matches!(self.get(*at), 0 | REMOVED)) {
-                self.set(at, pid);
+            match (home..home + PROBES).find(|at| matches!(self.get(*at), 0 | REMOVED)) {
+                Some(at) => self.set(at, pid),
+                None if !std::mem::replace(&mut self.is_full, true) => log(format_args!(
+                    "too many processes read the output of this program: process {pid} is traced too"
+                )),
+                None => {}
             }
         }
     }

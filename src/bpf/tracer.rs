@@ -16,7 +16,7 @@ use super::args::{Attach, TracerArgs};
 use super::cgroup::Cgroups;
 use super::clock::{KernelClock, kernel_now};
 use super::kernel::Kernel;
-use super::load::{collect_warnings, explain, explain_file_limit, first, recursion_misses};
+use super::load::{collect_warnings, explain, first, recursion_misses};
 use super::map::{DoubleBuffer, Plain, Ring, load, memory};
 use super::pid_watch::PidWatch;
 use super::privilege;
@@ -313,10 +313,6 @@ impl Output {
 /// # Errors
 /// If the kernel refuses, with what to do about it; if stdout fails.
 pub fn run<T: Tracer>(args: &TracerArgs, options: T::Options) -> Result<()> {
-    trace::<T>(args, options).map_err(explain_file_limit)
-}
-
-fn trace<T: Tracer>(args: &TracerArgs, options: T::Options) -> Result<()> {
     args.common.refuse_foreign("events are traced")?;
     let mut emitter = args.common.emitter()?;
     let setup = T::prepare(options, args, &mut emitter)?;

@@ -1,7 +1,7 @@
 //! Parses the tables of /proc/net: snmp and netstat (a line of names and a line of values,
 //! both starting with the protocol), snmp6 (a name and a value per line), sockstat
-//! (the protocol, then names and values in turn), and the states in tcp and tcp6.
-//!
+//! (the protocol, then names and values in turn), and the states in tcp and tcp6. The
+//! files are read by `inet` and `sockets`.
 //! Columns are found by name: their number and order differ between kernels.
 
 use super::text::{lines, number, split_word, words};

@@ -3,7 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
+use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 use crate::common::diag;
 use crate::common::program::{Generate, Program, Usage};
@@ -43,6 +45,7 @@ fn ended(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if reader_left(&error) => ExitCode::SUCCESS,
         Err(error) => {
+            let error = explain_file_limit(error);
             diag::log_lines(&format!("{error:#}"));
             ExitCode::from(if error.is::<Usage>() { 2 } else { 1 })
         }
@@ -53,4 +56,19 @@ fn ended(result: Result<()>) -> ExitCode {
 fn reader_left(error: &anyhow::Error) -> bool {
     let broken = |error: &io::Error| error.kind() == io::ErrorKind::BrokenPipe;
     error.chain().filter_map(|cause| cause.downcast_ref()).any(broken)
+}
+
+/// Whether a call failed because the process has too many open files.
+pub fn is_file_limit(error: &anyhow::Error) -> bool {
+    format!("{error:#}").contains(&io::Error::from(Errno::MFILE).to_string())
+}
+
+/// Replaces an error about too many open files, however it arose, by one that says what to do.
+fn explain_file_limit(error: anyhow::Error) -> anyhow::Error {
+    if !is_file_limit(&error) {
+        return error;
+    }
+    let limit =
+        getrlimit(Resource::Nofile).current.map_or_else(|| "no".to_owned(), |limit| limit.to_string());
+    anyhow!("cannot open enough files: the limit of this process is {limit}; raise it with `ulimit -n 1024`")
 }

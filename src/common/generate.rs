@@ -259,7 +259,7 @@ fn becomes(kind: &Kind) -> String {
 
 const DESCRIPTION: &str = "\
 Each program measures one thing and writes one JSON object per line to stdout. tele-ship(1) reads such lines and \
-delivers them. They are combined with pipes: sudo iolat | tele-ship --otlp. This page describes what all programs \
+delivers them. Combine programs with pipes: sudo iolat | tele-ship --otlp. This page describes what all programs \
 share; the page of each program has its options and fields.";
 
 const RECORDS: &str = "\
@@ -280,7 +280,7 @@ const OVERVIEW: &[(&str, &str)] = &[
         "FILTER",
         "The program given to --filter is run on each record, and each of its outputs is one line. The language is \
          that of jq(1), with the formats (@csv, @tsv, @json, @text, @html, @uri, @sh, @base64, @base64d), $ENV and \
-         env. Left out is what reads or writes elsewhere or ends the program: input, inputs, input_filename, \
+         env. Not supported: functions that read or write elsewhere or end the program: input, inputs, input_filename, \
          input_line_number, debug, stderr, halt and halt_error; also modules, @base32 and @base32d.\n\n\
          With --raw-output, an output that is a string is written without quotes.\n\n\
          status and lost records do not pass the filter: they go to stderr, so that a cron job whose filter selects \
@@ -293,8 +293,8 @@ const OVERVIEW: &[(&str, &str)] = &[
     (
         "EXIT STATUS",
         "0: done; also if the reader of stdout left, or after a first SIGINT or SIGTERM.\n\n\
-         1: failed; stderr has the reason. Also if nothing was obtained: the filter failed on every record, or nothing \
-         in the file given to --input was understood.\n\n\
+         1: failed; stderr has the reason. Also if nothing was obtained: the filter failed on every record, nothing in \
+         the file given to --input was understood, or the endpoint given to --url is down.\n\n\
          2: usage error.\n\n\
          130: ended by a second signal.",
     ),
@@ -306,8 +306,9 @@ const OVERVIEW: &[(&str, &str)] = &[
     ),
     (
         "ENVIRONMENT",
-        "tele-ship(1): OTEL_EXPORTER_OTLP_*, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, XDG_DATA_HOME.\n\n\
-         HTTP_PROXY, HTTPS_PROXY and NO_PROXY: proxies for HTTP requests, where the program's page names them.\n\n\
+        "tele-ship(1): OTEL_EXPORTER_OTLP_*, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, CLICKHOUSE_*, \
+         MONITORING_SERVER_METRICS_URL, SYSTEM_STATS_DISK_PATH, XDG_DATA_HOME.\n\n\
+         HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY: proxies for HTTP requests, where the program's page names them.\n\n\
          SSL_CERT_FILE: certificate authorities to trust instead of the system's.",
     ),
 ];

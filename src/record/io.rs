@@ -33,7 +33,7 @@ pub struct Io {
     pub max_pid: Option<u32>,
     /// The name of the thread that submitted the slowest request (with --who).
     pub max_comm: Option<String>,
-    /// Requests in `device_*` and `queue_*`: those with a known time of issue; absent if that is all.
+    /// The number of requests in `device_*` and `queue_*`; absent if it equals `count`.
     pub device_count: Option<u64>,
     /// The sum of device times, from issue to completion.
     pub device_sum_us: Option<Micros>,
@@ -115,7 +115,8 @@ pub struct IoEvent {
     pub error: Option<String>,
     /// The time from submission to completion.
     pub total_us: Micros,
-    /// The shortest time that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
+    /// The shortest time that is reported (--min); absent if 0. In OpenTelemetry an event is WARN from 10 times this, ERROR
+    /// from 100 times.
     pub threshold_us: Option<Micros>,
     /// The time from issue to completion.
     pub device_us: Option<Micros>,

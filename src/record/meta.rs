@@ -42,7 +42,7 @@ pub const STATUS: Kind = Kind::log::<Status>(
 /// The body of a `lost` record.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Lost {
-    /// Where records were lost: a ring buffer, a map, the line limit.
+    /// What lost records: a ring buffer, a map, the line limit.
     pub source: String,
     /// Number of records lost since the previous `lost` record of this source.
     pub count: u64,

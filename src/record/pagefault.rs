@@ -20,7 +20,8 @@ pub struct Pagefault {
     pub ip: Option<Hex>,
     /// The time from the exception until the page was present.
     pub duration_us: Micros,
-    /// The shortest time of minor faults that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
+    /// The shortest time of minor faults that is reported (--min); absent if 0. In OpenTelemetry an event is WARN from
+    /// 100 times this, ERROR from 10,000 times.
     pub threshold_us: Option<Micros>,
     /// When the exception happened.
     pub begin_ts: Option<Timestamp>,

@@ -52,7 +52,8 @@ pub struct RunqEvent {
     pub begin_ts: Option<Timestamp>,
     /// How long the task waited.
     pub duration_us: Micros,
-    /// The shortest time that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
+    /// The shortest time that is reported (--min); absent if 0. In OpenTelemetry an event is WARN from 10 times this, ERROR
+    /// from 100 times.
     pub threshold_us: Option<Micros>,
     /// The CPU on which it then ran.
     pub cpu: u32,
@@ -105,17 +106,17 @@ pub struct Sched {
     pub interval_s: f64,
     /// Times its threads left a CPU.
     pub context_switches: u64,
-    /// Of these, because they had nothing more to do: they slept, waited or ended.
+    /// Switches because a thread slept, waited or ended.
     pub voluntary_switches: u64,
-    /// Of these, because another task was to run.
+    /// Switches because the scheduler ran another task.
     pub involuntary_switches: u64,
     /// Times its threads were woken from sleep.
     pub wakeups: u64,
     /// Times its threads were moved to another CPU.
     pub migrations: u64,
-    /// Time on CPUs, also of threads that have not left theirs.
+    /// CPU time, including that of threads still running.
     pub cpu_time_us: Micros,
-    /// Mean time on a CPU until it was left.
+    /// Mean CPU time until a thread leaves its CPU.
     pub mean_timeslice_us: Option<Micros>,
     /// Time waited for CPUs: waits that ended in the interval.
     pub runq_us: Micros,

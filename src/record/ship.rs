@@ -9,7 +9,7 @@ use super::prelude::*;
 pub struct ShipStats {
     /// When the program started, and counting with it.
     pub start_ts: Timestamp,
-    /// The destination: `otlp`, `sqlite`, `stdout`.
+    /// The destination: `otlp`, `clickhouse`, `monitor`, `sqlite` or `stdout`.
     pub sink: String,
     /// Lines read, without blank ones.
     pub read: u64,
@@ -25,7 +25,7 @@ pub struct ShipStats {
     pub pending: u64,
     /// Lines given up: the destination is gone, or the input ended in the middle of a line.
     pub dropped: u64,
-    /// Points, log records, spans and rows in settled requests.
+    /// Points, log records, spans and rows in requests that were accepted or refused.
     pub encoded_items: u64,
     /// Items that the destination accepted.
     pub accepted_items: u64,

@@ -19,7 +19,8 @@ pub struct Syscall<'a> {
     pub arch: Option<&'static str>,
     /// The time from entry to return.
     pub duration_us: Micros,
-    /// The shortest time that is reported (--min); absent if 0. Multiples of it set the severity in OpenTelemetry.
+    /// The shortest time that is reported (--min); absent if 0. In OpenTelemetry an event is WARN from 10 times this, ERROR
+    /// from 100 times.
     pub threshold_us: Option<Micros>,
     /// When it began.
     pub begin_ts: Option<Timestamp>,

@@ -49,7 +49,7 @@ pub struct Destinations {
     #[arg(long, value_name = "NAMES", default_value = "semconv", help_heading = "OTLP")]
     names: Names,
 
-    /// Distinguish this pipeline from others of the host
+    /// Name this pipeline, to tell it from others on this host
     ///
     /// The name becomes part of service.instance.id.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true, help_heading = "OTLP")]

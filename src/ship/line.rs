@@ -127,9 +127,15 @@ impl<'a> Line<'a> {
                 }
                 _ => Class::Object,
             },
-            None if self.signals().next().is_some() => Class::Otlp,
+            None if self.has_signal() => Class::Otlp,
             None => Class::Object,
         }
+    }
+
+    /// Whether a field of OTLP/JSON is there; null means that it is empty.
+    fn has_signal(&self) -> bool {
+        let is_signal = |name| matches!(self.get(name), Some(Value::Array(_) | Value::Null));
+        Signal::ALL.into_iter().flat_map(Signal::fields).any(is_signal)
     }
 
     /// The signals that have an array in their OTLP/JSON field.

@@ -1,4 +1,5 @@
 //! Sends OTLP: protobuf or JSON over HTTP, or gRPC, on connections that stay open. Each signal has an endpoint.
+//! What the server's answers mean is in `http_answer` and `grpc`; the delays between attempts are in `super::endpoint`.
 
 mod grpc;
 mod headers;

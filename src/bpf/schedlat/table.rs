@@ -149,7 +149,7 @@ pub struct Description {
 /// The activity of all processes in an interval, by process ID.
 pub type Processes = HashMap<u32, Process>;
 
-/// Time that was counted before the kernel counted it.
+/// Time of unfinished slices that was reported before the kernel's programs counted it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Ahead {
     cpu_ns: u64,

@@ -13,8 +13,8 @@ use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{FAN, Fan, Kind, POWER, Power, Reason, TEMPERATURE, Temperature, VOLTAGE, Voltage};
 
-/// Whether a sensor can measure this temperature. Drivers report sensors that are not connected as -128, 255 or as all
-/// bits of a register (kernel `drivers/hwmon/lm90.c`, `drivers/nvme/host/hwmon.c`).
+/// Whether a sensor can measure this temperature. Drivers report sensors that are not connected as -128, 255 or as a
+/// register with all bits set (kernel `drivers/hwmon/lm90.c`, `drivers/nvme/host/hwmon.c`).
 pub fn is_temperature(celsius: f64) -> bool {
     celsius > -100.0 && celsius < 200.0
 }

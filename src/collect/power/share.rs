@@ -21,10 +21,12 @@ pub struct Share {
 }
 
 /// Ticks of all CPUs together.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 struct AllCpus {
     busy: u64,
     idle: u64,
+    /// The numbers of the CPUs that are online.
+    online: Vec<u64>,
 }
 
 /// Ticks of a process in the interval.
@@ -57,13 +59,14 @@ impl Share {
             Err(error) => return unreadable(out, sample.ts, &path.to_string_lossy(), &error),
         };
         let used = self.walk();
-        let before = std::mem::replace(&mut self.all_before, now);
+        let before = std::mem::replace(&mut self.all_before, now.clone());
         let (Some(now), Some(before)) = (now, before) else { return Ok(()) };
         let Some((joules, seconds)) = whole else {
             let detail = "no package energy could be read, so there is none to split";
             return out.status(sample.ts, "--per-process", Reason::Absent, detail);
         };
-        if sample.wants(&PROCESS_POWER) && seconds > 0.0 {
+        // When a CPU goes offline or comes back, the kernel counts its idle time in another way, and the sum jumps.
+        if sample.wants(&PROCESS_POWER) && seconds > 0.0 && now.online == before.online {
             let busy = now.busy.saturating_sub(before.busy);
             let idle = now.idle.saturating_sub(before.idle);
             for part in split(joules, seconds, &used, busy, idle) {
@@ -125,17 +128,19 @@ fn split(joules: f64, seconds: f64, used: &[Used], busy: u64, idle: u64) -> Vec<
     parts
 }
 
-/// Parses the line `cpu` of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal. Steal time is neither busy
-/// nor idle: this machine did not use that energy.
+/// Parses the line `cpu` of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal; and the numbers of the
+/// CPUs below it. Steal time is neither busy nor idle: this machine did not use that energy.
 fn all_cpus(bytes: &[u8]) -> Option<AllCpus> {
-    let (name, rest) = split_word(bytes.split(|&byte| byte == b'\n').next()?);
+    let mut lines = bytes.split(|&byte| byte == b'\n');
+    let (name, rest) = split_word(lines.next()?);
     let ticks: Vec<u64> = words(rest).map_while(number).take(7).collect();
     let [user, nice, system, idle, rest @ ..] = &ticks[..] else { return None };
     let sum = |ticks: &[&u64]| ticks.iter().fold(0u64, |sum, ticks| sum.saturating_add(**ticks));
     let (iowait, interrupts) = rest.split_first().unwrap_or((&0, &[]));
     let interrupts = sum(&interrupts.iter().collect::<Vec<_>>());
     let (busy, idle) = (sum(&[user, nice, system, &interrupts]), sum(&[idle, iowait]));
-    (name == b"cpu").then_some(AllCpus { busy, idle })
+    let online = lines.map_while(|line| number(split_word(line).0.strip_prefix(b"cpu")?)).collect();
+    (name == b"cpu").then_some(AllCpus { busy, idle, online })
 }
 
 #[cfg(test)]
@@ -163,8 +168,9 @@ mod tests {
     #[test]
     fn the_modes_of_all_cpus() {
         let text = b"cpu  100 1 20 1000 50 3 4 500 60 1\ncpu0 1 2 3 4\n";
-        assert_eq!(all_cpus(text), Some(AllCpus { busy: 128, idle: 1050 }));
-        assert_eq!(all_cpus(b"cpu 1 2 3 4"), Some(AllCpus { busy: 6, idle: 4 }));
+        assert_eq!(all_cpus(text), Some(AllCpus { busy: 128, idle: 1050, online: vec![0] }));
+        let online = b"cpu 1 2 3 4\ncpu0 1 2 3 4\ncpu7 1 2 3 4\nintr 1 2\ncpu8";
+        assert_eq!(all_cpus(online), Some(AllCpus { busy: 6, idle: 4, online: vec![0, 7] }));
         assert_eq!((all_cpus(b""), all_cpus(b"intr 1 2 3 4 5"), all_cpus(b"cpu 1 2 3")), (None, None, None));
     }
 

@@ -29,7 +29,7 @@ impl SupplyCollector {
 /// Reads the files of one supply.
 fn read(device: &str, folder: &Path) -> Battery {
     let text = |file: &str| word(folder.join(file));
-    // -1 and all bits of a 16-bit or 32-bit register mean that the driver does not know.
+    // -1, and a 16-bit or 32-bit register with all bits set, mean that the driver does not know.
     let unknown = |raw: f64| [-1.0, 65_535.0, 2_147_483_647.0, 4_294_967_295.0].contains(&raw);
     let value = |file: &str, divisor: f64| {
         scaled(folder.join(file), 1.0).ok().filter(|&raw| !unknown(raw)).map(|raw| raw / divisor)

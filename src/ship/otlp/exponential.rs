@@ -48,7 +48,7 @@ impl<'v> Exponential<'v> {
         valid.then_some(Self { buckets, scale, zero_count, sum_us, max_us })
     }
 
-    /// Appends the point. The attributes are encoded as fields 1.
+    /// Appends the point. The attributes are already encoded, each as field 1.
     pub fn write(&self, out: &mut Vec<u8>, time: TimeRange, attributes: &[u8]) {
         // OTLP requires the count to equal the sum of the buckets. The record's own count was read
         // at another moment and may differ.

@@ -85,7 +85,7 @@ fn chips(device: &Path, driver: &str) -> Vec<Chip> {
 }
 
 fn amdgpu(device: &Path, values: &mut Values) {
-    // Firmware that does not know reports all bits of a 16-bit register.
+    // Firmware that does not know reports a 16-bit register with all bits set.
     let percent =
         |file: &str| scaled(device.join(file), 100.0).ok().filter(|ratio| (0.0..=1.0).contains(ratio));
     let hertz = |file: &str| values.chips.first().and_then(|chip| number(chip.folder.join(file)));

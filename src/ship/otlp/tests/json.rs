@@ -387,6 +387,7 @@ fn no_line_is_dropped_silently() {
     sent(format!(r#"{{{spans},"resourceMetrics":null,"unknown":[1]}}"#), Signal::Traces);
     for line in [
         r#"{"resourceMetrics":[]}"#,
+        r#"{"resourceMetrics":null}"#,
         r#"{"resource_spans":[],"resourceLogs":[]}"#,
         r#"{"resourceMetrics":[{"scopeMetrics":[{"metrics":[{"name":"m","gauge":{"dataPoints":[]}}]}]}]}"#,
         r#"{"ts":"2026-11-20T20:45:00Z","kind":"load","host":"h","load_1m":null}"#,
