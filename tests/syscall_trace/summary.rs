@@ -27,7 +27,12 @@ fn a_prime_number_of_calls() {
         assert_eq!(total(&records, "getppid", "count"), 7919, "{way}: {} lost", lost(&records));
         assert_eq!(total(&records, "getppid", "errors"), 0);
         assert_eq!(total(&records, "close", "errors"), 7919, "{way}");
-        assert!(of(&records, "syscall").is_empty() && lost(&records) == 0, "{records:?}");
+        assert!(of(&records, "syscall").is_empty(), "{records:?}");
+        // A kernel that preempts tasks in a program (7.x) skips it for other tasks meanwhile.
+        let lost = of(&records, "lost")
+            .into_iter()
+            .find(|record| !record["source"].as_str().unwrap().contains("inside another"));
+        assert_eq!(lost, None);
     }
 }
 
