@@ -51,6 +51,7 @@ fn run(script: &str, dir: &Path, server: &str) -> Output {
         .replace("http://collector:4318", server)
         .replace("http://localhost:9100", server)
         .replace("https://otel.example.com", server)
+        .replace("http://clickhouse:8123", server)
         .replace("http://db1:9100", server)
         .replace("http://db2:9100", server)
         .replace("-i 60s", "-i 1s")
@@ -173,7 +174,12 @@ fn check(script: &str, dir: &Path) -> Option<String> {
     }
     let server = Capture::with(|request| {
         let metrics = "# TYPE node_load1 gauge\nnode_load1 0.5\n";
-        if request.path == "/metrics" { Answer::ok().body(metrics) } else { Answer::ok() }
+        match () {
+            () if request.path == "/metrics" => Answer::ok().body(metrics),
+            // ClickHouse is asked for its time zone first.
+            () if request.body.starts_with(b"SELECT concat('zone ") => Answer::ok().body("zone UTC\n"),
+            () => Answer::ok(),
+        }
     });
     // On an idle disk iolat has nothing to report.
     let _busy = script.contains("iolat").then(BusyDisk::start);

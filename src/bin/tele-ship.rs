@@ -17,7 +17,7 @@ use telepipe::ship::LimitOptions;
 use telepipe::ship::destinations::Destinations;
 use telepipe::ship::pipeline::{Pipeline, Settings};
 
-/// Deliver JSON lines from stdin to an OpenTelemetry server, a SQLite database or stdout
+/// Deliver JSON lines to an OpenTelemetry server, ClickHouse, SQLite or stdout
 #[derive(Parser)]
 #[command(name = "tele-ship")]
 struct TeleShip {
@@ -117,6 +117,14 @@ impl Program for TeleShip {
             "Keep lines on disk until the server has them, through outages and restarts",
             "scrape | tele-ship --otlp --spool /var/spool/tele-ship",
         ),
+        (
+            "Insert into ClickHouse, into the tables that HyperDX and Grafana read, for 90 days",
+            "scrape | tele-ship --clickhouse http://clickhouse:8123 --create --ttl 90d",
+        ),
+        (
+            "Insert into a table for each kind, with a column for each field",
+            "scrape | tele-ship --clickhouse http://clickhouse:8123 --table 'telepipe_{kind}' --create",
+        ),
         ("Show what would be sent", "scrape --once | tele-ship --stdout | jq ."),
         (
             "In a crontab: one sample a minute, giving up after 20 s if the server is down",
@@ -128,6 +136,7 @@ impl Program for TeleShip {
         ("DELIVERY", DELIVERY),
         ("SPOOL", SPOOL),
         ("DATABASE", DATABASE),
+        ("CLICKHOUSE", CLICKHOUSE),
         ("MONITORING SERVER", MONITORING),
         ("ENVIRONMENT", ENVIRONMENT),
         ("EXIT STATUS", EXIT_STATUS),
@@ -256,12 +265,39 @@ transactions can be missing, but the database is consistent. If the file is move
 The database has the `PRAGMA application_id` 1953524080 (\"tpip\"). tele-ship does not write to a database that has tables and \
 another id. To add its tables to such a database anyway, set that id.";
 
+const CLICKHOUSE: &str = "\
+Without --table, data points, log records and spans go to the tables of the OpenTelemetry Collector's ClickHouse \
+exporter: otel_logs, otel_traces, and otel_metrics_gauge, _sum, _histogram, _exponential_histogram and _summary. They \
+are those that --otlp would send. Columns are filled by name, in the type that they have; a column with another name \
+keeps its default.
+
+With --table NAME, each line is a row, and each field a column. A line without `ts` gets the time at which it was read. If \
+NAME contains {kind}, each kind has a table, and lines without `kind` or `ts` go unchanged to the column `json` of the \
+table with `other` for the kind.
+
+--create creates databases and tables that are missing, and with --table also columns. The columns of telepipe's fields \
+have the types of their schemas, and null for a field that is absent; those of other fields have the type of their \
+first values, and strings take everything. Tables have a partition for each day. Without --create, a field \
+without a column is reported once and not stored.
+
+An insert has up to 100,000 rows of one table and one day. Its `insert_deduplication_token` is made of its lines and \
+their position in the input, and async_insert is off. An insert that is repeated because its answer was lost is \
+stored once if the table remembers inserts, as replicated tables and those of --create do; for others, set \
+`non_replicated_deduplication_window`. For the same reason, a file that is sent twice within that window is stored once.
+
+If the server refuses the data, the insert is divided until the line at fault is alone, which is rejected. So is an \
+integer that its column would store as another one. Any other error is retried and reported once a minute, also a wrong \
+password or a missing table.";
+
 const ENVIRONMENT: &str = "\
 OTEL_EXPORTER_OTLP_ENDPOINT, _HEADERS, _COMPRESSION, _TIMEOUT, _CERTIFICATE, _CLIENT_CERTIFICATE, _CLIENT_KEY and \
 _PROTOCOL (grpc, http/protobuf or http/json), and the same with METRICS_, LOGS_ or TRACES_ after OTLP_ for one signal, \
 whose HTTP endpoint is then used as it is, without /v1/…; \
 OTEL_SERVICE_NAME; OTEL_RESOURCE_ATTRIBUTES; CLICKHOUSE_URL, _USER, _PASSWORD and _DATABASE; \
 MONITORING_SERVER_METRICS_URL; SYSTEM_STATS_DISK_PATH; XDG_DATA_HOME. Options override variables.
+
+CLICKHOUSE_URL, CLICKHOUSE_USER, CLICKHOUSE_PASSWORD and CLICKHOUSE_DATABASE. A user, password or database in the URL \
+(`http://USER:PASSWORD@HOST:8123/?database=NAME`) overrides them.
 
 OTEL_EXPORTER_OTLP_HEADERS is a list, `name=value,name=value`, with percent-encoded values. Servers that take a bare \
 key, such as HyperDX, get it with `authorization=KEY`. Headers that belong to the transport, such as Content-Length, are \

@@ -20,7 +20,7 @@ use clap::Args;
 
 use self::lines::{Lines, Rows};
 use self::otel::{Kind, Message};
-use self::parts::{ENCODING, Part, Parts};
+use self::parts::Part;
 use self::server::{Cause, Failure, Server};
 use self::tables::{Creation, Tables};
 use super::line::Signal;
@@ -186,7 +186,7 @@ impl Shared {
     }
 
     async fn insert(&self, content: &Content) -> Result<(), Failure> {
-        let mut parts = Parts::new(self.tables.server.zone().await?.clone());
+        let mut parts = self.tables.server.parts().await?;
         let tables: Vec<&str> = match &content.data {
             Data::Otlp(body) => {
                 let message = Message::decode(body);
@@ -231,7 +231,7 @@ impl Shared {
     async fn insert_part(&self, table: &str, part: Part, of: Identity) -> Result<(), Failure> {
         let token = format!("{}-{}-{:016x}-{}-{}", of.first, of.last, of.hash, part.day, part.number);
         let sql = format!("INSERT INTO {} FORMAT JSONEachRow", self.tables.server.table(table));
-        let inserted = self.tables.server.insert(&sql, &token, ENCODING, part.into_bytes()).await;
+        let inserted = self.tables.server.insert(&sql, &token, part.into_bytes()).await;
         if matches!(&inserted, Err(failure) if failure.cause != Cause::Outside) {
             // Its columns may be others by now.
             self.tables.forget(table).await;

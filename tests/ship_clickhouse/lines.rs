@@ -91,11 +91,13 @@ fn one_table_takes_lines_of_all_kinds_and_new_fields() {
         json!({ "ts": TS, "kind": "new", "host": "h", "i": 18_446_744_073_709_551_615_u64 }),
         json!({ "ts": TS, "kind": "new", "host": "h", "i": 2, "added": "x" }),
         json!({ "ts": "yesterday", "kind": "new" }),
+        json!({ "ts": TS, "kind": "nameless", "": 1 }),
+        json!({ "ts": TS, "kind": "dots", "n.a": [1], "n.b": [1, 2] }),
         json!({ "ts": TS, "kind": "new", "host": "h", "f": "text" }),
     ];
     let ended = Ship::run(&args, text(&second));
-    assert_eq!((ended.code, ended.lines()), (Some(1), [4, 1, 3, 0, 0]), "{}", ended.stderr);
-    assert_eq!(value("i, added", "new"), "2\tx");
+    assert_eq!((ended.code, ended.lines()), (Some(1), [6, 2, 4, 0, 0]), "{}", ended.stderr);
+    assert_eq!((value("i, added", "new"), value("`n.b`", "dots")), ("2\tx".into(), "[1,2]".into()));
 
     // Without --create a table stays as it is.
     let ended =
@@ -109,13 +111,15 @@ fn lines_that_are_not_records_have_a_table() {
     let Some(engine) = Engine::start() else { return };
     let lines = [
         json!({ "ts": TS, "kind": "odd kind`", "x": 1 }),
+        json!({ "ts": TS, "kind": "other", "x": 1 }),
+        json!({ "ts": TS, "kind": "k".repeat(300), "x": 1 }),
         json!({ "kind": "Pod", "spec": { "a": [1] } }),
         json!({ "resourceSpans": [] }),
         json!({ "ts": TS, "msg": "x" }),
     ];
     let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
     let ended = Ship::run(&["--clickhouse", &engine.url(), "--table", "{kind}_rows", "--create"], input);
-    assert_eq!((ended.code, ended.count("delivered")), (Some(0), 4), "{}", ended.stderr);
+    assert_eq!((ended.code, ended.count("delivered")), (Some(0), 6), "{}", ended.stderr);
     assert_eq!(engine.value("SELECT x FROM {db}.`odd kind\\`_rows`"), "1");
     let mut stored: Vec<Value> = engine
         .rows("SELECT json FROM {db}.other_rows")

@@ -24,6 +24,9 @@ const OTHER: &str = "other";
 /// The most kinds with a table of their own. Lines of further kinds go to the one of lines that are not records.
 const MAX_KINDS: usize = 500;
 
+/// The longest kind with a table, in bytes: ClickHouse makes a file name of it.
+const MAX_NAME: usize = 64;
+
 /// Makes rows of lines.
 pub struct Lines {
     pattern: String,
@@ -96,7 +99,8 @@ impl Lines {
             Class::Otlp => false,
             Class::Object => line.str("ts").is_some(),
         };
-        let kind = line.kind().filter(|kind| is_record && !kind.is_empty())?;
+        let is_name = |kind: &&str| (1..=MAX_NAME).contains(&kind.len()) && *kind != OTHER;
+        let kind = line.kind().filter(is_name).filter(|_| is_record)?;
         let room = self.kinds.contains(kind) || record::kind(kind).is_some() || self.kinds.len() < MAX_KINDS;
         if room && !self.kinds.contains(kind) {
             self.kinds.insert(kind.to_owned());
@@ -216,6 +220,10 @@ impl Rows {
         let known: HashMap<_, _> = known.iter().map(|column| (column.name.as_str(), column)).collect();
         let column = |(name, shape): (&String, &Shape)| match known.get(name.as_str()) {
             Some(column) if *shape != Shape::Nothing => Some((*column).clone()),
+            // Arrays with a dot in their names would need the same length.
+            _ if name.contains('.') && matches!(shape, Shape::Array(_)) => {
+                Some(NewColumn::new(name, "Nullable(String)"))
+            }
             _ => Some(NewColumn::new(name, &shape.sql()?)),
         };
         self.fields.iter().filter(|(name, _)| self.is_stored(name)).filter_map(column).collect()
@@ -241,11 +249,6 @@ impl Rows {
             None => {
                 columns.extend([NewColumn::new("kind", "LowCardinality(String)"), host]);
                 order.extend(["kind".to_owned(), "host".to_owned()]);
-            }
-        }
-        for column in self.columns() {
-            if !columns.iter().any(|known| known.name == column.name) {
-                columns.push(column);
             }
         }
         order.push("ts".to_owned());

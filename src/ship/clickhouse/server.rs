@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION, RETRY_
 use tokio::sync::OnceCell;
 
 use super::super::Verdict;
+use super::parts::{Encoding, Parts};
 use crate::common::diag::log;
 use crate::http::{Answer, Client, Method, Proxies, Settings, Trust, Url, public_name};
 
@@ -66,6 +67,7 @@ struct Facts {
     zone: TimeZone,
     /// The query parameters of an insert.
     settings: Vec<(&'static str, &'static str)>,
+    encoding: Encoding,
 }
 
 /// Why a request failed.
@@ -75,8 +77,10 @@ pub struct Failure {
     pub cause: Cause,
     /// What to report. Begins with the server's name.
     pub reason: String,
+    /// ClickHouse's code, if it gave one.
+    pub code: Option<u16>,
     /// The delay that the server asked for.
-    after: Option<Duration>,
+    pub after: Option<Duration>,
 }
 
 /// What is at fault.
@@ -95,7 +99,7 @@ pub enum Cause {
 impl Failure {
     /// A failure that is found here and not by the server.
     pub fn of(cause: Cause, reason: String) -> Self {
-        Self { cause, reason, after: None }
+        Self { cause, reason, code: None, after: None }
     }
 
     /// What to do with the request.
@@ -181,12 +185,13 @@ impl Server {
         }
     }
 
-    /// Where the server's days begin.
+    /// No parts of a request yet: in the days and with the compression of the server.
     ///
     /// # Errors
     /// If the server cannot be asked.
-    pub async fn zone(&self) -> Result<&TimeZone, Failure> {
-        Ok(&self.facts().await?.zone)
+    pub async fn parts(&self) -> Result<Parts, Failure> {
+        let facts = self.facts().await?;
+        Ok(Parts::new(facts.zone.clone(), facts.encoding))
     }
 
     /// Runs a statement and returns its result.
@@ -206,17 +211,11 @@ impl Server {
     ///
     /// # Errors
     /// If it fails, or the answer is not that of a successful insert.
-    pub async fn insert(
-        &self,
-        sql: &str,
-        token: &str,
-        encoding: &'static str,
-        rows: Vec<u8>,
-    ) -> Result<(), Failure> {
+    pub async fn insert(&self, sql: &str, token: &str, rows: Vec<u8>) -> Result<(), Failure> {
         let mut parameters = vec![("query", sql), ("wait_end_of_query", "1")];
         let settings = self.facts().await?.settings.iter();
         parameters.extend(settings.map(|(name, value)| (*name, if *name == TOKEN { token } else { value })));
-        let answer = self.post(&parameters, Some(encoding), rows).await?;
+        let answer = self.post(&parameters, Some(self.facts().await?.encoding.name()), rows).await?;
         if answer.body.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -231,15 +230,19 @@ impl Server {
     async fn ask(&self) -> Result<Facts, Failure> {
         let names: Vec<_> = SETTINGS.iter().map(|(name, _)| format!("'{name}'")).collect();
         let sql = format!(
-            "SELECT concat('zone ', timezone()) UNION ALL \
+            "SELECT concat('zone ', timezone()) UNION ALL SELECT concat('version ', version()) UNION ALL \
              SELECT concat('setting ', name) FROM system.settings WHERE name IN ({}) FORMAT TabSeparated",
             names.join(", ")
         );
         let answer = String::from_utf8_lossy(&self.query(&sql).await?).into_owned();
-        let mut facts = Facts { zone: TimeZone::UTC, settings: Vec::new() };
+        let mut facts = Facts { zone: TimeZone::UTC, settings: Vec::new(), encoding: Encoding::Gzip };
         for line in answer.lines() {
             match line.split_once(' ') {
                 Some(("zone", name)) => facts.zone = TimeZone::get(name).unwrap_or(TimeZone::UTC),
+                Some(("version", version)) => {
+                    let year = version.split('.').next().and_then(|year| year.parse::<u32>().ok());
+                    facts.encoding = if year >= Some(21) { Encoding::Zstd } else { Encoding::Gzip };
+                }
                 Some(("setting", name)) => {
                     facts.settings.extend(SETTINGS.iter().find(|(known, _)| *known == name))
                 }
@@ -306,7 +309,7 @@ impl Server {
                 413 => (Cause::Lines, format!("{name} answers 413: {message}")),
                 _ => (Cause::Outside, format!("{name} answers {status}: {message}")),
             };
-            return Failure { cause, reason, after };
+            return Failure { cause, reason, code: None, after };
         };
         let advice = match code {
             // REQUIRED_PASSWORD, UNKNOWN_USER, WRONG_PASSWORD, AUTHENTICATION_FAILED
@@ -316,7 +319,8 @@ impl Server {
             60 | 81 => "; --create creates it",
             _ => "",
         };
-        Failure { cause: cause(code), reason: format!("{name}: {message}{advice}"), after }
+        let reason = format!("{name}: {message}{advice}");
+        Failure { cause: cause(code), reason, code: Some(code), after }
     }
 }
 

@@ -98,10 +98,10 @@ impl Tables {
         let table = match (self.describe(name).await, &self.creation) {
             (Err(Failure { cause: Cause::NoTable, .. }), Some(creation)) => {
                 if let Some(database) = self.server.database() {
-                    self.server.query(&format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
+                    self.define(&format!("CREATE DATABASE IF NOT EXISTS {database}")).await?;
                 }
                 for statement in statements(creation) {
-                    self.server.query(&statement).await?;
+                    self.define(&statement).await?;
                 }
                 log(format_args!("clickhouse: created the table {name} at {}", self.server.name()));
                 self.describe(name).await?
@@ -113,6 +113,12 @@ impl Tables {
         Ok(table)
     }
 
+    /// Runs a statement that is the same for all lines, so that none is at fault if it fails.
+    async fn define(&self, sql: &str) -> Result<(), Failure> {
+        let defined = self.server.query(sql).await;
+        defined.map(drop).map_err(|failure| Failure { cause: Cause::Outside, ..failure })
+    }
+
     /// Adds columns, given as `name type codec`, and describes the table again.
     ///
     /// # Errors
@@ -121,7 +127,13 @@ impl Tables {
         let columns: Vec<_> =
             columns.iter().map(|column| format!("ADD COLUMN IF NOT EXISTS {column}")).collect();
         let sql = format!("ALTER TABLE {} {}", self.server.table(name), columns.join(", "));
-        self.server.query(&sql).await?;
+        let added = self.server.query(&sql).await;
+        // BAD_ARGUMENTS, ILLEGAL_TYPE_OF_ARGUMENT, ILLEGAL_COLUMN, SYNTAX_ERROR: a field has a name that is none here.
+        let is_name = |failure: &Failure| matches!(failure.code, Some(36 | 43 | 44 | 62));
+        added.map_err(|failure| match is_name(&failure) {
+            true => Failure { cause: Cause::Lines, ..failure },
+            false => failure,
+        })?;
         self.forget(name).await;
         self.get(name, |_| Vec::new()).await
     }

@@ -150,12 +150,12 @@ impl NewColumn {
 
     /// The column in a statement, with its codec.
     ///
-    /// Neighbouring rows are neighbours in time: counts and times differ little from one to the next.
+    /// Measured on 16,000 lines of `scrape` (9 MB; 0.24 MB so): integers take 6 % less with Delta than with ZSTD alone,
+    /// `ts` 36 %. DoubleDelta and T64 take more, and for doubles so do Gorilla (41 %), FPC and Delta (4 %).
     pub fn definition(&self) -> String {
         let codec = match bare(&self.sql_type) {
             sql_type if sql_type.starts_with("DateTime64") => "Delta(8), ZSTD(1)",
             "Int64" | "UInt64" => "Delta(8), ZSTD(1)",
-            "Float64" => "Gorilla(8), ZSTD(1)",
             _ => "ZSTD(1)",
         };
         format!("{} {} CODEC({codec})", super::server::quoted(&self.name), self.sql_type)
