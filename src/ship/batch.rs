@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::pool::{Buffer, Pool};
 use crate::common::time::Timestamp;
 
 /// Lines of the input, unchanged, without their newlines, in order.
@@ -11,7 +12,7 @@ use crate::common::time::Timestamp;
 pub struct Batch {
     /// When the first line was read, on the monotonic clock.
     pub since: Instant,
-    bytes: Vec<u8>,
+    bytes: Buffer,
     lines: Vec<Entry>,
 }
 
@@ -37,12 +38,12 @@ pub struct BatchRange {
 impl Batch {
     /// An empty batch.
     pub fn new() -> Self {
-        Self::begun(Instant::now())
+        Self::begun(Instant::now(), &Pool::default())
     }
 
-    /// An empty batch that began then.
-    pub fn begun(since: Instant) -> Self {
-        Self { since, bytes: Vec::new(), lines: Vec::new() }
+    /// An empty batch that began then, with memory of that pool.
+    pub(super) fn begun(since: Instant, pool: &Pool) -> Self {
+        Self { since, bytes: pool.buffer(), lines: Vec::new() }
     }
 
     /// Adds a line that was read just now.
@@ -90,8 +91,7 @@ impl Batch {
 
     /// A batch of only these lines.
     pub fn select(&self, indices: &[usize]) -> Self {
-        let mut part =
-            Self { since: self.since, bytes: Vec::new(), lines: Vec::with_capacity(indices.len()) };
+        let mut part = Self::begun(self.since, &Pool::default());
         for &index in indices {
             part.push_received(self.offset(index), self.received(index), self.line(index));
         }

@@ -31,6 +31,7 @@ mod batch;
 mod dead_letter;
 mod deliver;
 mod endpoint;
+mod pool;
 mod queue;
 mod report;
 mod spool;

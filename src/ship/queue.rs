@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::Batch;
 use super::account::{Account, Pending};
+use super::pool::Pool;
 use super::spool::cursor::OpenBatch;
 use crate::common::time::Timestamp;
 
@@ -55,8 +56,13 @@ impl LimitOptions {
 /// How much memory the pending data of a sink may take.
 pub struct Budget {
     limit: usize,
-    used: Mutex<usize>,
+    used: Mutex<Used>,
     freed: Condvar,
+}
+
+struct Used {
+    bytes: usize,
+    freed_at: Instant,
 }
 
 /// A part of a budget that is in use.
@@ -65,10 +71,16 @@ pub struct Room {
     bytes: usize,
 }
 
+/// How much may be pending for a sink that keeps up: reading further ahead of it would only take memory.
+const AHEAD: usize = 8 << 20;
+/// A sink keeps up while memory becomes free at least this often.
+const KEEPS_UP: Duration = Duration::from_millis(20);
+
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: Mutex::new(0), freed: Condvar::new() })
+        let used = Used { bytes: 0, freed_at: Instant::now() };
+        Arc::new(Self { limit, used: Mutex::new(used), freed: Condvar::new() })
     }
 
     /// Uses `bytes`, even beyond the limit.
@@ -78,19 +90,31 @@ impl Budget {
         room
     }
 
-    /// Waits up to `patience` until less than the limit is used; false if it is not.
+    /// Waits up to `patience` until less than the limit is used, or than [`AHEAD`] while the sink keeps up; false if
+    /// it is not.
     pub fn wait(&self, patience: Duration) -> bool {
-        let full = |used: &mut usize| *used >= self.limit;
-        let waited = self.freed.wait_timeout_while(self.lock(), patience, full);
-        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        let end = Instant::now() + patience;
+        let mut used = self.lock();
+        loop {
+            let until = match used.bytes {
+                bytes if bytes >= self.limit => end,
+                bytes if bytes >= AHEAD => end.min(used.freed_at + KEEPS_UP),
+                _ => return true,
+            };
+            let wait = until.saturating_duration_since(Instant::now());
+            if wait.is_zero() {
+                return used.bytes < self.limit;
+            }
+            used = self.freed.wait_timeout(used, wait).unwrap_or_else(PoisonError::into_inner).0;
+        }
     }
 
     /// Whether no more than `excess` bytes above the limit are used.
     pub fn within(&self, excess: usize) -> bool {
-        *self.lock() <= self.limit.saturating_add(excess)
+        self.lock().bytes <= self.limit.saturating_add(excess)
     }
 
-    fn lock(&self) -> MutexGuard<'_, usize> {
+    fn lock(&self) -> MutexGuard<'_, Used> {
         self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,14 +122,16 @@ impl Budget {
 impl Room {
     /// Uses `bytes` more.
     fn grow(&mut self, bytes: usize) {
-        *self.budget.lock() += bytes;
+        self.budget.lock().bytes += bytes;
         self.bytes += bytes;
     }
 }
 
 impl Drop for Room {
     fn drop(&mut self) {
-        *self.budget.lock() -= self.bytes;
+        let mut used = self.budget.lock();
+        used.bytes -= self.bytes;
+        used.freed_at = Instant::now();
         self.budget.freed.notify_all();
     }
 }
@@ -160,6 +186,7 @@ pub struct Queue {
     pub limits: Limits,
     budget: Arc<Budget>,
     account: Arc<Account>,
+    pool: Pool,
     state: Mutex<State>,
     ready: Notify,
 }
@@ -176,7 +203,7 @@ struct State {
 impl Queue {
     /// An empty queue.
     pub fn new(limits: Limits, budget: Arc<Budget>, account: Arc<Account>) -> Self {
-        Self { limits, budget, account, state: Mutex::default(), ready: Notify::new() }
+        Self { limits, budget, account, pool: Pool::default(), state: Mutex::default(), ready: Notify::new() }
     }
 
     /// Adds the lines of one read, which happened now.
@@ -266,7 +293,7 @@ impl Intake<'_> {
             self.complete();
         }
         let queued = self.state.gathering.get_or_insert_with(|| Queued {
-            batch: Batch::begun(self.since),
+            batch: Batch::begun(self.since, &self.queue.pool),
             pending: self.queue.account.read(offset, self.since, 0),
             room: self.queue.budget.take(BATCH_COST),
             origin: Origin::Fresh,

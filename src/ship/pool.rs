@@ -1,0 +1,98 @@
+//! Buffers that are used again. Otherwise their memory goes to the system and comes back, page by page.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The most free buffers, and the largest that is kept.
+const KEPT: usize = 3;
+const LARGEST: usize = 4 << 20;
+
+/// Free buffers.
+#[derive(Clone, Debug, Default)]
+pub struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+
+/// Bytes in memory that returns to a pool.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    pool: Pool,
+}
+
+impl Pool {
+    /// An empty buffer.
+    pub fn buffer(&self) -> Buffer {
+        Buffer { bytes: self.lock().pop().unwrap_or_default(), pool: self.clone() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        let mut free = self.pool.lock();
+        if free.len() < KEPT && (1..=LARGEST).contains(&bytes.capacity()) {
+            bytes.clear();
+            free.push(bytes);
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self { bytes, pool: Pool::default() }
+    }
+}
+
+impl PartialEq for Buffer {
+    fn eq(&self, other: &Self) -> bool {
+        self.bytes == other.bytes
+    }
+}
+
+impl Eq for Buffer {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_used_again_and_bounded() {
+        let pool = Pool::default();
+        let mut buffer = pool.buffer();
+        buffer.extend_from_slice(b"x");
+        let memory = buffer.as_ptr();
+        drop(buffer);
+        let buffer = pool.buffer();
+        assert_eq!((buffer.as_ptr(), buffer.len()), (memory, 0));
+        let mut many: Vec<_> = (0..20).map(|_| pool.buffer()).collect();
+        many.iter_mut().for_each(|buffer| buffer.resize(LARGEST, 0));
+        many[19].resize(LARGEST + 1, 0);
+        drop(many.pop());
+        assert!(pool.lock().is_empty());
+        drop(many);
+        assert_eq!(pool.lock().len(), KEPT);
+    }
+}
