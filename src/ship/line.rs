@@ -81,6 +81,8 @@ impl<'a> Line<'a> {
                 format!("not a JSON object but {}", type_name(text.trim_ascii_start()))
             } else if message.contains("surrogate") || message.contains("end of hex escape") {
                 format!("not JSON: lone surrogate in a string: {message}")
+            } else if message.starts_with("number out of range") {
+                format!("a {message}")
             } else {
                 format!("not JSON: {message}")
             }
@@ -188,7 +190,7 @@ mod tests {
         assert!(why(b"").starts_with("not JSON: EOF"));
         assert!(why(b"{\"a\":1").starts_with("not JSON: EOF"));
         assert!(why(b"{\"a\":1}{}").starts_with("not JSON: trailing"));
-        assert!(why(b"{\"a\":1e999}").starts_with("not JSON: number out of range"));
+        assert!(why(b"{\"a\":1e400}").starts_with("a number out of range"));
         for (line, what) in [
             ("[]", "an array"),
             (" \"x\"", "a string"),

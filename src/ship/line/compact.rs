@@ -15,6 +15,12 @@ const DEPTH: usize = 4;
 const FEW_BUCKETS: usize = 32;
 /// An integer of this many digits fits any 64-bit type.
 const DIGITS: usize = 18;
+/// Powers of ten. Like the integers up to [`EXACT`], they are exact as doubles.
+const POWERS: [f64; 16] =
+    [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+const EXACT: u64 = 1 << 53;
+/// One in each byte of a word.
+const ONES: u64 = u64::MAX / 0xff;
 
 /// Parses an object with nothing after it, or returns `None` for [`read`](super::read) to try.
 pub(super) fn object(text: &str) -> Option<Fields<'_>> {
@@ -43,10 +49,10 @@ impl<'a> Cursor<'a> {
         (self.next()? == byte).then_some(())
     }
 
-    fn word(&mut self, word: &str, value: Value<'a>) -> Option<Value<'a>> {
-        let found = self.text[self.at..].starts_with(word);
+    fn word(&mut self, word: &str) -> Option<()> {
+        let found = self.text.as_bytes()[self.at..].starts_with(word.as_bytes());
         self.at += word.len();
-        found.then_some(value)
+        found.then_some(())
     }
 
     /// Consumes a comma (true) or `end` (false).
@@ -55,50 +61,58 @@ impl<'a> Cursor<'a> {
         (byte == b',' || byte == end).then_some(byte == b',')
     }
 
-    fn value(&mut self, depth: usize) -> Option<Value<'a>> {
+    /// Consumes a value, into `out`, which is null.
+    #[inline]
+    fn value(&mut self, out: &mut Value<'a>, depth: usize) -> Option<()> {
         let depth = depth.checked_sub(1)?;
         match self.peek()? {
-            b'"' => self.string().map(Value::Str),
-            b'-' | b'0'..=b'9' => self.number(),
-            b'{' => self.map(depth),
-            b'[' => self.array(depth),
-            b'n' => self.word("null", Value::Null),
-            b't' => self.word("true", Value::Bool(true)),
-            b'f' => self.word("false", Value::Bool(false)),
-            _ => None,
+            b'"' => put(out, Value::Str(self.string()?)),
+            b'-' | b'0'..=b'9' => self.number(out)?,
+            b'{' => put(out, self.map(depth)?),
+            b'[' => put(out, self.array(depth)?),
+            b'n' => self.word("null")?,
+            b't' => self.word("true").map(|()| put(out, Value::Bool(true)))?,
+            b'f' => self.word("false").map(|()| put(out, Value::Bool(false)))?,
+            _ => return None,
         }
+        Some(())
     }
 
+    #[inline]
     fn string(&mut self) -> Option<Cow<'a, str>> {
         self.eat(b'"')?;
-        let rest = &self.text.as_bytes()[self.at..];
-        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
         let start = self.at;
-        if rest[length] == b'"' {
-            self.at += length + 1;
-            return Some(Cow::Borrowed(&self.text[start..start + length]));
+        let end = start + plain_length(&self.text.as_bytes()[start..])?;
+        if self.text.as_bytes()[end] == b'"' {
+            self.at = end + 1;
+            return Some(Cow::Borrowed(&self.text[start..end]));
         }
+        self.escaped(start)
+    }
+
+    #[cold]
+    fn escaped(&mut self, start: usize) -> Option<Cow<'a, str>> {
         self.at = after_string(self.text.as_bytes(), start);
         serde_json::from_str(self.text.get(start - 1..self.at)?).ok().map(Cow::Owned)
     }
 
-    /// Consumes at least one digit.
-    fn digits(&mut self) -> Option<u64> {
-        let start = self.at;
-        let mut value = 0u64;
-        while let Some(digit @ 0..=9) = self.peek().map(|byte| byte.wrapping_sub(b'0')) {
+    /// Consumes digits after `value`, as many as there are, at least one.
+    fn digits(&mut self, mut value: u64) -> Option<(u64, usize)> {
+        let digits = &self.text.as_bytes()[self.at..];
+        let mut length = 0;
+        while let Some(digit @ 0..=9) = digits.get(length).map(|byte| byte.wrapping_sub(b'0')) {
             value = value.wrapping_mul(10).wrapping_add(u64::from(digit));
-            self.at += 1;
+            length += 1;
         }
-        (self.at > start).then_some(value)
+        self.at += length;
+        (length > 0).then_some((value, length))
     }
 
     /// Consumes an unsigned integer that cannot overflow `i64`.
     fn whole(&mut self) -> Option<i64> {
-        let start = self.at;
-        let value = self.digits()?;
-        let length = self.at - start;
-        let plain = length == 1 || length <= DIGITS && self.text.as_bytes()[start] != b'0';
+        let first = self.peek();
+        let (value, length) = self.digits(0)?;
+        let plain = length == 1 || length <= DIGITS && first != Some(b'0');
         if plain { i64::try_from(value).ok() } else { None }
     }
 
@@ -108,20 +122,28 @@ impl<'a> Cursor<'a> {
         minus
     }
 
-    fn number(&mut self) -> Option<Value<'a>> {
+    #[inline]
+    fn number(&mut self, out: &mut Value<'a>) -> Option<()> {
         let start = self.at;
         let minus = self.sign();
         let whole = self.whole()?;
-        let value = match self.peek() {
+        match self.peek() {
             Some(b'.') => {
                 self.at += 1;
-                self.digits()?;
-                Value::F64(self.text[start..self.at].parse().ok()?)
+                let before = self.at - start;
+                let (digits, decimals) = self.digits(whole.unsigned_abs())?;
+                // The quotient of two exact doubles is the nearest double to the number.
+                let exact = digits <= EXACT && decimals < POWERS.len() && before + decimals <= DIGITS;
+                let value = match exact {
+                    true => digits as f64 / POWERS[decimals],
+                    false => self.text[start + usize::from(minus)..self.at].parse().ok()?,
+                };
+                put(out, Value::F64(if minus { -value } else { value }));
             }
-            _ if minus && whole == 0 => Value::F64(-0.0),
-            _ => Value::I64(if minus { -whole } else { whole }),
-        };
-        (!matches!(self.peek(), Some(b'e' | b'E'))).then_some(value)
+            _ if minus && whole == 0 => put(out, Value::F64(-0.0)),
+            _ => put(out, Value::I64(if minus { -whole } else { whole })),
+        }
+        (!matches!(self.peek(), Some(b'e' | b'E'))).then_some(())
     }
 
     fn array(&mut self, depth: usize) -> Option<Value<'a>> {
@@ -132,7 +154,8 @@ impl<'a> Cursor<'a> {
             return Some(Value::Array(values));
         }
         loop {
-            values.push(self.value(depth)?);
+            values.push(Value::Null);
+            self.value(values.last_mut()?, depth)?;
             if !self.more(b']')? {
                 return Some(Value::Array(values));
             }
@@ -148,7 +171,7 @@ impl<'a> Cursor<'a> {
         loop {
             let name = self.string()?;
             self.eat(b':')?;
-            object.add(name, self.value(depth)?);
+            self.value(object.value(name)?, depth)?;
             if !self.more(b'}')? {
                 return Some(object.fields());
             }
@@ -164,33 +187,49 @@ impl<'a> Cursor<'a> {
         self.fields(Object::default(), depth).map(Value::Map)
     }
 
+    /// Consumes the buckets of a histogram, each `"INDEX":COUNT`.
     fn counts(&mut self) -> Option<Vec<(i32, u64)>> {
         self.eat(b'{')?;
         let mut counts: Vec<(i32, u64)> = Vec::with_capacity(FEW_BUCKETS);
+        let mut least = i64::from(i32::MIN);
         loop {
-            let (index, count) = self.count()?;
-            if counts.last().is_some_and(|(last, _)| *last >= index) {
+            self.eat(b'"')?;
+            let (minus, whole) = (self.sign(), self.whole()?);
+            let index = if minus { -whole } else { whole };
+            if index < least || minus && whole == 0 {
                 return None;
             }
-            counts.push((index, count));
+            least = index + 1;
+            self.eat(b'"')?;
+            self.eat(b':')?;
+            counts.push((i32::try_from(index).ok()?, self.whole()?.unsigned_abs()));
             if !self.more(b'}')? {
                 return Some(counts);
             }
         }
     }
+}
 
-    /// `"INDEX":COUNT`
-    fn count(&mut self) -> Option<(i32, u64)> {
-        self.eat(b'"')?;
-        let (minus, whole) = (self.sign(), self.whole()?);
-        if minus && whole == 0 {
-            return None;
+/// Replaces a null, which needs no drop.
+fn put<'a>(out: &mut Value<'a>, value: Value<'a>) {
+    std::mem::forget(std::mem::replace(out, value));
+}
+
+/// The number of bytes before the first `"`, `\` or control character.
+fn plain_length(bytes: &[u8]) -> Option<usize> {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        // The lowest byte in which the high bit is set is the first below `limit`; bits above it may be wrong.
+        let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & (ONES << 7);
+        let other = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        let found = below(word, 0x20) | other(b'"') | other(b'\\');
+        if found != 0 {
+            return Some(8 * index + found.trailing_zeros() as usize / 8);
         }
-        self.eat(b'"')?;
-        self.eat(b':')?;
-        let count = self.whole()?.unsigned_abs();
-        Some((i32::try_from(if minus { -whole } else { whole }).ok()?, count))
     }
+    let found = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | ..0x20))?;
+    Some(8 * words.len() + found)
 }
 
 #[cfg(test)]

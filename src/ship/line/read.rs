@@ -101,7 +101,9 @@ impl<'de> Object<'de> {
     fn read<A: MapAccess<'de>>(mut self, mut map: A, source: &Source<'de>) -> Result<Fields<'de>, A::Error> {
         while let Some(Text(name)) = map.next_key()? {
             let value = map.next_value_seed(Reader(source))?;
-            self.add(name, value);
+            if let Some(place) = self.value(name) {
+                *place = value;
+            }
         }
         Ok(self.fields())
     }
@@ -111,13 +113,26 @@ impl<'de> Object<'de> {
         if self.fields.len() > FEW { last_of_each(self.fields) } else { self.fields }
     }
 
-    /// Adds a field, or replaces the value of the one with that name.
-    pub(super) fn add(&mut self, name: Cow<'de, str>, value: Value<'de>) {
-        let repeated = self.fields.len() < FEW && self.seen.maybe(&name);
-        match self.fields.iter_mut().find(|(known, _)| repeated && *known == name) {
-            Some((_, first)) => *first = value,
-            None => self.fields.push((name, value)),
+    /// Where the value of a field belongs: with its name, if that is known.
+    ///
+    /// Values are written there directly: copying them costs more than to parse them.
+    #[inline(always)]
+    pub(super) fn value(&mut self, name: Cow<'de, str>) -> Option<&mut Value<'de>> {
+        if self.fields.len() < FEW
+            && self.seen.maybe(&name)
+            && let Some(index) = self.known(&name)
+        {
+            return Some(&mut self.fields[index].1);
         }
+        self.fields.push((name, Value::Null));
+        self.fields.last_mut().map(|(_, value)| value)
+    }
+
+    #[cold]
+    fn known(&mut self, name: &str) -> Option<usize> {
+        let index = self.fields.iter().position(|(known, _)| known == name)?;
+        self.fields[index].1 = Value::Null;
+        Some(index)
     }
 }
 
@@ -132,9 +147,11 @@ impl Seen {
     /// Adds a name. Returns false if it is certainly new.
     fn maybe(&mut self, name: &str) -> bool {
         let bytes = name.as_bytes();
-        let word = match (bytes.first_chunk(), bytes.last_chunk()) {
-            (Some(first), Some(last)) => {
-                u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29)
+        let ends = |first: u64, last: u64| first ^ last.rotate_left(29);
+        let word = match (bytes.first_chunk(), bytes.last_chunk(), bytes.first_chunk(), bytes.last_chunk()) {
+            (Some(first), Some(last), ..) => ends(u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            (_, _, Some(first), Some(last)) => {
+                ends(u32::from_le_bytes(*first).into(), u32::from_le_bytes(*last).into())
             }
             _ => bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)),
         };
