@@ -1,7 +1,9 @@
 //! How the bodies of requests are compressed.
 
+use bytes::Bytes;
 use clap::ValueEnum;
 
+use super::pool::Buffer;
 use crate::http::gzip;
 
 /// The fastest level that is not a trade of ratio for speed (those are negative).
@@ -32,11 +34,11 @@ impl Compression {
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn apply(self, bytes: Vec<u8>) -> std::io::Result<Vec<u8>> {
+    pub fn apply(self, bytes: Buffer) -> std::io::Result<Bytes> {
         match self {
-            Self::Gzip => Ok(gzip(&bytes)),
-            Self::Zstd => zstd::bulk::compress(&bytes, ZSTD_LEVEL),
-            Self::None => Ok(bytes),
+            Self::Gzip => Ok(gzip(&bytes).into()),
+            Self::Zstd => zstd::bulk::compress(&bytes, ZSTD_LEVEL).map(Bytes::from),
+            Self::None => Ok(Bytes::from_owner(bytes)),
         }
     }
 }

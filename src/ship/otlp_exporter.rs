@@ -81,7 +81,7 @@ impl OtlpExporter {
         let (target, client) = &self.targets[signal as usize];
         let post = client.request(Method::POST, target.url.clone()).headers(target.headers.clone());
         let mut post = post.timeout(target.timeout);
-        let plain = if target.protocol == Protocol::HttpJson { body.to_json() } else { body.bytes };
+        let plain = if target.protocol == Protocol::HttpJson { body.to_json().into() } else { body.bytes };
         let packed = target.compression.apply(plain).context("cannot compress the request")?;
         let encoding = target.compression.name();
         post = match target.protocol {

@@ -186,7 +186,8 @@ pub struct Queue {
     pub limits: Limits,
     budget: Arc<Budget>,
     account: Arc<Account>,
-    pool: Pool,
+    /// Memory for batches.
+    pub(super) pool: Pool,
     state: Mutex<State>,
     ready: Notify,
 }

@@ -20,12 +20,14 @@ pub enum Number {
 
 impl Number {
     /// Converts a JSON number, to an integer if it is one within `i64`.
+    #[inline]
     pub fn new(value: &Value<'_>) -> Option<Self> {
         value.as_i64().map(Self::Int).or_else(|| value.as_f64().map(Self::Double))
     }
 
     /// Multiplies a JSON number by a factor. `None` if it is not a number, or the product is not
     /// finite.
+    #[inline]
     pub fn scaled(value: &Value<'_>, factor: f64) -> Option<Self> {
         Some(value.as_f64()? * factor).filter(|value| value.is_finite()).map(Self::Double)
     }

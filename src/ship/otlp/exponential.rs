@@ -73,7 +73,9 @@ impl<'v> Exponential<'v> {
                     wire::message(out, 2, |out| {
                         for &(index, count) in &*self.buckets {
                             // Each empty bucket is one zero byte.
-                            out.resize(out.len() + (index - next) as usize, 0);
+                            if index > next {
+                                out.resize(out.len() + (index - next) as usize, 0);
+                            }
                             wire::varint(out, count);
                             next = index.wrapping_add(1);
                         }

@@ -7,6 +7,7 @@ use super::metric::Metrics;
 use super::resource::Options;
 use super::wire;
 use crate::ship::line::{Fields, Signal};
+use crate::ship::pool::{Buffer, Pool};
 
 /// The most resources that keep their buffers from one batch to the next. Unlike series, they
 /// contain nothing that cannot be made again.
@@ -51,38 +52,31 @@ impl Group {
         self.used = false;
     }
 
-    /// Appends `ResourceMetrics`, `ResourceLogs` or `ResourceSpans`, unless it is empty.
-    fn write(&self, out: &mut Vec<u8>, signal: Signal, metrics: &Metrics) {
-        let empty = match signal {
-            Signal::Metrics => self.order.is_empty(),
-            Signal::Logs => self.logs.is_empty(),
-            Signal::Traces => self.spans.is_empty(),
-        };
-        if empty {
-            return;
+    /// The length of what [`Group::write`] appends inside the scope.
+    fn len(&self, signal: Signal, metrics: &Metrics) -> usize {
+        let metric = |id: &usize| wire::framed(metrics.len(*id, self.points[*id].len()));
+        match signal {
+            Signal::Metrics => self.order.iter().map(metric).sum(),
+            Signal::Logs => self.logs.len(),
+            Signal::Traces => self.spans.len(),
         }
-        wire::message(out, 1, |out| {
-            wire::bytes(out, 1, &self.resource);
-            wire::message(out, 2, |out| {
-                wire::message(out, 1, |out| {
-                    wire::text(out, 1, "telepipe");
-                    wire::text(out, 2, env!("CARGO_PKG_VERSION"));
-                });
-                match signal {
-                    Signal::Metrics => {
-                        for metric in &self.order {
-                            metrics.write(out, *metric, &self.points[*metric]);
-                        }
-                    }
-                    Signal::Logs => out.extend_from_slice(&self.logs),
-                    Signal::Traces => out.extend_from_slice(&self.spans),
-                }
-            });
-        });
     }
 
-    fn len(&self) -> usize {
-        self.points.iter().map(Vec::len).sum::<usize>() + self.logs.len() + self.spans.len()
+    /// Appends `ResourceMetrics`, `ResourceLogs` or `ResourceSpans`, unless it is empty.
+    fn write(&self, out: &mut Vec<u8>, signal: Signal, metrics: &Metrics, scope: &[u8]) {
+        let len = match self.len(signal, metrics) {
+            0 => return,
+            len => wire::framed(scope.len()) + len,
+        };
+        wire::head(out, 1, wire::framed(self.resource.len()) + wire::framed(len));
+        wire::bytes(out, 1, &self.resource);
+        wire::head(out, 2, len);
+        wire::bytes(out, 1, scope);
+        match signal {
+            Signal::Metrics => self.order.iter().for_each(|id| metrics.write(out, *id, &self.points[*id])),
+            Signal::Logs => out.extend_from_slice(&self.logs),
+            Signal::Traces => out.extend_from_slice(&self.spans),
+        }
     }
 }
 
@@ -139,14 +133,17 @@ impl Groups {
         self.all.len() - 1
     }
 
-    /// Returns the body of the request of a signal.
-    pub fn body(&self, signal: Signal, metrics: &Metrics) -> Vec<u8> {
+    /// Returns the body of the request of a signal, in memory of the pool.
+    pub fn body(&self, signal: Signal, metrics: &Metrics, pool: &Pool) -> Buffer {
+        let mut out = pool.buffer();
+        let mut scope = Vec::new();
+        wire::text(&mut scope, 1, "telepipe");
+        wire::text(&mut scope, 2, env!("CARGO_PKG_VERSION"));
+        let groups = self.order.iter().map(|index| &self.all[*index]);
         let ready = &self.ready[signal as usize];
-        let expected = self.order.iter().map(|index| self.all[*index].len()).sum::<usize>() + ready.len();
-        let mut out = Vec::with_capacity(expected + expected / 16 + 1024);
-        for index in &self.order {
-            self.all[*index].write(&mut out, signal, metrics);
-        }
+        let len = |group: &Group| group.len(signal, metrics) + group.resource.len() + scope.len() + 32;
+        out.reserve(groups.clone().map(len).sum::<usize>() + ready.len());
+        groups.for_each(|group| group.write(&mut out, signal, metrics, &scope));
         out.extend_from_slice(ready);
         out
     }

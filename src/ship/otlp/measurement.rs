@@ -5,16 +5,15 @@ use super::accessors::Number;
 use super::exponential::Exponential;
 use super::group::Group;
 use super::names::Names;
-use super::plan::{Plan, Slot, Start, Use};
+use super::plan::{Input, Layout, Plan, Slot, Start};
 use super::points::{self, TimeRange};
 use super::series::{Counters, Series};
 use crate::record::Instrument;
-use crate::ship::line::{Fields, Value, get};
+use crate::ship::line::{Fields, Value};
 
 /// Buffers that are reused for each record.
 #[derive(Default)]
 pub struct Scratch {
-    uses: Vec<Use>,
     attributes: Vec<u8>,
     more: Vec<u8>,
     series: Vec<u8>,
@@ -33,7 +32,7 @@ pub struct Measurement<'r, 'a> {
     pub names: Names,
 }
 
-impl<'a> Measurement<'_, 'a> {
+impl<'r, 'a> Measurement<'r, 'a> {
     /// Adds its points to the group and returns their number, or `None` if it has no field that
     /// the kind declares as a metric.
     ///
@@ -46,22 +45,26 @@ impl<'a> Measurement<'_, 'a> {
         series: &mut Series,
         scratch: &mut Scratch,
     ) -> Result<Option<u64>, String> {
-        if plan.kind.total_if.is_some_and(|field| get(self.fields, field) == Some(&Value::Bool(true))) {
+        plan.turn_to(self.fields);
+        let (layout, slots) = (plan.layout(), &plan.slots[..]);
+        if layout.total.is_some_and(|index| self.fields[index].1 == Value::Bool(true)) {
             return Ok(Some(0));
         }
-        plan.look_up(self.fields, &mut scratch.uses);
-        if !self.check(&plan.slots, &scratch.uses)? {
+        for input in &layout.values {
+            self.check(input, &slots[input.slot])?;
+        }
+        if layout.values.is_empty() {
             return Ok(None);
         }
-        scratch.attributes.clear();
-        self.attributes(&mut scratch.attributes, 7, &scratch.uses);
+        let Scratch { attributes, more, series: name } = scratch;
+        attributes.clear();
+        self.attributes(attributes, 7, layout);
         let counters = plan.counts.then(|| {
-            series_name(&mut scratch.series, &[group.name(), plan.kind.name.as_bytes(), &scratch.attributes]);
-            series.get(&scratch.series, plan.slots.len()).turn_to(self.ts, self.start)
+            series_name(name, &[group.name(), plan.kind.name.as_bytes(), attributes]);
+            series.get(name, slots.len()).turn_to(self.ts, self.start)
         });
-        let Scratch { uses, attributes, more, .. } = scratch;
-        let mut writer = Writer { record: self, slots: &plan.slots, group, counters, uses, attributes, more };
-        let points = writer.fields();
+        let mut writer = Writer { record: self, layout, slots, group, counters, attributes, more };
+        let points = layout.values.iter().map(|input| writer.points(input)).sum();
         let added = writer.counters.map_or(0, Counters::take_added);
         if added > 0 {
             series.add_keys(added);
@@ -69,50 +72,37 @@ impl<'a> Measurement<'_, 'a> {
         Ok(Some(points))
     }
 
-    /// Whether it has a field that feeds a metric, null or not.
-    fn check(self, slots: &[Slot], uses: &[Use]) -> Result<bool, String> {
-        let mut any = false;
-        for ((name, value), used) in self.fields.iter().zip(uses) {
-            for slot in &slots[used.slots.0..used.slots.1] {
-                any = true;
-                if *value != Value::Null && !self.fits(slot, value) {
-                    let wanted = match (slot.instrument, slot.key) {
-                        (Instrument::Histogram, _) => "a map of bucket counts with a scale",
-                        (_, Some(_)) => "a map of numbers",
-                        (_, None) => "a number",
-                    };
-                    return Err(format!("{name} is not {wanted}"));
-                }
+    fn check(self, input: &Input, slot: &Slot) -> Result<(), String> {
+        let (name, value) = &self.fields[input.field];
+        let (fits, wanted) = match (slot.instrument, slot.key) {
+            _ if matches!(value, Value::Null) => return Ok(()),
+            (Instrument::Histogram, _) => {
+                (is_empty(value) || self.exponential(input).is_some(), "a map of bucket counts with a scale")
             }
-        }
-        Ok(any)
-    }
-
-    fn fits(self, slot: &Slot, value: &Value<'a>) -> bool {
-        match (slot.instrument, slot.key) {
-            (Instrument::Histogram, _) => is_empty(value) || self.exponential(slot, value).is_some(),
-            (_, Some(_)) => value.as_map().is_some_and(|entries| {
-                entries.iter().all(|(_, value)| *value == Value::Null || slot.value(value).is_some())
-            }),
-            (_, None) => slot.value(value).is_some(),
-        }
+            (_, Some(_)) => {
+                let fits =
+                    |(_, value): &(_, Value<'_>)| matches!(value, Value::Null) || slot.value(value).is_some();
+                (value.as_map().is_some_and(|entries| entries.iter().all(fits)), "a map of numbers")
+            }
+            (_, None) => (slot.value(value).is_some(), "a number"),
+        };
+        if fits { Ok(()) } else { Err(format!("{name} is not {wanted}")) }
     }
 
     /// The histogram of these buckets, if they and the scale are valid.
-    fn exponential<'v>(self, slot: &Slot, buckets: &'v Value<'a>) -> Option<Exponential<'v>> {
-        let number = |name: &str| get(self.fields, name).and_then(Value::as_f64);
-        let scale = i32::try_from(get(self.fields, "scale")?.as_i64()?).ok()?;
-        let [sum, max, zero] = &slot.companions;
-        let zero_count = get(self.fields, zero).and_then(Value::as_u64);
-        Exponential::new(buckets, scale, zero_count, number(sum), number(max))
+    fn exponential(self, input: &Input) -> Option<Exponential<'r>> {
+        let [scale, sum, max, zero] = input.companions.map(|index| Some(&self.fields[index?].1));
+        let scale = i32::try_from(scale?.as_i64()?).ok()?;
+        let zero_count = zero.and_then(Value::as_u64);
+        let number = |value: Option<&Value<'_>>| value.and_then(Value::as_f64);
+        Exponential::new(&self.fields[input.field].1, scale, zero_count, number(sum), number(max))
     }
 
     /// Appends the attributes that identify what was measured, as that field.
-    fn attributes(self, out: &mut Vec<u8>, field: u32, uses: &[Use]) {
-        for ((_, value), used) in self.fields.iter().zip(uses) {
-            if let Some(key) = used.attribute
-                && *value != Value::Null
-            {
+    fn attributes(self, out: &mut Vec<u8>, field: u32, layout: &Layout) {
+        for (index, key) in &layout.attributes {
+            let value = &self.fields[*index].1;
+            if !matches!(value, Value::Null) {
                 self.names.write(out, field, key, value);
             }
         }
@@ -129,28 +119,23 @@ fn series_name(out: &mut Vec<u8>, parts: &[&[u8]]) {
 
 struct Writer<'w, 'r, 'a> {
     record: Measurement<'r, 'a>,
+    layout: &'w Layout,
     slots: &'w [Slot],
     group: &'w mut Group,
     counters: Option<&'w mut Counters>,
-    uses: &'w [Use],
     attributes: &'w [u8],
     more: &'w mut Vec<u8>,
 }
 
-impl<'a> Writer<'_, '_, 'a> {
-    fn fields(&mut self) -> u64 {
-        let mut points = 0;
-        for ((_, value), used) in self.record.fields.iter().zip(self.uses) {
-            for index in used.slots.0..used.slots.1 {
-                let slot = &self.slots[index];
-                points += match (slot.instrument, slot.key) {
-                    (Instrument::Histogram, _) => u64::from(self.histogram(slot, value).is_some()),
-                    (_, Some(key)) => value.as_map().map_or(0, |entries| self.keyed(index, key, &entries)),
-                    (_, None) => u64::from(self.number(index, value).is_some()),
-                };
-            }
+impl Writer<'_, '_, '_> {
+    /// Adds the points of a field to a metric, and returns their number.
+    fn points(&mut self, input: &Input) -> u64 {
+        let (slot, value) = (&self.slots[input.slot], &self.record.fields[input.field].1);
+        match (slot.instrument, slot.key) {
+            (Instrument::Histogram, _) => u64::from(self.histogram(slot, input).is_some()),
+            (_, Some(key)) => value.as_map().map_or(0, |entries| self.keyed(input.slot, key, &entries)),
+            (_, None) => u64::from(self.number(input.slot, value).is_some()),
         }
-        points
     }
 
     fn number(&mut self, index: usize, value: &Value<'_>) -> Option<()> {
@@ -182,10 +167,10 @@ impl<'a> Writer<'_, '_, 'a> {
         points
     }
 
-    fn histogram(&mut self, slot: &Slot, buckets: &Value<'a>) -> Option<()> {
-        let histogram = self.record.exponential(slot, buckets)?;
+    fn histogram(&mut self, slot: &Slot, input: &Input) -> Option<()> {
+        let histogram = self.record.exponential(input)?;
         self.more.clear();
-        self.record.attributes(self.more, 1, self.uses);
+        self.record.attributes(self.more, 1, self.layout);
         self.more.extend_from_slice(&slot.attributes);
         let time = TimeRange { start: self.record.start, end: self.record.ts };
         histogram.write(self.group.points(slot.metric), time, self.more);

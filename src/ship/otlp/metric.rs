@@ -113,15 +113,19 @@ impl Metrics {
         }
     }
 
+    /// The length of metric `id` with points of `len` bytes.
+    pub fn len(&self, id: usize, len: usize) -> usize {
+        let head = &self.heads[id];
+        head.front.len() + wire::framed(len + head.tail.len())
+    }
+
     /// Appends metric `id` as field 2 of `ScopeMetrics`. The points are encoded as fields 1.
     pub fn write(&self, out: &mut Vec<u8>, id: usize, points: &[u8]) {
         let head = &self.heads[id];
-        wire::message(out, 2, |out| {
-            out.extend_from_slice(&head.front);
-            wire::message(out, head.field, |out| {
-                out.extend_from_slice(points);
-                out.extend_from_slice(&head.tail);
-            });
-        });
+        wire::head(out, 2, self.len(id, points.len()));
+        out.extend_from_slice(&head.front);
+        wire::head(out, head.field, points.len() + head.tail.len());
+        out.extend_from_slice(points);
+        out.extend_from_slice(&head.tail);
     }
 }

@@ -49,6 +49,7 @@ use self::plan::Plan;
 use crate::common::time::Timestamp;
 use crate::record::{Generic, KINDS, Kind, MAX_LINE, Mapping};
 use crate::ship::line::{Class, Line, Value};
+use crate::ship::pool::{Buffer, Pool};
 use crate::ship::{Batch, Encoded, Request};
 
 /// The uncompressed protobuf body of a request.
@@ -57,7 +58,7 @@ pub struct Body {
     /// Which request it is.
     pub signal: Signal,
     /// The message.
-    pub bytes: Vec<u8>,
+    pub bytes: Buffer,
 }
 
 impl Body {
@@ -100,6 +101,7 @@ pub struct Encoder {
     series: Series,
     scratch: Scratch,
     times: TimeCache,
+    pool: Pool,
 }
 
 impl Encoder {
@@ -122,6 +124,7 @@ impl Encoder {
             series: Series::default(),
             scratch: Scratch::default(),
             times: TimeCache::default(),
+            pool: Pool::default(),
         }
     }
 
@@ -152,27 +155,25 @@ impl Encoder {
     /// Makes the requests of a batch.
     pub fn encode(&mut self, batch: &Batch) -> Encoded<Body> {
         let (mut rejected, mut empty) = (Vec::new(), Vec::new());
-        let mut requests = Signal::ALL.map(|signal| Request {
-            body: Body { signal, bytes: Vec::new() },
-            lines: Vec::new(),
-            items: 0,
-        });
+        let mut all = Signal::ALL.map(|_| (Vec::new(), 0));
         for index in 0..batch.len() {
             let line = Line::parse(batch.line(index));
             match line.and_then(|line| self.line(&line, batch.received(index).0)) {
                 Ok((_, 0)) => empty.push(index),
-                Ok((signal, items)) => {
-                    let request = &mut requests[signal as usize];
-                    request.lines.push(index);
-                    request.items += items;
+                Ok((signal, added)) => {
+                    let (lines, items) = &mut all[signal as usize];
+                    lines.push(index);
+                    *items += added;
                 }
                 Err(reason) => rejected.push((index, reason)),
             }
         }
-        let mut requests: Vec<_> = requests.into_iter().filter(|request| request.items > 0).collect();
-        for request in &mut requests {
-            request.body.bytes = self.groups.body(request.body.signal, &self.metrics);
-        }
+        let used = Signal::ALL.into_iter().zip(all).filter(|(_, (_, items))| *items > 0);
+        let requests = used.map(|(signal, (lines, items))| {
+            let bytes = self.groups.body(signal, &self.metrics, &self.pool);
+            Request { body: Body { signal, bytes }, lines, items }
+        });
+        let requests = requests.collect();
         self.groups.clear();
         self.metrics.forget();
         Encoded { requests, rejected, empty }

@@ -1,4 +1,4 @@
-//! How to read the records of a kind: computed once from the kind's declaration.
+//! How to read the records of a kind: computed from the kind's declaration, and once more for each order of fields.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,9 @@ use crate::record::{
 };
 use crate::ship::line::{Fields, Value};
 
-/// The most fields, and the longest field names, to remember the positions of: more than any kind
-/// has.
-const MAX_FIELDS: usize = 256;
-const MAX_NAME: usize = 64;
+/// The most layouts remembered for a kind, and the most bytes that the names in one of them take.
+const MAX_LAYOUTS: usize = 16;
+const MAX_NAMES: usize = 1 << 14;
 
 /// How to read the records of a kind of metrics.
 pub struct Plan {
@@ -24,17 +23,33 @@ pub struct Plan {
     pub slots: Vec<Slot>,
     /// True if the kind has cumulative counters, which can go back.
     pub counts: bool,
-    uses: HashMap<&'static str, Use>,
-    order: Vec<(Box<str>, Use)>,
+    /// By field: the key of the attribute that it is, and the range of slots that it feeds.
+    uses: HashMap<&'static str, (Option<&'static str>, usize, usize)>,
+    layouts: Vec<Layout>,
+    /// The layout of the previous record.
+    last: usize,
 }
 
-/// The use of a field.
-#[derive(Clone, Copy, Default)]
-pub struct Use {
-    /// The key of the attribute that it is, if any.
-    pub attribute: Option<&'static str>,
-    /// The range of slots that it feeds.
-    pub slots: (usize, usize),
+/// Where the fields of a record are. Records of a kind nearly always have the same fields in the same order.
+#[derive(Default)]
+pub struct Layout {
+    names: Vec<Box<str>>,
+    /// Fields that are attributes, and their keys.
+    pub attributes: Vec<(usize, &'static str)>,
+    /// Fields that feed metrics, once for each metric.
+    pub values: Vec<Input>,
+    /// The field that marks a total of other records.
+    pub total: Option<usize>,
+}
+
+/// A field that feeds a metric.
+pub struct Input {
+    /// The field's index in the record.
+    pub field: usize,
+    /// The index of the metric in [`Plan::slots`].
+    pub slot: usize,
+    /// For a histogram: the indices of its scale, sum, maximum and zero count.
+    pub companions: [Option<usize>; 4],
 }
 
 /// A metric that a field feeds.
@@ -53,8 +68,8 @@ pub struct Slot {
     pub attributes: Vec<u8>,
     /// For a map: the attribute that takes its keys.
     pub key: Option<&'static str>,
-    /// For a histogram: the fields with its sum, maximum and zero count.
-    pub companions: [String; 3],
+    /// For a histogram: the fields with its scale, sum, maximum and zero count.
+    companions: [String; 4],
 }
 
 /// The start time of a point.
@@ -72,9 +87,9 @@ impl Plan {
     /// Computes the plan of a kind, if its records are metrics.
     pub fn new(kind: &'static Kind, names: Names, metrics: &mut Metrics) -> Option<Self> {
         let Mapping::Metrics { temporality, metrics: table } = &kind.mapping else { return None };
-        let mut uses: HashMap<&'static str, Use> = HashMap::new();
+        let mut uses: HashMap<_, (Option<&'static str>, usize, usize)> = HashMap::new();
         for (field, key) in kind.attributes {
-            uses.entry(field).or_default().attribute = Some(key);
+            uses.entry(*field).or_default().0 = Some(*key);
         }
         let mut sorted: Vec<_> = table.iter().collect();
         sorted.sort_by_key(|metric| metric.field);
@@ -83,45 +98,60 @@ impl Plan {
             .into_iter()
             .enumerate()
             .map(|(index, metric)| {
-                let entry = uses.entry(metric.field).or_default();
-                if entry.slots.1 == 0 {
-                    entry.slots.0 = index;
+                let (_, first, end) = uses.entry(metric.field).or_default();
+                if *end == 0 {
+                    *first = index;
                 }
-                entry.slots.1 = index + 1;
+                *end = index + 1;
                 Slot::new(metric, *temporality, &fields, names, metrics)
             })
             .collect();
         let counts = slots.iter().any(|slot| slot.start == Start::Counter);
-        Some(Self { kind, slots, counts, uses, order: Vec::new() })
+        Some(Self { kind, slots, counts, uses, layouts: Vec::new(), last: 0 })
     }
 
-    /// Fills `uses` with the use of each field.
-    ///
-    /// Records of a kind nearly always have the same fields in the same order, so each field is
-    /// compared with the one at that position in the previous record before it is looked up.
-    pub fn look_up(&mut self, fields: &Fields<'_>, uses: &mut Vec<Use>) {
-        uses.clear();
-        for (at, (field, _)) in fields.iter().enumerate() {
-            match self.order.get(at) {
-                Some((last, found)) if **last == **field => uses.push(*found),
-                _ => {
-                    let found = self.uses.get(&**field).copied().unwrap_or_default();
-                    uses.push(found);
-                    self.remember(at, field, found);
+    /// Makes [`Plan::layout`] return the layout of these fields.
+    pub fn turn_to(&mut self, fields: &Fields<'_>) {
+        if !self.layouts.get(self.last).is_some_and(|layout| layout.is_of(fields)) {
+            self.last = self.layouts.iter().position(|layout| layout.is_of(fields)).unwrap_or_else(|| {
+                let layout = self.new_layout(fields);
+                self.layouts
+                    .retain(|layout| layout.names.iter().map(|name| name.len()).sum::<usize>() <= MAX_NAMES);
+                if self.layouts.len() == MAX_LAYOUTS {
+                    self.layouts.clear();
                 }
-            }
+                self.layouts.push(layout);
+                self.layouts.len() - 1
+            });
         }
     }
 
-    fn remember(&mut self, at: usize, field: &str, found: Use) {
-        if field.len() > MAX_NAME {
-            return;
+    /// The layout of the fields that [`Plan::turn_to`] was called with.
+    pub fn layout(&self) -> &Layout {
+        &self.layouts[self.last]
+    }
+
+    fn new_layout(&self, fields: &Fields<'_>) -> Layout {
+        let position = |name: &str| fields.iter().position(|(field, _)| field == name);
+        let mut layout = Layout { total: self.kind.total_if.and_then(position), ..Layout::default() };
+        for (index, (name, _)) in fields.iter().enumerate() {
+            layout.names.push((&**name).into());
+            let Some(&(key, first, end)) = self.uses.get(&**name) else { continue };
+            layout.attributes.extend(key.map(|key| (index, key)));
+            let input = |slot: usize| {
+                let companions = self.slots[slot].companions.each_ref().map(|name| position(name));
+                Input { field: index, slot, companions }
+            };
+            layout.values.extend((first..end).map(input));
         }
-        if let Some(known) = self.order.get_mut(at) {
-            *known = (field.into(), found);
-        } else if at == self.order.len() && at < MAX_FIELDS {
-            self.order.push((field.into(), found));
-        }
+        layout
+    }
+}
+
+impl Layout {
+    fn is_of(&self, fields: &Fields<'_>) -> bool {
+        self.names.len() == fields.len()
+            && self.names.iter().zip(fields).all(|(name, (field, _))| **name == **field)
     }
 }
 
@@ -152,11 +182,13 @@ impl Slot {
             double: metric.factor != 1.0 || fields.get(metric.field).is_some_and(|field| field.is_double),
             attributes,
             key: metric.key,
-            companions: ["sum_us", "max_us", "zero_count"].map(|name| format!("{prefix}{name}")),
+            companions: [("", "scale"), (prefix, "sum_us"), (prefix, "max_us"), (prefix, "zero_count")]
+                .map(|(prefix, name)| format!("{prefix}{name}")),
         }
     }
 
     /// Converts the field's value to the metric's, if it is a number.
+    #[inline]
     pub fn value(&self, value: &Value<'_>) -> Option<Number> {
         if self.double { Number::scaled(value, self.factor) } else { Number::new(value) }
     }

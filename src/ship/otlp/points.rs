@@ -27,6 +27,7 @@ impl TimeRange {
 }
 
 /// Appends a `NumberDataPoint`. The attributes are encoded as fields 7.
+#[inline]
 pub fn number(out: &mut Vec<u8>, time: TimeRange, value: Number, attributes: [&[u8]; 2]) {
     let len = time.len() + 9 + attributes[0].len() + attributes[1].len();
     out.reserve(len + 4);

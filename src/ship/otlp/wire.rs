@@ -4,14 +4,13 @@
 //! much. Field numbers are those of opentelemetry-proto; the tests decode all output with its
 //! generated types.
 
-use prost::encoding::encode_varint;
+use prost::encoding::{encode_varint, encoded_len_varint};
 
 use crate::ship::line::{Fields, Value};
 
 /// Appends length-delimited bytes.
 pub fn bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
-    key(out, field, 2);
-    varint(out, bytes.len() as u64);
+    head(out, field, bytes.len());
     out.extend_from_slice(bytes);
 }
 
@@ -22,10 +21,12 @@ pub fn text(out: &mut Vec<u8>, field: u32, text: &str) {
     }
 }
 
-/// Appends a `fixed64`, an `sfixed64`, or the bits of a `double`.
+/// Appends a `fixed64`, an `sfixed64`, or the bits of a `double`, as a field below 16.
 pub fn fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
-    key(out, field, 1);
-    out.extend_from_slice(&value.to_le_bytes());
+    debug_assert!(field < 16);
+    let mut bytes = [(field << 3 | 1) as u8; 9];
+    bytes[1..].copy_from_slice(&value.to_le_bytes());
+    out.extend_from_slice(&bytes);
 }
 
 /// Appends a `fixed32`.
@@ -59,7 +60,8 @@ pub fn packed<T>(out: &mut Vec<u8>, field: u32, values: &[T], bits: impl Fn(&T) 
     }
 }
 
-/// Appends a message: `write` appends its contents, before which the length is then inserted.
+/// Appends a message: `write` appends its contents, before which the length is then inserted. For a long message,
+/// [`head`] costs less.
 pub fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) {
     key(out, field, 2);
     let start = out.len();
@@ -69,10 +71,22 @@ pub fn message(out: &mut Vec<u8>, field: u32, write: impl FnOnce(&mut Vec<u8>)) 
     if len < 0x80 {
         out[start] = len as u8;
     } else {
-        let mut prefix = Vec::with_capacity(4);
-        encode_varint(len as u64, &mut prefix);
-        out.splice(start..=start, prefix);
+        let more = encoded_len_varint(len as u64) - 1;
+        out.resize(out.len() + more, 0);
+        out.copy_within(start + 1..start + 1 + len, start + 1 + more);
+        encode_varint(len as u64, &mut &mut out[start..]);
     }
+}
+
+/// Appends what precedes the `len` bytes of a message.
+pub fn head(out: &mut Vec<u8>, field: u32, len: usize) {
+    key(out, field, 2);
+    varint(out, len as u64);
+}
+
+/// The length of a message of `len` bytes with its head, as a field below 16.
+pub fn framed(len: usize) -> usize {
+    1 + encoded_len_varint(len as u64) + len
 }
 
 /// Appends a varint.

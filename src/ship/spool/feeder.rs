@@ -170,7 +170,7 @@ impl Feeder {
         if self.gathering.as_ref().is_some_and(|batch| batch.bytes() + line.len() > bytes) {
             self.complete();
         }
-        let batch = self.gathering.get_or_insert_with(|| Batch::begun(since));
+        let batch = self.gathering.get_or_insert_with(|| Batch::begun(since, &self.worker.queue.pool));
         batch.push_received(offset, received, line);
         if batch.len() >= lines || batch.bytes() >= bytes {
             self.complete();

@@ -208,7 +208,7 @@ fn both_ways<M>(signal: Signal, message: &M, items: u64)
 where
     M: Message + Default + PartialEq + Serialize + DeserializeOwned,
 {
-    let ours = Body { signal, bytes: message.encode_to_vec() }.to_json();
+    let ours = Body { signal, bytes: message.encode_to_vec().into() }.to_json();
     assert!(&serde_json::from_slice::<M>(&ours).unwrap() == message);
     let theirs = serde_json::to_vec(message).unwrap();
     for json in [ours, theirs] {

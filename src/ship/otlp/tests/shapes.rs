@@ -35,8 +35,8 @@ fn encode_as(kind: &'static Kind, names: Names, lines: &[String]) -> (u64, Expor
         let line = crate::ship::line::Line::parse(batch.line(index)).unwrap();
         items += encoder.record(kind, &line, 0).unwrap().1;
     }
-    let body =
-        Body { signal: Signal::Metrics, bytes: encoder.groups.body(Signal::Metrics, &encoder.metrics) };
+    let bytes = encoder.groups.body(Signal::Metrics, &encoder.metrics, &encoder.pool);
+    let body = Body { signal: Signal::Metrics, bytes };
     let Request::Metrics(request) = decode(&body) else { panic!() };
     (items, request)
 }

@@ -12,7 +12,7 @@ fn counter(second: usize, host: &str, name: &str, value: u64) -> String {
 }
 
 fn bytes(encoded: Encoded<Body>) -> Vec<Vec<u8>> {
-    encoded.requests.into_iter().map(|request| request.body.bytes).collect()
+    encoded.requests.into_iter().map(|request| request.body.bytes.to_vec()).collect()
 }
 
 #[test]
