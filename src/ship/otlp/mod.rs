@@ -82,7 +82,7 @@ impl Body {
         {
             out.truncate(start);
             for bytes in bodies {
-                Self { signal: self.signal, bytes }.write_json(out);
+                Self { signal: self.signal, bytes: bytes.into() }.write_json(out);
             }
         }
     }
