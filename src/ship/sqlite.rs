@@ -71,13 +71,15 @@ impl Sqlite {
         }
         // If the transaction is rolled back, the tables that it created are gone.
         *version = -1;
-        for row in rows {
-            let shape = shapes.get(row.shape);
-            let table = match tables.entry(row.shape) {
+        let mut sorted: Vec<_> = rows.iter().collect();
+        sorted.sort_by_key(|row| row.shape);
+        for rows in sorted.chunk_by(|a, b| a.shape == b.shape) {
+            let shape = shapes.get(rows[0].shape);
+            let table = match tables.entry(rows[0].shape) {
                 Entry::Occupied(entry) => entry.into_mut(),
                 Entry::Vacant(entry) => entry.insert(Table::open(&transaction, shape)?),
             };
-            table.insert(&transaction, shape, row)?;
+            table.insert(&transaction, shape, rows)?;
         }
         let current = current()?;
         transaction.commit()?;

@@ -11,6 +11,7 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use crate::common::time::Timestamp;
 use crate::record;
 use crate::ship::Batch;
 use crate::ship::line::{Class, Line, Value};
@@ -55,13 +56,18 @@ pub struct Shape {
     /// Field names, by number.
     pub fields: Vec<String>,
     numbers: HashMap<String, usize>,
+    /// The numbers of the fields of the previous row, which are nearly always the same.
+    order: Vec<usize>,
 }
 
 /// All shapes seen so far.
 #[derive(Default)]
 pub struct Shapes {
     shapes: Vec<Shape>,
-    numbers: HashMap<Option<String>, usize>,
+    /// By kind.
+    numbers: HashMap<String, usize>,
+    /// The shape of lines that are not records.
+    other: Option<usize>,
     /// The tables that exist or will be created, without `other`.
     tables: HashSet<String>,
     /// A kind was seen beyond the limit of tables.
@@ -93,24 +99,27 @@ impl Shapes {
             Class::Otlp => false,
             Class::Object => line.str("ts").is_some(),
         };
-        let Some(kind) = line.kind().filter(|kind| is_record && self.has_room(kind)) else {
-            let shape = self.number(None);
-            let ts = line.str("ts").map_or_else(received, |ts| Cell::Text(ts.to_owned()));
+        let Some(number) = line.kind().filter(|_| is_record).and_then(|kind| self.number(kind)) else {
+            let shape = *self.other.get_or_insert_with(|| add(&mut self.shapes, None));
+            let ts = line.str("ts").map_or_else(received, |ts| Cell::Text(time(ts)));
             let json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
             return Ok(Row { shape, cells: vec![(0, ts), (1, Cell::Json(json))], beyond: Vec::new() });
         };
-        let number = self.number(Some(kind));
         let shape = &mut self.shapes[number];
         let (mut cells, mut beyond) = (Vec::with_capacity(line.fields.len()), Vec::new());
         if line.str("ts").is_none() {
             cells.push((0, received()));
         }
         for (name, value) in &line.fields {
-            if name != "kind" && !matches!(value, Value::Null) {
-                match shape.field(name) {
-                    Some(field) => cells.push((field, cell(value))),
-                    None => beyond.push((name.clone().into_owned(), cell(value))),
-                }
+            let cell = match value {
+                Value::Null => continue,
+                _ if name == "kind" => continue,
+                Value::Str(text) if name == "ts" || name.ends_with("_ts") => Cell::Text(time(text)),
+                value => cell(value),
+            };
+            match shape.field(name, cells.len()) {
+                Some(field) => cells.push((field, cell)),
+                None => beyond.push((name.clone().into_owned(), cell)),
             }
         }
         Ok(Row { shape: number, cells, beyond })
@@ -127,33 +136,55 @@ impl Shapes {
         room
     }
 
-    fn number(&mut self, kind: Option<&str>) -> usize {
-        let key = kind.map(str::to_owned);
-        *self.numbers.entry(key.clone()).or_insert_with(|| {
-            self.shapes.push(Shape::new(key));
-            self.shapes.len() - 1
+    /// The shape of a kind; `None` if there is no room for its table.
+    fn number(&mut self, kind: &str) -> Option<usize> {
+        if let Some(number) = self.numbers.get(kind) {
+            return Some(*number);
+        }
+        self.has_room(kind).then(|| {
+            let number = add(&mut self.shapes, Some(kind.to_owned()));
+            self.numbers.insert(kind.to_owned(), number);
+            number
         })
     }
+}
+
+fn add(shapes: &mut Vec<Shape>, kind: Option<String>) -> usize {
+    shapes.push(Shape::new(kind));
+    shapes.len() - 1
+}
+
+/// A time as telepipe writes it, with nine digits, so that times sort as text. Any other text is unchanged.
+fn time(text: &str) -> String {
+    const LENGTH: usize = "2026-11-20T20:45:00.000000000Z".len();
+    let other = if text.len() == LENGTH { None } else { text.parse::<Timestamp>().ok() };
+    other.map_or_else(|| text.to_owned(), |time| time.to_string())
 }
 
 impl Shape {
     fn new(kind: Option<String>) -> Self {
         let first = if kind.is_some() { ["ts", "host"] } else { ["ts", "json"] };
         let numbers = first.iter().enumerate().map(|(number, name)| ((*name).to_owned(), number)).collect();
-        Self { kind, fields: first.map(str::to_owned).to_vec(), numbers }
+        Self { kind, fields: first.map(str::to_owned).to_vec(), numbers, order: Vec::new() }
     }
 
-    /// The number of a field; `None` beyond the limit.
-    fn field(&mut self, name: &str) -> Option<usize> {
-        if let Some(number) = self.numbers.get(name) {
+    /// The number of a field that is cell `at` of a row; `None` beyond the limit.
+    fn field(&mut self, name: &str, at: usize) -> Option<usize> {
+        if let Some(number) = self.order.get(at).filter(|number| self.fields[**number] == name) {
             return Some(*number);
         }
-        if self.fields.len() >= MAX_FIELDS {
-            return None;
-        }
-        self.fields.push(name.to_owned());
-        self.numbers.insert(name.to_owned(), self.fields.len() - 1);
-        Some(self.fields.len() - 1)
+        let number = match self.numbers.get(name) {
+            Some(number) => *number,
+            None if self.fields.len() >= MAX_FIELDS => return None,
+            None => {
+                self.fields.push(name.to_owned());
+                self.numbers.insert(name.to_owned(), self.fields.len() - 1);
+                self.fields.len() - 1
+            }
+        };
+        self.order.truncate(at);
+        self.order.push(number);
+        Some(number)
     }
 }
 
@@ -297,7 +328,7 @@ mod tests {
         assert_eq!(
             cells,
             [
-                text("2026-11-20T20:45:00Z"),
+                text("2026-11-20T20:45:00.000000000Z"),
                 Cell::Int(-5),
                 Cell::Digits("18446744073709551615".into()),
                 Cell::Digits("-123456789012345678901234567890".into()),

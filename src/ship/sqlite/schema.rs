@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use rusqlite::{Connection, Result};
+use rusqlite::{CachedStatement, Connection, Result};
 
 use super::rows::{Cell, Row, Shape, marked, plain, quoted};
 use crate::record;
@@ -186,27 +186,46 @@ impl Table {
         Ok(Some(column))
     }
 
-    /// Adds a row.
+    /// Adds rows.
     ///
     /// # Errors
     /// If SQLite fails.
-    pub fn insert(&mut self, db: &Connection, shape: &Shape, row: &Row) -> Result<()> {
-        let (mut bound, mut more) = (Vec::with_capacity(row.cells.len()), Vec::new());
-        for (field, cell) in &row.cells {
-            match self.column(db, shape, *field, cell)? {
-                Some(column) => bound.push((column, cell)),
-                None => more.push((shape.fields[*field].as_str(), cell)),
+    pub fn insert(&mut self, db: &Connection, shape: &Shape, rows: &[&Row]) -> Result<()> {
+        let mut insert: Option<(usize, CachedStatement<'_>)> = None;
+        let (mut bound, mut before, mut stale) = (Vec::new(), Vec::new(), true);
+        for row in rows {
+            let mut more = Vec::new();
+            std::mem::swap(&mut bound, &mut before);
+            bound.clear();
+            for (field, cell) in &row.cells {
+                let column = self.column(db, shape, *field, cell)?;
+                bound.push(column);
+                if column.is_none() {
+                    more.push((shape.fields[*field].as_str(), cell));
+                }
             }
+            more.extend(row.beyond.iter().map(|(name, cell)| (name.as_str(), cell)));
+            let more = if more.is_empty() { None } else { Some(self.more(db, &more)?) };
+            let columns = self.columns.len();
+            let insert = match &mut insert {
+                Some((known, insert)) if *known == columns => insert,
+                other => {
+                    stale = true;
+                    &mut other.insert((columns, db.prepare_cached(&self.insert)?)).1
+                }
+            };
+            if stale || bound != before {
+                insert.clear_bindings();
+            }
+            stale = more.is_some();
+            let cells =
+                bound.iter().zip(&row.cells).filter_map(|(column, (_, cell))| Some(((*column)?, cell)));
+            for (column, cell) in cells.chain(more.iter().map(|(column, cell)| (*column, cell))) {
+                insert.raw_bind_parameter(column + 1, cell)?;
+            }
+            insert.raw_execute()?;
         }
-        more.extend(row.beyond.iter().map(|(name, cell)| (name.as_str(), cell)));
-        let more = if more.is_empty() { None } else { Some(self.more(db, &more)?) };
-        bound.extend(more.iter().map(|(column, cell)| (*column, cell)));
-        let mut insert = db.prepare_cached(&self.insert)?;
-        insert.clear_bindings();
-        for (column, cell) in bound {
-            insert.raw_bind_parameter(column + 1, cell)?;
-        }
-        insert.raw_execute().map(|_| ())
+        Ok(())
     }
 
     /// The column of fields beyond the limit, and its value: an object of these fields.
