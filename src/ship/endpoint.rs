@@ -23,7 +23,7 @@ const MAX_DELAY_ENDING: Duration = Duration::from_secs(1);
 /// How many requests may be in flight at first.
 const FIRST_WINDOW: usize = 2;
 /// An answer that takes longer than this allows one more request in flight.
-const SLOW: Duration = Duration::from_millis(20);
+const SLOW: Duration = Duration::from_millis(50);
 /// How long a full endpoint without an answer holds up encoding.
 const STALL: Duration = Duration::from_secs(1);
 /// The longest Retry-After that is honoured.

@@ -62,7 +62,10 @@ pub struct Budget {
 
 struct Used {
     bytes: usize,
-    freed_at: Instant,
+    /// What complete batches take that wait for the sink.
+    ahead: usize,
+    /// When the sink took a batch last.
+    taken: Instant,
 }
 
 /// A part of a budget that is in use.
@@ -71,15 +74,15 @@ pub struct Room {
     bytes: usize,
 }
 
-/// How much may be pending for a sink that keeps up: reading further ahead of it would only take memory.
-const AHEAD: usize = 8 << 20;
-/// A sink keeps up while memory becomes free at least this often.
-const KEEPS_UP: Duration = Duration::from_millis(20);
+/// How much may wait for a sink that keeps up: reading further ahead of it would only take memory.
+const AHEAD: usize = 2 << 20;
+/// A sink keeps up while it takes a batch at least this often.
+const KEEPS_UP: Duration = Duration::from_millis(100);
 
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        let used = Used { bytes: 0, freed_at: Instant::now() };
+        let used = Used { bytes: 0, ahead: 0, taken: Instant::now() };
         Arc::new(Self { limit, used: Mutex::new(used), freed: Condvar::new() })
     }
 
@@ -90,15 +93,15 @@ impl Budget {
         room
     }
 
-    /// Waits up to `patience` until less than the limit is used, or than [`AHEAD`] while the sink keeps up; false if
-    /// it is not.
+    /// Waits up to `patience` until less than the limit is used; false if it is not. While the sink keeps up, waits
+    /// until it is less than [`AHEAD`] behind.
     pub fn wait(&self, patience: Duration) -> bool {
         let end = Instant::now() + patience;
         let mut used = self.lock();
         loop {
-            let until = match used.bytes {
-                bytes if bytes >= self.limit => end,
-                bytes if bytes >= AHEAD => end.min(used.freed_at + KEEPS_UP),
+            let until = match &*used {
+                used if used.bytes >= self.limit => end,
+                used if used.ahead >= AHEAD => end.min(used.taken + KEEPS_UP),
                 _ => return true,
             };
             let wait = until.saturating_duration_since(Instant::now());
@@ -107,6 +110,19 @@ impl Budget {
             }
             used = self.freed.wait_timeout(used, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// A complete batch waits for the sink.
+    fn waits(&self, room: &Room) {
+        self.lock().ahead += room.bytes;
+    }
+
+    /// The sink takes the batch.
+    fn taken(&self, room: &Room) {
+        let mut used = self.lock();
+        used.ahead -= room.bytes;
+        used.taken = Instant::now();
+        self.freed.notify_all();
     }
 
     /// Whether no more than `excess` bytes above the limit are used.
@@ -129,9 +145,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let mut used = self.budget.lock();
-        used.bytes -= self.bytes;
-        used.freed_at = Instant::now();
+        self.budget.lock().bytes -= self.bytes;
         self.budget.freed.notify_all();
     }
 }
@@ -217,6 +231,7 @@ impl Queue {
     pub fn push(&self, queued: Queued) {
         let mut state = self.lock();
         if !state.abandoned {
+            self.budget.waits(&queued.room);
             state.complete.push_back(queued);
             self.ready.notify_one();
         }
@@ -247,6 +262,7 @@ impl Queue {
             let due = {
                 let mut state = self.lock();
                 if let Some(queued) = state.complete.pop_front() {
+                    self.budget.taken(&queued.room);
                     return Some(queued);
                 }
                 let due = state.gathering.as_ref().map(|queued| queued.batch.since + self.limits.age);
@@ -319,8 +335,10 @@ impl Intake<'_> {
 
     fn complete(&mut self) {
         self.count();
-        let complete = self.state.gathering.take();
-        self.state.complete.extend(complete);
+        if let Some(queued) = self.state.gathering.take() {
+            self.queue.budget.waits(&queued.room);
+            self.state.complete.push_back(queued);
+        }
     }
 }
 
@@ -397,6 +415,21 @@ mod tests {
         drop(queued.room);
         assert!(budget.wait(Duration::ZERO));
         assert_eq!(account.counts().delivered, 1);
+    }
+
+    #[test]
+    fn reading_waits_for_a_sink_that_keeps_up() {
+        let (queue, budget, _) = queue(Limits { lines: 1, ..NO_LIMITS }, usize::MAX);
+        let begin = Instant::now();
+        push(&queue, 0, AHEAD);
+        assert!(budget.wait(Duration::from_secs(20)), "the sink takes nothing");
+        assert!(begin.elapsed() >= KEEPS_UP / 2);
+        let begin = Instant::now();
+        assert!(budget.wait(Duration::from_secs(20)) && begin.elapsed() < Duration::from_secs(10));
+        let waiter = std::thread::spawn(move || budget.wait(Duration::from_secs(20)));
+        assert_eq!(block_on(queue.next()).unwrap().batch.bytes(), AHEAD);
+        assert!(waiter.join().unwrap());
+        assert_eq!(queue.budget.lock().ahead, 0);
     }
 
     #[test]
