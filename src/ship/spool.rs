@@ -11,6 +11,7 @@
 //!    are delivered twice only if they were in such a batch.
 //! 4. A sink gets the lines in the order of their offsets, each with its bytes as they were read. What is damaged or
 //!    missing is a gap: counted, set aside if it can be read, and passed over.
+//!    After a power failure that can be lines of the last commit, if it had not succeeded.
 //! 5. Opening succeeds whatever the files contain. What follows the last whole block is cut off and counted.
 //!
 //! The files of a spool:
@@ -33,4 +34,4 @@ pub mod store;
 pub mod writer;
 
 #[cfg(test)]
-mod model {}
+mod model;

@@ -90,7 +90,7 @@ impl Feeder {
 
     /// Reads what comes next: lines before a batch of the previous run, the batch, or new lines. False if there was
     /// nothing.
-    fn fill(&mut self) -> bool {
+    pub(super) fn fill(&mut self) -> bool {
         let (end, again) = self.progress.next_again();
         match again {
             _ if self.gathering.is_none() && self.reader.at() < end => self.rebuild(end),
@@ -177,7 +177,7 @@ impl Feeder {
         }
     }
 
-    fn complete(&mut self) {
+    pub(super) fn complete(&mut self) {
         if let Some(batch) = self.gathering.take() {
             self.push(batch, Origin::Fresh);
         }
@@ -242,7 +242,7 @@ impl Feeder {
     }
 
     /// Makes the ranges of the batches that are ready durable, and adds them to the queue. False if the program ends.
-    fn release(&mut self) -> bool {
+    pub(super) fn release(&mut self) -> bool {
         if self.ready.is_empty() {
             return true;
         }

@@ -14,7 +14,7 @@ use crate::ship::account::Account;
 use crate::ship::dead_letter::DeadLetters;
 
 /// How long to wait after a failure.
-pub const RETRY: Duration = Duration::from_millis(200);
+pub const RETRY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
 
 /// Which lines a sink has delivered, and the batches on their way.
 pub struct Progress {
@@ -30,7 +30,8 @@ pub struct Progress {
 
 struct State {
     cursor: Cursor,
-    saved: Cursor,
+    /// The cursor that was stored last.
+    saved: Option<Cursor>,
     /// Batches of the previous run that are not in the queue yet, in order.
     again: VecDeque<OpenBatch>,
     /// The offsets at which the state of the encoder was stored since.
@@ -53,7 +54,12 @@ impl Progress {
         let (first, end) = spool.range();
         let mut cursor = match Cursor::load(spool.disk(), sink) {
             Ok(cursor) => cursor,
-            Err(Unusable::Missing | Unusable::Damaged) => Cursor::at(first),
+            Err(Unusable::Missing | Unusable::Damaged) => {
+                let cursor = Cursor::at(first);
+                // From now on, lines are kept for this sink. If the disk is full, the first save does it.
+                let _ = cursor.save(spool.disk(), sink);
+                cursor
+            }
             Err(Unusable::Io(error)) => return Err(error),
         };
         if !has_state {
@@ -67,7 +73,7 @@ impl Progress {
             spool.disk().remove(name)?;
         }
         let again = std::mem::take(&mut cursor.open).into();
-        let state = State { saved: Cursor::default(), cursor, again, snapshots: Vec::new() };
+        let state = State { saved: None, cursor, again, snapshots: Vec::new() };
         let stopped = AtomicBool::new(false);
         Ok(Self { spool, sink, account, dead_letters, has_state, state: Mutex::new(state), stopped })
     }
@@ -187,7 +193,7 @@ impl Progress {
         if let Some(latest) = snapshots.iter().rposition(|offset| *offset <= low) {
             now.state = snapshots[latest];
         }
-        if now == *saved {
+        if saved.as_ref() == Some(&now) {
             return Ok(());
         }
         // Letters of batches that are settled must not be lost.
@@ -200,7 +206,7 @@ impl Progress {
             let _ = self.spool.disk().remove(&state_name(self.sink, before));
         }
         let low = now.low();
-        *saved = now;
+        *saved = Some(now);
         drop(state);
         self.spool.release(self.sink, low)
     }

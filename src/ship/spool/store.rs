@@ -71,11 +71,35 @@ impl Spool {
             firsts.sort_unstable();
             firsts
         };
+        for sink in names.iter().filter_map(|name| cursor::sink_of(name)) {
+            match Cursor::load(&*disk, sink) {
+                Ok(cursor) => {
+                    state.end = state.end.max(cursor.next);
+                    state.lows.insert(sink.to_owned(), cursor.low());
+                }
+                Err(Unusable::Damaged) => {
+                    disk.rename(&cursor::name(sink), &format!("{}.damaged", cursor::name(sink)))?;
+                    // Everything is kept until the sink begins again.
+                    state.lows.insert(sink.to_owned(), 0);
+                    damage.set_aside += 1;
+                }
+                Err(Unusable::Missing) => {}
+                Err(Unusable::Io(error)) => return Err(error),
+            }
+        }
+        let low = state.lows.values().min().copied().unwrap_or(0);
         let (lines, indexes) = (with("ndjson"), with("index"));
-        for first in lines.iter().copied() {
+        for (index, first) in lines.iter().copied().enumerate() {
+            if lines.get(index + 1).is_some_and(|next| *next <= low) {
+                // A crash undid the removal.
+                remove_segment(&*disk, first)?;
+                continue;
+            }
             if indexes.binary_search(&first).is_err() {
                 disk.rename(&lines_name(first), &format!("{}.damaged", lines_name(first)))?;
                 damage.set_aside += 1;
+                // Lines that follow must not get the offsets of lines that were delivered.
+                state.end = state.end.max(first);
                 continue;
             }
             let index = disk.size(&index_name(first))?;
@@ -94,24 +118,7 @@ impl Spool {
             let first = last.first;
             remove_segment(&*disk, first)?;
             state.segments.pop_back();
-            // Lines that follow must not get the offsets of lines that were delivered.
             state.end = state.end.max(first);
-        }
-        for sink in names.iter().filter_map(|name| cursor::sink_of(name)) {
-            match Cursor::load(&*disk, sink) {
-                Ok(cursor) => {
-                    state.end = state.end.max(cursor.next);
-                    state.lows.insert(sink.to_owned(), cursor.low());
-                }
-                Err(Unusable::Damaged) => {
-                    disk.rename(&cursor::name(sink), &format!("{}.damaged", cursor::name(sink)))?;
-                    // Everything is kept until the sink begins again.
-                    state.lows.insert(sink.to_owned(), 0);
-                    damage.set_aside += 1;
-                }
-                Err(Unusable::Missing) => {}
-                Err(Unusable::Io(error)) => return Err(error),
-            }
         }
         disk.sync_names()?;
         Ok((Self { disk, max, state: Mutex::new(state), changed: Condvar::new() }, damage))
@@ -230,12 +237,13 @@ fn cut_tail(disk: &dyn Disk, segment: &mut Segment, damage: &mut Damage) -> io::
     damage.torn_bytes += size.saturating_sub(position);
     if size > position {
         disk.set_size(&lines, position)?;
-        disk.sync(&lines)?;
     }
     if index_size > entries * ENTRY as u64 {
         disk.set_size(&index, entries * ENTRY as u64)?;
-        disk.sync(&index)?;
     }
+    // A program that was killed may have written blocks that it did not sync. They count as committed now.
+    disk.sync(&lines)?;
+    disk.sync(&index)?;
     (segment.bytes, segment.blocks) = (position + entries * ENTRY as u64, entries);
     Ok(end)
 }
