@@ -44,7 +44,7 @@ fn refused_lines_are_kept_as_they_came_and_can_be_delivered_again() {
 
     // The server refuses the only request, after the encoder has refused what is no JSON object.
     let server = Capture::script([Answer::status(400)]);
-    let ended = Ship::run(&["--otlp", &server.url(), "--dead-letter", file, "--pipeline", "a"], &input);
+    let ended = Ship::run(&["--otlp", &server.url(), "--dead-letter", file, "--max-line", "1MiB"], &input);
     assert_eq!(ended.code, Some(1));
     let counts = ["read", "delivered", "dead_lettered", "rejected"].map(|name| ended.count(name));
     assert_eq!(counts, [5, 0, 5, 0]);
@@ -64,8 +64,19 @@ fn refused_lines_are_kept_as_they_came_and_can_be_delivered_again() {
     // Two of them are good lines; the others stay where they are, and are refused again.
     let server = Capture::script([]);
     let again = dir.path().join("again");
-    let ended =
-        Ship::run(&["--otlp", &server.url(), "--dead-letter", again.to_str().unwrap(), "--input", file], "");
+    let ended = Ship::run(
+        &[
+            "--otlp",
+            &server.url(),
+            "--dead-letter",
+            again.to_str().unwrap(),
+            "--max-line",
+            "1MiB",
+            "--input",
+            file,
+        ],
+        "",
+    );
     assert_eq!((ended.count("read"), ended.count("delivered"), ended.count("dead_lettered")), (5, 2, 3));
     assert_eq!(ended.count("accepted_items"), 2);
     assert_eq!(std::fs::read(&path).unwrap(), kept);

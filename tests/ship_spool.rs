@@ -18,7 +18,7 @@ use prost::Message;
 use rustix::process::Signal;
 use serde_json::Value;
 use support::tables::sqlite3;
-use support::{Answer, Capture, Request, Ship, SmallDisk, free_port, poll};
+use support::{Answer, Capture, Request, Ship, SmallDisk, free_port, poll, program};
 
 const WAIT: Duration = Duration::from_secs(60);
 
@@ -352,8 +352,8 @@ fn a_full_spool_stops_reading_and_goes_on() {
     let is_up = up.clone();
     let server =
         Capture::with(move |_| if *is_up.lock().unwrap() { Answer::ok() } else { Answer::status(503) });
-    let args = ["--otlp", &server.url(), "--spool", &spool.arg(), "--spool-max", "16MiB", "--stats", "100ms"];
-    let mut ship = Ship::start(&args);
+    let args = ["--otlp", &server.url(), "--spool", &spool.arg(), "--spool-max", "16MiB"];
+    let mut ship = Ship::start(&[&args[..], &["--max-line", "1MiB"]].concat());
     let mut stdin = ship.take_stdin();
     let feeder = std::thread::spawn(move || {
         // 50 MB.
@@ -404,6 +404,49 @@ fn a_full_disk_stops_reading_and_goes_on() {
     let ended = Ship::run(&[&["--otlp", &server.url()], &args[..]].concat(), "");
     assert_eq!((ended.code, ended.lines()), (Some(0), [count, count, 0, 0, 0]), "{}", ended.stderr);
     assert_eq!(arrived(&server), once(0..count));
+}
+
+/// The JSON lines and the exit code of `tele-ship spool`.
+fn inspect(what: &str, spool: &Spool) -> (Option<i32>, Vec<Value>) {
+    let run = std::process::Command::new(program!("tele-ship"))
+        .args(["spool", what, &spool.arg()])
+        .output()
+        .unwrap();
+    let lines = run.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    (run.status.code(), lines.map(|line| serde_json::from_slice(line).expect("JSON")).collect())
+}
+
+#[test]
+fn status_verify_and_drain() {
+    let spool = Spool::new();
+    assert_eq!(inspect("status", &spool).0, Some(1), "no directory");
+    filled(&spool, 1000);
+    for what in ["status", "verify"] {
+        let (code, lines) = inspect(what, &spool);
+        assert_eq!((code, lines.len()), (Some(0), 2));
+        let numbers =
+            ["first", "end", "lines", "damaged_lines", "torn_bytes"].map(|name| lines[0][name].as_u64());
+        assert_eq!(numbers, [0, 1000, 1000, 0, 0].map(Some));
+        assert_eq!((&lines[1]["sink"], lines[1]["pending"].as_u64()), (&"otlp".into(), Some(1000)));
+    }
+    // Damage is found, and nothing is changed.
+    let path = &spool.files(".ndjson")[0];
+    let bytes = fs::read(path).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[50] ^= 1;
+    fs::write(path, &damaged).unwrap();
+    let (code, lines) = inspect("verify", &spool);
+    let lost = lines[0]["damaged_lines"].as_u64().unwrap();
+    assert_eq!((code, lines[0]["lines"].as_u64().unwrap() + lost), (Some(1), 1000));
+    assert!(lost > 0);
+    assert_eq!(fs::read(path).unwrap(), damaged);
+    fs::write(path, bytes).unwrap();
+
+    let server = Capture::script([]);
+    let drained = Ship::run(&["spool", "drain", &spool.arg(), "--otlp", &server.url()], "");
+    assert_eq!((drained.code, drained.lines()), (Some(0), [1000, 1000, 0, 0, 0]), "{}", drained.stderr);
+    assert_eq!(arrived(&server), once(0..1000));
+    assert_eq!(inspect("status", &spool).1[1]["pending"], 0);
 }
 
 /// A reproducible sequence of numbers.

@@ -1,26 +1,80 @@
 //! `tele-ship`: delivers JSON lines from stdin to a server, a database or stdout.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use clap::Parser;
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Parser, Subcommand};
 
 use telepipe::common::diag::log;
 use telepipe::common::options::GenerateArg;
 use telepipe::common::program::Program;
+use telepipe::common::stdio_check;
 use telepipe::common::stop::Stop;
 use telepipe::common::units::{duration, size};
 use telepipe::record::{Kind, SHIP_STATS};
 use telepipe::ship::LimitOptions;
 use telepipe::ship::destinations::Destinations;
 use telepipe::ship::pipeline::{Pipeline, Settings};
+use telepipe::ship::spool;
 
 /// Deliver JSON lines to an OpenTelemetry server, ClickHouse, SQLite or stdout
 #[derive(Parser)]
-#[command(name = "tele-ship")]
+#[command(name = "tele-ship", args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct TeleShip {
+    #[command(subcommand)]
+    command: Option<Command>,
+
+    #[command(flatten)]
+    delivery: Delivery,
+
+    /// Read these files, one after the other, instead of stdin
+    #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
+
+    /// Keep lines in this directory until they are delivered
+    ///
+    /// They survive a crash or a power failure, and each destination gets them at its own pace. One tele-ship at a time can
+    /// use a directory. See SPOOL in the man page.
+    #[arg(long, help_heading = "Delivery", value_name = "DIR")]
+    spool: Option<PathBuf>,
+
+    #[command(flatten)]
+    generate: GenerateArg,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Show, check or empty a spool
+    #[command(subcommand, disable_help_subcommand = true)]
+    Spool(SpoolCommand),
+}
+
+#[derive(Subcommand)]
+enum SpoolCommand {
+    /// Print what is in a spool, as JSON lines
+    Status {
+        /// The directory that was given to --spool
+        dir: PathBuf,
+    },
+    /// Check every line of a spool; exit 1 if there is damage
+    Verify {
+        /// The directory that was given to --spool
+        dir: PathBuf,
+    },
+    /// Deliver what is left in a spool, without reading new lines
+    Drain {
+        /// The directory that was given to --spool
+        dir: PathBuf,
+
+        #[command(flatten)]
+        delivery: Box<Delivery>,
+    },
+}
+
+#[derive(Args)]
+struct Delivery {
     #[command(flatten)]
     destinations: Destinations,
 
@@ -62,17 +116,6 @@ struct TeleShip {
     #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
     stats: Option<Duration>,
 
-    /// Read these files, one after the other, instead of stdin
-    #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
-    input: Vec<PathBuf>,
-
-    /// Keep lines in this directory until they are delivered
-    ///
-    /// They survive a crash or a power failure, and each destination gets them at its own pace. One tele-ship at a time can
-    /// use a directory. See SPOOL in the man page.
-    #[arg(long, help_heading = "Delivery", value_name = "DIR")]
-    spool: Option<PathBuf>,
-
     /// Stop reading while the spool has this size
     #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "10GiB", value_parser = size)]
     spool_max: usize,
@@ -86,9 +129,6 @@ struct TeleShip {
     /// Refuse longer lines
     #[arg(long, help_heading = "Input", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_line: usize,
-
-    #[command(flatten)]
-    generate: GenerateArg,
 }
 
 impl Program for TeleShip {
@@ -145,6 +185,26 @@ impl Program for TeleShip {
     ];
 
     fn run(self) -> Result<()> {
+        match self.command {
+            None => self.delivery.run(self.spool.as_deref(), Some(self.input)),
+            Some(Command::Spool(SpoolCommand::Status { dir })) => inspect(&dir, false),
+            Some(Command::Spool(SpoolCommand::Verify { dir })) => inspect(&dir, true),
+            Some(Command::Spool(SpoolCommand::Drain { dir, delivery })) => {
+                ensure!(dir.is_dir(), "{} is not a directory", dir.display());
+                delivery.run(Some(&dir), None)
+            }
+        }
+    }
+}
+
+fn inspect(dir: &Path, verify: bool) -> Result<()> {
+    stdio_check::stdout()?;
+    spool::inspect::print(dir, verify, &mut std::io::stdout())
+}
+
+impl Delivery {
+    /// Delivers what is in the spool, and then the input: these files, stdin if there are none, or nothing.
+    fn run(self, spool: Option<&Path>, input: Option<Vec<PathBuf>>) -> Result<()> {
         let limits = LimitOptions {
             lines: self.batch_lines.map(|lines| lines.try_into().unwrap_or(usize::MAX)),
             bytes: self.batch_bytes,
@@ -159,14 +219,17 @@ impl Program for TeleShip {
         if let Some(path) = &self.dead_letter {
             pipeline.keep_dead_letters(path)?;
         }
-        if let Some(path) = &self.spool {
+        if let Some(path) = spool {
             pipeline.keep_spool(path, self.spool_max as u64)?;
         }
         self.destinations.open(&mut pipeline)?;
-        if !self.input.is_empty() {
-            pipeline.read_files(self.input);
-        } else if rustix::termios::isatty(rustix::stdio::stdin()) {
-            log(format_args!("reading from the terminal; end the input with Ctrl-D"));
+        match input {
+            Some(files) if files.is_empty() => {
+                if rustix::termios::isatty(rustix::stdio::stdin()) {
+                    log(format_args!("reading from the terminal; end the input with Ctrl-D"));
+                }
+            }
+            files => pipeline.read_files(files.unwrap_or_default()),
         }
         pipeline.run(&stop)
     }
@@ -243,6 +306,11 @@ among the options any more keeps its cursor, and its lines, until the file DESTI
 The lines are in files of up to 64 MiB (`jq . DIR/*.ndjson`), with checksums in a second file each. Damage never prevents \
 a start: an unfinished write is cut off, a block with a wrong checksum is set aside in a file that ends in `.damaged`, and \
 its lines count as `dropped`. Lines over --max-line are not stored; they are rejected when they are read.
+
+`tele-ship spool status DIR` prints a JSON line about the lines in DIR, and one for each destination with the number of \
+lines that it still gets. `tele-ship spool verify DIR` reads every line, too, and exits 1 if there is damage. Both can run \
+while the spool is in use. `tele-ship spool drain DIR` delivers what is left and reads nothing; it takes the same \
+destinations and options.
 
 When tele-ship is killed, up to 8 MiB that it has read and not yet committed are lost.";
 

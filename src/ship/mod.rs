@@ -34,7 +34,7 @@ mod endpoint;
 mod pool;
 mod queue;
 mod report;
-mod spool;
+pub mod spool;
 mod worker;
 
 pub use batch::{Batch, BatchRange};

@@ -28,6 +28,7 @@
 pub mod cursor;
 pub mod disk;
 pub mod feeder;
+pub mod inspect;
 pub mod progress;
 pub mod segment;
 pub mod store;

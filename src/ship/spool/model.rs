@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard};
 use std::time::Duration;
 
 use proptest::prelude::*;
+use tokio::runtime::Runtime;
 
 use super::cursor::{Cursor, OpenBatch};
 use super::disk::Disk;
@@ -255,7 +256,6 @@ struct Sink {
 
 /// A running program.
 struct Running {
-    spool: Arc<Spool>,
     appender: Appender,
     sinks: Vec<Sink>,
 }
@@ -317,8 +317,8 @@ impl Model {
             let state = stored.unwrap_or(0);
             sinks.push(Sink { name, worker, progress, feeder, sent: Vec::new(), state });
         }
-        let appender = Appender::new(spool.clone());
-        Running { spool, appender, sinks }
+        let appender = Appender::new(spool);
+        Running { appender, sinks }
     }
 
     /// Commits lines in blocks of these sizes, after those of a failed attempt.
@@ -359,7 +359,8 @@ impl Model {
                 sink.progress.snapshot(first, &sink.state.to_le_bytes());
             }
             if sink.name == "a" {
-                let expected = self.without_holes(0..first).fold(0, |state, offset| step(state, &line(offset)));
+                let expected =
+                    self.without_holes(0..first).fold(0, |state, offset| step(state, &line(offset)));
                 assert_eq!(sink.state, expected, "the encoder has the state that it had");
                 sink.state = (0..batch.len()).fold(sink.state, |state, index| step(state, batch.line(index)));
             }
@@ -430,9 +431,10 @@ impl Model {
 }
 
 fn next(worker: &SinkWorker) -> Option<Queued> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    static RUNTIME: LazyLock<Runtime> =
+        LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap());
     let next = async { tokio::time::timeout(Duration::ZERO, worker.queue.next()).await };
-    runtime.block_on(next).ok().flatten()
+    RUNTIME.block_on(next).ok().flatten()
 }
 
 #[derive(Clone, Debug)]

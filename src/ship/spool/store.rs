@@ -135,16 +135,6 @@ impl Spool {
         (state.segments.front().map_or(state.end, |segment| segment.first), state.end)
     }
 
-    /// The size of all segments, in bytes.
-    pub fn bytes(&self) -> u64 {
-        self.lock().bytes()
-    }
-
-    /// The number of segments.
-    pub fn segments(&self) -> usize {
-        self.lock().segments.len()
-    }
-
     /// The sinks with a cursor.
     pub fn sinks(&self) -> Vec<String> {
         self.lock().lows.keys().cloned().collect()

@@ -1,0 +1,132 @@
+//! `tele-ship spool status` and `verify`: what is in a spool, read without changing it, even while it is in use.
+
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::cursor::{self, Cursor};
+use super::disk::{Disk, Folder, read, read_all};
+use super::segment::{Block, ENTRY, index_name, lines_name, parse_name};
+
+/// A spool as a whole.
+#[derive(Debug, Default, Serialize)]
+struct Contents {
+    segments: u64,
+    bytes: u64,
+    /// The offset of the first line.
+    first: u64,
+    /// One more than the offset of the last line.
+    end: u64,
+    lines: u64,
+    /// Lines that are damaged or missing, as far as is known without reading the lines themselves.
+    damaged_lines: u64,
+    /// Bytes after the last whole block.
+    torn_bytes: u64,
+    /// What was set aside at earlier starts.
+    damaged_files: u64,
+}
+
+/// What a sink still has to deliver.
+#[derive(Debug, Serialize)]
+struct Position {
+    sink: String,
+    /// `None` if the cursor is damaged: the sink will begin with the first line.
+    next: Option<u64>,
+    pending: u64,
+    batches: usize,
+}
+
+/// Prints a JSON line about the spool, and one about each sink. With `verify`, every line is read.
+///
+/// # Errors
+/// If the spool cannot be read, or `verify` finds damage.
+pub fn print(path: &Path, verify: bool, out: &mut dyn io::Write) -> Result<()> {
+    let name = || path.display().to_string();
+    if !path.is_dir() {
+        bail!("{} is not a directory", name());
+    }
+    let disk = Folder::existing(path);
+    let contents = contents(&disk, verify).with_context(|| format!("cannot read {}", name()))?;
+    let mut line = serde_json::to_vec(&contents)?;
+    line.push(b'\n');
+    let (mut names, mut damaged_cursors) = (disk.list()?, 0);
+    names.sort();
+    for sink in names.iter().filter_map(|name| cursor::sink_of(name)) {
+        let cursor = Cursor::load(&disk, sink).ok();
+        damaged_cursors += u64::from(cursor.is_none());
+        let next = cursor.as_ref().map(|cursor| cursor.next);
+        let cursor = cursor.unwrap_or(Cursor::at(contents.first));
+        let (pending, batches) = (cursor.pending(contents.end), cursor.open.len());
+        serde_json::to_writer(&mut line, &Position { sink: sink.to_owned(), next, pending, batches })?;
+        line.push(b'\n');
+    }
+    out.write_all(&line)?;
+    let Contents { damaged_lines, torn_bytes, .. } = contents;
+    if verify && damaged_lines + torn_bytes + damaged_cursors > 0 {
+        bail!(
+            "{}: {damaged_lines} lines are damaged or missing, {torn_bytes} bytes at the end are unfinished, \
+             {damaged_cursors} cursors are damaged",
+            name()
+        );
+    }
+    Ok(())
+}
+
+fn contents(disk: &dyn Disk, verify: bool) -> io::Result<Contents> {
+    let names = disk.list()?;
+    let mut firsts: Vec<_> = names.iter().filter_map(|name| parse_name(name, "ndjson")).collect();
+    firsts.sort_unstable();
+    let mut contents = Contents {
+        segments: firsts.len() as u64,
+        first: firsts.first().copied().unwrap_or(0),
+        damaged_files: names.iter().filter(|name| name.ends_with(".damaged")).count() as u64,
+        ..Contents::default()
+    };
+    contents.end = contents.first;
+    for (index, first) in firsts.iter().enumerate() {
+        segment(disk, *first, firsts.get(index + 1).copied(), verify, &mut contents)?;
+    }
+    Ok(contents)
+}
+
+/// Adds a segment, which ends where `next` begins.
+fn segment(
+    disk: &dyn Disk,
+    first: u64,
+    next: Option<u64>,
+    verify: bool,
+    contents: &mut Contents,
+) -> io::Result<()> {
+    let size = disk.size(&lines_name(first))?;
+    let index = match read_all(disk, &index_name(first)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        index => index?,
+    };
+    contents.bytes += size + index.len() as u64;
+    let (mut at, mut position, mut good) = (first, 0, 0);
+    for entry in index.chunks_exact(ENTRY) {
+        let limit = next.unwrap_or(u64::MAX);
+        let Some(block) = Block::from_entry(entry).filter(|block| block.first >= at && block.end() <= limit)
+        else {
+            continue;
+        };
+        let is_whole = if verify {
+            block.matches(&read(disk, &lines_name(first), block.position, block.length as usize)?)
+        } else {
+            block.end_position() <= size
+        };
+        if is_whole {
+            (at, good, position) = (block.end(), good + u64::from(block.lines), block.end_position());
+        }
+    }
+    let end = next.unwrap_or(at);
+    contents.lines += good;
+    contents.damaged_lines += end - first - good;
+    contents.end = end;
+    if next.is_none() {
+        contents.torn_bytes = size.saturating_sub(position);
+    }
+    Ok(())
+}
