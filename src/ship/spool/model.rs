@@ -323,7 +323,10 @@ impl Model {
 
     /// Commits lines in blocks of these sizes, after those of a failed attempt.
     fn append(&mut self, running: &mut Running, blocks: &[u64]) -> bool {
-        self.failed.extend(blocks);
+        // Reading stops while the spool is full, so a commit is never as large as the spool.
+        if self.failed.len() < 8 {
+            self.failed.extend(blocks);
+        }
         let mut next = self.committed;
         let mut block = |count: &u64| {
             let lines: Vec<_> = (next..next + count).flat_map(|n| [&line(n)[..], b"\n"].concat()).collect();
@@ -465,7 +468,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
             2 => (any::<u64>(), any::<bool>(), 0..12u64).prop_map(|(seed, commit, at)| Step::Crash(seed, commit, at)),
             1 => Just(Step::Restart),
         ],
-        1..80,
+        1..60,
     )
 }
 
