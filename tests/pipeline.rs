@@ -9,9 +9,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::stored::{Points, events, expected, points};
-use support::{Collector, poll, program, records};
+use support::{Collector, Ship, poll, program, records};
+use telepipe::common::time::Timestamp;
 use telepipe::record::{Mapping, kind};
 use tempfile::TempDir;
 
@@ -213,4 +214,119 @@ fn a_collector_that_is_down_for_twenty_seconds_gets_everything() {
     // A request whose answer was lost is sent again.
     let count = assert_stored(&records, &stored, 2);
     assert!(count > 2000, "only {count} points");
+}
+
+/// A metric, a log record and a span, all of this number.
+fn of_each_signal(host: &str, n: u64) -> [Value; 3] {
+    let time = |nanos: u64| format!("2026-11-20T20:45:{:02}.{nanos:09}Z", n % 60);
+    let types = ["gauge", "counter", "updowncounter"];
+    let value = if n % 2 == 0 { json!(n << 40 | 1) } else { json!(n as f64 + 0.1) };
+    let (trace, span) = (format!("{:032x}", u128::from(n + 1) << 64 | 7), format!("{:016x}", n + 1));
+    [
+        json!({"ts": time(n), "kind": "metric", "host": host, "name": format!("m{n}"), "unit": "By", "value": value,
+            "type": types[n as usize % 3], "start_ts": "2026-11-20T20:00:00Z", "attributes": {"n": n}}),
+        json!({"ts": time(n + 1), "kind": "log", "host": host, "severity": "warn", "body": format!("log {n}"),
+            "attributes": {"n": n, "half": n as f64 + 0.5, "even": n % 2 == 0}, "trace_id": trace, "span_id": span}),
+        json!({"ts": time(900_000_000 + n), "kind": "span", "host": host, "name": format!("span {n}"),
+            "begin_ts": time(n), "trace_id": trace, "span_id": span, "parent_span_id": format!("{:016x}", n + 9),
+            "span_kind": "client", "status": "error", "status_message": "what", "attributes": {"n": n},
+            "events": [{"ts": time(n + 5), "name": "event", "attributes": {"n": n}}],
+            "links": [{"trace_id": trace, "span_id": format!("{:016x}", n + 2)}]}),
+    ]
+}
+
+/// The elements of nested lists of a stored request whose resource has this host.
+fn nested(stored: &[Value], host: &str, names: [&str; 3]) -> Vec<Value> {
+    let list = |value: &Value, name: &str| value[name].as_array().cloned().unwrap_or_default();
+    let own = |resource: &Value| {
+        let mut pairs = list(&resource["resource"], "attributes").into_iter();
+        pairs.any(|pair| pair["key"] == "host.name" && pair["value"]["stringValue"] == host)
+    };
+    let resources = stored.iter().flat_map(|line| list(line, names[0])).filter(own);
+    resources
+        .flat_map(|resource| list(&resource, names[1]))
+        .flat_map(|scope| list(&scope, names[2]))
+        .collect()
+}
+
+fn nanos(ts: &Value) -> String {
+    ts.as_str().unwrap().parse::<Timestamp>().unwrap().0.to_string()
+}
+
+#[test]
+fn each_protocol_and_compression_stores_what_was_sent() {
+    const COUNT: u64 = 200;
+    let Some(collector) = Collector::start() else { return };
+    for (protocol, compression) in [
+        ("http/protobuf", "gzip"),
+        ("http/protobuf", "zstd"),
+        ("http/protobuf", "none"),
+        ("http/json", "gzip"),
+        ("grpc", "gzip"),
+        ("grpc", "zstd"),
+        ("grpc", "none"),
+    ] {
+        let host = format!("{protocol} {compression}");
+        let url = if protocol == "grpc" { collector.grpc_url() } else { collector.http_url() };
+        let lines: Vec<_> = (0..COUNT).map(|n| of_each_signal(&host, n)).collect();
+        let input: String = lines.iter().flatten().map(|line| format!("{line}\n")).collect();
+        let args =
+            ["--otlp", &url, "--protocol", protocol, "--compression", compression, "--batch-lines", "150"];
+        let ended = Ship::run(&args, input);
+        let all = 3 * COUNT;
+        assert_eq!((ended.code, ended.lines()), (Some(0), [all, all, 0, 0, 0]), "{host}: {}", ended.stderr);
+        assert_eq!((ended.count("accepted_items"), ended.count("retries")), (all, 0), "{host}");
+
+        let logs = ["resourceLogs", "scopeLogs", "logRecords"];
+        let spans = ["resourceSpans", "scopeSpans", "spans"];
+        let whole = |stored: &[Value]| {
+            let metrics = points(stored).keys().filter(|name| name.host == host).count();
+            metrics + nested(stored, &host, logs).len() + nested(stored, &host, spans).len() >= all as usize
+        };
+        let stored = collector.wait(Duration::from_secs(30), whole);
+        let (logs, spans, points) =
+            (nested(&stored, &host, logs), nested(&stored, &host, spans), points(&stored));
+        assert_eq!((logs.len() as u64, spans.len() as u64), (COUNT, COUNT), "{host}");
+        for (n, [metric, log, span]) in lines.iter().enumerate() {
+            let named = |name: &&support::stored::Name| name.host == host && name.metric == format!("m{n}");
+            let name = points.keys().find(named).expect("the metric");
+            assert_eq!(
+                (&name.attributes[..], name.time.to_string()),
+                (&[format!("n={n}")][..], nanos(&metric["ts"]))
+            );
+            let [point] = &points[name][..] else { panic!("{host} m{n}") };
+            assert_eq!((&point.value, &*point.unit), (&metric["value"], "By"), "{host} m{n}");
+            assert_eq!((&*point.shape, point.monotonic), (["gauge", "sum", "sum"][n % 3], n % 3 == 1));
+
+            let stored = logs
+                .iter()
+                .find(|found| found["body"]["stringValue"] == log["body"])
+                .expect("the log record");
+            assert_eq!(stored["timeUnixNano"], nanos(&log["ts"]));
+            assert_eq!((&stored["severityText"], &stored["severityNumber"]), (&log["severity"], &json!(13)));
+            assert_eq!((&stored["traceId"], &stored["spanId"]), (&log["trace_id"], &log["span_id"]));
+            let n_is = json!({"key": "n", "value": {"intValue": n.to_string()}});
+            let half = json!({"key": "half", "value": {"doubleValue": log["attributes"]["half"]}});
+            let even = json!({"key": "even", "value": {"boolValue": n % 2 == 0}});
+            assert_eq!(stored["attributes"], json!([n_is, half, even]), "{host}");
+
+            let stored = spans.iter().find(|found| found["spanId"] == span["span_id"]).expect("the span");
+            for (ours, theirs) in
+                [("name", "name"), ("trace_id", "traceId"), ("parent_span_id", "parentSpanId")]
+            {
+                assert_eq!(span[ours], stored[theirs], "{host}");
+            }
+            let times = [nanos(&span["begin_ts"]), nanos(&span["ts"])];
+            assert_eq!([&stored["startTimeUnixNano"], &stored["endTimeUnixNano"]], [&*times[0], &times[1]]);
+            assert_eq!((&stored["kind"], &stored["attributes"]), (&json!(3), &json!([n_is])));
+            assert_eq!(stored["status"], json!({"code": 2, "message": "what"}));
+            let event = json!({"timeUnixNano": nanos(&span["events"][0]["ts"]), "name": "event", "attributes": [n_is]});
+            assert_eq!(stored["events"], json!([event]), "{host}");
+            let link = &span["links"][0];
+            assert_eq!(
+                (&stored["links"][0]["traceId"], &stored["links"][0]["spanId"]),
+                (&link["trace_id"], &link["span_id"])
+            );
+        }
+    }
 }

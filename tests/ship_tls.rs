@@ -16,7 +16,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
-use support::{Ship, in_ci, skip};
+use serde_json::json;
+use support::{GrpcServer, Ship, in_ci, skip};
 
 const LINE: &str = "{\"kind\":\"log\",\"body\":\"x\"}\n";
 
@@ -27,27 +28,55 @@ struct Identity {
 }
 
 impl Identity {
+    /// Of a server, as a CA would issue it: not that of a CA itself.
     fn make(dir: &Path, name: &str) -> Option<Self> {
+        Self::with(dir, name, "critical, CA:FALSE", &["req", "-x509", "-days", "2", "-extensions", "ext"])
+    }
+
+    /// As `openssl req -x509` makes it unless a configuration says otherwise: marked as a CA.
+    fn marked_as_ca(dir: &Path, name: &str) -> Option<Self> {
+        Self::with(dir, name, "critical, CA:TRUE", &["req", "-x509", "-days", "2", "-extensions", "ext"])
+    }
+
+    /// One that was valid in 2020.
+    fn expired(dir: &Path, name: &str, constraints: &str) -> Option<Self> {
+        let made = Self::with(dir, name, constraints, &["req", "-new"])?;
+        std::fs::write(dir.join("index.txt"), "").unwrap();
+        let _ = std::fs::remove_file(dir.join("index.txt.attr"));
+        std::fs::write(dir.join("serial"), "01\n").unwrap();
+        let request = made.certificate.with_extension("csr");
+        std::fs::rename(&made.certificate, &request).unwrap();
+        let output = Command::new("openssl")
+            .args(["ca", "-selfsign", "-batch", "-notext", "-extensions", "ext"])
+            .args(["-startdate", "20200101000000Z", "-enddate", "20210101000000Z"])
+            .args([
+                "-config".as_ref(),
+                dir.join("openssl.cnf").as_os_str(),
+                "-in".as_ref(),
+                request.as_os_str(),
+            ])
+            .args(["-keyfile".as_ref(), made.key.as_os_str(), "-out".as_ref(), made.certificate.as_os_str()])
+            .current_dir(dir)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Some(made)
+    }
+
+    fn with(dir: &Path, name: &str, constraints: &str, args: &[&str]) -> Option<Self> {
         let config = dir.join("openssl.cnf");
         let text = format!(
-            "[req]\ndistinguished_name = dn\nx509_extensions = ext\nprompt = no\n[dn]\nCN = {name}\n[ext]\n\
-                    subjectAltName = IP:127.0.0.1\nbasicConstraints = critical, CA:FALSE\n"
+            "[req]\ndistinguished_name = dn\nprompt = no\n[dn]\nCN = {name}\n[ext]\n\
+             subjectAltName = IP:127.0.0.1\nbasicConstraints = {constraints}\n\
+             [ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\nserial = serial\nnew_certs_dir = .\n\
+             default_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n"
         );
         std::fs::write(&config, text).unwrap();
         let made =
             Self { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}.key")) };
         let output = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ])
+            .args(args)
+            .args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
             .args(["-config".as_ref(), config.as_os_str(), "-out".as_ref(), made.certificate.as_os_str()])
             .args(["-keyout".as_ref(), made.key.as_os_str()])
             .output();
@@ -152,6 +181,72 @@ fn only_trusted_servers_get_anything() {
         assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
         assert_eq!(requests.recv_timeout(Duration::from_secs(5)).unwrap(), "POST /v1/logs HTTP/1.1\r\n");
     }
+}
+
+/// Trusted only if it is given itself, is valid now, and has the name of the server; as in curl.
+#[test]
+fn a_self_signed_certificate_is_accepted_if_it_is_given_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Identity::marked_as_ca(dir.path(), "a") else { return };
+    // Has the same subject, so that only its key differs.
+    let other = tempfile::tempdir().unwrap();
+    let other = Identity::marked_as_ca(other.path(), "a").unwrap();
+    let (url, requests) = serve(&server, None);
+    let [ca, wrong] = [&server, &other].map(|identity| identity.certificate.to_str().unwrap());
+    let elsewhere = url.replace("127.0.0.1", "localhost");
+    for args in [
+        &["--otlp", &url][..],
+        &["--otlp", &url, "--ca-file", wrong],
+        &["--otlp", &elsewhere, "--ca-file", ca],
+    ] {
+        let ended = ship(args, &[]);
+        assert_eq!((ended.code, ended.lines()), (Some(1), [1, 0, 0, 1, 0]), "{}", ended.stderr);
+        assert!(ended.stderr.contains("certificate"), "{}", ended.stderr);
+    }
+    assert!(requests.try_recv().is_err());
+    let ended = ship(&["--otlp", &url, "--ca-file", ca], &[]);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+    assert!(requests.recv_timeout(Duration::from_secs(5)).is_ok());
+
+    for (name, constraints) in [("leaf", "critical, CA:FALSE"), ("ca", "critical, CA:TRUE")] {
+        let old = Identity::expired(dir.path(), name, constraints).unwrap();
+        let (url, requests) = serve(&old, None);
+        let ended = ship(&["--otlp", &url, "--ca-file", old.certificate.to_str().unwrap()], &[]);
+        assert_eq!((ended.code, ended.lines()), (Some(1), [1, 0, 0, 1, 0]), "{}", ended.stderr);
+        assert!(ended.stderr.contains("expired"), "{}", ended.stderr);
+        assert!(requests.try_recv().is_err());
+    }
+}
+
+/// The same rules over gRPC, with a server of grpcio.
+#[test]
+fn grpc_servers_are_verified_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(server), Some(other)) = (Identity::make(dir.path(), "a"), Identity::make(dir.path(), "b"))
+    else {
+        return;
+    };
+    let options = json!({"certificate": server.certificate, "key": server.key});
+    let Some(grpc) = GrpcServer::start(&options, &[]) else { return };
+    let url = format!("grpcs://{}", grpc.address());
+    for args in [&["--otlp", &url][..], &["--otlp", &url, "--ca-file", other.certificate.to_str().unwrap()]] {
+        let ended = ship(args, &[]);
+        assert_eq!((ended.code, ended.lines()), (Some(1), [1, 0, 0, 1, 0]), "{}", ended.stderr);
+        assert!(ended.stderr.contains("certificate"), "{}", ended.stderr);
+    }
+    assert!(grpc.requests().is_empty());
+    let ended = ship(&["--otlp", &url, "--ca-file", server.certificate.to_str().unwrap()], &[]);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!(grpc.requests().len(), 1);
+    // TLS by variables, to an endpoint with https://.
+    let endpoint = url.replace("grpcs://", "https://");
+    let variables = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_CERTIFICATE", server.certificate.to_str().unwrap()),
+    ];
+    let ended = ship(&["--otlp"], &variables);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
 }
 
 #[test]
