@@ -21,7 +21,7 @@ use support::{GrpcServer, Ship, in_ci, skip};
 
 const LINE: &str = "{\"kind\":\"log\",\"body\":\"x\"}\n";
 
-/// A self-signed certificate for 127.0.0.1, and its key.
+/// A self-signed certificate for 127.0.0.1 and collector.invalid, and its key.
 struct Identity {
     certificate: PathBuf,
     key: PathBuf,
@@ -67,7 +67,7 @@ impl Identity {
         let config = dir.join("openssl.cnf");
         let text = format!(
             "[req]\ndistinguished_name = dn\nprompt = no\n[dn]\nCN = {name}\n[ext]\n\
-             subjectAltName = IP:127.0.0.1\nbasicConstraints = {constraints}\n\
+             subjectAltName = IP:127.0.0.1, DNS:collector.invalid\nbasicConstraints = {constraints}\n\
              [ca]\ndefault_ca = d\n[d]\ndatabase = index.txt\nserial = serial\nnew_certs_dir = .\n\
              default_md = sha256\npolicy = p\n[p]\ncommonName = supplied\n"
         );
@@ -216,6 +216,51 @@ fn a_self_signed_certificate_is_accepted_if_it_is_given_itself() {
         assert!(ended.stderr.contains("expired"), "{}", ended.stderr);
         assert!(requests.try_recv().is_err());
     }
+}
+
+/// Starts a proxy that connects everyone to `address`. Returns its URL and the request lines.
+fn tunnel(address: String) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut head = BufReader::new(client.try_clone().unwrap());
+            let mut lines = head.by_ref().lines().map_while(Result::ok);
+            let _ = sender.send(lines.next().unwrap_or_default());
+            lines.find(String::is_empty);
+            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").unwrap();
+            let mut server = TcpStream::connect(&address).unwrap();
+            let (mut to_client, mut to_server) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut head, &mut to_server));
+            std::thread::spawn(move || std::io::copy(&mut server, &mut to_client));
+        }
+    });
+    (url, receiver)
+}
+
+#[test]
+fn grpc_goes_through_a_proxy_by_connect() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Identity::make(dir.path(), "a") else { return };
+    let options = json!({"certificate": server.certificate, "key": server.key});
+    let Some(grpc) = GrpcServer::start(&options, &[]) else { return };
+    let (proxy, connects) = tunnel(grpc.address());
+    // No name server knows it, so that only the proxy can.
+    let ca = server.certificate.to_str().unwrap();
+    let args = ["--otlp", "grpcs://collector.invalid", "--ca-file", ca];
+    let ended = ship(&args, &[("HTTPS_PROXY", &proxy)]);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+    let first = connects.recv_timeout(Duration::from_secs(5)).unwrap();
+    assert_eq!(first, "CONNECT collector.invalid:4317 HTTP/1.1");
+    assert_eq!(grpc.requests().len(), 1);
+
+    let ended = ship(&args, &[("HTTPS_PROXY", &proxy), ("NO_PROXY", ".invalid")]);
+    assert_eq!((ended.code, ended.lines()), (Some(1), [1, 0, 0, 1, 0]), "{}", ended.stderr);
+    assert!(connects.try_recv().is_err());
+    // Without TLS there is no CONNECT, and proxies do not forward gRPC.
+    let ended = Ship::start_with(&["--otlp", "grpc://collector.invalid"], &[("HTTP_PROXY", &proxy)]).wait();
+    assert!(ended.code == Some(2) && ended.stderr.contains("grpcs://"), "{}", ended.stderr);
 }
 
 /// The same rules over gRPC, with a server of grpcio.

@@ -124,3 +124,71 @@ fn details(text: &str) -> Option<Status> {
 fn percent_decoded(text: &str) -> String {
     crate::ship::otlp::percent_decode(text).unwrap_or_else(|_| text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+    use crate::http::StatusCode;
+
+    fn answer(trailers: &[(&'static str, &str)], body: &[u8]) -> Answer {
+        let pair = |(name, value): &(&'static str, &str)| ((*name).parse().unwrap(), value.parse().unwrap());
+        let trailers = trailers.iter().map(pair).collect::<HeaderMap>();
+        Answer {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: body.to_vec(),
+            truncated: false,
+            trailers,
+        }
+    }
+
+    /// What cannot be had from grpcio, which the tests of the program use.
+    #[test]
+    fn answers_of_other_servers() {
+        let of = |trailers: &[_], body: &[u8]| verdict(&answer(trailers, body), "server");
+        assert_eq!(of(&[], b""), None);
+        assert_eq!(of(&[("grpc-status", "none")], b""), None);
+        assert_eq!(of(&[("grpc-status", "0")], b""), Some(Verdict::DELIVERED));
+        for broken in [&b"\0\0\0\0\x09short"[..], b"<html>", b"\x01\0\0\0\0"] {
+            let Some(Verdict::Delivered { rejected_items: 0, message: Some(_) }) =
+                of(&[("grpc-status", "0")], broken)
+            else {
+                panic!("{broken:?}")
+            };
+        }
+        // Percent-encoded, and a code of the future.
+        let reason = "server answers code 99: caf\u{e9} 100%".to_owned();
+        let trailers = [("grpc-status", "99"), ("grpc-message", "caf%C3%A9 100%25")];
+        assert_eq!(of(&trailers, b""), Some(Verdict::Reject { reason }));
+        // tonic's words and code for a message that is too large, which would otherwise be retried for ever.
+        let words =
+            "Error, decoded message length too large: found 5000000 bytes, the limit is: 4194304 bytes";
+        let verdict = of(&[("grpc-status", "11"), ("grpc-message", words)], b"");
+        assert!(matches!(verdict, Some(Verdict::Split { .. })), "{verdict:?}");
+    }
+
+    #[test]
+    fn details_with_and_without_padding() {
+        // google.rpc.Status by hand: code 8, message "m", and a RetryInfo of 1.5 s.
+        let any = b"\x0a\x28type.googleapis.com/google.rpc.RetryInfo\x12\x0a\x0a\x08\x08\x01\x10\x80\xca\xb5\xee\x01";
+        let status = [&b"\x08\x08\x12\x01m\x1a"[..], &[any.len() as u8], any].concat();
+        let padded = base64::engine::general_purpose::STANDARD.encode(status);
+        for text in [padded.as_str(), padded.trim_end_matches('=')] {
+            let trailers = [("grpc-status", "8"), ("grpc-status-details-bin", text)];
+            let expected = Verdict::Retry {
+                after: Some(Duration::from_millis(1500)),
+                reason: "server answers RESOURCE_EXHAUSTED: m".into(),
+            };
+            assert_eq!(verdict(&answer(&trailers, b""), "server"), Some(expected));
+        }
+    }
+
+    #[test]
+    fn timeouts_have_at_most_eight_digits() {
+        assert_eq!(timeout(Duration::from_millis(1500)).as_deref(), Some("1500m"));
+        assert_eq!(timeout(Duration::from_secs(200_000)).as_deref(), Some("200000S"));
+        assert_eq!(timeout(Duration::MAX), None);
+    }
+}
