@@ -220,13 +220,13 @@ fn a_collector_that_is_down_for_twenty_seconds_gets_everything() {
 fn of_each_signal(host: &str, n: u64) -> [Value; 3] {
     let time = |nanos: u64| format!("2026-11-20T20:45:{:02}.{nanos:09}Z", n % 60);
     let types = ["gauge", "counter", "updowncounter"];
-    let value = if n % 2 == 0 { json!(n << 40 | 1) } else { json!(n as f64 + 0.1) };
+    let value = if n.is_multiple_of(2) { json!(n << 40 | 1) } else { json!(n as f64 + 0.1) };
     let (trace, span) = (format!("{:032x}", u128::from(n + 1) << 64 | 7), format!("{:016x}", n + 1));
     [
         json!({"ts": time(n), "kind": "metric", "host": host, "name": format!("m{n}"), "unit": "By", "value": value,
             "type": types[n as usize % 3], "start_ts": "2026-11-20T20:00:00Z", "attributes": {"n": n}}),
         json!({"ts": time(n + 1), "kind": "log", "host": host, "severity": "warn", "body": format!("log {n}"),
-            "attributes": {"n": n, "half": n as f64 + 0.5, "even": n % 2 == 0}, "trace_id": trace, "span_id": span}),
+            "attributes": {"n": n, "half": n as f64 + 0.5, "even": n.is_multiple_of(2)}, "trace_id": trace, "span_id": span}),
         json!({"ts": time(900_000_000 + n), "kind": "span", "host": host, "name": format!("span {n}"),
             "begin_ts": time(n), "trace_id": trace, "span_id": span, "parent_span_id": format!("{:016x}", n + 9),
             "span_kind": "client", "status": "error", "status_message": "what", "attributes": {"n": n},
@@ -307,7 +307,7 @@ fn each_protocol_and_compression_stores_what_was_sent() {
             assert_eq!((&stored["traceId"], &stored["spanId"]), (&log["trace_id"], &log["span_id"]));
             let n_is = json!({"key": "n", "value": {"intValue": n.to_string()}});
             let half = json!({"key": "half", "value": {"doubleValue": log["attributes"]["half"]}});
-            let even = json!({"key": "even", "value": {"boolValue": n % 2 == 0}});
+            let even = json!({"key": "even", "value": {"boolValue": n.is_multiple_of(2)}});
             assert_eq!(stored["attributes"], json!([n_is, half, even]), "{host}");
 
             let stored = spans.iter().find(|found| found["spanId"] == span["span_id"]).expect("the span");
