@@ -206,9 +206,7 @@ fn explain(error: &reqwest::Error, via: Option<&str>) -> Error {
         text if text.contains("invalid HTTP version") => {
             "the server does not speak HTTP/1.1 there; is it grpc://?"
         }
-        text if text.contains("frame with invalid size") => {
-            "the server does not speak HTTP/2 there; is it http://?"
-        }
+        text if text.contains("frame with invalid size") => "the server does not speak HTTP/2 there",
         text => text,
     };
     let text = via.map_or_else(|| text.to_owned(), |proxy| format!("through the proxy {proxy}: {text}"));

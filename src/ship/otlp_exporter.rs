@@ -19,7 +19,7 @@ use super::otlp::{self, Encoder, Signal};
 use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
-use crate::http::{Answer, Client, Method, Proxies, Settings, Url, public_name};
+use crate::http::{Answer, Client, ErrorKind, Method, Proxies, Settings, Url, public_name};
 
 /// How much of a response's body is read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -169,7 +169,12 @@ async fn attempt(client: Client, request: reqwest::Request, server: String, prot
     let (proxy, url) = (client.proxy(request.url()), request.url().clone());
     let answer = match client.send(request, MAX_ANSWER).await {
         Ok(answer) => answer,
-        Err(error) => return Verdict::Retry { after: None, reason: format!("{server}: {error}") },
+        Err(error) => {
+            // A server without gRPC may just close the connection.
+            let closes = protocol == Protocol::Grpc && error.kind == ErrorKind::Other;
+            let hint = if closes { "; is that a gRPC server?" } else { "" };
+            return Verdict::Retry { after: None, reason: format!("{server}: {error}{hint}") };
+        }
     };
     let server = proxy.map_or(server.clone(), |proxy| format!("{server}, through the proxy {proxy},"));
     match protocol {
