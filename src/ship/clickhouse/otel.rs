@@ -2,6 +2,7 @@
 //!
 //! Columns are filled by name, in the type that the table gives them; a column with another name keeps its default.
 
+mod points;
 mod schema;
 mod values;
 
@@ -12,16 +13,13 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::logs::v1::LogRecord;
-use opentelemetry_proto::tonic::metrics::v1::exponential_histogram_data_point::Buckets;
+use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
-use opentelemetry_proto::tonic::metrics::v1::{
-    Exemplar, ExponentialHistogramDataPoint, HistogramDataPoint, Metric, NumberDataPoint, SummaryDataPoint,
-    exemplar, number_data_point,
-};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::{DecodeError, Message as _};
 
+use self::points::{POINT, Point};
 use self::values::{Form, Out};
 use super::parts::Parts;
 use super::server::Failure;
@@ -468,7 +466,7 @@ fn write_metric(origin: &Origin<'_>, metric: &Metric, layouts: &Layouts, parts: 
     });
     let mut add = |point: &dyn Point| {
         let row = parts.row(kind as usize, point.common().time);
-        layout.row(row, &start, |out, column| write_point(out, column, point));
+        layout.row(row, &start, |out, column| points::write(out, &column.name, column.form, point));
     };
     match data {
         Data::Gauge(gauge) => gauge.data_points.iter().for_each(|point| add(point)),
@@ -476,185 +474,5 @@ fn write_metric(origin: &Origin<'_>, metric: &Metric, layouts: &Layouts, parts: 
         Data::Histogram(histogram) => histogram.data_points.iter().for_each(|point| add(point)),
         Data::ExponentialHistogram(histogram) => histogram.data_points.iter().for_each(|point| add(point)),
         Data::Summary(summary) => summary.data_points.iter().for_each(|point| add(point)),
-    }
-}
-
-/// What all data points have.
-struct Common<'a> {
-    attributes: &'a [KeyValue],
-    start: u64,
-    time: u64,
-    flags: u32,
-    exemplars: &'a [Exemplar],
-}
-
-/// A data point.
-trait Point {
-    fn common(&self) -> Common<'_>;
-    /// Fills a column that only this type of point has.
-    fn write(&self, out: &mut Vec<u8>, name: &str);
-}
-
-/// The columns that [`write_point`] and [`Point::write`] fill.
-const POINT: [&str; 28] = [
-    "Attributes",
-    "AttributesKeys",
-    "StartTimeUnix",
-    "TimeUnix",
-    "Flags",
-    "Exemplars",
-    "Exemplars.FilteredAttributes",
-    "Exemplars.TimeUnix",
-    "Exemplars.Value",
-    "Exemplars.SpanId",
-    "Exemplars.TraceId",
-    "Value",
-    "Count",
-    "Sum",
-    "Min",
-    "Max",
-    "BucketCounts",
-    "ExplicitBounds",
-    "Scale",
-    "ZeroCount",
-    "ZeroThreshold",
-    "PositiveOffset",
-    "PositiveBucketCounts",
-    "NegativeOffset",
-    "NegativeBucketCounts",
-    "ValueAtQuantiles",
-    "ValueAtQuantiles.Quantile",
-    "ValueAtQuantiles.Value",
-];
-
-fn write_point(out: &mut Vec<u8>, column: &Column, point: &dyn Point) {
-    let (form, common) = (column.form, point.common());
-    let exemplars = common.exemplars;
-    match column.name.as_str() {
-        "Attributes" => out.attributes(form, common.attributes),
-        "AttributesKeys" => out.keys(common.attributes),
-        "StartTimeUnix" => out.time(form, common.start),
-        "TimeUnix" => out.time(form, common.time),
-        "Flags" => out.number(common.flags),
-        "Exemplars.FilteredAttributes" => {
-            out.list(exemplars, |out, exemplar| out.attributes(form, &exemplar.filtered_attributes));
-        }
-        "Exemplars.TimeUnix" => out.list(exemplars, |out, exemplar| out.time(form, exemplar.time_unix_nano)),
-        "Exemplars.Value" => out.list(exemplars, write_exemplar_value),
-        "Exemplars.SpanId" => out.list(exemplars, |out, exemplar| out.id(&exemplar.span_id)),
-        "Exemplars.TraceId" => out.list(exemplars, |out, exemplar| out.id(&exemplar.trace_id)),
-        "Exemplars" => out.list(exemplars, |out, exemplar| {
-            out.extend_from_slice(b"{\"FilteredAttributes\":");
-            out.attributes(form, &exemplar.filtered_attributes);
-            out.extend_from_slice(b",\"TimeUnix\":");
-            out.time(form, exemplar.time_unix_nano);
-            out.extend_from_slice(b",\"Value\":");
-            write_exemplar_value(out, exemplar);
-            out.extend_from_slice(b",\"SpanId\":");
-            out.id(&exemplar.span_id);
-            out.extend_from_slice(b",\"TraceId\":");
-            out.id(&exemplar.trace_id);
-            out.push(b'}');
-        }),
-        name => point.write(out, name),
-    }
-}
-
-fn write_exemplar_value(out: &mut Vec<u8>, exemplar: &Exemplar) {
-    match exemplar.value {
-        Some(exemplar::Value::AsDouble(value)) => out.double(value),
-        Some(exemplar::Value::AsInt(value)) => out.number(value),
-        None => out.number(0),
-    }
-}
-
-macro_rules! common {
-    ($exemplars:expr) => {
-        fn common(&self) -> Common<'_> {
-            let exemplars: fn(&Self) -> &[Exemplar] = $exemplars;
-            Common {
-                attributes: &self.attributes,
-                start: self.start_time_unix_nano,
-                time: self.time_unix_nano,
-                flags: self.flags,
-                exemplars: exemplars(self),
-            }
-        }
-    };
-}
-
-impl Point for NumberDataPoint {
-    common!(|point| &point.exemplars);
-
-    fn write(&self, out: &mut Vec<u8>, _: &str) {
-        match self.value {
-            Some(number_data_point::Value::AsDouble(value)) => out.double(value),
-            Some(number_data_point::Value::AsInt(value)) => out.number(value),
-            None => out.number(0),
-        }
-    }
-}
-
-impl Point for HistogramDataPoint {
-    common!(|point| &point.exemplars);
-
-    fn write(&self, out: &mut Vec<u8>, name: &str) {
-        match name {
-            "Count" => out.number(self.count),
-            "Sum" => out.optional(self.sum),
-            "Min" => out.optional(self.min),
-            "Max" => out.optional(self.max),
-            "BucketCounts" => out.list(&self.bucket_counts, |out, count| out.number(*count)),
-            "ExplicitBounds" => out.list(&self.explicit_bounds, |out, bound| out.double(*bound)),
-            _ => out.null(),
-        }
-    }
-}
-
-impl Point for ExponentialHistogramDataPoint {
-    common!(|point| &point.exemplars);
-
-    fn write(&self, out: &mut Vec<u8>, name: &str) {
-        let offset = |buckets: &Option<Buckets>| buckets.as_ref().map_or(0, |buckets| buckets.offset);
-        let counts = |out: &mut Vec<u8>, buckets: &Option<Buckets>| {
-            let counts = buckets.as_ref().map_or(&[][..], |buckets| &buckets.bucket_counts);
-            out.list(counts, |out, count| out.number(*count));
-        };
-        match name {
-            "Count" => out.number(self.count),
-            "Sum" => out.optional(self.sum),
-            "Min" => out.optional(self.min),
-            "Max" => out.optional(self.max),
-            "Scale" => out.number(self.scale),
-            "ZeroCount" => out.number(self.zero_count),
-            "ZeroThreshold" => out.double(self.zero_threshold),
-            "PositiveOffset" => out.number(offset(&self.positive)),
-            "PositiveBucketCounts" => counts(out, &self.positive),
-            "NegativeOffset" => out.number(offset(&self.negative)),
-            "NegativeBucketCounts" => counts(out, &self.negative),
-            _ => out.null(),
-        }
-    }
-}
-
-impl Point for SummaryDataPoint {
-    common!(|_| &[]);
-
-    fn write(&self, out: &mut Vec<u8>, name: &str) {
-        let quantiles = &self.quantile_values;
-        match name {
-            "Count" => out.number(self.count),
-            "Sum" => out.double(self.sum),
-            "ValueAtQuantiles.Quantile" => out.list(quantiles, |out, quantile| out.double(quantile.quantile)),
-            "ValueAtQuantiles.Value" => out.list(quantiles, |out, quantile| out.double(quantile.value)),
-            "ValueAtQuantiles" => out.list(quantiles, |out, quantile| {
-                out.extend_from_slice(b"{\"Quantile\":");
-                out.double(quantile.quantile);
-                out.extend_from_slice(b",\"Value\":");
-                out.double(quantile.value);
-                out.push(b'}');
-            }),
-            _ => out.null(),
-        }
     }
 }

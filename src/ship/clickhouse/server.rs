@@ -372,7 +372,7 @@ fn is_loopback(url: &Url) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// What a URL can contain beside the server.
+/// What a URL can contain in addition to the server.
 struct Credentials {
     user: Option<String>,
     password: Option<String>,
@@ -447,7 +447,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_are_found_and_told_apart() {
+    fn exceptions_have_causes() {
         for (body, code) in [
             ("Code: 60. DB::Exception: Table default.t does not exist. (UNKNOWN_TABLE)", Some(60)),
             ("Code: 27, e.displayText() = DB::Exception: Cannot parse input", Some(27)),

@@ -199,14 +199,14 @@ fn both(a: &str, b: &str) -> String {
 fn columns(kind: &Kind) -> Vec<NewColumn> {
     let schema = body_schema(kind);
     let properties = schema["properties"].as_object().into_iter().flatten();
-    properties
-        .filter_map(|(name, property)| {
-            Some(NewColumn { name: name.clone(), sql_type: declared_type(name, property)? })
-        })
-        .collect()
+    properties.map(|(name, property)| NewColumn::new(name, &declared_type(name, property))).collect()
 }
 
-fn declared_type(name: &str, property: &serde_json::Value) -> Option<String> {
+fn declared_type(name: &str, property: &serde_json::Value) -> String {
+    // A string takes every value.
+    let text = || "Nullable(String)".to_owned();
+    // An optional field of a type with documented choices.
+    let property = property["anyOf"].get(0).unwrap_or(property);
     let whole = |property: &serde_json::Value| if property["minimum"] == 0 { "UInt64" } else { "Int64" };
     let inner = |property: &serde_json::Value| match json_type(property) {
         "integer" => Some(whole(property)),
@@ -215,13 +215,11 @@ fn declared_type(name: &str, property: &serde_json::Value) -> Option<String> {
         "string" => Some("String"),
         _ => None,
     };
-    Some(match json_type(property) {
+    match json_type(property) {
         "string" if property["format"] == "date-time" => "Nullable(DateTime64(9))".into(),
-        "string" if UNIQUE.contains(&name) => "Nullable(String)".into(),
+        "string" if UNIQUE.contains(&name) => text(),
         "string" => "LowCardinality(Nullable(String))".into(),
-        "array" => {
-            inner(&property["items"]).map_or("Nullable(String)".into(), |inner| format!("Array({inner})"))
-        }
+        "array" => inner(&property["items"]).map_or(text(), |inner| format!("Array({inner})")),
         "object" if name.ends_with("buckets") => "Map(Int32, UInt64)".into(),
         "object" => {
             let mut types =
@@ -233,11 +231,11 @@ fn declared_type(name: &str, property: &serde_json::Value) -> Option<String> {
                 }
                 // Values of any type, such as attributes.
                 None => "Map(LowCardinality(String), String)".into(),
-                Some(_) => "Nullable(String)".into(),
+                Some(_) => text(),
             }
         }
-        _ => format!("Nullable({})", inner(property)?),
-    })
+        _ => inner(property).map_or(text(), |inner| format!("Nullable({inner})")),
+    }
 }
 
 #[cfg(test)]
