@@ -87,23 +87,23 @@ struct Delivery {
     /// Complete a batch at this many bytes
     ///
     /// Default: 1MiB; for ClickHouse 2MiB, or 8MiB with --table.
-    #[arg(long, help_heading = "Delivery", value_name = "SIZE", value_parser = size)]
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", value_parser = size)]
     batch_bytes: Option<usize>,
 
     /// Complete a batch this long after its first line
     ///
     /// Default: 1s; for ClickHouse 5s.
-    #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
     batch_age: Option<Duration>,
 
     /// Send up to this many requests at a time to each endpoint
     ///
     /// 1 keeps requests in order.
-    #[arg(long, help_heading = "Delivery", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "N", default_value = "8", value_parser = clap::value_parser!(u8).range(1..=64))]
     in_flight: u8,
 
     /// Stop reading while this much is pending for a destination
-    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     queue_bytes: usize,
 
     /// Give up after this long without progress at the end of input
@@ -117,7 +117,7 @@ struct Delivery {
     stats: Option<Duration>,
 
     /// Stop reading while the spool has this size
-    #[arg(long, help_heading = "Delivery", value_name = "SIZE", default_value = "10GiB", value_parser = size)]
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", default_value = "10GiB", value_parser = size)]
     spool_max: usize,
 
     /// Append lines that cannot be delivered to this file

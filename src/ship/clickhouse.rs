@@ -49,7 +49,7 @@ pub struct ClickHouseArgs {
     create: bool,
 
     /// Let created tables drop rows that are older than this
-    #[arg(long, requires = "create", value_name = "TIME", value_parser = duration, help_heading = "ClickHouse")]
+    #[arg(long, requires = "create", hide_short_help = true, value_name = "TIME", value_parser = duration, help_heading = "ClickHouse")]
     ttl: Option<Duration>,
 }
 
