@@ -84,6 +84,19 @@ struct Update {
     again: bool,
 }
 
+/// Where the values of a field go.
+struct Target {
+    /// The family.
+    name: String,
+    help: String,
+    of_type: Type,
+    /// Factor from the field to the family's unit.
+    factor: f64,
+    labels: Labels,
+    /// For a field that is a map: the label that takes the map's keys, and the keys with another name.
+    key: Option<(&'static str, &'static [(&'static str, &'static str)])>,
+}
+
 impl Exposition {
     /// Without any series.
     pub fn new(options: Options) -> Self {
@@ -158,13 +171,17 @@ impl Exposition {
             let sums = matches!(metric.instrument, Instrument::Counter | Instrument::Histogram);
             let update = Update { ts, delta: sums && temporality == Temporality::Delta, again: false };
             if self.options.names != Names::Established || metric.prometheus.is_none() {
-                self.open_telemetry(kind, metric, fields, value, &labels, update);
+                let target = self.open_telemetry(kind, metric, labels.clone());
+                self.feed(&target, metric.field, fields, value, update);
             }
             if let Some(established) = metric.prometheus
                 && self.options.names != Names::OpenTelemetry
             {
                 let update = Update { again: !fed.insert((established.name, established.labels)), ..update };
-                self.established(kind, metric, established, fields, value, &established_labels, update);
+                let labels = established_labels.clone();
+                if let Some(target) = self.established(kind, metric, established, fields, labels) {
+                    self.feed(&target, metric.field, fields, value, update);
+                }
             }
         }
     }
@@ -177,15 +194,8 @@ impl Exposition {
         labels
     }
 
-    fn open_telemetry(
-        &mut self,
-        kind: &Kind,
-        metric: &Metric,
-        fields: &Fields<'_>,
-        value: &Value<'_>,
-        labels: &Labels,
-        update: Update,
-    ) {
+    /// The metric under its OpenTelemetry name.
+    fn open_telemetry(&self, kind: &Kind, metric: &Metric, mut labels: Labels) -> Target {
         let of_type = match metric.instrument {
             Instrument::Counter => Type::Counter,
             Instrument::UpDownCounter | Instrument::Gauge => Type::Gauge,
@@ -193,38 +203,21 @@ impl Exposition {
         };
         let (name, factor) = family_name(metric.name, metric.unit, of_type == Type::Counter);
         let help = metric_help(metric, &self.kinds[kind.name]).to_owned();
-        let mut labels = labels.clone();
         metric.attributes.iter().for_each(|(key, value)| labels.add(key, value));
-        let factor = metric.factor * factor;
-        match (metric.instrument, metric.key) {
-            (Instrument::Histogram, _) => {
-                if let Some(histogram) = Histogram::of_record(metric.field, fields, value) {
-                    self.set(&name, &help, of_type, &labels, Sample::Histogram(histogram), update);
-                }
-            }
-            (_, Some(key)) => {
-                for (entry, value) in value.as_map().unwrap_or_default().iter() {
-                    let mut labels = labels.clone();
-                    labels.add(key, entry);
-                    self.number(&name, &help, of_type, &labels, value, factor, update);
-                }
-            }
-            (_, None) => self.number(&name, &help, of_type, &labels, value, factor, update),
-        }
+        let key = metric.key.map(|key| (key, &[][..]));
+        Target { name, help, of_type, factor: metric.factor * factor, labels, key }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "it is called once")]
+    /// The metric under its established Prometheus name; `None` if a field that the name needs is missing.
     fn established(
-        &mut self,
+        &self,
         kind: &Kind,
         metric: &Metric,
         established: Established,
         fields: &Fields<'_>,
-        value: &Value<'_>,
-        labels: &Labels,
-        update: Update,
-    ) {
-        let Some(name) = established_name(established.name, fields) else { return };
+        mut labels: Labels,
+    ) -> Option<Target> {
+        let name = established_name(established.name, fields)?;
         // Untyped if Prometheus' own exporter has a counter under another name than `_total`.
         let of_type = match metric.instrument {
             Instrument::Counter if name.ends_with("_total") => Type::Counter,
@@ -232,40 +225,34 @@ impl Exposition {
             _ => Type::Gauge,
         };
         let schemas = &self.kinds[kind.name];
-        let Mapping::Metrics { metrics, .. } = kind.mapping else { return };
-        let fields_of = metrics
-            .iter()
-            .filter(|other| other.prometheus.is_some_and(|other| other.name == established.name));
-        let help = match (fields_of.count(), schemas.get(metric.field)) {
+        let Mapping::Metrics { metrics, .. } = kind.mapping else { return None };
+        let same = |other: &&Metric| other.prometheus.is_some_and(|other| other.name == established.name);
+        let help = match (metrics.iter().filter(same).count(), schemas.get(metric.field)) {
             (1, Some(field)) => field.description.clone(),
             _ => metric_help(metric, schemas).to_owned(),
         };
-        let mut labels = labels.clone();
         established.labels.iter().for_each(|(label, value)| labels.add(label, value));
-        let Some((label, renamed)) = established.key else {
-            return self.number(&name, &help, of_type, &labels, value, established.factor, update);
-        };
-        for (entry, value) in value.as_map().unwrap_or_default().iter() {
-            let known = renamed.iter().find(|(ours, _)| ours == entry).map_or(&**entry, |(_, theirs)| theirs);
-            let mut labels = labels.clone();
-            labels.add(label, known);
-            self.number(&name, &help, of_type, &labels, value, established.factor, update);
-        }
+        Some(Target { name, help, of_type, factor: established.factor, labels, key: established.key })
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a series has that many parts")]
-    fn number(
-        &mut self,
-        name: &str,
-        help: &str,
-        of_type: Type,
-        labels: &Labels,
-        value: &Value<'_>,
-        factor: f64,
-        update: Update,
-    ) {
-        if let Some(value) = value.as_f64() {
-            self.set(name, help, of_type, labels, Sample::Number(value * factor), update);
+    /// Sets the series that a field feeds.
+    fn feed(&mut self, target: &Target, field: &str, fields: &Fields<'_>, value: &Value<'_>, update: Update) {
+        let Target { labels, factor, .. } = target;
+        if target.of_type == Type::Histogram {
+            if let Some(histogram) = Histogram::of_record(field, fields, value) {
+                self.set(target, labels, Sample::Histogram(histogram), update);
+            }
+        } else if let Some((key, renamed)) = target.key {
+            for (entry, value) in value.as_map().unwrap_or_default().iter() {
+                let known = renamed.iter().find(|(ours, _)| ours == entry);
+                let mut labels = labels.clone();
+                labels.add(key, known.map_or(&**entry, |(_, theirs)| theirs));
+                if let Some(value) = value.as_f64() {
+                    self.set(target, &labels, Sample::Number(value * factor), update);
+                }
+            }
+        } else if let Some(value) = value.as_f64() {
+            self.set(target, labels, Sample::Number(value * factor), update);
         }
     }
 
@@ -281,7 +268,7 @@ impl Exposition {
             other => return Err(format!("type is `{other}`")),
         };
         let (name, factor) = family_name(name, metric_unit, of_type == Type::Counter);
-        let help = line.str("description").unwrap_or("No description.");
+        let help = line.str("description").unwrap_or("No description.").to_owned();
         let mut labels = self.base(line);
         for (key, value) in get(fields, "attributes").and_then(Value::as_map).unwrap_or_default().iter() {
             labels.add_value(key, value);
@@ -294,22 +281,16 @@ impl Exposition {
             ),
         };
         let delta = line.str("temporality") == Some("delta") && of_type != Type::Gauge;
-        self.set(&name, help, of_type, &labels, sample, Update { ts, delta, again: false });
+        let target = Target { name, help, of_type, factor, labels, key: None };
+        self.set(&target, &target.labels, sample, Update { ts, delta, again: false });
         self.evict();
         Ok(())
     }
 
-    fn set(
-        &mut self,
-        name: &str,
-        help: &str,
-        of_type: Type,
-        labels: &Labels,
-        sample: Sample,
-        update: Update,
-    ) {
-        let family = self.families.entry(name.to_owned()).or_insert_with(|| Family::new(of_type, help));
-        if family.of_type != of_type {
+    fn set(&mut self, target: &Target, labels: &Labels, sample: Sample, update: Update) {
+        let Target { name, help, of_type, .. } = target;
+        let family = self.families.entry(name.clone()).or_insert_with(|| Family::new(*of_type, help));
+        if family.of_type != *of_type {
             self.conflicts += 1;
             return;
         }

@@ -61,7 +61,7 @@ impl Program for PagefaultTrace {
         ),
         ("Send the histograms to an OpenTelemetry Collector", "sudo pagefault-trace | tele-ship --otlp"),
     ];
-    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+    const NOTES: &'static str = include_str!("pagefault-trace.md");
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
@@ -82,38 +82,6 @@ impl Program for PagefaultTrace {
         )
     }
 }
-
-const OVERHEAD: &str = "\
-Two hooks run for each fault: at the exception, and at the software event of a fault that is done. They count in \
-memory shared with the program; only events are copied. Both together took 397 ns per fault, 424 ns with \
---per-process, and 972 ns for a bpftrace script with the same hooks (Linux 6.18 in a virtual machine, with the clock \
-readings of kernel.bpf_stats_enabled). `scripts/bench tracers` repeats the measurement.
-
-The maps take at most 16 MiB of kernel memory on up to 100 CPUs; -v shows how much.";
-
-const CAVEATS: &str = "\
-The time ends when the page is present, some hundred nanoseconds before the thread continues.
-
-Pages that the kernel makes present on request are not faults by exception: MADV_POPULATE_WRITE, MAP_POPULATE, \
-mlock, direct I/O and other users of get_user_pages. getrusage counts them as faults of the process; the software \
-events and pagefault-trace do not.
-
-Not reported are faults that fail (SIGSEGV, SIGBUS), faults in which the thread is killed, and faults that were in \
-progress when pagefault-trace started, because their time is unknown.
-
-A fault is major if the kernel had to wait for a device, as in getrusage. A fault that is tried again after such a \
-wait is one fault, and its time includes the wait. The kernel counts it as major even if the first try ended without \
-waiting.
-
---resolve reads /proc/PID/maps when it writes the record, soon after the fault. There is no mapping in the record if \
-the process has ended, or changed its mappings, by then.
-
-CPUs that come online later are not traced.
-
-Where exceptions have no tracepoints (arm64), handle_mm_fault is traced instead, and records have no ip. Without \
-fentry this uses a kretprobe, which tracks a limited number of calls (on some kernels as many as there are CPUs); if \
-more threads wait in faults, the others are counted as lost. A fault in progress at the start can be reported with \
-only the rest of its time.";
 
 fn main() -> ExitCode {
     telepipe::common::entry::main::<PagefaultTrace>()

@@ -21,46 +21,6 @@ use telepipe::record::{
     THERMAL_PRESSURE, VOLTAGE,
 };
 
-const CAVEATS: &str = "\
-Add up the power records with counted true, and nothing is counted twice.
-
-powermetrics: its figures of network, disks and interrupts are left out, because scrape measures them. The summary at \
-the end is left out if the samples before it were reported. Sample times have a resolution of one second; later samples \
-get the time of the first plus the lengths since, and a recording without times gets the time of reading. Impossible \
-numbers are counted as lost. Text has power in whole milliwatts, which limits the precision of energy; property lists are \
-finer.
-
-Linux energy comes from the power PMU of perf, which needs CAP_PERFMON or kernel.perf_event_paranoid below 1; otherwise \
-from powercap, which only root can read; otherwise from hwmon. A powercap counter wraps, on a large server after a \
-quarter of an hour: with a longer interval wraps are missed, and those before the program started are unknown. After a \
-suspend, suspended_s is its length, energy_joules continues, and power_watts is left out. psys is the whole machine, if \
-the board connects it. dram is not part of its package, although it is listed in it. Dies with counters that agree to half \
-a joule, once both are above five, count as one until they differ. On AMD, core is the first core of its package only.
-
-A GPU that sleeps is not read. Reading keeps a GPU awake for a while, so one that is idle and may sleep is read only every \
-15 seconds or so (three times its autosuspend delay); in between, only its runtime_status is reported. Drivers other than \
-amdgpu, i915, xe and nvidia have sensors only. NVML (libnvidia-ml.so.1, or --nvml) is loaded at run time, only if there is \
-a device of that driver, and with another --sys-root only if --nvml names it.
-
-Residencies by frequency include idle time on Linux and add up to 1. The kernel counts idle time when a CPU wakes, so a CPU \
-that sleeps longer than the interval seems active meanwhile.
-
---per-process splits energy by CPU time, although a second of one program can take several times the energy of another's: \
-it shows what changes, not what a program costs. CPU time is in clock ticks of 10 ms.
-
-The records of a text sample appear when the next sample begins, or at the end.";
-
-const OVERHEAD: &str = "\
-Linux: a sample opens, reads and closes a few small files per CPU, zone and sensor, so that no device is held open. It takes \
-0.4 ms of CPU time on a virtual machine with idle states only, and 2.6 ms with 19 sensors, a battery and four CPUs. \
---per-process opens a file per process.
-
-Recordings: 270 to 350 MB of property lists, or 100 to 140 MB of text, per second of CPU time (two virtual CPUs of an AMD \
-EPYC, Linux 6.18, otherwise idle). Text has the same information in fewer bytes.
-
-macOS: reading costs next to nothing. powermetrics itself takes up to a quarter of a core while it samples tasks, so only one \
-process of it runs, and tasks are sampled only with --tasks.";
-
 /// Print power, frequency, residency and temperature of CPUs and GPUs as JSON lines
 #[derive(clap::Parser)]
 #[command(name = "pmstat")]
@@ -117,7 +77,7 @@ impl Program for Pmstat {
             "pmstat --input powermetrics.txt --host mac -f 'select(.component == \"cpu\")'",
         ),
     ];
-    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+    const NOTES: &'static str = include_str!("pmstat.md");
 
     fn run(self) -> Result<()> {
         let stop = self.common.stop()?;

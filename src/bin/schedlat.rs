@@ -70,7 +70,7 @@ impl Program for Schedlat {
         ),
         ("To an OpenTelemetry Collector, bucket for bucket", "sudo schedlat --per-cgroup | tele-ship --otlp"),
     ];
-    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+    const NOTES: &'static str = include_str!("schedlat.md");
 
     #[cfg(all(target_os = "linux", feature = "bpf"))]
     fn run(self) -> Result<()> {
@@ -98,45 +98,6 @@ impl Program for Schedlat {
         anyhow::bail!("this build cannot trace: schedlat needs Linux, and the feature bpf when it is built")
     }
 }
-
-const OVERHEAD: &str = "\
-One hook at each wake-up and one at each switch. They count in memory that is shared with the program: nothing is \
-copied, and no process is woken, except for events. Linux 6.18 in a virtual machine, for a wake-up and a switch together: \
-311 ns for runq records alone (--no-events), 323 ns with sched records, 740 ns for runqlat of libbpf-tools \
-(`scripts/bench tracers`; all include the clock readings of kernel.bpf_stats_enabled).
-
-The maps take at most 16 MiB of kernel memory, less on machines with few CPUs; -v prints how much. The begin of a wait \
-is kept in an array with 32,768 slots, chosen by the thread's number, or in a hash map if another waiting thread owns \
-that slot.";
-
-const CAVEATS: &str = "\
-A wait is counted when it ends. One that goes on is in no record yet, and a task that was already waiting when \
-schedlat started is counted from its next wait on.
-
-A wait begins with the wake-up, and includes the move to another CPU. Time in which a hypervisor runs another \
-machine is not visible to this kernel: a task that is on a CPU counts as running.
-
-The idle task is not counted. The name in max_prev_comm and prev_comm is that of the task that left the CPU last; \
-if it is the idle task (swapper), the wait was for the CPU to wake up.
-
-In sched records, cpu_time_us and runq_us are the kernel's own totals, those of /proc/PID/schedstat. For a task that is on a \
-CPU when an interval ends, its time so far is counted by the clock, and corrected when it leaves the CPU. A wait in \
-runq records is measured from hook to hook, and is some microseconds longer than the kernel's. Kernels without \
-CONFIG_SCHED_INFO keep no total of waits; there, runq_us is measured as well.
-
-Switches and other counts of a process are sums over all its threads. Processes that ran on no CPU in an interval \
-have no record.
-
-Some sandboxes run no eBPF program while a thread of PID 1 runs. A switch from such a thread is not seen: the wait of the \
-thread that follows is not counted, and is reported as lost (\"switches at which no program was run\"). The CPU time of \
-that thread is counted all the same, and its run delay too unless its wake-up was not seen either. The CPU time and the \
-switches of PID 1 itself are incomplete there.
-
-schedlat leaves out itself and the processes that read its output through pipes, unless --include-self is given. A \
-process that joins the pipeline later is found within a second, or, on machines with so many open files that a look \
-takes longer than 10 ms, within a hundred times as long as that look.
-
-Process numbers are those of the host, also when schedlat runs in a container, where --pid is refused.";
 
 fn main() -> ExitCode {
     telepipe::common::entry::main::<Schedlat>()

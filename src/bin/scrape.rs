@@ -23,41 +23,6 @@ use telepipe::record::{
     PRESSURE, PROCESS, PROCESSES, Reason, SNAPSHOT, SOCKETS, STATUS, TCP, UDP,
 };
 
-const CAVEATS: &str = "disk and netdev records: to get the machine's total, add up the records in which whole is \
-    true; then nothing is counted twice. Loop, RAM, zram and network block devices, optical and floppy drives are left \
-    out until they have done I/O, and detached loop, zram and network block devices always.\n\n\
-    filesystem records leave out the kernel's own file systems, those without a size, everything under /dev, /proc, \
-    /sys and the stores of container engines, and, except for the root, overlays and read-only images. If a file \
-    system is mounted several times (bind mounts, subvolumes), one mount is reported. The data sets of a ZFS pool \
-    share its free space, and a tmpfs is memory. A mount that does not answer within half a second becomes a status \
-    record and is skipped until it answers. File systems that need a daemon or a server are queried by a helper \
-    process (telepipe-statvfs).\n\n\
-    netdev, tcp, udp and sockets records describe the network namespace that scrape runs in. With another --proc-root \
-    or --sys-root there are no filesystem records, and TCP sockets are read from net/tcp and net/tcp6, as they are \
-    where netlink is refused.\n\n\
-    If /proc is mounted with hidepid and scrape may not see all processes, there is no processes record, and process \
-    records are those of the visible processes; a status record reports it. total_tasks in the load record counts all \
-    threads of the machine nevertheless.\n\n\
-    While a CPU goes offline or comes back, the kernel's total of CPU time jumps; the cpu record of that interval has \
-    no ratios.\n\n\
-    --url: only the endpoints are read, unless --only names kinds of this machine in addition to metric or snapshot. \
-    An endpoint must answer within the interval, at most 10 seconds; with --once, within 10 seconds. With --once the \
-    exit code is 1 if an endpoint gave nothing; otherwise, when the run ends by itself, if none ever gave anything. \
-    host stays the host that scrape runs on; the attribute instance of a metric, and the field url of a snapshot, name \
-    the endpoint. A label called instance becomes exported_instance. Counters have a start_ts only where the endpoint \
-    reports one (_created in OpenMetrics), because an exporter can start later than the counts that it exports. NaN \
-    and infinite values are left out and counted as lost. https uses the system's certificate authorities; \
-    SSL_CERT_FILE names others. HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY are used as by curl; loopback \
-    addresses are always reached directly.\n\n\
-    macOS has the kinds host, interface, cpu, load, memory, filesystem and netdev, with fewer fields: cpu records have \
-    only utilization_ratio and idle_ratio.";
-
-const OVERHEAD: &str = "Measured by scripts/bench on two virtual CPUs of an AMD EPYC under Linux 6.18, one sample a \
-    second: 1.0 ms of CPU time per sample, including sockets by state; 6 MiB of memory; the first line 6 ms after the \
-    start. prometheus-node-exporter with the same collectors took 5.5 ms and 20 MiB in the same run.\n\n\
-    Sockets by state are the most expensive part, because the kernel walks its table of connections. --processes costs \
-    more than everything else together, because it opens a file of every process.";
-
 /// Print CPU, memory, disk, file system and network metrics as JSON lines
 #[derive(Parser)]
 #[command(name = "scrape")]
@@ -135,7 +100,7 @@ impl Program for Scrape {
             "scrape -i 15s --url http://db1:9100/metrics --url http://db2:9100/metrics",
         ),
     ];
-    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+    const NOTES: &'static str = include_str!("scrape.md");
 
     fn run(self) -> Result<()> {
         let settings = self.settings()?;

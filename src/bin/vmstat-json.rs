@@ -23,30 +23,6 @@ use telepipe::common::stop::Stop;
 use telepipe::common::time::Timestamp;
 use telepipe::record::{Kind, LOST, MAX_LINE, STATUS, SWAP, VMSTAT, Vmstat, ZRAM};
 
-const CAVEATS: &str = "\
-The 22 counts have the meaning that macOS gives them. Linux has no speculative, throttled or purgeable pages, and does \
-not count copy-on-write and zero-fill faults; FIELDS describes the closest equivalent of the others. A cgroup does not \
-count page-ins and page-outs.
-
-On Linux, what memory is used for comes from /proc/meminfo and totals from /proc/vmstat. If the two disagree on free \
-memory by more than a tenth of all memory, one of them is replaced, as lxcfs does in a container: free_bytes follows \
-meminfo, and a status record reports both. In a container, /proc/vmstat covers the whole machine.
-
-Recorded output of vm_stat has no time of its own: ts is the time of reading, start_ts is absent, and rates need \
---interval, the time between two samples of the recording. The interval form prints increases of totals; they are added \
-up, so that totals are totals in every record. A row that is missing in the middle goes unnoticed.
-
-Free memory, faults and swap reads have the same metrics as the memory and paging records of scrape, because they are \
-the same numbers, and swap devices are parts of a system.paging.usage that scrape has as a whole. If sums are taken over \
-all attributes of one host, send only one of the two: scrape --except memory,paging.";
-
-const OVERHEAD: &str = "\
-A sample reads /proc/vmstat, /proc/meminfo and /proc/swaps, which stay open, and writes 7 kB. It takes 40 us of CPU time \
-back to back and 116 us every 10 ms, where a C program that wakes and reads the same files takes 81 us (two virtual CPUs of \
-an AMD EPYC, Linux 6.18, otherwise idle; 162 us and 109 us at a load of 9).
-
-Recorded output of vm_stat: 1,050,000 rows of the interval form per second of CPU time.";
-
 /// Print virtual memory statistics of Linux, or of macOS's vm_stat, as JSON lines
 #[derive(Parser)]
 #[command(name = "vmstat-json")]
@@ -70,7 +46,7 @@ impl Program for VmstatJson {
         ("One record, with rates over one second", "vmstat-json --once -i 1s"),
         ("Statistics of a Mac, over ssh", "ssh mac vm_stat 1 | vmstat-json --input - --host mac -i 1s"),
     ];
-    const NOTES: &'static [(&'static str, &'static str)] = &[("OVERHEAD", OVERHEAD), ("CAVEATS", CAVEATS)];
+    const NOTES: &'static str = include_str!("vmstat-json.md");
 
     fn run(self) -> Result<()> {
         let stop = self.common.stop()?;

@@ -111,14 +111,6 @@ impl Histogram {
         self.counts[coarsen(index(ns), self.scale)] += 1;
     }
 
-    /// Adds `by` to the counter `index`, numbered as in the kernel.
-    ///
-    /// # Panics
-    /// If there is no such counter.
-    pub fn add(&mut self, index: usize, by: u64) {
-        self.counts[index] += by;
-    }
-
     /// Adds the counts of another histogram.
     ///
     /// # Panics

@@ -63,6 +63,10 @@ pub fn schema(kinds: &[&Kind]) -> Value {
     })
 }
 
+fn object(pairs: &[(&str, &str)]) -> Value {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect::<Map<_, _>>().into()
+}
+
 fn line_schema(kind: &Kind) -> Value {
     let mut schema = body_schema(kind);
     let body = schema["properties"].take();
@@ -100,12 +104,7 @@ fn telemetry(kind: &Kind) -> Value {
                     "instrument": format!("{:?}", metric.instrument).to_lowercase(),
                 });
                 if !metric.attributes.is_empty() {
-                    let attributes: Map<_, _> = metric
-                        .attributes
-                        .iter()
-                        .map(|(key, value)| ((*key).to_owned(), json!(value)))
-                        .collect();
-                    entry["attributes"] = Value::Object(attributes);
+                    entry["attributes"] = object(metric.attributes);
                 }
                 if let Some(name) = metric.hostmetrics {
                     entry["hostmetrics"] = name.into();
@@ -115,17 +114,14 @@ fn telemetry(kind: &Kind) -> Value {
                 }
                 entry
             });
-            let about: Map<_, _> =
-                kind.attributes.iter().map(|(field, key)| ((*field).to_owned(), json!(key))).collect();
             let mut entry = json!({
                 "signal": "metrics",
                 "temporality": format!("{temporality:?}").to_lowercase(),
-                "attributes": about,
+                "attributes": object(kind.attributes),
                 "metrics": list.collect::<Vec<_>>(),
             });
             if !kind.labels.is_empty() {
-                let labels = kind.labels.iter().map(|(field, label)| ((*field).to_owned(), json!(label)));
-                entry["prometheus_labels"] = Value::Object(labels.collect());
+                entry["prometheus_labels"] = object(kind.labels);
             }
             entry
         }
@@ -156,7 +152,7 @@ fn man<P: Program>(out: &mut Vec<u8>) -> io::Result<()> {
     for (what, line) in P::EXAMPLES {
         roff.control("TP", []).text([bold(*line)]).text([roman(*what)]);
     }
-    sections(&mut roff, P::NOTES);
+    sections(&mut roff, Some(P::NOTES));
     let own = format!("{}(1)", P::command().get_name());
     see_also(&mut roff, "telepipe(7)", &own);
     roff.to_writer(out)
@@ -201,12 +197,13 @@ fn overview(out: &mut Vec<u8>) -> Result<()> {
     let mut roff = Roff::default();
     roff.control("TH", ["telepipe", "7", "", &format!("telepipe {}", env!("CARGO_PKG_VERSION"))]);
     roff.control("SH", ["NAME"]).text([roman("telepipe - system telemetry as JSON lines")]);
-    sections(&mut roff, &[("DESCRIPTION", DESCRIPTION)]);
+    let mut prose = OVERVIEW.split("\n---\n");
+    sections(&mut roff, prose.next());
     roff.control("SH", ["PROGRAMS"]);
     for (name, about) in PROGRAMS {
         roff.control("TP", []).text([bold(format!("{name}(1)"))]).text([roman(*about)]);
     }
-    sections(&mut roff, &[("RECORDS", RECORDS)]);
+    sections(&mut roff, prose.next());
     let written =
         PROGRAMS.iter().map(|(name, _)| Ok((*name, kinds_of(name)?))).collect::<Result<Vec<_>>>()?;
     for kind in KINDS {
@@ -224,7 +221,7 @@ fn overview(out: &mut Vec<u8>) -> Result<()> {
     )));
     options(&shared, out)?;
     let mut roff = Roff::default();
-    sections(&mut roff, OVERVIEW);
+    sections(&mut roff, prose.next());
     see_also(&mut roff, "sqlite3(1)", "");
     roff.to_writer(out)?;
     Ok(())
@@ -257,71 +254,21 @@ fn becomes(kind: &Kind) -> String {
     }
 }
 
-const DESCRIPTION: &str = "\
-Each program measures one thing and writes one JSON object per line to stdout. tele-ship(1) reads such lines and \
-delivers them. Combine programs with pipes: sudo iolat | tele-ship --otlp. This page describes what all programs \
-share; the page of each program has its options and fields.";
+/// The prose of telepipe(7). A rule stands where generated sections come.
+const OVERVIEW: &str = include_str!("overview.md");
 
-const RECORDS: &str = "\
-Every record has ts, when it was measured or when the measured interval ended (RFC 3339, UTC, nine decimals); kind, \
-one of the names below; and host, the host that it was measured on. A field that could not be measured is absent.
-
-Names end in the unit: _bytes, _s, _us, _hz, _joules, _watts, _celsius; _ratio is from 0 to 1; plain counts have none. \
-Cumulative counts are the kernel's own totals since start_ts. A record of an interval has its measured length in \
-interval_s, and start_ts is its start. Rates appear from the second sample on.
-
-A status record reports, once, why a source cannot be read (reason: denied, absent, unsupported or invalid) or how it \
-is measured (reason active, and method). A lost record counts what was measured and then dropped. With --filter and \
-without --filter-all these two go to stderr.";
-
-/// The sections after the options.
-const OVERVIEW: &[(&str, &str)] = &[
-    (
-        "FILTER",
-        "The program given to --filter is run on each record, and each of its outputs is one line. The language is \
-         that of jq(1), with the formats (@csv, @tsv, @json, @text, @html, @uri, @sh, @base64, @base64d), $ENV and \
-         env. Not supported: functions that read or write elsewhere or end the program: input, inputs, input_filename, \
-         input_line_number, debug, stderr, halt and halt_error; also modules, @base32 and @base32d.\n\n\
-         With --raw-output, an output that is a string is written without quotes.\n\n\
-         status and lost records do not pass the filter: they go to stderr, so that a cron job whose filter selects \
-         alerts writes nothing to stdout where nothing matches. --filter-all runs the filter on them as well.\n\n\
-         An error ends the outputs of that record. The first error is logged, all are counted, and the run goes on; \
-         if every record failed, the exit status is 1. The filter runs in a process of its own (telepipe-filter). A \
-         record that needs more than one second of CPU time, 512 MiB of memory or 64 MiB of stack is an error; after \
-         the first such record the limit is 0.1 seconds.",
-    ),
-    (
-        "EXIT STATUS",
-        "0: done; also if the reader of stdout left, or after a first SIGINT or SIGTERM.\n\n\
-         1: failed; stderr has the reason. Also if nothing was obtained: the filter failed on every record, nothing in \
-         the file given to --input was understood, or the endpoint given to --url is down.\n\n\
-         2: usage error.\n\n\
-         130: ended by a second signal.",
-    ),
-    (
-        "SIGNALS",
-        "At the first SIGINT or SIGTERM a program writes what is pending and ends. If the reader of stdout does not \
-         read, it ends after 1.5 seconds (tele-ship: after --drain) and logs how many lines were not written. A second \
-         signal, at least 0.2 seconds after the first, ends it at once.",
-    ),
-    (
-        "ENVIRONMENT",
-        "tele-ship(1): OTEL_EXPORTER_OTLP_*, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, CLICKHOUSE_*, \
-         MONITORING_SERVER_METRICS_URL, SYSTEM_STATS_DISK_PATH, XDG_DATA_HOME.\n\n\
-         HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY: proxies for HTTP requests, where the program's page names them.\n\n\
-         SSL_CERT_FILE: certificate authorities to trust instead of the system's.",
-    ),
-];
-
-fn sections(roff: &mut Roff, list: &[(&str, &str)]) {
-    for (heading, paragraphs) in list {
-        roff.control("SH", [*heading]);
-        for (index, paragraph) in paragraphs.split("\n\n").enumerate() {
-            if index > 0 {
+fn sections(roff: &mut Roff, prose: Option<&str>) {
+    let mut begins = false;
+    for block in prose.unwrap_or_default().split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
+        if let Some(heading) = block.strip_prefix("# ") {
+            roff.control("SH", [heading]);
+        } else {
+            if !begins {
                 roff.control("PP", []);
             }
-            roff.text([roman(paragraph.trim().replace('\n', " "))]);
+            roff.text([roman(block.replace('\n', " "))]);
         }
+        begins = block.starts_with("# ");
     }
 }
 

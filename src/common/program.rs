@@ -32,8 +32,8 @@ pub trait Program: Parser {
     const KINDS: &'static [&'static Kind];
     /// `(what for, command line)`: the EXAMPLES section.
     const EXAMPLES: &'static [(&'static str, &'static str)];
-    /// More sections of the man page, as `(heading, paragraphs)`: OVERHEAD, CAVEATS …
-    const NOTES: &'static [(&'static str, &'static str)];
+    /// More sections of the man page, such as OVERHEAD and CAVEATS: headings after `# `, and paragraphs.
+    const NOTES: &'static str;
 
     /// Does the work.
     ///

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
+use crate::common::time::inline_schema;
+
 /// A number written as `"0x7ffc1a2b"`: addresses and arguments, which JavaScript would round.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hex(pub u64);
@@ -21,17 +23,7 @@ impl Serialize for Hex {
     }
 }
 
-impl JsonSchema for Hex {
-    fn schema_name() -> Cow<'static, str> {
-        "Hex".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^0x[0-9a-f]{1,16}$" })
-    }
-}
+inline_schema!(Hex, { "type": "string", "pattern": "^0x[0-9a-f]{1,16}$" });
 
 /// The row names of a table, in order.
 ///
