@@ -48,8 +48,10 @@ pub struct Prober {
 
 /// A thread that queries mounts in turn.
 struct Worker {
-    mounts: Sender<Arc<Mount>>,
+    batches: Sender<Vec<Arc<Mount>>>,
     answers: Receiver<Answer>,
+    /// A message at the end of each batch: waiting for that wakes this thread once, not for each answer.
+    ended: Receiver<()>,
     /// The answers to the rest of the mounts are not needed any more.
     abandoned: Arc<AtomicBool>,
 }
@@ -62,7 +64,7 @@ struct Stuck {
 }
 
 impl Prober {
-    /// Waits for each call for `patience`. Calls `make` once per thread.
+    /// Waits for each call between `patience` and twice that. Calls `make` once per thread.
     pub fn new(make: fn() -> Call, patience: Duration) -> Self {
         Self { make, patience, worker: None, stuck: Vec::new() }
     }
@@ -78,12 +80,16 @@ impl Prober {
         let mut rest: Vec<usize> = (0..mounts.len()).filter(|&index| !is_stuck(&mounts[index])).collect();
         while !rest.is_empty() && self.stuck.len() < MOST_STUCK {
             let worker = self.worker.take().map_or_else(|| Worker::start(self.make), Ok)?;
-            for &index in &rest {
-                // Fails only if the call panicked; then there is no answer either.
-                let _ = worker.mounts.send(Arc::clone(&mounts[index]));
+            // Fails only if the call panicked; then there is no answer either.
+            let _ = worker.batches.send(rest.iter().map(|&index| Arc::clone(&mounts[index])).collect());
+            let mut answered = Vec::new();
+            loop {
+                let (ended, before) = (worker.ended.recv_timeout(self.patience).is_ok(), answered.len());
+                answered.extend(worker.answers.try_iter());
+                if ended || answered.len() == before {
+                    break;
+                }
             }
-            let answered: Vec<_> =
-                rest.iter().map_while(|_| worker.answers.recv_timeout(self.patience).ok()).collect();
             let count = answered.len();
             rest.iter().zip(answered).for_each(|(&index, answer)| answers[index] = Some(answer));
             match rest.get(count) {
@@ -101,19 +107,22 @@ impl Prober {
 
 impl Worker {
     fn start(make: fn() -> Call) -> io::Result<Self> {
-        let (mounts, asked) = channel::<Arc<Mount>>();
-        let (sender, answers) = channel();
+        let (batches, asked) = channel::<Vec<Arc<Mount>>>();
+        let ((sender, answers), (end, ended)) = (channel(), channel());
         let abandoned = Arc::new(AtomicBool::new(false));
-        let ended = Arc::clone(&abandoned);
+        let given_up = Arc::clone(&abandoned);
         std::thread::Builder::new().name("statvfs".into()).stack_size(64 * 1024).spawn(move || {
             let mut call = make();
-            for mount in asked {
-                if sender.send(call(&mount)).is_err() || ended.load(Ordering::Acquire) {
-                    return;
+            for batch in asked {
+                for mount in batch {
+                    if sender.send(call(&mount)).is_err() || given_up.load(Ordering::Acquire) {
+                        return;
+                    }
                 }
+                let _ = end.send(());
             }
         })?;
-        Ok(Self { mounts, answers, abandoned })
+        Ok(Self { batches, answers, ended, abandoned })
     }
 }
 
