@@ -4,7 +4,7 @@
 mod support;
 
 use std::io::Write as _;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
@@ -37,12 +37,13 @@ fn prepare(dir: &Path) {
         ("powermetrics", powermetrics),
     ];
     for (name, script) in scripts {
-        use std::os::unix::fs::PermissionsExt;
         let path = bin.join(name);
         std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
-    std::fs::write(dir.join(".otlp-headers"), "Authorization: Bearer nobody\n").unwrap();
+    let secret = dir.join(".otlp-headers");
+    std::fs::write(&secret, "Authorization: Bearer nobody\n").unwrap();
+    std::fs::set_permissions(secret, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Runs a script in a shell, and interrupts it after some seconds as a user would.

@@ -52,7 +52,8 @@ fn refused_lines_are_kept_as_they_came_and_can_be_delivered_again() {
     let kept = std::fs::read(&path).unwrap();
     let mut lines: Vec<_> = kept.split_inclusive(|byte| *byte == b'\n').collect();
     let mut expected: Vec<_> = input.split_inclusive(|byte| *byte == b'\n').collect();
-    (lines.sort(), expected.sort());
+    lines.sort();
+    expected.sort();
     assert!(lines == expected, "{} bytes of {}", kept.len(), input.len());
     let mut numbers = reasons(&path);
     numbers.sort();

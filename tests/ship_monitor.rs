@@ -167,8 +167,8 @@ fn primary_interface(ours: &Value, psutil: &Value) {
         return;
     };
     let address = |family: &str| {
-        let all = psutil["addresses"][name].as_array().unwrap().iter();
-        all.filter(|address| address[0] == family).cloned().next()
+        let mut all = psutil["addresses"][name].as_array().unwrap().iter();
+        all.find(|address| address[0] == family).cloned()
     };
     assert_eq!(ours["mtu"], psutil["mtu"][name]);
     let four = address("AF_INET").unwrap_or_default();
