@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use support::{Answer, Capture};
+use support::{Answer, Capture, GrpcServer};
 
 const README: &str = include_str!("../README.md");
 const PROGRAMS: [&str; 8] =
@@ -182,6 +182,9 @@ fn check(script: &str, dir: &Path) -> Option<String> {
             () => Answer::ok(),
         }
     });
+    const GRPC: &str = "grpc://localhost:4317";
+    let grpc = if script.contains(GRPC) { Some(GrpcServer::script(&[])?) } else { None };
+    let script = &grpc.as_ref().map_or_else(|| script.to_owned(), |grpc| script.replace(GRPC, &grpc.url()));
     // On an idle disk iolat has nothing to report.
     let _busy = script.contains("iolat").then(BusyDisk::start);
     let before = contents(dir);
@@ -201,7 +204,7 @@ fn check(script: &str, dir: &Path) -> Option<String> {
         assert!(fine.iter().any(|text| line.contains(text)) || line.trim().is_empty(), "{script}: {stderr}");
     }
     let stored = contents(dir) != before;
-    let sent = !server.requests().is_empty();
+    let sent = !server.requests().is_empty() || grpc.is_some_and(|grpc| !grpc.requests().is_empty());
     let stdout = String::from_utf8_lossy(&output.stdout).into_owned();
     let empty = stdout.lines().find(|line| *line == "null" || line.contains(":null"));
     assert_eq!(empty, None, "{script}: selects a field that no record has");

@@ -81,7 +81,7 @@ struct Delivery {
     /// Complete a batch at this many lines
     ///
     /// Default: 10000; for ClickHouse 20000, or 50000 with --table.
-    #[arg(long, help_heading = "Delivery", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_lines: Option<u32>,
 
     /// Complete a batch at this many bytes
@@ -127,7 +127,7 @@ struct Delivery {
     dead_letter: Option<PathBuf>,
 
     /// Refuse longer lines
-    #[arg(long, help_heading = "Input", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
+    #[arg(long, hide_short_help = true, help_heading = "Input", value_name = "SIZE", default_value = "16MiB", value_parser = size)]
     max_line: usize,
 }
 

@@ -36,7 +36,7 @@ const REPLACED: [(&str, &str); 3] = [
 /// The options of `--monitor`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct MonitorArgs {
-    /// Post to a monitoring server: CPU, memory and disk of each host, by sample
+    /// Post the use of CPU, memory and disk to a monitoring server
     ///
     /// Default: MONITORING_SERVER_METRICS_URL, or http://127.0.0.1:5050/metrics.
     #[arg(long, value_name = "URL", num_args = 0..=1, help_heading = "Destinations")]

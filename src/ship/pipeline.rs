@@ -402,7 +402,7 @@ impl Pipeline {
                     }
                     let first = worker.account.cursor().map_or(0, |offset| offset + 1);
                     log(format_args!(
-                        "{name}: giving up: nothing delivered for {drain:?} (--drain); {lines} lines are lost, \
+                        "{name}: giving up: nothing delivered for {drain:?} (--drain); undelivered lines: {lines}, \
                          from line {first} on"
                     ));
                 }

@@ -35,7 +35,7 @@ pub struct OtlpArgs {
     #[arg(long, requires = "otlp", value_name = "PROTOCOL", help_heading = "OTLP")]
     pub protocol: Option<Protocol>,
 
-    /// Compress requests this way
+    /// Compress requests with this method
     ///
     /// Default: OTEL_EXPORTER_OTLP_COMPRESSION, or gzip.
     #[arg(long, requires = "otlp", value_name = "METHOD", help_heading = "OTLP")]
