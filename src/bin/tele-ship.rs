@@ -139,10 +139,7 @@ impl Program for TeleShip {
             "Send to another host, with a secret that is not on the command line",
             "scrape | tele-ship --otlp https://otel.example.com --header-file ~/.otlp-headers",
         ),
-        (
-            "Send over gRPC, compressed with zstd",
-            "scrape | tele-ship --otlp grpc://localhost:4317 --compression zstd",
-        ),
+        ("Send over gRPC", "scrape | tele-ship --otlp grpc://localhost:4317"),
         ("Store a day in a database", "scrape --duration 24h | tele-ship --sqlite today.db"),
         (
             "Print the latest load averages",

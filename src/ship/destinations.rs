@@ -52,7 +52,14 @@ pub struct Destinations {
     /// Name this pipeline, to tell it from others on this host
     ///
     /// The name becomes part of service.instance.id.
-    #[arg(long, hide_short_help = true, value_name = "NAME", default_value = "", hide_default_value = true, help_heading = "OTLP")]
+    #[arg(
+        long,
+        hide_short_help = true,
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true,
+        help_heading = "OTLP"
+    )]
     pipeline: String,
 }
 
