@@ -288,7 +288,7 @@ fn a_redirect_to_https_is_refused_without_repeating_its_password() {
 #[test]
 fn malformed_lines_are_lost_and_reported_once() {
     let server = Capture::with(|_| Answer::ok().body("a 1\nb{\nc NaN\r\nd +Inf\ne 2\r\n\u{fffd} 1\n"));
-    let (records, stderr) = scrape(&["-n", "3", "-i", "500ms", "--url", &server.url()]);
+    let (records, stderr) = scrape(&["-n", "3", "-i", "2s", "--url", &server.url()]);
     let names: Vec<_> = of_kind(&records, "metric").iter().map(|record| record["name"].clone()).collect();
     assert_eq!(names, ["a", "e", "a", "e", "a", "e"]);
     let lines = format!("{}/: lines", server.url());

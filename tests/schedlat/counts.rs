@@ -139,6 +139,11 @@ fn migrations() {
     assert!(seen + unseen >= 50.0, "{records:?}");
     for record in of(&records, "sched") {
         let field = |name: &str| record[name].as_f64().unwrap();
+        // On a busy machine an interval can pass without a switch.
+        if field("context_switches") == 0.0 {
+            assert!(record["mean_timeslice_us"].is_null(), "{record}");
+            continue;
+        }
         assert!(
             (field("mean_timeslice_us") - field("cpu_time_us") / field("context_switches")).abs() < 0.001
         );
