@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
-use crate::record::{Kind, Reason};
+use crate::record::{Kind, Reason, Record};
 
 /// The directories to read from.
 #[derive(Clone, Debug)]
@@ -88,6 +88,14 @@ impl Sample<'_> {
     /// Whether to emit records of this kind now.
     pub fn wants(&self, kind: &Kind) -> bool {
         self.write && (self.wanted)(kind)
+    }
+
+    /// Emits a record, if its kind is wanted now.
+    ///
+    /// # Errors
+    /// If stdout fails.
+    pub fn emit<R: Record>(&self, record: &R, out: &mut Emitter) -> Result<()> {
+        if self.wants(R::KIND) { out.emit(self.ts, record) } else { Ok(()) }
     }
 
     /// The value of the field `interval_s`: seconds, rounded to the microsecond.

@@ -118,8 +118,8 @@ impl Collector for DiskCollector {
                 && (slot.data.detached || capacity.is_empty(&mut partitions, &slot.name));
             let hidden = node_only || slot.data.detached;
             let record = measure(slot, &line, interval, sample);
-            if sample.wants(&DISK) && !hidden {
-                out.emit(sample.ts, &record)?;
+            if !hidden {
+                sample.emit(&record, out)?;
             }
         }
         slots.end();

@@ -51,6 +51,6 @@ impl<R: FileRecord> Collector for FileCollector<R> {
         };
         let mut record = self.before.insert(now).clone();
         record.complete(before.as_ref(), sample);
-        if sample.wants(R::KIND) { out.emit(sample.ts, &record) } else { Ok(()) }
+        sample.emit(&record, out)
     }
 }

@@ -91,9 +91,7 @@ impl Collector for NetdevCollector {
         let any_device = self.slots.iter_mut().any(|slot| slot.data.role == Some(Role::Device));
         for slot in self.slots.iter_mut() {
             let record = measure(slot, any_device, interval, sample);
-            if sample.wants(&NETDEV) {
-                out.emit(sample.ts, &record)?;
-            }
+            sample.emit(&record, out)?;
         }
         if malformed {
             self.source.report_invalid(sample.ts, out, "a name and sixteen counts on every line")?;

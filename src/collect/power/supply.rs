@@ -86,9 +86,7 @@ impl Collector for SupplyCollector {
                 continue;
             }
             let record = read(&device, &folder);
-            if sample.wants(&BATTERY) {
-                out.emit(sample.ts, &record)?;
-            }
+            sample.emit(&record, out)?;
             // A mouse's battery has the scope Device.
             let of_machine = word(folder.join("scope")).is_none_or(|scope| scope != "Device");
             let feeds = record.supply_type == "battery" && record.status.as_deref() == Some("discharging");

@@ -43,9 +43,7 @@ impl Collector for NetworksCollector {
             networks.iter().try_for_each(|(name, data)| out.emit(sample.ts, &interface(name, data)))?;
         }
         for record in netdevs(&mut self.slots, &networks, sample) {
-            if sample.wants(&NETDEV) {
-                out.emit(sample.ts, &record)?;
-            }
+            sample.emit(&record, out)?;
         }
         Ok(())
     }

@@ -85,12 +85,8 @@ impl Collector for SystemCollector {
         if sample.wants(&CPU) {
             cpus.iter().try_for_each(|cpu| out.emit(sample.ts, cpu))?;
         }
-        if sample.wants(&LOAD) {
-            out.emit(sample.ts, &load())?;
-        }
-        if sample.wants(&MEMORY) {
-            out.emit(sample.ts, &self.memory())?;
-        }
+        sample.emit(&load(), out)?;
+        sample.emit(&self.memory(), out)?;
         Ok(())
     }
 }

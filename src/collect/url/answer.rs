@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use crate::collect::{Sample, prometheus};
 use crate::common::emit::Emitter;
-use crate::record::{Attributes, MAX_LINE, METRIC, MetricPoint, Reason, SNAPSHOT, Snapshot};
+use crate::record::{Attributes, MAX_LINE, METRIC, MetricPoint, Reason, Snapshot};
 
 /// How records name an endpoint.
 pub struct Endpoint {
@@ -151,9 +151,7 @@ fn snapshot(
         return Ok(Err(Failure::new(Reason::Invalid, format!("the answer is not JSON: {error}"))));
     }
     let data = RawValue::from_string(compact.into_owned())?;
-    if sample.wants(&SNAPSHOT) {
-        out.emit(sample.ts, &Snapshot { url: endpoint.url.clone(), data })?;
-    }
+    sample.emit(&Snapshot { url: endpoint.url.clone(), data }, out)?;
     Ok(Ok(()))
 }
 

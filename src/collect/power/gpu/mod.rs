@@ -48,12 +48,12 @@ impl GpuCollector {
         if let Some(status) = asleep(&device.folder) {
             gpu.runtime_status = Some(status);
             state.asleep();
-            return if sample.wants(&GPU) { out.emit(sample.ts, &gpu) } else { Ok(()) };
+            return sample.emit(&gpu, out);
         }
         gpu.runtime_status =
             word(device.folder.join("power/runtime_status")).filter(|it| it != "unsupported");
         if state.quiet_until.is_some_and(|until| Instant::now() < until) {
-            return if sample.wants(&GPU) { out.emit(sample.ts, &gpu) } else { Ok(()) };
+            return sample.emit(&gpu, out);
         }
         let mut values = Values { gpu, ..Values::default() };
         match device.driver.as_str() {
@@ -100,9 +100,7 @@ impl GpuCollector {
     ) -> Result<()> {
         let Values { gpu, power_watts, temperature_celsius, integrated, chips, .. } = values;
         let source = gpu.source.clone();
-        if sample.wants(&GPU) {
-            out.emit(sample.ts, &gpu)?;
-        }
+        sample.emit(&gpu, out)?;
         let reading_given = reading.is_some();
         let reading = reading.unwrap_or_default();
         if sample.wants(&POWER) && (reading_given || power_watts.is_some()) {
