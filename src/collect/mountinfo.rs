@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::text::{lines, number};
+use super::text::{lines, number, unescape};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,21 +72,6 @@ fn parse(line: &[u8]) -> Option<Mount> {
             .iter()
             .any(|list| list.split(|&b| b == b',').any(|word| word == b"ro")),
     })
-}
-
-/// Decodes blank, tab, newline, backslash and `#`, which the kernel prints as `\ooo`.
-fn unescape(word: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let [first, tail @ ..] = rest {
-        (rest, _) = match *rest {
-            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
-                (&rest[4..], bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')))
-            }
-            _ => (tail, bytes.push(*first)),
-        };
-    }
-    bytes
 }
 
 /// Types that are interfaces of the kernel or of a desktop, not storage.

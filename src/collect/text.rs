@@ -61,6 +61,21 @@ pub fn split_word(line: &[u8]) -> (&[u8], &[u8]) {
     line.split_at(end)
 }
 
+/// Decodes blank, tab, newline, backslash and `#`, which the kernel prints as `\ooo` in names of files.
+pub fn unescape(word: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(word.len());
+    let mut rest = word;
+    while let [first, tail @ ..] = rest {
+        (rest, _) = match *rest {
+            [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', ..] => {
+                (&rest[4..], bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0')))
+            }
+            _ => (tail, bytes.push(*first)),
+        };
+    }
+    bytes
+}
+
 /// The content of a one-line file as text; `None` if it is empty.
 pub fn text(bytes: &[u8]) -> Option<String> {
     // Device tree strings end in NUL.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::collect::text::{lines, number, words};
+use crate::collect::text::{lines, number, unescape, words};
 use crate::record::{Swap, Zram};
 
 /// Parses the lines of /proc/swaps (kernel `mm/swapfile.c`): sizes are in KiB.
@@ -17,33 +17,13 @@ fn swap(line: &[u8]) -> Option<Swap> {
     let bytes = |word: &[u8]| number(word)?.checked_mul(1024);
     let (size_bytes, used_bytes) = (bytes(size)?, bytes(used)?);
     Some(Swap {
-        device: unescaped(&name.join(&b' ')),
+        device: String::from_utf8_lossy(&unescape(&name.join(&b' '))).into_owned(),
         swap_type: String::from_utf8_lossy(swap_type).into_owned(),
         size_bytes,
         used_bytes,
         free_bytes: size_bytes.checked_sub(used_bytes)?,
         priority: str::from_utf8(priority).ok()?.parse().ok()?,
     })
-}
-
-/// Replaces the kernel's octal escapes, such as `\040` for a blank.
-fn unescaped(name: &[u8]) -> String {
-    let mut out = Vec::with_capacity(name.len());
-    let mut rest = name;
-    while let Some((&byte, after)) = rest.split_first() {
-        let octal = after.get(..3).filter(|_| byte == b'\\').and_then(|digits| str::from_utf8(digits).ok());
-        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
-            Some(escaped) => {
-                out.push(escaped);
-                rest = &after[3..];
-            }
-            None => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
 /// The names of the zram devices.
@@ -109,7 +89,7 @@ mod tests {
         fn no_bytes_break_it(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
             swaps(&[&b"Filename\n"[..], &bytes].concat());
             zram("zram0", &bytes);
-            unescaped(&bytes);
+            unescape(&bytes);
         }
     }
 }
