@@ -18,47 +18,25 @@ enum Field {
     Other,
 }
 
-/// The columns of all `--show-process-…` options, without what is in parentheses, and their numbers of values.
-const COLUMNS: [(&str, Field, usize); 38] = [
-    ("ID", Field::Pid, 1),
-    ("PID", Field::Pid, 1),
-    ("CPU ms/s", Field::Cpu, 1),
-    ("samp ms/s", Field::Other, 1),
-    ("User%", Field::User, 1),
-    ("Deadlines", Field::Other, 2),
-    ("Deadlines/s", Field::Other, 2),
-    ("Wakeups", Field::Wakeups, 2),
-    ("Wakeups/s", Field::Wakeups, 2),
-    ("Dead", Field::Other, 1),
-    ("SFI ms/s", Field::Other, 1),
-    ("QoS", Field::Other, 1),
-    ("RPID", Field::Other, 1),
-    ("PPID", Field::Other, 1),
-    ("Bytes Read", Field::Other, 1),
-    ("Bytes Written", Field::Other, 1),
-    ("Pageins", Field::Other, 1),
-    ("Packets", Field::Other, 2),
-    ("Bytes", Field::Other, 2),
-    ("GPU ms/s", Field::Gpu, 1),
-    ("Disabled", Field::Other, 1),
-    ("Maint", Field::Other, 1),
-    ("BG", Field::Other, 1),
-    ("Util", Field::Other, 1),
-    ("Default", Field::Other, 1),
-    ("Lgcy", Field::Other, 1),
-    ("U-Init", Field::Other, 1),
-    ("U-Intr", Field::Other, 1),
-    ("PCPU ms/s", Field::Other, 1),
-    ("%PCPU", Field::Other, 1),
-    ("SCPU ms/s", Field::Other, 1),
-    ("%SCPU", Field::Other, 1),
-    ("Switches", Field::Other, 1),
-    ("Energy Impact", Field::Energy, 1),
-    ("Instr/s", Field::Other, 1),
-    ("Cycles/s", Field::Other, 1),
-    ("P-Instr/s", Field::Other, 1),
-    ("P-Cycles/s", Field::Other, 1),
-];
+/// The other columns of all `--show-process-…` options, without what is in parentheses. Each has one value.
+const OTHERS: &str = "samp ms/s, Dead, SFI ms/s, QoS, RPID, PPID, Bytes Read, Bytes Written, Pageins, Disabled, Maint, \
+    BG, Util, Default, Lgcy, U-Init, U-Intr, PCPU ms/s, %PCPU, SCPU ms/s, %SCPU, Switches, Instr/s, Cycles/s, \
+    P-Instr/s, P-Cycles/s";
+
+/// The field of a column, and its number of values.
+fn column(name: &str) -> Option<(Field, usize)> {
+    Some(match name {
+        "ID" | "PID" => (Field::Pid, 1),
+        "CPU ms/s" => (Field::Cpu, 1),
+        "GPU ms/s" => (Field::Gpu, 1),
+        "User%" => (Field::User, 1),
+        "Energy Impact" => (Field::Energy, 1),
+        "Wakeups" | "Wakeups/s" => (Field::Wakeups, 2),
+        "Deadlines" | "Deadlines/s" | "Packets" | "Bytes" => (Field::Other, 2),
+        _ if OTHERS.split(", ").any(|other| other == name) => (Field::Other, 1),
+        _ => return None,
+    })
+}
 
 /// A column of a header.
 #[derive(Clone, Copy, Debug)]
@@ -282,8 +260,7 @@ fn header_words(text: &str) -> Vec<Word<'_>> {
 fn known(words: &[Word<'_>]) -> Option<(usize, Field, usize)> {
     (1..=2.min(words.len())).rev().find_map(|length| {
         let name = words[..length].iter().map(|(_, word)| *word).collect::<Vec<_>>().join(" ");
-        let column = COLUMNS.iter().find(|(known, ..)| *known == name)?;
-        Some((length, column.1, column.2))
+        column(&name).map(|(field, values)| (length, field, values))
     })
 }
 
