@@ -13,58 +13,63 @@ use rustix::thread::CapabilitySet;
 use super::cgroup::{self, container_id};
 use super::pidstat::{self, PidStat, PidStatus};
 use super::text::number;
-use super::{Collector, Sample, Settings, micro, ticks_per_second, unreadable};
+use super::{Collector, Roots, Sample, Settings, micro, ticks_per_second, unreadable};
 use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
 use crate::record::{Kind, PROCESS, PROCESSES, Process, Processes, Reason};
 
 /// Walks /proc: the most expensive collector, so it runs only on request.
 pub struct ProcessesCollector {
-    proc: PathBuf,
+    walker: Walker,
     /// The control group file system; `None` for a foreign root, which has no ids of groups.
     cgroups: Option<PathBuf>,
     top: usize,
     cmdline: bool,
     ticks_per_s: u64,
-    /// Start and CPU time of every process in the previous sample.
-    before: HashMap<u32, (u64, u64)>,
-    buffer: Vec<u8>,
     /// Whether the mount options hide processes from us; `None` before the first sample.
     hidepid: Option<bool>,
 }
 
 /// One process of this sample.
-struct Found {
-    pid: u32,
-    stat: PidStat,
+pub struct Found {
+    /// Its id.
+    pub pid: u32,
+    /// Its stat file.
+    pub stat: PidStat,
     /// Ticks since the previous sample; in the first sample, and for a new process, since its start.
-    used: u64,
+    pub used: u64,
     /// False in the first sample.
-    rated: bool,
+    pub rated: bool,
 }
 
 /// The processes of a sample.
 #[derive(Default)]
-struct Walk {
-    found: Vec<Found>,
+pub struct Walk {
+    /// Those that could be read, by id.
+    pub found: Vec<Found>,
     /// True if at least one could not be read for lack of permission.
-    denied: bool,
+    pub denied: bool,
 }
 
-impl ProcessesCollector {
-    /// Emits the first `top` processes by CPU and as many by memory.
-    pub fn new(settings: &Settings, top: usize) -> Self {
-        let ticks_per_s = ticks_per_second(&settings.roots);
-        let proc = settings.roots.proc.clone();
-        let own_sys = (!settings.roots.foreign).then_some(&settings.roots.sys);
-        let cgroups = own_sys.and_then(|sys| cgroup::mount(sys));
-        let cmdline = settings.cmdline;
-        let (before, buffer) = (HashMap::new(), Vec::new());
-        Self { proc, cgroups, top, cmdline, ticks_per_s, before, buffer, hidepid: None }
+/// Reads the CPU time of every process.
+pub struct Walker {
+    proc: PathBuf,
+    /// Start and CPU time of every process in the previous sample.
+    before: HashMap<u32, (u64, u64)>,
+    buffer: Vec<u8>,
+}
+
+impl Walker {
+    /// Reads below these roots.
+    pub fn new(roots: &Roots) -> Self {
+        Self { proc: roots.proc.clone(), before: HashMap::new(), buffer: Vec::new() }
     }
 
     /// Reads every visible process. Those that end during the walk are left out.
-    fn walk(&mut self) -> io::Result<Walk> {
+    ///
+    /// # Errors
+    /// If /proc cannot be listed.
+    pub fn walk(&mut self) -> io::Result<Walk> {
         let before = std::mem::take(&mut self.before);
         let mut walk = Walk { found: Vec::with_capacity(before.len() + 16), denied: false };
         for entry in fs::read_dir(&self.proc)? {
@@ -92,10 +97,21 @@ impl ProcessesCollector {
         self.before = totals.collect();
         Ok(walk)
     }
+}
+
+impl ProcessesCollector {
+    /// Emits the first `top` processes by CPU and as many by memory.
+    pub fn new(settings: &Settings, top: usize) -> Self {
+        let ticks_per_s = ticks_per_second(&settings.roots);
+        let walker = Walker::new(&settings.roots);
+        let own_sys = (!settings.roots.foreign).then_some(&settings.roots.sys);
+        let cgroups = own_sys.and_then(|sys| cgroup::mount(sys));
+        Self { walker, cgroups, top, cmdline: settings.cmdline, ticks_per_s, hidepid: None }
+    }
 
     fn emit(&self, one: &Found, ranks: Ranks, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let Found { pid, stat, used, rated } = one;
-        let folder = self.proc.join(pid.to_string());
+        let folder = self.walker.proc.join(pid.to_string());
         let file = |name| fs::read(folder.join(name)).unwrap_or_default();
         let status = PidStatus::parse(&file("status"));
         let seconds = |ticks: u64| Some(ticks as f64 / self.ticks_per_s as f64);
@@ -149,12 +165,15 @@ impl Collector for ProcessesCollector {
 
     fn method(&self) -> String {
         let cmdline = if self.cmdline { ", cmdline" } else { "" };
-        format!("stat of every process in {}; status, cgroup{cmdline} of the top ones", self.proc.display())
+        format!(
+            "stat of every process in {}; status, cgroup{cmdline} of the top ones",
+            self.walker.proc.display()
+        )
     }
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-        let proc = self.proc.to_string_lossy().into_owned();
-        let Walk { found, denied } = match self.walk() {
+        let proc = self.walker.proc.to_string_lossy().into_owned();
+        let Walk { found, denied } = match self.walker.walk() {
             Ok(walk) => walk,
             Err(error) => return unreadable(out, sample.ts, &proc, &error),
         };
@@ -162,7 +181,7 @@ impl Collector for ProcessesCollector {
             let detail = "no process found; is the proc file system mounted there?";
             return out.status(sample.ts, &proc, Reason::Absent, detail);
         }
-        let hidepid = *self.hidepid.get_or_insert_with(|| hides_processes(&self.proc));
+        let hidepid = *self.hidepid.get_or_insert_with(|| hides_processes(&self.walker.proc));
         if hidepid || denied {
             let cause = if hidepid { "the mount option hidepid" } else { "a permission" };
             let detail = format!(
@@ -294,7 +313,7 @@ mod tests {
     fn a_reused_process_id_is_a_new_process() {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings {
-            roots: super::super::Roots { proc: dir.path().into(), sys: dir.path().into(), foreign: true },
+            roots: Roots { proc: dir.path().into(), sys: dir.path().into(), foreign: true },
             per_cpu: false,
             top: None,
             cmdline: true,
@@ -305,7 +324,7 @@ mod tests {
             fs::write(dir.path().join("7/stat"), line).unwrap();
         };
         let mut collector = ProcessesCollector::new(&settings, 5);
-        let mut used = || collector.walk().unwrap().found[0].used;
+        let mut used = || collector.walker.walk().unwrap().found[0].used;
         write(100, 5);
         assert_eq!(used(), 101);
         write(130, 5);

@@ -20,14 +20,14 @@ pub struct StatCollector {
 }
 
 /// One reading of /proc/stat.
-#[derive(Default)]
-struct Snapshot {
+#[derive(Clone, Default)]
+pub struct Snapshot {
     /// The line of all CPUs together.
     total: Option<Ticks>,
     /// The numbers of the CPUs that are online, in the order of the file.
     online: Vec<u32>,
-    /// The line of each CPU, with `--per-cpu` only.
-    cpus: HashMap<u32, Ticks>,
+    /// The line of each CPU, with `per_cpu` only.
+    pub cpus: HashMap<u32, Ticks>,
     /// The counters that are not CPU time.
     counts: Kernel,
 }
@@ -96,7 +96,7 @@ impl Collector for StatCollector {
 
 impl Snapshot {
     /// `None` if no line is known.
-    fn parse(bytes: &[u8], per_cpu: bool) -> Option<Self> {
+    pub fn parse(bytes: &[u8], per_cpu: bool) -> Option<Self> {
         let mut now = Self::default();
         let mut seen = false;
         for line in lines(bytes) {
@@ -114,6 +114,19 @@ impl Snapshot {
             }
         }
         (seen || now.total.is_some() || !now.online.is_empty()).then_some(now)
+    }
+
+    /// The busy and the idle ticks of all CPUs since `before`. Stolen ticks are neither: this machine did not use their
+    /// energy. `None` if the set of CPUs changed, as the idle time jumps then.
+    pub fn busy_and_idle(&self, before: &Self) -> Option<(u64, u64)> {
+        let (now, earlier) = (self.total?, before.total?);
+        let grown = |modes: &[usize]| {
+            let sum =
+                |ticks: Ticks| modes.iter().filter_map(|mode| ticks.0[*mode]).fold(0, u64::saturating_add);
+            sum(now).saturating_sub(sum(earlier))
+        };
+        let comparable = self.online == before.online && now.0[IDLE].is_some();
+        comparable.then(|| (grown(&BUSY), grown(&[IDLE, IOWAIT])))
     }
 
     /// The record of all CPUs together, then with `--per-cpu` that of each.
@@ -162,6 +175,8 @@ pub struct Ticks([Option<u64>; 10]);
 const DISJOINT: usize = 8;
 const IDLE: usize = 3;
 const IOWAIT: usize = 4;
+/// User, nice, system, irq and softirq.
+const BUSY: [usize; 5] = [0, 1, 2, 5, 6];
 
 impl Ticks {
     /// Parses the numbers after the name of the CPU.
@@ -242,6 +257,19 @@ mod tests {
         let expected =
             Kernel { interrupts: Some(8_885_917), context_switches: Some(38_014_093), ..Kernel::default() };
         assert_eq!(counts, expected);
+    }
+
+    #[test]
+    fn busy_and_idle_ticks_of_the_same_cpus() {
+        let at = |text: &str| Snapshot::parse(text.as_bytes(), false).unwrap();
+        let before = at("cpu  0 0 0 0 0 0 0 0 0 0\ncpu0 1 2 3 4\n");
+        let now = at("cpu  100 1 20 1000 50 3 4 500 60 1\ncpu0 1 2 3 4\n");
+        assert_eq!(now.busy_and_idle(&before), Some((128, 1050)));
+        assert_eq!(at("cpu 1 2 3 4\ncpu0 1 2 3 4\nintr 1 2\n").busy_and_idle(&before), Some((6, 4)));
+        for text in ["cpu 1 2 3 4\ncpu0 1 2 3 4\ncpu7 1 2 3 4\n", "cpu0 1 2 3 4\n", "cpu 1 2 3\ncpu0 1 2 3\n"]
+        {
+            assert_eq!(at(text).busy_and_idle(&before), None, "{text}");
+        }
     }
 
     #[test]

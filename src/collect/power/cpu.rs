@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::residency::{BusyCpus, Idle, Residency, States};
+use super::residency::{BusyCpus, Residency, frequencies, idle_states};
 use super::sysfs::{folder, list, number, numbered, read, word};
 use crate::collect::{Collector, Roots, Sample, micro, unreadable};
 use crate::common::emit::Emitter;
@@ -17,7 +17,7 @@ pub struct CpuCollector {
     /// The core types of a hybrid processor: their letters, and the files that list their CPUs.
     kinds: [(&'static str, PathBuf); 2],
     /// By CPU: the counts of its idle states.
-    idle: BTreeMap<u32, Idle>,
+    idle: BTreeMap<u32, Residency<String>>,
     busy: BusyCpus,
     /// By policy: the counts of its frequencies.
     frequencies: BTreeMap<PathBuf, Residency<u64>>,
@@ -54,7 +54,7 @@ impl CpuCollector {
                 .or_else(|| hertz("cpuinfo_cur_freq"))
                 .or_else(|| hertz("cpuinfo_avg_freq"))
         };
-        let states = read(folder.join("stats/time_in_state")).ok().map(|bytes| States::frequencies(&bytes));
+        let states = read(folder.join("stats/time_in_state")).ok().map(|bytes| frequencies(&bytes));
         let residency = states.and_then(|states| {
             let before = self.frequencies.entry(folder.to_owned()).or_default();
             before.shares(states)
@@ -90,7 +90,7 @@ impl CpuCollector {
         policy: Option<&Policy>,
         sample: &Sample<'_>,
     ) -> Option<CpuPower> {
-        let states = States::idle(&path.join("cpuidle"));
+        let states = idle_states(&path.join("cpuidle"));
         if policy.is_none() && states.is_none() {
             return None;
         }
@@ -159,8 +159,8 @@ impl Collector for CpuCollector {
             // The first sample has no ratios of idle states.
             let measured =
                 record.frequency_hz.is_some() || record.governor.is_some() || record.c_state.is_some();
-            if measured && sample.wants(&CPU_POWER) {
-                out.emit(sample.ts, &record)?;
+            if measured {
+                sample.emit(&record, out)?;
             }
         }
         for policy in policies.into_values().filter(|policy| policy.cpus > 1) {
@@ -168,9 +168,7 @@ impl Collector for CpuCollector {
             let sum: Option<f64> = actives.iter().copied().sum();
             record.core_active_ratio =
                 sum.filter(|_| !actives.is_empty()).map(|sum| micro(sum / actives.len() as f64));
-            if sample.wants(&CPU_POWER) {
-                out.emit(sample.ts, &record)?;
-            }
+            sample.emit(&record, out)?;
         }
         match (found, clocked) {
             (true, true) => Ok(()),

@@ -1,46 +1,26 @@
 //! The packages' energy, split among processes by their CPU time → `process_power`.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::PathBuf;
+use std::cmp::Reverse;
 
 use anyhow::Result;
 
-use crate::collect::pidstat::PidStat;
-use crate::collect::text::{number, split_word, words};
-use crate::collect::{Roots, Sample, unreadable};
+use crate::collect::processes::{Found, Walker};
+use crate::collect::stat::Snapshot;
+use crate::collect::{Roots, Sample, Source};
 use crate::common::emit::Emitter;
-use crate::record::{PROCESS_POWER, ProcessPower, Reason};
+use crate::record::{ProcessPower, Reason};
 
 /// Remembers the CPU time of every process and of all CPUs.
 pub struct Share {
-    proc: PathBuf,
-    /// By process id: its start time and its ticks.
-    before: HashMap<u32, (u64, u64)>,
-    all_before: Option<AllCpus>,
-}
-
-/// Ticks of all CPUs together.
-#[derive(Clone, Debug, PartialEq)]
-struct AllCpus {
-    busy: u64,
-    idle: u64,
-    /// The numbers of the CPUs that are online.
-    online: Vec<u64>,
-}
-
-/// Ticks of a process in the interval.
-#[derive(Clone, Debug, PartialEq)]
-struct Used {
-    pid: u32,
-    comm: String,
-    ticks: u64,
+    stat: Source,
+    walker: Walker,
+    before: Option<Snapshot>,
 }
 
 impl Share {
     /// Reads below these roots.
     pub fn new(roots: &Roots) -> Self {
-        Self { proc: roots.proc.clone(), before: HashMap::new(), all_before: None }
+        Self { stat: Source::new(roots.proc.join("stat")), walker: Walker::new(roots), before: None }
     }
 
     /// Splits the packages' energy. `whole` is the energy in joules, and the seconds that it covers.
@@ -53,53 +33,31 @@ impl Share {
         sample: &Sample<'_>,
         out: &mut Emitter,
     ) -> Result<()> {
-        let path = self.proc.join("stat");
-        let now = match fs::read(&path) {
-            Ok(bytes) => all_cpus(&bytes),
-            Err(error) => return unreadable(out, sample.ts, &path.to_string_lossy(), &error),
-        };
-        let used = self.walk();
-        let before = std::mem::replace(&mut self.all_before, now.clone());
+        let Some(bytes) = self.stat.read_or_report(sample.ts, out)? else { return Ok(()) };
+        let now = Snapshot::parse(bytes, false);
+        let mut used = self.walker.walk().unwrap_or_default().found;
+        used.sort_unstable_by_key(|one| (Reverse(one.used), one.pid));
+        let before = std::mem::replace(&mut self.before, now.clone());
         let (Some(now), Some(before)) = (now, before) else { return Ok(()) };
         let Some((joules, seconds)) = whole else {
             let detail = "no package energy could be read, so there is none to split";
             return out.status(sample.ts, "--per-process", Reason::Absent, detail);
         };
-        // When a CPU goes offline or comes back, the kernel counts its idle time in another way, and the sum jumps.
-        if sample.wants(&PROCESS_POWER) && seconds > 0.0 && now.online == before.online {
-            let busy = now.busy.saturating_sub(before.busy);
-            let idle = now.idle.saturating_sub(before.idle);
+        if seconds > 0.0
+            && let Some((busy, idle)) = now.busy_and_idle(&before)
+        {
             for part in split(joules, seconds, &used, busy, idle) {
-                out.emit(sample.ts, &part)?;
+                sample.emit(&part, out)?;
             }
         }
         Ok(())
-    }
-
-    /// The ticks of every process since the previous sample; of a new process, since it started.
-    fn walk(&mut self) -> Vec<Used> {
-        let before = std::mem::take(&mut self.before);
-        let mut all = Vec::new();
-        for entry in fs::read_dir(&self.proc).into_iter().flatten().flatten() {
-            let name = entry.file_name();
-            let pid = number(name.as_encoded_bytes()).and_then(|pid| u32::try_from(pid).ok());
-            let Some(pid) = pid else { continue };
-            let Ok(bytes) = fs::read(self.proc.join(name).join("stat")) else { continue };
-            let Some(stat) = PidStat::parse(&bytes) else { continue };
-            let (begin, ticks) = (stat.begin_ticks, stat.ticks());
-            let already = before.get(&pid).filter(|before| before.0 == begin).map_or(0, |before| before.1);
-            self.before.insert(pid, (begin, ticks));
-            all.push(Used { pid, comm: stat.comm, ticks: ticks.saturating_sub(already) });
-        }
-        all.sort_unstable_by_key(|one| (std::cmp::Reverse(one.ticks), one.pid));
-        all
     }
 }
 
 /// The parts, largest first. Busy time that belongs to none of these processes (interrupts, processes that ended) is
 /// `others`, and the rest is `idle`, so that the parts add up to the whole.
-fn split(joules: f64, seconds: f64, used: &[Used], busy: u64, idle: u64) -> Vec<ProcessPower> {
-    let known = used.iter().fold(0u64, |sum, one| sum.saturating_add(one.ticks));
+fn split(joules: f64, seconds: f64, used: &[Found], busy: u64, idle: u64) -> Vec<ProcessPower> {
+    let known = used.iter().fold(0u64, |sum, one| sum.saturating_add(one.used));
     let others = busy.saturating_sub(known);
     // Ticks of processes and of CPUs are counted separately and can differ a little.
     let all = busy.max(known).saturating_add(idle);
@@ -116,9 +74,9 @@ fn split(joules: f64, seconds: f64, used: &[Used], busy: u64, idle: u64) -> Vec<
         interval_s: seconds,
     };
     let ratio = |ticks: u64| ticks as f64 / all as f64;
-    let running = used.iter().filter(|one| one.ticks > 0);
+    let running = used.iter().filter(|one| one.used > 0);
     let mut parts: Vec<_> = running
-        .map(|one| part(Some(one.pid), &one.comm, ratio(one.ticks), joules * ratio(one.ticks)))
+        .map(|one| part(Some(one.pid), &one.stat.comm, ratio(one.used), joules * ratio(one.used)))
         .collect();
     if others > 0 {
         parts.push(part(None, "others", ratio(others), joules * ratio(others)));
@@ -128,28 +86,15 @@ fn split(joules: f64, seconds: f64, used: &[Used], busy: u64, idle: u64) -> Vec<
     parts
 }
 
-/// Parses the line `cpu` of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal; and the numbers of the
-/// CPUs below it. Steal time is neither busy nor idle: this machine did not use that energy.
-fn all_cpus(bytes: &[u8]) -> Option<AllCpus> {
-    let mut lines = bytes.split(|&byte| byte == b'\n');
-    let (name, rest) = split_word(lines.next()?);
-    let ticks: Vec<u64> = words(rest).map_while(number).take(7).collect();
-    let [user, nice, system, idle, rest @ ..] = &ticks[..] else { return None };
-    let sum = |ticks: &[&u64]| ticks.iter().fold(0u64, |sum, ticks| sum.saturating_add(**ticks));
-    let (iowait, interrupts) = rest.split_first().unwrap_or((&0, &[]));
-    let interrupts = sum(&interrupts.iter().collect::<Vec<_>>());
-    let (busy, idle) = (sum(&[user, nice, system, &interrupts]), sum(&[idle, iowait]));
-    let online = lines.map_while(|line| number(split_word(line).0.strip_prefix(b"cpu")?)).collect();
-    (name == b"cpu").then_some(AllCpus { busy, idle, online })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collect::pidstat::PidStat;
     use proptest::prelude::*;
 
-    fn used(pid: u32, ticks: u64) -> Used {
-        Used { pid, comm: format!("c{pid}"), ticks }
+    fn used(pid: u32, used: u64) -> Found {
+        let line = format!("{pid} (c{pid}) S 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 3 0 5 0 9");
+        Found { pid, stat: PidStat::parse(line.as_bytes()).unwrap(), used, rated: true }
     }
 
     #[test]
@@ -163,15 +108,6 @@ mod tests {
         );
         assert_eq!((parts[0].pid, parts[3].pid, parts[0].cpu_ratio), (Some(7), None, 0.25));
         assert!(split(1.0, 1.0, &[], 0, 0).is_empty());
-    }
-
-    #[test]
-    fn the_modes_of_all_cpus() {
-        let text = b"cpu  100 1 20 1000 50 3 4 500 60 1\ncpu0 1 2 3 4\n";
-        assert_eq!(all_cpus(text), Some(AllCpus { busy: 128, idle: 1050, online: vec![0] }));
-        let online = b"cpu 1 2 3 4\ncpu0 1 2 3 4\ncpu7 1 2 3 4\nintr 1 2\ncpu8";
-        assert_eq!(all_cpus(online), Some(AllCpus { busy: 6, idle: 4, online: vec![0, 7] }));
-        assert_eq!((all_cpus(b""), all_cpus(b"intr 1 2 3 4 5"), all_cpus(b"cpu 1 2 3")), (None, None, None));
     }
 
     proptest! {
