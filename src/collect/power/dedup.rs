@@ -2,16 +2,17 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::energy_counter::Reading;
 use super::zones::Zone;
 
 /// A zone that could be read, and its counter in this sample.
-pub struct ZoneReading<'a> {
+pub struct Measured {
     /// The zone.
-    pub zone: &'a Zone,
+    pub zone: Zone,
     /// Its counter.
     pub raw: u64,
-    /// The increase since the previous sample, in joules.
-    pub used: Option<f64>,
+    /// Its energy.
+    pub reading: Reading,
     /// True if the counter was 0 when it was opened, and not at boot.
     pub from_open: bool,
 }
@@ -29,12 +30,12 @@ pub struct History {
 
 impl History {
     /// Watches whether the `psys` counters move while packages use energy.
-    fn update(&mut self, all: &[ZoneReading<'_>]) {
-        let packages = all.iter().filter(|it| it.zone.is("package")).filter_map(|it| it.used);
+    fn update(&mut self, all: &[Measured]) {
+        let packages = all.iter().filter(|it| it.zone.is("package")).filter_map(|it| it.reading.used_joules);
         let most = packages.fold(0.0, f64::max);
         for psys in all.iter().filter(|it| it.zone.is("psys")) {
             let still = self.still.entry(psys.zone.id.clone()).or_default();
-            match psys.used {
+            match psys.reading.used_joules {
                 Some(used) if used > 0.0 && *still < STILL_JOULES => *still = 0.0,
                 Some(_) => *still += most,
                 None => {}
@@ -45,9 +46,9 @@ impl History {
     /// Whether the board has connected a `psys` counter. One that is still 0 since boot is not connected; one that
     /// was 0 when it was opened is, until it is seen to stand still. Without a package to compare with, as in virtual
     /// machines, one sample that counted nothing is enough.
-    fn is_connected(&self, psys: &ZoneReading<'_>, alone: bool) -> bool {
+    fn is_connected(&self, psys: &Measured, alone: bool) -> bool {
         let still = self.still.get(&psys.zone.id).is_some_and(|joules| *joules >= STILL_JOULES);
-        let counts = psys.raw > 0 || (psys.from_open && !(alone && psys.used.is_some()));
+        let counts = psys.raw > 0 || (psys.from_open && !(alone && psys.reading.used_joules.is_some()));
         !still && counts
     }
 }
@@ -75,15 +76,15 @@ const STILL_JOULES: f64 = 10.0;
 /// The sum is the platform's counter (`psys`), which contains the packages. Without one that works, it is the
 /// packages plus their memory, which packages do not contain. MMIO zones repeat the register zones of the same
 /// name, and dies that agree are one counter.
-pub fn account(all: &[ZoneReading<'_>], history: &mut History) -> Vec<Accounting> {
+pub fn account(all: &[Measured], history: &mut History) -> Vec<Accounting> {
     history.update(all);
     let repeated: Vec<Option<String>> = all.iter().map(|it| repeats(all, it, history)).collect();
     let alone = !all.iter().any(|it| it.zone.is("package"));
-    let works = |it: &ZoneReading<'_>| it.zone.is("psys") && history.is_connected(it, alone);
-    let first = |(it, repeated): &(&ZoneReading<'_>, &Option<String>)| works(it) && repeated.is_none();
+    let works = |it: &Measured| it.zone.is("psys") && history.is_connected(it, alone);
+    let first = |(it, repeated): &(&Measured, &Option<String>)| works(it) && repeated.is_none();
     let psys = all.iter().zip(&repeated).find(first).map(|(it, _)| it.zone.id.clone());
-    let decide = |(it, repeat): (&ZoneReading<'_>, &Option<String>)| {
-        let zone = it.zone;
+    let decide = |(it, repeat): (&Measured, &Option<String>)| {
+        let zone = &it.zone;
         let top = zone.inside.is_none();
         let parent = repeat
             .clone()
@@ -104,16 +105,16 @@ pub fn account(all: &[ZoneReading<'_>], history: &mut History) -> Vec<Accounting
 }
 
 /// The `id` of an earlier zone that counts the same energy.
-fn repeats(all: &[ZoneReading<'_>], it: &ZoneReading<'_>, history: &mut History) -> Option<String> {
+fn repeats(all: &[Measured], it: &Measured, history: &mut History) -> Option<String> {
     if it.zone.inside.is_some() {
         return None;
     }
     let tops = all.iter().filter(|other| other.zone.inside.is_none() && other.zone.id != it.zone.id);
     if it.zone.mmio() {
-        let same = |other: &&ZoneReading<'_>| !other.zone.mmio() && other.zone.name == it.zone.name;
+        let same = |other: &&Measured| !other.zone.mmio() && other.zone.name == it.zone.name;
         return tops.into_iter().find(same).map(|other| other.zone.id.clone());
     }
-    let of_package = |other: &&ZoneReading<'_>| {
+    let of_package = |other: &&Measured| {
         !other.zone.mmio()
             && other.zone.package() == it.zone.package()
             && other.zone.domain() == it.zone.domain()
@@ -134,7 +135,7 @@ fn repeats(all: &[ZoneReading<'_>], it: &ZoneReading<'_>, history: &mut History)
 }
 
 /// Whether two counters, read one after the other, can be the same one.
-fn same(a: &ZoneReading<'_>, b: &ZoneReading<'_>) -> bool {
+fn same(a: &Measured, b: &Measured) -> bool {
     let apart = a.raw.abs_diff(b.raw);
     // One may have wrapped between the two readings.
     let apart = a.zone.range.map_or(apart, |range| apart.min(range.saturating_sub(apart)));
@@ -171,9 +172,15 @@ mod tests {
         let counted =
             |(at, (zone, raw)): (usize, &'_ (Zone, u64))| (zone.clone(), *raw, used.map(|used| used[at]));
         let owned: Vec<_> = zones.iter().enumerate().map(counted).collect();
+        let reading = |used_joules| Reading { used_joules, ..Reading::default() };
         let all: Vec<_> = owned
             .iter()
-            .map(|(zone, raw, used)| ZoneReading { zone, raw: *raw, used: *used, from_open: false })
+            .map(|(zone, raw, used)| Measured {
+                zone: zone.clone(),
+                raw: *raw,
+                reading: reading(*used),
+                from_open: false,
+            })
             .collect();
         let only: Vec<_> = zones.iter().map(|(zone, _)| zone.clone()).collect();
         let name = |id: &String| path(&only, only.iter().find(|zone| zone.id == *id).unwrap());

@@ -150,7 +150,8 @@ impl EnergySource for Perf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::power::dedup::{History, ZoneReading, account};
+    use crate::collect::power::dedup::{History, Measured, account};
+    use crate::collect::power::energy_counter::Reading;
     use crate::collect::power::zones::path;
 
     #[test]
@@ -196,10 +197,10 @@ mod tests {
         let all: Vec<_> = zones
             .iter()
             .enumerate()
-            .map(|(at, zone)| ZoneReading {
-                zone,
+            .map(|(at, zone)| Measured {
+                zone: zone.clone(),
                 raw: count(at, zone),
-                used: used.map(|used| used[at]),
+                reading: Reading { used_joules: used.map(|used| used[at]), ..Reading::default() },
                 from_open: true,
             })
             .collect();

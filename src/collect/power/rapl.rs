@@ -7,7 +7,7 @@ use std::io;
 
 use anyhow::Result;
 
-use super::dedup::{Accounting, History, ZoneReading, account};
+use super::dedup::{Accounting, History, Measured, account};
 use super::energy_counter::{EnergyCounter, Moment, Reading};
 use super::energy_sources::{EnergyChips, Powercap};
 use super::perf::Perf;
@@ -25,21 +25,6 @@ pub struct RaplCollector {
     history: History,
     share: Option<Share>,
     platform: Platform,
-}
-
-/// A zone that could be read.
-struct Measured {
-    zone: Zone,
-    raw: u64,
-    reading: Reading,
-    from_open: bool,
-}
-
-impl Measured {
-    fn zone_reading(&self) -> ZoneReading<'_> {
-        let Self { zone, raw, reading, from_open } = self;
-        ZoneReading { zone, raw: *raw, used: reading.used_joules, from_open: *from_open }
-    }
 }
 
 impl RaplCollector {
@@ -207,8 +192,7 @@ impl Collector for RaplCollector {
 
     fn collect(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
         let (zones, found) = self.read(sample, out)?;
-        let all: Vec<_> = found.iter().map(Measured::zone_reading).collect();
-        let accounts = account(&all, &mut self.history);
+        let accounts = account(&found, &mut self.history);
         let psys = |it: (&Measured, &Accounting)| it.0.zone.domain() == "psys" && it.1.counted;
         self.platform.set(found.iter().zip(&accounts).any(psys));
         if sample.wants(&POWER) {
