@@ -1,7 +1,7 @@
 //! Reads /proc/vmstat into `paging` records.
 
 use super::file::FileRecord;
-use super::text::{lines, number, split_word};
+use super::netstat::pairs;
 use super::{Sample, rate};
 use crate::record::Paging;
 
@@ -11,8 +11,7 @@ impl FileRecord for Paging {
 
     fn parse(bytes: &[u8]) -> Option<Self> {
         let mut paging = Self::default();
-        for line in lines(bytes) {
-            let (name, rest) = split_word(line);
+        pairs(bytes, |name, value| {
             // `pgpgin` and `pgpgout` count KiB, whatever the page size (kernel `mm/vmstat.c`).
             let (field, factor) = match name {
                 b"pgfault" => (&mut paging.faults, 1),
@@ -22,10 +21,10 @@ impl FileRecord for Paging {
                 b"pswpin" => (&mut paging.swap_in_pages, 1),
                 b"pswpout" => (&mut paging.swap_out_pages, 1),
                 b"oom_kill" => (&mut paging.oom_kills, 1),
-                _ => continue,
+                _ => return,
             };
-            *field = number(rest.trim_ascii()).and_then(|value| value.checked_mul(factor));
-        }
+            *field = value.checked_mul(factor);
+        });
         if paging == Self::default() {
             return None;
         }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::chip::{Chip, chips};
-use super::sysfs::{folders, not_a_number, number, read, word};
+use super::sysfs::{folders, number, word};
 use super::zones::{EnergySource, Zone};
 use crate::collect::Roots;
 use crate::collect::text;
@@ -58,10 +58,6 @@ impl EnergySource for Powercap {
     fn counter(&self, zone: &Zone) -> String {
         self.folder.join(&zone.id).join("energy_uj").to_string_lossy().into_owned()
     }
-
-    fn read(&mut self, zone: &Zone) -> io::Result<u64> {
-        read_counter(self.counter(zone))
-    }
 }
 
 /// hwmon chips (kernel `Documentation/hwmon/sysfs-interface.rst`, `amd_energy.rst`), the last resort if neither perf
@@ -107,10 +103,6 @@ impl EnergySource for EnergyChips {
         let file = self.files.iter().find(|(id, _)| *id == zone.id);
         file.map_or_else(|| zone.id.clone(), |(_, path)| path.to_string_lossy().into_owned())
     }
-
-    fn read(&mut self, zone: &Zone) -> io::Result<u64> {
-        read_counter(self.counter(zone))
-    }
 }
 
 /// Understands the labels of `amd_energy`: `Esocket0`, `Ecore001`. Other labels stay as they are.
@@ -132,8 +124,4 @@ fn chip_zone(chip: &Chip, input: &str, label: Option<String>) -> Zone {
         per_joule: 1e6,
         one_core: true,
     }
-}
-
-fn read_counter(path: String) -> io::Result<u64> {
-    text::number(read(path)?.trim_ascii()).ok_or_else(not_a_number)
 }

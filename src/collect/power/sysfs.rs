@@ -28,8 +28,16 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 }
 
 /// Reads a non-negative number.
+///
+/// # Errors
+/// If it cannot be read; [`io::ErrorKind::InvalidData`] if it is not a number.
+pub fn counter(path: impl AsRef<Path>) -> io::Result<u64> {
+    text::number(read(path)?.trim_ascii()).ok_or_else(not_a_number)
+}
+
+/// Reads a non-negative number, if there is one.
 pub fn number(path: impl AsRef<Path>) -> Option<u64> {
-    text::number(read(path).ok()?.trim_ascii())
+    counter(path).ok()
 }
 
 /// Reads a number, which may be negative, and divides it.
@@ -43,7 +51,7 @@ pub fn scaled(path: impl AsRef<Path>, divisor: f64) -> io::Result<f64> {
 }
 
 /// The error of a file that should contain a number and does not.
-pub fn not_a_number() -> io::Error {
+fn not_a_number() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "not a number")
 }
 

@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
+use super::sysfs;
+
 /// An energy counter and its position among the others.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zone {
@@ -70,7 +72,9 @@ pub trait EnergySource {
     ///
     /// # Errors
     /// If the system refuses.
-    fn read(&mut self, zone: &Zone) -> io::Result<u64>;
+    fn read(&mut self, zone: &Zone) -> io::Result<u64> {
+        sysfs::counter(self.counter(zone))
+    }
 
     /// True if the counters were 0 when they were opened, and not at boot.
     fn counts_from_open(&self) -> bool {

@@ -192,9 +192,7 @@ impl Sample {
             of_active(&mut gpu.requested, gpu.active_ratio);
         }
     }
-}
 
-impl Sample {
     /// Drops components that have only a name, because their rows could not be read.
     fn drop_empty(&mut self) {
         self.cpus.retain_mut(|cpu| {
