@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::netstat::sockstat;
-use super::text::{lines, number, split_word, words};
+use super::virtual_memory::recorded_page_size;
 use super::{Collector, Roots, Sample, Source};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, SOCKETS, Sockets};
@@ -20,8 +20,11 @@ impl SocketsCollector {
     /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         let source = |name: &str| Source::new(roots.proc.join("net").join(name));
-        let page =
-            if roots.foreign { recorded_page_size(roots) } else { Some(rustix::param::page_size() as u64) };
+        let page = if roots.foreign {
+            recorded_page_size(&roots.proc)
+        } else {
+            Some(rustix::param::page_size() as u64)
+        };
         Self { ipv4: source("sockstat"), ipv6: source("sockstat6"), page }
     }
 }
@@ -76,27 +79,6 @@ fn parse(text: &[u8], page: Option<u64>, record: &mut Sockets) {
     });
 }
 
-/// The page size of a recorded machine: its mapped memory in KiB (meminfo) over that in pages (vmstat).
-fn recorded_page_size(roots: &Roots) -> Option<u64> {
-    let value = |file: &str, wanted: &[u8]| {
-        let text = std::fs::read(roots.proc.join(file)).ok()?;
-        let mut rows = lines(&text).map(split_word);
-        let (_, rest) = rows.find(|(name, _)| *name == wanted)?;
-        words(rest).next().and_then(number)
-    };
-    let bytes = value("meminfo", b"Mapped:")?.checked_mul(1024)?;
-    page_size(bytes, value("vmstat", b"nr_mapped")?)
-}
-
-/// Rounds to a real page size, because the two files were not read at the same moment.
-fn page_size(bytes: u64, pages: u64) -> Option<u64> {
-    let about = bytes.checked_div(pages)?;
-    [12, 14, 16, 18]
-        .map(|bits| 1 << bits)
-        .into_iter()
-        .find(|size| (size * 2 / 3..size * 3 / 2).contains(&about))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,20 +120,5 @@ mod tests {
         let mut record = Sockets::default();
         parse(b"TCP: inuse 1 mem 5\n", None, &mut record);
         assert_eq!((record.tcp_in_use, record.tcp_memory_bytes), (Some(1), None));
-    }
-
-    #[test]
-    fn page_sizes() {
-        for (bytes, pages, expected) in [
-            (1_000_000 * 4096, 1_000_000, Some(4096)),
-            (1_000_000 * 4096, 990_000, Some(4096)),
-            (16_384 * 999, 1000, Some(16_384)),
-            (65_536 * 1000, 1000, Some(65_536)),
-            (1024, 0, None),
-            (1024, 1, None),
-            (1 << 30, 1, None),
-        ] {
-            assert_eq!(page_size(bytes, pages), expected);
-        }
     }
 }

@@ -115,17 +115,7 @@ fn counts(rows: &Table, page_size: Option<u64>) -> Counts {
     for (count, bytes) in levels(rows) {
         counts.set(count, bytes.zip(page_size).map(|(bytes, size)| bytes / size));
     }
-    for (count, key) in [
-        (Count::faults, "pgfault"),
-        (Count::pages_reactivated, "pgactivate"),
-        (Count::pages_purged, "pglazyfreed"),
-        (Count::pages_decompressed, "zswpin"),
-        (Count::pages_compressed, "zswpout"),
-        (Count::swap_ins, "pswpin"),
-        (Count::swap_outs, "pswpout"),
-    ] {
-        counts.set(count, rows.get(key));
-    }
+    rows.set_events(&mut counts);
     counts
 }
 

@@ -6,6 +6,8 @@ mod table;
 
 pub use cgroup::CgroupCollector;
 
+use std::path::Path;
+
 use anyhow::Result;
 
 use super::vm_stat::counts::{Count, Counts};
@@ -135,8 +137,18 @@ fn page_size(vmstat: &Table, memory: &Table) -> Option<u64> {
         let (bytes, pages) = (memory.get(bytes)?, vmstat.get(pages)?);
         let size = bytes as f64 / pages as f64;
         let near = |known: &u64| (0.75..1.5).contains(&(size / *known as f64));
-        (pages > 0).then(|| [4096, 8192, 16_384, 65_536].into_iter().find(near)).flatten()
+        (pages > 0).then(|| [4096, 8192, 16_384, 65_536, 262_144].into_iter().find(near)).flatten()
     })
+}
+
+/// The page size of a recorded /proc.
+pub fn recorded_page_size(proc: &Path) -> Option<u64> {
+    let table = |file: &str, form| {
+        let mut table = Table::new(form, |_| false);
+        table.read(&std::fs::read(proc.join(file)).ok()?);
+        Some(table)
+    };
+    page_size(&table("vmstat", Form::Plain)?, &table("meminfo", Form::Meminfo)?)
 }
 
 /// The counts that macOS has too. What memory is used for comes from /proc/meminfo, which `free` and `scrape` show
@@ -182,15 +194,9 @@ fn counts(vmstat: &Table, meminfo: &Table, zrams: &[Zram], page_size: Option<u64
     );
     set(Count::pages_compressor_stored, compressor(|zram| zram.stored_bytes, "zswapped_bytes"));
     set(Count::pages_compressor_occupied, compressor(|zram| zram.occupied_bytes, "zswap_bytes"));
-    set(Count::faults, get("pgfault"));
-    set(Count::pages_reactivated, get("pgactivate"));
-    set(Count::pages_purged, get("pglazyfreed"));
-    set(Count::pages_decompressed, get("zswpin"));
-    set(Count::pages_compressed, get("zswpout"));
     set(Count::page_ins, from_kib("pgpgin"));
     set(Count::page_outs, from_kib("pgpgout"));
-    set(Count::swap_ins, get("pswpin"));
-    set(Count::swap_outs, get("pswpout"));
+    vmstat.set_events(&mut counts);
     counts
 }
 
@@ -274,6 +280,31 @@ mod tests {
             (Some(4), Some(32_768))
         );
         assert_eq!((record.pages_free, record.faults), (None, None));
+    }
+
+    #[test]
+    fn page_sizes() {
+        for (bytes, pages, expected) in [
+            (1_000_000 * 4096, 1_000_000, Some(4096)),
+            (1_000_000 * 4096, 990_000, Some(4096)),
+            (16_384 * 999, 1000, Some(16_384)),
+            (65_536 * 1000, 1000, Some(65_536)),
+            (1024, 0, None),
+            (1024, 1, None),
+            (1 << 30, 1, None),
+        ] {
+            let (vmstat, memory) = (table(&[("nr_mapped", pages)]), table(&[("mapped_bytes", bytes)]));
+            assert_eq!(page_size(&vmstat, &memory), expected);
+        }
+    }
+
+    #[test]
+    fn a_recorded_page_size() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("vmstat"), "nr_free_pages 9\nnr_mapped 1000\n").unwrap();
+        assert_eq!(recorded_page_size(dir.path()), None);
+        std::fs::write(dir.path().join("meminfo"), "MemTotal: 1 kB\nMapped:          16010 kB\n").unwrap();
+        assert_eq!(recorded_page_size(dir.path()), Some(16_384));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::collect::rate;
 use crate::collect::text::{lines, split_number, split_word};
+use crate::collect::vm_stat::counts::{Count, Counts};
 use crate::record::{RowNames, Rows};
 
 /// The format of a line.
@@ -99,6 +100,21 @@ impl Table {
     /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.now.is_empty()
+    }
+
+    /// Sets the counts of events that /proc/vmstat and memory.stat name alike.
+    pub fn set_events(&self, counts: &mut Counts) {
+        for (count, name) in [
+            (Count::faults, "pgfault"),
+            (Count::pages_reactivated, "pgactivate"),
+            (Count::pages_purged, "pglazyfreed"),
+            (Count::pages_decompressed, "zswpin"),
+            (Count::pages_compressed, "zswpout"),
+            (Count::swap_ins, "pswpin"),
+            (Count::swap_outs, "pswpout"),
+        ] {
+            counts.set(count, self.get(name));
+        }
     }
 
     /// The row of a name; the first, if there are several.
