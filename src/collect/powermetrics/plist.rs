@@ -229,8 +229,7 @@ impl Reader<'_> {
             match (key, value.number()) {
                 ("clusters", _) => value.dicts().for_each(|cluster| self.cluster(cluster)),
                 ("packages", _) => {
-                    let packages = value.dicts().enumerate();
-                    packages.for_each(|(number, package)| self.package(number as u64, package));
+                    value.dicts().enumerate().for_each(|(number, it)| self.package(number, it))
                 }
                 ("package_watts", Some(watts)) if bounds::watts(watts).is_some() => {
                     self.sample.memory_apart = true;
@@ -240,11 +239,7 @@ impl Reader<'_> {
                 (
                     "freq_hz" | "freq_ratio" | "instr_retired" | "instr_per_clk" | "llc_flushed_ratio",
                     Some(_),
-                ) => {
-                    if !component(self.sample.cpu("system", "system"), key, value) {
-                        self.unknown("processor.", key, value);
-                    }
-                }
+                ) if component(self.sample.cpu("system", "system"), key, value) => {}
                 _ => self.unknown("processor.", key, value),
             }
         }
@@ -260,11 +255,7 @@ impl Reader<'_> {
                 // Requests of the scheduler, and whether hardware counts the residency.
                 "name" | "hw_resid_counters" | "requested_mhz" | "recommended_cores" => {}
                 "power" | "energy" => self.power(name, &format!("_{key}"), value, "processor.clusters."),
-                "cpus" => {
-                    for cpu in value.dicts() {
-                        self.cpu(cpu, Some(name), "processor.clusters.cpus.");
-                    }
-                }
+                "cpus" => value.dicts().for_each(|cpu| self.cpu(cpu, Some(name), "processor.clusters.cpus.")),
                 _ if component(self.sample.cluster(name), key, value) => {}
                 _ => self.unknown("processor.clusters.", key, value),
             }
@@ -294,16 +285,12 @@ impl Reader<'_> {
     }
 
     /// A package of Intel.
-    fn package(&mut self, number: u64, package: Dict<'_>) {
+    fn package(&mut self, number: usize, package: Dict<'_>) {
         let name = format!("package{number}");
         for (key, value) in package.iter() {
             match key {
                 "package" => {}
-                "cores" => {
-                    for (number, core) in value.dicts().enumerate() {
-                        self.core(number, core);
-                    }
-                }
+                "cores" => value.dicts().enumerate().for_each(|(number, core)| self.core(number, core)),
                 _ if component(self.sample.cpu("package", &name), key, value) => {}
                 _ => self.unknown("processor.packages.", key, value),
             }
@@ -317,11 +304,7 @@ impl Reader<'_> {
         for (key, value) in core.iter() {
             match key {
                 "core" => {}
-                "cpus" => {
-                    for cpu in value.dicts() {
-                        self.cpu(cpu, None, "processor.packages.cores.cpus.");
-                    }
-                }
+                "cpus" => value.dicts().for_each(|cpu| self.cpu(cpu, None, "processor.packages.cores.cpus.")),
                 _ if component(self.sample.cpu("core", &name), key, value) => {}
                 _ => self.unknown("processor.packages.cores.", key, value),
             }

@@ -379,13 +379,11 @@ fn component(cpu: &mut CpuPower, what: &str, value: &[u8]) -> Understood {
             set(&mut cpu.instructions_per_cycle, number(value).filter(|it| *it >= 0.0))
         }
         "C-state residency" => listed(value, states, &mut cpu.c_state_ratio, &mut cpu.c_state),
-        "Average frequency as fraction of nominal" => match nominal(value) {
-            Some((ratio, hz)) => {
-                (cpu.nominal_ratio, cpu.frequency_hz) = (Some(ratio), Some(hz));
-                Yes
-            }
-            None => No,
-        },
+        "Average frequency as fraction of nominal" => {
+            let (ratio, hz) = nominal(value).unzip();
+            set(&mut cpu.frequency_hz, hz);
+            set(&mut cpu.nominal_ratio, ratio)
+        }
         _ => No,
     }
 }
