@@ -129,6 +129,22 @@ pub trait Collector {
     }
 }
 
+/// Why a source gave nothing, for its `status` record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The reason.
+    pub reason: Reason,
+    /// What happened, and what to do about it.
+    pub detail: String,
+}
+
+impl Failure {
+    /// Makes a failure.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
 /// Reports in a `status` record that `source` could not be read.
 ///
 /// # Errors
@@ -163,6 +179,12 @@ pub fn rate(now: Option<u64>, before: Option<u64>, interval: Option<Duration>) -
 /// `part` divided by `whole`, rounded to six decimals; `None` if `whole` is 0.
 pub fn ratio(part: u64, whole: u64) -> Option<f64> {
     (whole > 0).then(|| micro(part as f64 / whole as f64))
+}
+
+/// The mean of ratios, rounded to six decimals; `None` if there is none, or one is unknown.
+pub fn mean(ratios: &[Option<f64>]) -> Option<f64> {
+    let sum: Option<f64> = ratios.iter().copied().sum();
+    sum.filter(|_| !ratios.is_empty()).map(|sum| micro(sum / ratios.len() as f64))
 }
 
 /// Rounds to six decimals; no measured ratio or rate is more exact.

@@ -70,7 +70,7 @@ pub mod url;
 pub mod virtual_memory;
 pub mod vm_stat;
 
-pub use collector::{Collector, Roots, Sample, Settings, micro, rate, ratio, unreadable};
+pub use collector::{Collector, Failure, Roots, Sample, Settings, mean, micro, rate, ratio, unreadable};
 #[cfg(target_os = "linux")]
 use collector::{in_a_given_tree, ticks_per_second};
 #[cfg(target_os = "linux")]

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::residency::{BusyCpus, Residency, frequencies, idle_states};
 use super::sysfs::{folder, list, number, numbered, read, word};
-use crate::collect::{Collector, Roots, Sample, micro, unreadable};
+use crate::collect::{Collector, Roots, Sample, mean, micro, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{CPU_POWER, CpuPower, Kind, Reason};
 
@@ -49,16 +49,10 @@ impl CpuCollector {
         // The files are in kilohertz.
         let hertz =
             |file: &str| number(folder.join(file)).and_then(|khz| khz.checked_mul(1000)).filter(|&hz| hz > 0);
-        let now = || {
-            hertz("scaling_cur_freq")
-                .or_else(|| hertz("cpuinfo_cur_freq"))
-                .or_else(|| hertz("cpuinfo_avg_freq"))
-        };
+        let now = ["scaling_cur_freq", "cpuinfo_cur_freq", "cpuinfo_avg_freq"].into_iter().find_map(hertz);
         let states = read(folder.join("stats/time_in_state")).ok().map(|bytes| frequencies(&bytes));
-        let residency = states.and_then(|states| {
-            let before = self.frequencies.entry(folder.to_owned()).or_default();
-            before.shares(states)
-        });
+        let residency =
+            states.and_then(|states| self.frequencies.entry(folder.to_owned()).or_default().shares(states));
         let name = folder.file_name().map(|name| name.to_string_lossy().into_owned());
         let cpus = word(folder.join("related_cpus"))
             .map_or(1, |text| text.split_whitespace().flat_map(list).count());
@@ -66,7 +60,7 @@ impl CpuCollector {
             component: "cluster",
             cluster: name.clone(),
             core: name.unwrap_or_default(),
-            frequency_hz: now(),
+            frequency_hz: now,
             frequency_min_hz: hertz("scaling_min_freq"),
             frequency_max_hz: hertz("scaling_max_freq"),
             governor: word(folder.join("scaling_governor")),
@@ -165,9 +159,7 @@ impl Collector for CpuCollector {
         }
         for policy in policies.into_values().filter(|policy| policy.cpus > 1) {
             let Policy { mut record, actives, .. } = policy;
-            let sum: Option<f64> = actives.iter().copied().sum();
-            record.core_active_ratio =
-                sum.filter(|_| !actives.is_empty()).map(|sum| micro(sum / actives.len() as f64));
+            record.core_active_ratio = mean(&actives);
             sample.emit(&record, out)?;
         }
         match (found, clocked) {

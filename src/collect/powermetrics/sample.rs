@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::mem::take;
 
 use super::value::bounds;
-use crate::collect::micro;
+use crate::collect::{mean, micro};
 use crate::common::time::Timestamp;
 use crate::record::{Battery, CpuPower, Fan, Gpu, Task, Temperature, ThermalPressure};
 
@@ -182,10 +182,7 @@ impl Sample {
         let whole = |cpu: &&mut CpuPower| cpu.component == "cluster" && !unfinished.contains(&cpu.core);
         for cluster in self.cpus.iter_mut().filter(whole) {
             // Unknown if that of any CPU is.
-            let parts = used.get(&cluster.core).map_or(&[][..], Vec::as_slice);
-            let sum = parts.iter().copied().sum::<Option<f64>>();
-            cluster.core_active_ratio =
-                sum.filter(|_| !parts.is_empty()).map(|sum| micro(sum / parts.len() as f64));
+            cluster.core_active_ratio = used.get(&cluster.core).and_then(|parts| mean(parts));
         }
         for gpu in &mut self.gpus {
             normalize(&mut gpu.residency, gpu.active_ratio);

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use anyhow::Result;
 use serde_json::value::RawValue;
 
-use crate::collect::{Sample, prometheus};
+use crate::collect::{Failure, Sample, prometheus};
 use crate::common::emit::Emitter;
 use crate::record::{Attributes, MAX_LINE, METRIC, MetricPoint, Reason, Snapshot};
 
@@ -16,22 +16,6 @@ pub struct Endpoint {
     pub url: String,
     /// `host:port`: the instance, in the terms of Prometheus.
     pub instance: String,
-}
-
-/// Why an endpoint gave nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The reason of the `status` record.
-    pub reason: Reason,
-    /// What happened, and what to do about it.
-    pub detail: String,
-}
-
-impl Failure {
-    /// Makes a failure.
-    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
-    }
 }
 
 /// The response of an endpoint.

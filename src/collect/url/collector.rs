@@ -7,9 +7,9 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinSet;
 
-use super::answer::{self, Answer, Endpoint, Failure};
+use super::answer::{self, Answer, Endpoint};
 use super::{KINDS, fetch};
-use crate::collect::{Collector, Sample};
+use crate::collect::{Collector, Failure, Sample};
 use crate::common::emit::Emitter;
 use crate::common::program::Usage;
 use crate::common::stop::Stop;

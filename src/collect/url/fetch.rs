@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::answer::{Answer, Failure};
+use super::answer::Answer;
+use crate::collect::Failure;
 use crate::http::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use crate::http::{self, Client, ErrorKind, Method, Proxies, Settings, StatusCode, Trust, Url};
 use crate::record::Reason;

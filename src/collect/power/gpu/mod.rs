@@ -118,18 +118,15 @@ impl GpuCollector {
             };
             out.emit(sample.ts, &power)?;
         }
-        if let Some(temperature_celsius) = temperature_celsius
-            && sample.wants(&TEMPERATURE)
-        {
-            let sensor_id = format!("{id}/gpu");
+        if let Some(temperature_celsius) = temperature_celsius {
             let record = Temperature {
-                sensor_id,
+                sensor_id: format!("{id}/gpu"),
                 component: "gpu",
                 source,
                 temperature_celsius,
                 ..Temperature::default()
             };
-            out.emit(sample.ts, &record)?;
+            sample.emit(&record, out)?;
         }
         chips.iter().try_for_each(|chip| hwmon::report(chip, sample, out))
     }
@@ -157,9 +154,7 @@ impl Collector for GpuCollector {
         let folder = self.roots.sys.join("class/drm");
         let devices = match Device::all(&self.roots.sys) {
             Ok(devices) => devices,
-            Err(error) => {
-                return unreadable(out, sample.ts, &folder.to_string_lossy(), &error);
-            }
+            Err(error) => return unreadable(out, sample.ts, &folder.to_string_lossy(), &error),
         };
         let on_the_bus = devices.iter().any(|device| device.driver == "nvidia");
         let others = if on_the_bus { 0 } else { self.report_unlisted(sample, out)? };

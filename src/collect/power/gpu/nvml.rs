@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use libloading::{Library, Symbol};
 
 use super::state::Values;
+use crate::collect::Failure;
 use crate::collect::power::hwmon::is_temperature;
 use crate::record::Reason;
 
@@ -19,14 +20,6 @@ pub struct Nvml {
     open: bool,
     /// False once loading has failed.
     available: bool,
-}
-
-/// Why nothing can be read, for a `status` record.
-pub struct Why {
-    /// The field `reason`.
-    pub reason: Reason,
-    /// The field `detail`.
-    pub detail: String,
 }
 
 type Handle = *mut c_void;
@@ -96,7 +89,7 @@ impl Nvml {
     ///
     /// # Errors
     /// If the library cannot be started or the device is unknown.
-    pub fn read(&mut self, address: &str, values: &mut Values) -> Result<(), Why> {
+    pub fn read(&mut self, address: &str, values: &mut Values) -> Result<(), Failure> {
         let library = self.start()?;
         let address = CString::new(address).unwrap_or_default();
         let mut device: Handle = std::ptr::null_mut();
@@ -112,7 +105,7 @@ impl Nvml {
     ///
     /// # Errors
     /// If the library does not start.
-    pub fn read_all(&mut self) -> Result<Vec<(String, Values)>, Why> {
+    pub fn read_all(&mut self) -> Result<Vec<(String, Values)>, Failure> {
         if self.path.is_none() || !self.available {
             return Ok(Vec::new());
         }
@@ -154,20 +147,20 @@ impl Nvml {
         }
     }
 
-    fn load(&mut self) -> Result<(), Why> {
+    fn load(&mut self) -> Result<(), Failure> {
         let Some(path) = self.path.as_ref().filter(|_| self.library.is_none()) else { return Ok(()) };
         // SAFETY: loading runs the library's initialization code; the user named it, or it is the system's own.
         let loaded = unsafe { Library::new(path.as_os_str()) };
-        let why = |error| Why { reason: Reason::Absent, detail: format!("{error}; install NVIDIA's driver") };
+        let why = |error| Failure::new(Reason::Absent, format!("{error}; install NVIDIA's driver"));
         self.library = Some(loaded.map_err(why)?);
         Ok(())
     }
 
-    fn start(&mut self) -> Result<&Library, Why> {
+    fn start(&mut self) -> Result<&Library, Failure> {
         self.load()?;
         let Some(library) = &self.library else {
-            let detail = "NVML reads this machine only, and --sys-root is another's".to_owned();
-            return Err(Why { reason: Reason::Unsupported, detail });
+            let detail = "NVML reads this machine only, and --sys-root is another's";
+            return Err(Failure::new(Reason::Unsupported, detail));
         };
         if !self.open {
             let init: Symbol<'_, Plain> = symbol(library, c"nvmlInit_v2")?;
@@ -252,14 +245,14 @@ fn choose(library: &Library, device: Handle, function: &CStr, which: c_uint) -> 
     (unsafe { call(device, which, &raw mut answer) } == 0).then_some(answer)
 }
 
-fn symbol<'l, T>(library: &'l Library, name: &CStr) -> Result<Symbol<'l, T>, Why> {
+fn symbol<'l, T>(library: &'l Library, name: &CStr) -> Result<Symbol<'l, T>, Failure> {
     // SAFETY: the types above are those of nvml.h for these names, which do not change within a `_v2`.
     let found = unsafe { library.get(name) };
-    let why = |error| Why { reason: Reason::Unsupported, detail: format!("{error}; NVML may be too old") };
+    let why = |error| Failure::new(Reason::Unsupported, format!("{error}; NVML may be too old"));
     found.map_err(why)
 }
 
-fn check(library: &Library, result: c_int) -> Result<(), Why> {
+fn check(library: &Library, result: c_int) -> Result<(), Failure> {
     let reason = match result {
         0 => return Ok(()),
         NO_PERMISSION => Reason::Denied,
@@ -272,5 +265,5 @@ fn check(library: &Library, result: c_int) -> Result<(), Why> {
         // SAFETY: not null, and NUL-terminated.
         (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
     });
-    Err(Why { reason, detail: text.unwrap_or_else(|| format!("NVML error {result}")) })
+    Err(Failure::new(reason, text.unwrap_or_else(|| format!("NVML error {result}"))))
 }
