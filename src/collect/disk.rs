@@ -48,15 +48,11 @@ impl DiskCollector {
     /// Reads below `roots`; opens nothing yet.
     pub fn new(roots: &Roots) -> Self {
         let path = roots.proc.join("diskstats");
-        let source = Source::new(&path);
-        let capacity = Capacity {
-            partitions: Source::new(roots.proc.join("partitions")),
-            block: roots.sys.join("block"),
-        };
+        let partitions = Source::new(roots.proc.join("partitions"));
         Self {
             path: path.display().to_string(),
-            source,
-            capacity,
+            source: Source::new(path),
+            capacity: Capacity { partitions, block: roots.sys.join("block") },
             sys: roots.sys.clone(),
             gathered: Vec::new(),
             slots: Slots::new(),

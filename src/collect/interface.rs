@@ -138,9 +138,12 @@ struct DefaultRoute {
     metric: u32,
 }
 
-/// Route flags: usable (`RTF_UP`), and unreachable (`RTF_REJECT`).
-const UP: u32 = 0x1;
-const REJECT: u32 = 0x200;
+/// Whether a route is usable (`RTF_UP`), and not a refusal (`RTF_REJECT`).
+fn is_used(flags: u32) -> bool {
+    const UP: u32 = 0x1;
+    const REJECT: u32 = 0x200;
+    flags & UP != 0 && flags & REJECT == 0
+}
 
 /// The default routes of the lowest metric, which are in use, from /proc/net/route (kernel
 /// `net/ipv4/fib_trie.c`): interface, destination, gateway, flags, two counts, metric in
@@ -154,7 +157,7 @@ fn ipv4_defaults(bytes: &[u8]) -> Vec<DefaultRoute> {
         let mask = hex(words.next()?)?;
         let gateway = Ipv4Addr::from(gateway.to_ne_bytes());
         let gateway = (!gateway.is_unspecified()).then_some(IpAddr::V4(gateway));
-        let used = destination == 0 && mask == 0 && flags & UP != 0 && flags & REJECT == 0;
+        let used = destination == 0 && mask == 0 && is_used(flags);
         used.then_some(DefaultRoute { interface, gateway, metric })
     };
     lowest(lines(bytes).filter_map(route).collect())
@@ -168,17 +171,11 @@ fn ipv6_defaults(bytes: &[u8]) -> Vec<DefaultRoute> {
         let [destination, prefix, _, _, gateway, metric, _, _, flags, interface] = words[..] else {
             return None;
         };
-        let used = hex(prefix)? == 0 && hex128(destination)? == 0;
-        let flags = hex(flags)?;
         let gateway = Ipv6Addr::from(hex128(gateway)?);
         let gateway = (!gateway.is_unspecified()).then_some(IpAddr::V6(gateway));
-        let interface = String::from_utf8_lossy(interface).into_owned();
-        let metric = hex(metric)?;
-        (used && flags & UP != 0 && flags & REJECT == 0).then_some(DefaultRoute {
-            interface,
-            gateway,
-            metric,
-        })
+        let (interface, metric) = (String::from_utf8_lossy(interface).into_owned(), hex(metric)?);
+        let used = hex(prefix)? == 0 && hex128(destination)? == 0 && is_used(hex(flags)?);
+        used.then_some(DefaultRoute { interface, gateway, metric })
     };
     lowest(lines(bytes).filter_map(route).collect())
 }

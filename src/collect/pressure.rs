@@ -74,17 +74,15 @@ impl Collector for PressureCollector {
 /// Reports one record for the whole directory, with a hint about the kernel's configuration.
 fn report(folder: &Path, error: &io::Error, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
     let folder = folder.to_string_lossy();
-    match error.kind() {
+    let reason = match error.kind() {
         // The hint is of no use for a recorded tree.
-        _ if in_a_given_tree(&folder) => unreadable(out, sample.ts, &folder, error),
-        io::ErrorKind::NotFound | io::ErrorKind::Unsupported => {
-            let reason =
-                if error.kind() == io::ErrorKind::NotFound { Reason::Absent } else { Reason::Unsupported };
-            let hint = "needs Linux 4.20 with CONFIG_PSI, and on some distributions psi=1 at boot";
-            out.status(sample.ts, &folder, reason, &format!("{error}; {hint}"))
-        }
-        _ => unreadable(out, sample.ts, &folder, error),
-    }
+        _ if in_a_given_tree(&folder) => return unreadable(out, sample.ts, &folder, error),
+        io::ErrorKind::NotFound => Reason::Absent,
+        io::ErrorKind::Unsupported => Reason::Unsupported,
+        _ => return unreadable(out, sample.ts, &folder, error),
+    };
+    let hint = "needs Linux 4.20 with CONFIG_PSI, and on some distributions psi=1 at boot";
+    out.status(sample.ts, &folder, reason, &format!("{error}; {hint}"))
 }
 
 /// The part of the interval that was stalled; at most 1, although the two clocks are not

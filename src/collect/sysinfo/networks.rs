@@ -1,7 +1,5 @@
 //! Reads network interfaces into `interface` and `netdev` records.
 
-use std::net::IpAddr;
-
 use ::sysinfo::{NetworkData, Networks};
 use anyhow::Result;
 
@@ -52,7 +50,7 @@ impl Collector for NetworksCollector {
 fn interface(name: &str, data: &NetworkData) -> Interface {
     let addresses = |v4: bool| {
         let networks = data.ip_networks().iter().filter(|network| network.addr.is_ipv4() == v4);
-        let mut list: Vec<_> = networks.map(|network| with_prefix(network.addr, network.prefix)).collect();
+        let mut list: Vec<_> = networks.map(ToString::to_string).collect();
         list.sort_unstable();
         (!list.is_empty()).then_some(list)
     };
@@ -65,10 +63,6 @@ fn interface(name: &str, data: &NetworkData) -> Interface {
         ipv6: addresses(false),
         ..Interface::default()
     }
-}
-
-fn with_prefix(address: IpAddr, prefix: u8) -> String {
-    format!("{address}/{prefix}")
 }
 
 fn netdevs<'a>(
