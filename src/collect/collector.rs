@@ -191,10 +191,3 @@ pub fn mean(ratios: &[Option<f64>]) -> Option<f64> {
 pub fn micro(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
-
-/// `USER_HZ`: the ticks of /proc per second. For a foreign root it is 100, as on every
-/// architecture but Alpha.
-#[cfg(target_os = "linux")]
-pub fn ticks_per_second(roots: &Roots) -> u64 {
-    if roots.foreign { 100 } else { rustix::param::clock_ticks_per_second().max(1) }
-}

@@ -9,8 +9,8 @@ use anyhow::Result;
 use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::sys::socket::SockaddrStorage;
 
-use super::text::{lines, number, text, words};
-use super::{Collector, Roots, Sample, unreadable};
+use crate::collect::text::{lines, number, text, words};
+use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{INTERFACE, Interface, Kind};
 

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::state::Values;
-use crate::collect::power::chip::Chip;
-use crate::collect::power::sysfs::{folder, folders, number, numbered, scaled, word};
+use crate::collect::linux::power::chip::Chip;
+use crate::collect::linux::power::sysfs::{folder, folders, number, numbered, scaled, word};
 
 /// A GPU as sysfs lists it. Listing does not wake it.
 #[derive(Clone, Debug, PartialEq)]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::sysfs::{number, numbered, word};
-use crate::collect::stat::Snapshot;
+use crate::collect::linux::stat::Snapshot;
 use crate::collect::text::{lines, number as parse, words};
 use crate::collect::{Roots, Source, micro};
 

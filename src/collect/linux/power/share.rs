@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use anyhow::Result;
 
-use crate::collect::processes::{Found, Walker};
-use crate::collect::stat::Snapshot;
+use crate::collect::linux::processes::{Found, Walker};
+use crate::collect::linux::stat::Snapshot;
 use crate::collect::{Roots, Sample, Source};
 use crate::common::emit::Emitter;
 use crate::record::{ProcessPower, Reason};
@@ -89,7 +89,7 @@ fn split(joules: f64, seconds: f64, used: &[Found], busy: u64, idle: u64) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::pidstat::PidStat;
+    use crate::collect::linux::pidstat::PidStat;
     use proptest::prelude::*;
 
     fn used(pid: u32, used: u64) -> Found {

@@ -12,8 +12,9 @@ use rustix::thread::CapabilitySet;
 
 use super::cgroup::{self, container_id};
 use super::pidstat::{self, PidStat, PidStatus};
-use super::text::number;
-use super::{Collector, Roots, Sample, Settings, micro, ticks_per_second, unreadable};
+use super::stat::ticks_per_second;
+use crate::collect::text::number;
+use crate::collect::{Collector, Roots, Sample, Settings, micro, unreadable};
 use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
 use crate::record::{Kind, PROCESS, PROCESSES, Process, Processes, Reason};

@@ -1,6 +1,6 @@
 //! Parses the files of one process: /proc/PID/stat, status, cgroup and cmdline.
 
-use super::text::{lines, number, split_word, words};
+use crate::collect::text::{lines, number, split_word, words};
 
 /// The fields of /proc/PID/stat that we use (kernel `fs/proc/array.c`, proc_pid_stat(5)).
 #[derive(Clone, Debug, PartialEq)]

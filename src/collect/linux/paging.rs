@@ -2,7 +2,7 @@
 
 use super::file::FileRecord;
 use super::netstat::pairs;
-use super::{Sample, rate};
+use crate::collect::{Sample, rate};
 use crate::record::Paging;
 
 impl FileRecord for Paging {

@@ -18,7 +18,7 @@ mod zones;
 
 use std::path::PathBuf;
 
-use super::{Collector, Roots};
+use crate::collect::{Collector, Roots};
 
 /// The settings of these collectors.
 #[derive(Clone, Debug)]

@@ -8,9 +8,9 @@ use anyhow::Result;
 
 use super::blockdev::{self, Facts};
 use super::diskstats::{self, Counts, Line, at};
-use super::slots::{Slot, Slots};
-use super::text::{lines, number, words};
-use super::{Collector, Roots, Sample, Source, micro, rate, unreadable};
+use crate::collect::slots::{Slot, Slots};
+use crate::collect::text::{lines, number, words};
+use crate::collect::{Collector, Roots, Sample, Source, micro, rate, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{DISK, Disk, DiskType, Kind, Reason};
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::text::{lines, number, text};
-use super::{Collector, Roots, Sample, unreadable};
+use crate::collect::text::{lines, number, text};
+use crate::collect::{Collector, Roots, Sample, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{HOST, Host, Kind};
 

@@ -1,10 +1,36 @@
-//! The list of Linux collectors, in the order in which scrape writes their records.
+//! The collectors of Linux, which read /proc, /sys and netlink, and their list in the order in which scrape writes
+//! their records.
 
-use super::file::FileCollector;
-use super::{
-    Collector, Settings, disk, filesystem, host, inet, interface, netdev, pressure, processes, sockets, stat,
-};
+mod blockdev;
+pub mod cgroup;
+mod disk;
+mod diskstats;
+mod file;
+mod filesystem;
+mod host;
+mod inet;
+mod interface;
+mod load;
+mod memory;
+mod mountinfo;
+mod netdev;
+mod netstat;
+mod paging;
+mod pidstat;
+pub mod power;
+mod pressure;
+mod prober;
+mod processes;
+mod sockets;
+mod stat;
+pub mod statvfs;
+mod tcp_sockets;
+pub mod virtual_memory;
+
+use super::{Collector, Settings};
 use crate::record::{Load, Memory, Paging};
+use file::FileCollector;
+pub use stat::boot_time;
 
 /// Makes every collector. A new one adds its line here.
 pub fn collectors(settings: &Settings) -> Vec<Box<dyn Collector>> {

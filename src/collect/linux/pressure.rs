@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::text::{decimal, lines, number, split_word, words};
-use super::{Collector, Roots, Sample, Source, in_a_given_tree, micro, unreadable};
+use crate::collect::text::{decimal, lines, number, split_word, words};
+use crate::collect::{Collector, Roots, Sample, Source, in_a_given_tree, micro, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, PRESSURE, Pressure, Reason};
 

@@ -4,7 +4,7 @@
 //! files are read by `inet` and `sockets`.
 //! Columns are found by name: their number and order differ between kernels.
 
-use super::text::{lines, number, split_word, words};
+use crate::collect::text::{lines, number, split_word, words};
 
 /// Calls `each` with the name and value of every column of `table`, such as `Tcp:`.
 /// Returns false if the table is missing.

@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use super::netstat::{columns, pairs};
 use super::tcp_sockets::TcpSockets;
-use super::text::number;
-use super::{Collector, Roots, Sample, Source, rate};
+use crate::collect::text::number;
+use crate::collect::{Collector, Roots, Sample, Source, rate};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, TCP, Tcp, UDP, Udp};
 

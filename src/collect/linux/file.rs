@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Collector, Roots, Sample, Source};
+use crate::collect::{Collector, Roots, Sample, Source};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, Record};
 

@@ -7,7 +7,7 @@ use libloading::{Library, Symbol};
 
 use super::state::Values;
 use crate::collect::Failure;
-use crate::collect::power::hwmon::is_temperature;
+use crate::collect::linux::power::hwmon::is_temperature;
 use crate::record::Reason;
 
 /// The library that the driver installs.

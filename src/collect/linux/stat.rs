@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use anyhow::Result;
 
-use super::text::{decimal, lines, number, split_word, words};
-use super::{Collector, Roots, Sample, Settings, Source, rate, ratio, ticks_per_second};
+use crate::collect::text::{decimal, lines, number, split_word, words};
+use crate::collect::{Collector, Roots, Sample, Settings, Source, rate, ratio};
 use crate::common::emit::Emitter;
 use crate::common::time::Timestamp;
 use crate::record::{CPU, Cpu, KERNEL, Kernel, Kind};
@@ -239,6 +239,12 @@ pub fn boot_time(roots: &Roots) -> Option<Timestamp> {
     let mut stat = Source::new(roots.proc.join("stat"));
     let line = lines(stat.read().ok()?).find_map(|line| line.strip_prefix(b"btime "))?;
     Some(Timestamp(number(line.trim_ascii())?.checked_mul(1_000_000_000)?))
+}
+
+/// `USER_HZ`: the ticks of /proc per second. For a foreign root it is 100, as on every
+/// architecture but Alpha.
+pub fn ticks_per_second(roots: &Roots) -> u64 {
+    if roots.foreign { 100 } else { rustix::param::clock_ticks_per_second().max(1) }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::netstat::sockstat;
 use super::virtual_memory::recorded_page_size;
-use super::{Collector, Roots, Sample, Source};
+use crate::collect::{Collector, Roots, Sample, Source};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, SOCKETS, Sockets};
 

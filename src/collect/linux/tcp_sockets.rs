@@ -15,7 +15,7 @@ use rustix::net::{
 };
 
 use super::netstat::tcp_states;
-use super::{Roots, Sample, Source, unreadable};
+use crate::collect::{Roots, Sample, Source, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{Tcp, TcpStates};
 

@@ -1,8 +1,8 @@
 //! Reads /proc/meminfo into `memory` records.
 
 use super::file::FileRecord;
-use super::ratio;
-use super::text::{lines, number, words};
+use crate::collect::ratio;
+use crate::collect::text::{lines, number, words};
 use crate::record::Memory;
 
 impl FileRecord for Memory {

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::slots::{Slot, Slots};
-use super::text::{lines, number, words};
-use super::{Collector, Roots, Sample, Source, micro, rate};
+use crate::collect::slots::{Slot, Slots};
+use crate::collect::text::{lines, number, words};
+use crate::collect::{Collector, Roots, Sample, Source, micro, rate};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, NETDEV, Netdev};
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use super::text::{number, words};
+use crate::collect::text::{number, words};
 
 /// The counts of one device, in the order of the file. Older kernels have fewer of them.
 pub type Counts = [Option<u64>; 17];
@@ -177,7 +177,7 @@ mod tests {
         fs::write(dir.path().join("sda/sda1/partition"), "1\n").unwrap();
         let mut text = b"left over".to_vec();
         gather(dir.path(), &mut text).unwrap();
-        let found: Vec<_> = super::super::text::lines(&text).map(|line| parse(line).unwrap()).collect();
+        let found: Vec<_> = crate::collect::text::lines(&text).map(|line| parse(line).unwrap()).collect();
         let rows: Vec<_> = found.iter().map(|line| (line.dev, line.name)).collect();
         assert_eq!(rows, [((0, 0), &b"loop0"[..]), ((8, 0), b"sda"), ((8, 1), b"sda1")]);
         assert!(found.iter().all(|line| line.counts == first(11)));

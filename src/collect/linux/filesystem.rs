@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::mountinfo::{Mount, worthwhile};
 use super::prober::{Prober, Space};
 use super::statvfs::caller;
-use super::{Collector, Roots, Sample, Source, ratio, unreadable};
+use crate::collect::{Collector, Roots, Sample, Source, ratio, unreadable};
 use crate::common::emit::Emitter;
 use crate::record::{FILESYSTEM, Filesystem, Kind, Mode, Reason};
 
@@ -139,7 +139,7 @@ fn record<'a>(mount: &'a Mount, space: &Space) -> Filesystem<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::mountinfo::worthwhile;
+    use crate::collect::linux::mountinfo::worthwhile;
 
     #[test]
     fn sizes_that_the_file_system_does_not_know_are_absent() {

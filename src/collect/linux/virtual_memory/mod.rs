@@ -10,8 +10,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::vm_stat::counts::{Count, Counts};
-use super::{Collector, Roots, Sample, Source};
+use crate::collect::vm_stat::counts::{Count, Counts};
+use crate::collect::{Collector, Roots, Sample, Source};
 use crate::common::emit::Emitter;
 use crate::record::{Kind, Reason, SWAP, VMSTAT, Vmstat, ZRAM, Zram};
 use table::{Form, Table};

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::collect::linux::power::chip::Chip;
+use crate::collect::linux::power::energy_counter::{EnergyCounter, Moment, Reading};
+use crate::collect::linux::power::sysfs::{number, word};
 use crate::collect::micro;
-use crate::collect::power::chip::Chip;
-use crate::collect::power::energy_counter::{EnergyCounter, Moment, Reading};
-use crate::collect::power::sysfs::{number, word};
 use crate::record::Gpu;
 
 /// The readings of a GPU in one sample.

@@ -150,9 +150,9 @@ impl EnergySource for Perf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::power::dedup::{History, Measured, account};
-    use crate::collect::power::energy_counter::Reading;
-    use crate::collect::power::zones::path;
+    use crate::collect::linux::power::dedup::{History, Measured, account};
+    use crate::collect::linux::power::energy_counter::Reading;
+    use crate::collect::linux::power::zones::path;
 
     #[test]
     fn events_become_zones() {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::text::{lines, number, unescape};
+use crate::collect::text::{lines, number, unescape};
 
 /// One mount.
 #[derive(Clone, Debug, PartialEq, Eq)]

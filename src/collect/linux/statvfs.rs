@@ -17,7 +17,7 @@ use rustix::io::Errno;
 
 use super::mountinfo::Mount;
 use super::prober::{Answer, Call, Space};
-use super::text::{number, split_word, words};
+use crate::collect::text::{number, split_word, words};
 use crate::common::helper;
 
 /// The name of the helper process; it takes no arguments.
@@ -161,7 +161,7 @@ fn decode(line: &[u8]) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::collect::mountinfo::worthwhile;
+    use crate::collect::linux::mountinfo::worthwhile;
     use proptest::prelude::*;
     use std::sync::Arc;
 
