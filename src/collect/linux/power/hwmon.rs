@@ -54,7 +54,13 @@ impl Collector for HwmonCollector {
                 let read = |chip: &&Chip| !chip.is_thermal_zone() && !chip.is_card();
                 chips.iter().filter(read).try_for_each(|chip| {
                     if let Some(status) = chip.asleep() {
-                        return report_asleep(chip, &status, sample, out);
+                        let detail = format!("{} is {status}; reading it would wake it", chip.id);
+                        return out.status(
+                            sample.ts,
+                            &chip.folder.to_string_lossy(),
+                            Reason::Unsupported,
+                            &detail,
+                        );
                     }
                     report(chip, sample, out)?;
                     // The power of a battery is in its battery record.
@@ -64,11 +70,6 @@ impl Collector for HwmonCollector {
             Err(error) => unreadable(out, sample.ts, &folder.to_string_lossy(), &error),
         }
     }
-}
-
-fn report_asleep(chip: &Chip, status: &str, sample: &Sample<'_>, out: &mut Emitter) -> Result<()> {
-    let detail = format!("{} is {status}; reading it would wake it", chip.id);
-    out.status(sample.ts, &chip.folder.to_string_lossy(), Reason::Unsupported, &detail)
 }
 
 /// Writes everything but power that a chip measures. Its device must be awake.

@@ -8,7 +8,7 @@ use std::io;
 use anyhow::Result;
 
 use super::dedup::{Accounting, History, Measured, account};
-use super::energy_counter::{EnergyCounter, Moment, Reading};
+use super::energy_counter::{EnergyCounter, Moment};
 use super::energy_sources::{EnergyChips, Powercap};
 use super::perf::Perf;
 use super::share::Share;
@@ -82,19 +82,22 @@ impl RaplCollector {
         let mut before = std::mem::take(&mut self.counters);
         let mut found = Vec::new();
         for zone in &zones {
-            let old = before.remove(&zone.id);
+            let mut counter = before.remove(&zone.id);
             match source.read(zone) {
                 Ok(raw) => {
-                    let (counter, reading) = advance(old, zone, raw, sample, from_open);
-                    self.counters.insert(zone.id.clone(), counter);
+                    let at = Moment::now();
+                    let start = if from_open { Some(at.ts) } else { sample.boot };
+                    let new = || EnergyCounter::new(raw, zone.range, zone.per_joule, start, at);
+                    let reading = match &mut counter {
+                        Some(counter) => counter.advance(raw, at),
+                        None => counter.insert(new()).first(),
+                    };
                     found.push(Measured { zone: zone.clone(), raw, reading, from_open });
                 }
-                Err(error) => {
-                    unreadable(out, sample.ts, &source.counter(zone), &error)?;
-                    // The next reading includes what it counts until then.
-                    self.counters.extend(old.map(|old| (zone.id.clone(), old)));
-                }
+                // The next reading includes what it counts until then.
+                Err(error) => unreadable(out, sample.ts, &source.counter(zone), &error)?,
             }
+            self.counters.extend(counter.map(|counter| (zone.id.clone(), counter)));
         }
         for id in before.into_keys() {
             let detail = format!("the zone {id} disappeared; everything until its last reading was reported");
@@ -103,54 +106,6 @@ impl RaplCollector {
         self.source = Some(source);
         Ok((zones, found))
     }
-
-    fn report(
-        &self,
-        zones: &[Zone],
-        found: &[Measured],
-        accounts: &[Accounting],
-        sample: &Sample<'_>,
-        out: &mut Emitter,
-    ) -> Result<()> {
-        let source = self.source.as_ref().map_or("", |source| source.name());
-        for (it, account) in found.iter().zip(accounts) {
-            let parent = account.parent.as_ref().and_then(|id| zones.iter().find(|zone| zone.id == *id));
-            let reading = &it.reading;
-            let record = Power {
-                start_ts: reading.start_ts,
-                domain: it.zone.domain(),
-                zone: Some(path(zones, &it.zone)),
-                parent: parent.map(|zone| path(zones, zone)),
-                source: source.into(),
-                counted: account.counted,
-                energy_joules: Some(reading.energy_joules),
-                power_watts: reading.power_watts,
-                interval_s: reading.interval_s,
-                suspended_s: reading.suspended_s,
-            };
-            out.emit(sample.ts, &record)?;
-        }
-        Ok(())
-    }
-}
-
-/// Continues a zone's counter, or starts it.
-fn advance(
-    old: Option<EnergyCounter>,
-    zone: &Zone,
-    raw: u64,
-    sample: &Sample<'_>,
-    from_open: bool,
-) -> (EnergyCounter, Reading) {
-    let at = Moment::now();
-    if let Some(mut counter) = old {
-        let reading = counter.advance(raw, at);
-        return (counter, reading);
-    }
-    let start = if from_open { Some(at.ts) } else { sample.boot };
-    let counter = EnergyCounter::new(raw, zone.range, zone.per_joule, start, at);
-    let reading = counter.first();
-    (counter, reading)
 }
 
 /// The joules that all packages have used since the previous sample, each counted once, and the seconds since then.
@@ -195,8 +150,23 @@ impl Collector for RaplCollector {
         let accounts = account(&found, &mut self.history);
         let psys = |it: (&Measured, &Accounting)| it.0.zone.domain() == "psys" && it.1.counted;
         self.platform.set(found.iter().zip(&accounts).any(psys));
-        if sample.wants(&POWER) {
-            self.report(&zones, &found, &accounts, sample, out)?;
+        let source = self.source.as_ref().map_or("", |source| source.name());
+        for (it, account) in found.iter().zip(&accounts) {
+            let parent = account.parent.as_ref().and_then(|id| zones.iter().find(|zone| zone.id == *id));
+            let reading = &it.reading;
+            let record = Power {
+                start_ts: reading.start_ts,
+                domain: it.zone.domain(),
+                zone: Some(path(&zones, &it.zone)),
+                parent: parent.map(|zone| path(&zones, zone)),
+                source: source.into(),
+                counted: account.counted,
+                energy_joules: Some(reading.energy_joules),
+                power_watts: reading.power_watts,
+                interval_s: reading.interval_s,
+                suspended_s: reading.suspended_s,
+            };
+            sample.emit(&record, out)?;
         }
         match &mut self.share {
             Some(share) => share.collect(package_energy(&found, &accounts, sample.interval_s()), sample, out),
