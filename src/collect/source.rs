@@ -63,15 +63,10 @@ impl Source {
     }
 
     fn refresh(&mut self) -> io::Result<()> {
-        if self.file.is_some() && self.fill().is_err() {
+        if self.file.is_none() || self.fill().is_err() {
             self.file = None;
-        }
-        if self.file.is_none() {
             self.file = Some(File::open(&self.path)?);
-            if let Err(error) = self.fill() {
-                self.file = None;
-                return Err(error);
-            }
+            self.fill()?;
         }
         Ok(())
     }

@@ -66,9 +66,7 @@ impl Collector for InterfaceCollector {
         let ipv4 = fs::read(net.join("route")).map(|bytes| ipv4_defaults(&bytes));
         let ipv6 = fs::read(net.join("ipv6_route")).map(|bytes| ipv6_defaults(&bytes));
         match (ipv4, ipv6) {
-            (Err(error), Err(_)) => {
-                unreadable(out, sample.ts, &net.join("route").to_string_lossy(), &error)?;
-            }
+            (Err(error), Err(_)) => unreadable(out, sample.ts, &net.join("route").to_string_lossy(), &error)?,
             (ipv4, ipv6) => {
                 let routes: Vec<_> = ipv4.into_iter().chain(ipv6).flatten().collect();
                 interfaces.values_mut().for_each(|interface| set_routes(interface, &routes));

@@ -122,17 +122,14 @@ impl ProcessesCollector {
             micro(*used as f64 / self.ticks_per_s as f64 / seconds)
         });
         let cgroup = pidstat::cgroup(&file("cgroup"));
+        let mounted = self.cgroups.as_deref().zip(cgroup.as_deref());
         let record = Process {
             pid: *pid,
             ppid: stat.ppid,
             comm: stat.comm.clone(),
             cmdline: self.cmdline.then(|| cmdline(&folder)).flatten(),
             uid: status.uid,
-            cgroup_id: self
-                .cgroups
-                .as_deref()
-                .zip(cgroup.as_deref())
-                .and_then(|(at, path)| cgroup::id(at, path)),
+            cgroup_id: mounted.and_then(|(mount, path)| cgroup::id(mount, path)),
             container_id: cgroup.as_deref().and_then(container_id).map(str::to_owned),
             cgroup,
             state: stat.state,

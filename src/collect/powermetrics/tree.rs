@@ -128,26 +128,20 @@ impl<'t> Value<'t> {
 impl<'a> Tree<'a> {
     /// The values of a document, and the text after its first error or cut, if there is one.
     pub fn read(text: &'a str) -> (Self, Option<&'a str>) {
-        let (nodes, rest) = xml(text);
-        (Self(nodes), rest)
+        // About the length of a line with a key or a number.
+        let mut reader = Reader { text, at: 0, nodes: Vec::with_capacity(text.len() / 32), whole: true };
+        if reader.next() == Some(Tag::Open("plist")) {
+            let tag = reader.next();
+            reader.value(tag, Cow::Borrowed(""), 0);
+        }
+        let whole = reader.whole && reader.next() == Some(Tag::Close("plist"));
+        (Self(reader.nodes), (!whole).then(|| &text[reader.at..]))
     }
 
     /// The value that contains all others, if there is any.
     pub fn top(&self) -> Option<Value<'_>> {
         (!self.0.is_empty()).then_some(Value(&self.0))
     }
-}
-
-/// The values of a document, and the text after its first error or cut, if there is one.
-fn xml(text: &str) -> (Vec<Node<'_>>, Option<&str>) {
-    // About the length of a line with a key or a number.
-    let mut reader = Reader { text, at: 0, nodes: Vec::with_capacity(text.len() / 32), whole: true };
-    if reader.next() == Some(Tag::Open("plist")) {
-        let tag = reader.next();
-        reader.value(tag, Cow::Borrowed(""), 0);
-    }
-    let whole = reader.whole && reader.next() == Some(Tag::Close("plist"));
-    (reader.nodes, (!whole).then(|| &text[reader.at..]))
 }
 
 /// A list that nests deeper is not read further, to bound the stack. `powermetrics` nests seven deep.

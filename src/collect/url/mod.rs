@@ -13,9 +13,6 @@ mod collector;
 mod fetch;
 mod limits;
 
-#[cfg(not(feature = "http"))]
-use std::time::Duration;
-
 #[cfg(feature = "http")]
 pub use collector::collector;
 pub use limits::{KINDS, MAX_WAIT};
@@ -27,7 +24,7 @@ pub use limits::{KINDS, MAX_WAIT};
 #[cfg(not(feature = "http"))]
 pub fn collector(
     _: &[String],
-    _: Duration,
+    _: std::time::Duration,
     _: &crate::common::stop::Stop,
 ) -> anyhow::Result<Box<dyn super::Collector>> {
     anyhow::bail!("--url: this program was built without HTTP; build it with `cargo build --features http`")
