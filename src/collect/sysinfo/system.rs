@@ -82,9 +82,7 @@ impl Collector for SystemCollector {
             let host = Host { boot_ts: sample.boot, ..host(&self.system) };
             out.emit(sample.ts, &host)?;
         }
-        if sample.wants(&CPU) {
-            cpus.iter().try_for_each(|cpu| out.emit(sample.ts, cpu))?;
-        }
+        cpus.iter().try_for_each(|cpu| sample.emit(cpu, out))?;
         sample.emit(&load(), out)?;
         sample.emit(&self.memory(), out)?;
         Ok(())

@@ -52,23 +52,15 @@ impl VirtualMemoryCollector {
     }
 
     fn devices(&mut self, sample: &Sample<'_>, out: &mut Emitter) -> Result<Vec<Zram>> {
-        if let Some(bytes) = self.swaps.read_or_report(sample.ts, out)?
-            && sample.wants(&SWAP)
-        {
-            for swap in swap::swaps(bytes) {
-                out.emit(sample.ts, &swap)?;
-            }
+        if let Some(bytes) = self.swaps.read_or_report(sample.ts, out)? {
+            swap::swaps(bytes).iter().try_for_each(|swap| sample.emit(swap, out))?;
         }
         let mut found = Vec::new();
         for (name, source) in &mut self.zrams {
             let Some(bytes) = source.read_or_report(sample.ts, out)? else { continue };
             found.extend(swap::zram(name, bytes));
         }
-        if sample.wants(&ZRAM) {
-            for zram in &found {
-                out.emit(sample.ts, zram)?;
-            }
-        }
+        found.iter().try_for_each(|zram| sample.emit(zram, out))?;
         Ok(found)
     }
 }
