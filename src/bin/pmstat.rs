@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+#[cfg(not(target_os = "macos"))]
 use telepipe::bail_usage;
 use telepipe::collect::powermetrics::recording::Recording;
 use telepipe::common::emit::Emitter;
