@@ -79,6 +79,8 @@ impl Collector {
     /// If it does not end within 20 s.
     pub fn down(&mut self) {
         let Some(mut child) = self.child.take() else { return };
+        // It writes every 50 ms; what it got just before the signal was once missing.
+        std::thread::sleep(Duration::from_millis(200));
         kill_process(Pid::from_child(&child), Signal::TERM).expect("the Collector takes a signal");
         if poll(Duration::from_secs(20), || child.try_wait().ok().flatten()).is_none() {
             self.child = Some(child); // ended by drop
