@@ -55,8 +55,13 @@ pub fn read(disk: &dyn Disk, name: &str, at: u64, length: usize) -> io::Result<V
 /// If it cannot be written.
 pub fn replace(disk: &dyn Disk, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = format!("{name}.new");
-    // It may be longer, after a crash.
-    let _ = disk.remove(&new);
+    // One that a crash left may be longer, and its end would stay; and another crash could rename it instead of the
+    // new one.
+    match disk.remove(&new) {
+        Ok(()) => disk.sync_names()?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
     disk.write_at(&new, 0, bytes)?;
     disk.sync(&new)?;
     disk.rename(&new, name)?;
