@@ -49,7 +49,7 @@ pub struct Destinations {
     #[arg(long, value_name = "NAMES", default_value = "semconv", help_heading = "OTLP")]
     names: Names,
 
-    /// Name this pipeline, to tell it from others on this host
+    /// Name this pipeline, to distinguish it from others on this host
     ///
     /// The name becomes part of service.instance.id.
     #[arg(

@@ -245,7 +245,7 @@ fn operations_per_second_of_a_known_workload() {
     records.next().unwrap();
     let start = counts();
     device.read_mebibytes(5);
-    let (mut reads, mut bytes, mut busy, mut rounding) = (0.0, 0.0, 0.0, 1.0);
+    let (mut reads, mut bytes, mut busy, mut rounding) = (0.0, 0.0, 0.0, 0.0);
     let end = counts();
     loop {
         let record = records.next().unwrap();
@@ -256,8 +256,8 @@ fn operations_per_second_of_a_known_workload() {
             reads += records::number(&record, "reads_per_s") * interval;
             bytes += records::number(&record, "read_bytes_per_s") * interval;
             busy += records::number(&record, "queue_depth") * interval;
-            // `interval_s` is rounded to microseconds.
-            rounding += records::number(&record, "read_bytes_per_s") * 1e-6;
+            // Both are rounded to six decimals.
+            rounding += 0.5e-6 * (records::number(&record, "read_bytes_per_s") + interval);
             assert_eq!(record["writes_per_s"], 0.0);
         }
         if records::number(&record, "reads") >= end[0] {

@@ -41,6 +41,11 @@ macro_rules! program {
 }
 pub(crate) use program;
 
+/// True in a machine of `scripts/kernels`, which is emulated and slow: a bound of time may be wider there.
+pub fn emulated() -> bool {
+    env::var_os("TELEPIPE_EMULATED").is_some()
+}
+
 /// Reports why a test is skipped, past libtest's capture of stderr, and counts it for `scripts/test`.
 pub fn skip(why: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
