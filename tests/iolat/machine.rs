@@ -1,7 +1,7 @@
 //! Test equipment: loop devices, fio, and oracles that we did not write: /proc/diskstats and the kernel's event log
 //! (tracefs).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -192,6 +192,8 @@ pub struct Logged {
     /// The part of `completed` that interrupted process 1. Some sandboxes run no eBPF programs in their init, so that
     /// tracers do not see these.
     pub in_init: u64,
+    /// The nanoseconds from issue to completion of each request with data.
+    pub device: Vec<f64>,
 }
 
 impl EventLog {
@@ -225,8 +227,9 @@ impl EventLog {
         assert_eq!(numbers[0], numbers[1], "the log lost events: {header}");
         let init: HashSet<_> = threads_of_init().into_iter().collect();
         let mut logged = Logged::default();
+        let mut issued = HashMap::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            logged.count(line, &init);
+            logged.count(line, &init, &mut issued);
         }
         logged
     }
@@ -235,18 +238,27 @@ impl EventLog {
 impl Logged {
     /// Counts a line such as
     /// `  fio-12169   [001] ..s..  8053.383282: block_rq_complete: 7,3 RS () 7904 + 8 be,0,4 [0]`
-    fn count(&mut self, line: &str, init: &HashSet<String>) {
+    ///
+    /// `issued`: when the request at a sector was issued, in seconds.
+    fn count(&mut self, line: &str, init: &HashSet<String>, issued: &mut HashMap<String, f64>) {
         let Some((head, event)) = line.split_once(": block_rq_") else { return };
         let (event, rest) = event.split_once(": ").unwrap();
         let flags = rest.split(' ').nth(1).unwrap();
-        let sectors: u64 = rest.rsplit(" + ").next().unwrap().split(' ').next().unwrap().parse().unwrap();
+        let (before, after) = rest.rsplit_once(" + ").unwrap();
+        let sector = before.rsplit(' ').next().unwrap().to_owned();
+        let sectors: u64 = after.split(' ').next().unwrap().parse().unwrap();
+        let seconds: f64 = head.rsplit(' ').next().unwrap().parse().unwrap();
         let flush = flags.starts_with("FF");
         match event {
             "issue" if flush => self.flushes_issued += 1,
-            "issue" => self.issued += 1,
+            "issue" => {
+                self.issued += 1;
+                issued.insert(sector, seconds);
+            }
             "requeue" => self.requeued += 1,
             "complete" if flush || sectors > 0 => {
                 self.completed += 1;
+                self.device.extend(issued.remove(&sector).map(|issued| ((seconds - issued) * 1e9).round()));
                 let task = head.split(" [").next().unwrap().trim();
                 self.in_init += u64::from(init.contains(task.rsplit('-').next().unwrap()));
             }
