@@ -190,3 +190,71 @@ fn what_retrying_cannot_mend_is_reported_once_a_minute() {
     let reports = ended.stderr.matches("https://192.0.2.1/v1/logs").count();
     assert!((2..=3).contains(&reports), "{reports}: {}", ended.stderr);
 }
+
+/// A line of each signal.
+fn mixed(range: std::ops::Range<u16>) -> String {
+    let lines = |n: u16| {
+        let id = format!("{:032x}", u32::from(n) + 1);
+        format!(
+            "{{\"kind\":\"metric\",\"host\":\"h\",\"name\":\"m\",\"value\":{n}}}\n{{\"kind\":\"log\",\"host\":\"h\",\"body\":\"{n}\"}}\n\
+             {{\"kind\":\"span\",\"ts\":\"2026-11-20T20:45:01Z\",\"begin_ts\":\"2026-11-20T20:45:00Z\",\"host\":\"h\",\
+             \"name\":\"{n}\",\"trace_id\":\"{id}\",\"span_id\":\"{}\"}}\n",
+            &id[16..]
+        )
+    };
+    range.map(lines).collect()
+}
+
+/// The lines of a metric among them.
+fn metrics(range: std::ops::Range<u16>) -> Vec<String> {
+    mixed(range).lines().filter(|line| line.contains("\"metric\"")).map(str::to_owned).collect()
+}
+
+#[test]
+fn what_fails_for_too_long_goes_to_the_dead_letters() {
+    let dir = tempfile::tempdir().unwrap();
+    let (letters, spool) = (dir.path().join("letters"), dir.path().join("spool"));
+    let server = Capture::with(|request| match &*request.path {
+        "/v1/metrics" => Answer::status(503),
+        _ => Answer::ok(),
+    });
+    let url = server.url();
+    let args = ["--otlp", &*url, "--max-age", "1s", "--batch-lines", "30", "--drain", "20s"];
+    let kept = ["--dead-letter", letters.to_str().unwrap(), "--spool", spool.to_str().unwrap()];
+    let (ended, took) = time(|| Ship::run(&[&args[..], &kept].concat(), mixed(0..100)));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [300, 200, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!(ended.count("dead_lettered"), 100);
+    assert!(took >= Duration::from_secs(1) && took < Duration::from_secs(15), "{took:?}");
+    let text = std::fs::read_to_string(&letters).unwrap();
+    assert_eq!(text.lines().collect::<Vec<_>>(), metrics(0..100));
+    let reasons = std::fs::read_to_string(dir.path().join("letters.reasons")).unwrap();
+    assert_eq!(reasons.lines().filter(|line| line.contains("503")).count(), 100, "the last error is named");
+    // The spool has let go of them.
+    let server = Capture::script([]);
+    let ended = Ship::run(&["--otlp", &server.url(), "--spool", spool.to_str().unwrap()], "");
+    assert_eq!(
+        (ended.code, ended.lines(), server.requests().len()),
+        (Some(0), [0; 5], 0),
+        "{}",
+        ended.stderr
+    );
+
+    // Without a file they are counted.
+    let ended = Ship::run(&args, mixed(0..10));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [30, 20, 10, 0, 0]), "{}", ended.stderr);
+}
+
+#[test]
+fn what_is_old_is_still_delivered_where_nothing_fails() {
+    let spool = tempfile::tempdir().unwrap();
+    let spool = ["--spool", spool.path().to_str().unwrap()];
+    let down = Capture::with(|_| Answer::status(503));
+    let ended =
+        Ship::run(&[&["--otlp", &*down.url(), "--drain", "100ms"], &spool[..]].concat(), mixed(0..10));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [30, 0, 0, 30, 0]), "{}", ended.stderr);
+    std::thread::sleep(Duration::from_millis(600));
+    let server = Capture::script([]);
+    let ended =
+        Ship::run(&[&["--otlp", &*server.url(), "--max-age", "500ms"], &spool[..]].concat(), mixed(10..20));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [60, 60, 0, 0, 0]), "{}", ended.stderr);
+}

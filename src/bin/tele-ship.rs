@@ -109,8 +109,14 @@ struct Delivery {
     /// Give up after this long without progress at the end of input
     ///
     /// Also the time to deliver pending lines after a signal.
-    #[arg(long, help_heading = "Delivery", value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long, help_heading = "Delivery", value_name = "TIME", visible_alias = "drain-timeout", default_value = "30s", value_parser = duration)]
     drain: Duration,
+
+    /// Stop trying to deliver a line this long after it was read
+    ///
+    /// It is rejected, and kept with --dead-letter, while its destination fails. Default: try for ever.
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
+    max_age: Option<Duration>,
 
     /// Write ship_stats records to stderr at this interval, and at the end
     #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
@@ -196,12 +202,13 @@ impl Delivery {
             bytes: self.batch_bytes,
             age: self.batch_age,
         };
-        let Self { drain, stats, queue_bytes, in_flight, max_line, .. } = self;
+        let Self { drain, max_age, stats, queue_bytes, in_flight, max_line, .. } = self;
         let only_stdout = self.destinations.only_stdout();
         let stop = Stop::install(drain + Duration::from_secs(1), only_stdout);
         let stop = stop.context("cannot watch for signals")?;
         let in_flight = in_flight.into();
-        let mut pipeline = Pipeline::new(Settings { limits, max_line, queue_bytes, in_flight, drain, stats });
+        let mut pipeline =
+            Pipeline::new(Settings { limits, max_line, queue_bytes, in_flight, drain, max_age, stats });
         if let Some(path) = &self.dead_letter {
             pipeline.keep_dead_letters(path)?;
         }

@@ -47,13 +47,15 @@ struct Delivery<'a, S: Sink> {
 struct State<B> {
     endpoint: Endpoint<B>,
     reported: Option<Instant>,
+    /// Why the last attempt failed.
+    reason: String,
     /// The last partial success or warning, which is reported once.
     answer: Option<(bool, Option<String>)>,
 }
 
 impl<B> State<B> {
     fn new(window: usize) -> Self {
-        Self { endpoint: Endpoint::new(window), reported: None, answer: None }
+        Self { endpoint: Endpoint::new(window), reported: None, reason: String::new(), answer: None }
     }
 }
 
@@ -101,6 +103,7 @@ impl<S: Sink> Delivery<'_, S> {
 
     /// Starts whatever can start: requests, and the wait for a batch.
     fn start(&mut self) {
+        self.expire();
         let now = Instant::now();
         for (index, state) in self.endpoints.iter_mut().enumerate() {
             while let Some(item) = state.endpoint.start(now) {
@@ -118,6 +121,17 @@ impl<S: Sink> Delivery<'_, S> {
         }
     }
 
+    /// Refuses what could not be delivered for too long.
+    fn expire(&mut self) {
+        let Some(max_age) = self.worker.max_age else { return };
+        for index in 0..self.endpoints.len() {
+            while let Some(item) = self.endpoints[index].endpoint.expired(max_age) {
+                let reason = &self.endpoints[index].reason;
+                self.reject(item, &format!("not delivered for {max_age:?} (--max-age): {reason}"));
+            }
+        }
+    }
+
     /// The number of requests without a verdict.
     fn waiting(&self) -> usize {
         self.endpoints.iter().map(|state| state.endpoint.len()).sum()
@@ -125,7 +139,10 @@ impl<S: Sink> Delivery<'_, S> {
 
     /// Waits for what happens next; `None` if an attempt is due.
     async fn event(&mut self) -> Option<Event<S::Body>> {
-        let wake = self.endpoints.iter().filter_map(|state| state.endpoint.wake()).min();
+        let expires =
+            |endpoint: &Endpoint<_>| self.worker.max_age.and_then(|max_age| endpoint.expires(max_age));
+        let wake = |state: &State<_>| [state.endpoint.wake(), expires(&state.endpoint)];
+        let wake = self.endpoints.iter().flat_map(wake).flatten().min();
         let next = async {
             match self.tasks.join_next().await {
                 Some(event) => event,
@@ -263,8 +280,9 @@ impl<S: Sink> Delivery<'_, S> {
     /// Reports a failure when an outage begins, and then once a minute.
     fn report_outage(&mut self, index: usize, lasted: Duration, reason: &str) {
         let (name, now) = (self.worker.name, Instant::now());
-        let reported = &mut self.endpoints[index].reported;
-        match *reported {
+        let state = &mut self.endpoints[index];
+        reason.clone_into(&mut state.reason);
+        match state.reported {
             None => log(format_args!("{name}: {reason}; trying again until it works")),
             Some(at) if now - at >= REPORT_INTERVAL => {
                 let (secs, lines) = (lasted.as_secs(), self.worker.account.counts().pending);
@@ -272,7 +290,7 @@ impl<S: Sink> Delivery<'_, S> {
             }
             Some(_) => return,
         }
-        *reported = Some(now);
+        state.reported = Some(now);
     }
 
     /// Reports items that the server refused, or its warning, unless it is the last one again.

@@ -137,6 +137,18 @@ impl<B> Endpoint<B> {
         self.is_busy(Instant::now()).then(|| self.progress + STALL)
     }
 
+    /// While requests fail, takes the oldest one that waits if its lines were read `max_age` ago.
+    pub fn expired(&mut self, max_age: Duration) -> Option<Item<B>> {
+        let at = self.expires(max_age)?;
+        if at <= Instant::now() { self.waiting.pop_front() } else { None }
+    }
+
+    /// When [`Endpoint::expired`] gives a request, although nothing else happens.
+    pub fn expires(&self, max_age: Duration) -> Option<Instant> {
+        self.outage?;
+        self.waiting.front()?.source.batch.since.checked_add(max_age)
+    }
+
     /// Whether it is full and answers, so that encoding more for it only takes memory. An endpoint that fails or does
     /// not answer is not busy: it must not hold up the others.
     pub fn is_busy(&self, now: Instant) -> bool {
@@ -217,6 +229,25 @@ mod tests {
         let source = Arc::new(Source::new(batch, budget.take(1)));
         let pending = Arc::new(Account::new()).read(offset, Instant::now(), 1);
         Item::new(source, Request { body: (), lines: vec![0], items: 1 }, pending, budget.take(1))
+    }
+
+    #[test]
+    fn only_what_fails_expires() {
+        const AGE: Duration = Duration::from_secs(60);
+        let mut endpoint = Endpoint::new(1);
+        let aged = |offset, age| {
+            let mut item = item(offset);
+            Arc::get_mut(&mut item.source).unwrap().batch.since -= age;
+            item
+        };
+        [(0, 2 * AGE), (1, AGE), (2, AGE / 2)].map(|(offset, age)| endpoint.push(aged(offset, age)));
+        assert!(endpoint.expired(AGE).is_none(), "nothing has failed");
+        let first = started(&mut endpoint, Instant::now()).remove(0);
+        endpoint.failed(first, None, false);
+        let expired: Vec<_> = std::iter::from_fn(|| endpoint.expired(AGE)).collect();
+        assert_eq!((offsets(&expired), endpoint.len()), (vec![0, 1], 1));
+        let left = endpoint.expires(AGE).unwrap() - Instant::now();
+        assert!(left > AGE / 3 && left <= AGE / 2, "{left:?}");
     }
 
     fn started(endpoint: &mut Endpoint<()>, now: Instant) -> Vec<Item<()>> {

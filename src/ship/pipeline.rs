@@ -61,6 +61,8 @@ pub struct Settings {
     pub in_flight: usize,
     /// How long pending lines may still be delivered after a signal, or without progress after the end of input.
     pub drain: Duration,
+    /// How old a line may become while attempts to deliver it fail.
+    pub max_age: Option<Duration>,
     /// How often to write `ship_stats` records.
     pub stats: Option<Duration>,
 }
@@ -142,7 +144,7 @@ impl Pipeline {
     /// # Errors
     /// If the system refuses a thread.
     pub fn add<S: Sink + Send + 'static>(&mut self, sink: S) -> Result<()> {
-        let Settings { limits, queue_bytes, in_flight, .. } = self.settings;
+        let Settings { limits, queue_bytes, in_flight, max_age, .. } = self.settings;
         let dead_letters = self.dead_letters.clone();
         let mut worker = SinkWorker::new(
             sink.name(),
@@ -151,6 +153,7 @@ impl Pipeline {
             queue_bytes,
             dead_letters.clone(),
         );
+        worker.max_age = max_age;
         if let Some(spool) = &self.spool {
             let (has_state, account) = (sink.state().is_some(), worker.account.clone());
             let progress = Progress::open(spool.clone(), sink.name(), has_state, account, dead_letters);
@@ -493,6 +496,7 @@ mod tests {
             queue_bytes: usize::MAX,
             in_flight: 1,
             drain: Duration::from_secs(1),
+            max_age: None,
             stats: None,
         };
         let kept = Arc::new(Kept::default());

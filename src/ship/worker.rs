@@ -24,6 +24,8 @@ pub struct SinkWorker {
     pub account: Arc<Account>,
     /// False for a destination that is waited for without limit after the end of input.
     pub is_bounded: bool,
+    /// How old a line may become while attempts to deliver it fail.
+    pub max_age: Option<Duration>,
     /// Its cursor, if there is a spool.
     pub progress: Option<Arc<Progress>>,
     dead_letters: Arc<dyn DeadLetters>,
@@ -49,6 +51,7 @@ impl SinkWorker {
             budget,
             account,
             is_bounded,
+            max_age: None,
             progress: None,
             dead_letters,
             reader_left: AtomicBool::new(false),
