@@ -1,12 +1,13 @@
 //! Writes to a SQLite database: one table per kind, a column per field, an index on `ts`.
 //!
 //! A batch is one transaction. The file is in WAL mode, so that `sqlite3` can read it meanwhile. Lines that are not
-//! records (no `kind` or no `ts`) go unchanged to the table `other`. A line without `ts` gets the time at which it was
-//! read.
+//! records (no `kind` or no `ts`) go unchanged to the table `other`, but for OTLP/JSON with spans, which are rows of
+//! `span`. A line without `ts` gets the time at which it was read.
 
 mod file;
 mod rows;
 mod schema;
+mod spans;
 #[cfg(test)]
 mod tests;
 
@@ -131,11 +132,8 @@ impl Sink for Sqlite {
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<Row>> {
         let (mut body, mut lines, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..batch.len() {
-            match self.shapes.row(batch, index) {
-                Ok(row) => {
-                    body.push(row);
-                    lines.push(index);
-                }
+            match self.shapes.add_rows(&mut body, batch, index) {
+                Ok(()) => lines.push(index),
                 Err(reason) => rejected.push((index, reason)),
             }
         }

@@ -35,6 +35,9 @@ mod tests;
 
 use std::collections::HashMap;
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use prost::Message as _;
+
 pub use self::names::Names;
 pub use self::resource::{Options, percent_decode};
 pub use self::series::Series;
@@ -85,6 +88,17 @@ impl Body {
                 Self { signal: self.signal, bytes: bytes.into() }.write_json(out);
             }
         }
+    }
+}
+
+/// The spans of a line of OTLP/JSON; `None` if the line is not valid or has none.
+pub fn spans(line: &Line<'_>) -> Option<ExportTraceServiceRequest> {
+    let mut ready = [const { Vec::new() }; 3];
+    match json::read(&mut ready, line) {
+        Ok((Signal::Traces, 1..)) => {
+            ExportTraceServiceRequest::decode(&ready[Signal::Traces as usize][..]).ok()
+        }
+        _ => None,
     }
 }
 

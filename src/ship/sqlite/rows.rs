@@ -1,6 +1,7 @@
 //! Converts lines to rows, without regard to the tables in the database.
 //!
-//! A row belongs to a shape, one for each kind; its cells belong to the shape's fields. Both go by number.
+//! A row belongs to a shape, one for each kind; its cells belong to the shape's fields. Both go by number. A line is
+//! one row, but for OTLP/JSON with spans, each of which is a row.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -11,8 +12,9 @@ use serde::ser::Error as _;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::spans;
 use crate::common::time::Timestamp;
-use crate::record;
+use crate::record::{self, SPAN};
 use crate::ship::Batch;
 use crate::ship::line::{Class, Line, Value};
 
@@ -47,6 +49,15 @@ pub struct Row {
     pub cells: Vec<(usize, Cell)>,
     /// Names and values of fields beyond the limit.
     pub beyond: Vec<(String, Cell)>,
+}
+
+impl Row {
+    fn push(&mut self, shape: &mut Shape, name: &str, cell: Cell) {
+        match shape.field(name, self.cells.len()) {
+            Some(field) => self.cells.push((field, cell)),
+            None => self.beyond.push((name.to_owned(), cell)),
+        }
+    }
 }
 
 /// The fields of a kind seen so far.
@@ -86,29 +97,44 @@ impl Shapes {
         &self.shapes[number]
     }
 
-    /// Converts line `index` of a batch.
+    /// Adds the rows of line `index` of a batch.
     ///
     /// # Errors
     /// If it is not a JSON object.
-    pub fn row(&mut self, batch: &Batch, index: usize) -> Result<Row, String> {
-        let bytes = batch.line(index);
+    pub fn add_rows(&mut self, rows: &mut Vec<Row>, batch: &Batch, index: usize) -> Result<(), String> {
+        let (bytes, received) = (batch.line(index), batch.received(index));
         let line = Line::parse(bytes)?;
-        let received = || Cell::Text(batch.received(index).to_string());
-        let is_record = match line.class() {
-            Class::Record(_) => true,
-            Class::Otlp => false,
-            Class::Object => line.str("ts").is_some(),
+        if matches!(line.class(), Class::Otlp) {
+            let spans = spans::records(&line);
+            if !spans.is_empty() {
+                for span in spans {
+                    let span = span.to_string();
+                    rows.push(self.row(span.as_bytes(), &Line::parse(span.as_bytes())?, received));
+                }
+                return Ok(());
+            }
+        }
+        rows.push(self.row(bytes, &line, received));
+        Ok(())
+    }
+
+    fn row(&mut self, bytes: &[u8], line: &Line<'_>, received: Timestamp) -> Row {
+        let received = || Cell::Text(received.to_string());
+        let (is_record, is_span) = match line.class() {
+            Class::Record(kind) => (true, kind.name == SPAN.name),
+            Class::Otlp => (false, false),
+            Class::Object => (line.str("ts").is_some(), false),
         };
         let Some(number) = line.kind().filter(|_| is_record).and_then(|kind| self.number(kind)) else {
             let shape = *self.other.get_or_insert_with(|| add(&mut self.shapes, None));
             let ts = line.str("ts").map_or_else(received, |ts| Cell::Text(time(ts)));
             let json = String::from_utf8_lossy(bytes.trim_ascii()).into_owned();
-            return Ok(Row { shape, cells: vec![(0, ts), (1, Cell::Json(json))], beyond: Vec::new() });
+            return Row { shape, cells: vec![(0, ts), (1, Cell::Json(json))], beyond: Vec::new() };
         };
+        let mut row = Row { shape: number, cells: Vec::with_capacity(line.fields.len()), beyond: Vec::new() };
         let shape = &mut self.shapes[number];
-        let (mut cells, mut beyond) = (Vec::with_capacity(line.fields.len()), Vec::new());
         if line.str("ts").is_none() {
-            cells.push((0, received()));
+            row.cells.push((0, received()));
         }
         for (name, value) in &line.fields {
             let cell = match value {
@@ -117,12 +143,12 @@ impl Shapes {
                 Value::Str(text) if name == "ts" || name.ends_with("_ts") => Cell::Text(time(text)),
                 value => cell(value),
             };
-            match shape.field(name, cells.len()) {
-                Some(field) => cells.push((field, cell)),
-                None => beyond.push((name.clone().into_owned(), cell)),
-            }
+            row.push(shape, name, cell);
         }
-        Ok(Row { shape: number, cells, beyond })
+        if is_span && let Some(duration) = spans::duration(line) {
+            row.push(shape, spans::DURATION, duration);
+        }
+        row
     }
 
     /// Whether a kind has a table or can get one.
@@ -313,7 +339,8 @@ mod tests {
         let mut batch = Batch::new();
         lines.iter().enumerate().for_each(|(offset, line)| batch.push(offset as u64, line.as_bytes()));
         let mut shapes = Shapes::default();
-        let rows = (0..lines.len()).map(|index| shapes.row(&batch, index).unwrap()).collect();
+        let mut rows = Vec::new();
+        (0..lines.len()).for_each(|index| shapes.add_rows(&mut rows, &batch, index).unwrap());
         (shapes, rows)
     }
 

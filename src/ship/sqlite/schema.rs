@@ -9,8 +9,8 @@ use std::collections::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Connection, Result};
 
 use super::rows::{Cell, Row, Shape, marked, plain, quoted};
-use crate::record;
-use crate::record::{body_schema, json_type};
+use super::spans;
+use crate::record::{self, body_schema, json_type};
 
 /// The table of lines that are not records.
 pub const OTHER: &str = "other";
@@ -276,6 +276,10 @@ fn create(db: &Connection, name: &str, columns: &[(String, ColumnType)]) -> Resu
     db.execute(&format!("CREATE TABLE {table} ({})", list.join(", ")), [])?;
     let index = quoted(&marked("ts", name));
     db.execute(&format!("CREATE INDEX IF NOT EXISTS {index} ON {table} (ts)"), [])?;
+    if name == record::SPAN.name {
+        let index = quoted(&marked("trace_id", name));
+        db.execute(&format!("CREATE INDEX IF NOT EXISTS {index} ON {table} (trace_id)"), [])?;
+    }
     Ok(())
 }
 
@@ -296,6 +300,9 @@ fn declared(kind: Option<&str>) -> Vec<(String, ColumnType)> {
             _ => continue,
         };
         columns.push((name.clone(), sql_type));
+    }
+    if kind.name == record::SPAN.name {
+        columns.push((spans::DURATION.into(), ColumnType::Integer));
     }
     columns
 }
