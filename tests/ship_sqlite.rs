@@ -177,6 +177,193 @@ fn a_full_disk_is_waited_for() {
     assert_stored(&db, lines.as_bytes());
 }
 
+/// `SELECT` of one row of integers.
+fn integers(db: &Path, sql: &str) -> Vec<i64> {
+    let row = sqlite3(db, sql).remove(0);
+    row.split('|').map(|cell| cell.parse().unwrap_or_else(|_| panic!("{sql}: {row}"))).collect()
+}
+
+/// The `n`th of many lines of three kinds, one of them rare and large.
+fn numbered(n: u64) -> String {
+    let (kind, bytes) = match n % 100 {
+        0 => ("rare", 4000),
+        1..10 => ("some", 500),
+        _ => ("many", 300),
+    };
+    let ts = format!("2026-11-20T20:{:02}:{:02}.{:03}Z", n / 60_000, n / 1000 % 60, n % 1000);
+    format!("{{\"ts\":\"{ts}\",\"kind\":\"{kind}\",\"host\":\"h\",\"n\":{n},\"text\":\"{n:0bytes$}\"}}\n")
+}
+
+const MIB: i64 = 1 << 20;
+
+#[test]
+fn the_newest_rows_stay_within_the_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("a.db");
+    let args = ["--sqlite", db.to_str().unwrap(), "--max-size", "4MiB"];
+    let (mut ship, mut written, mut n) = (Ship::start(&args), 0, 0);
+    let mut watched = 0;
+    while written < 40 * MIB {
+        let chunk: String = (n..n + 2000).map(numbered).collect();
+        (n, written) = (n + 2000, written + chunk.len() as i64);
+        ship.feed(&chunk);
+        // A reader is not disturbed, and finds whole batches.
+        if db.exists() && sqlite3(&db, "SELECT count(*) FROM sqlite_schema WHERE name = 'rare'") == ["1"] {
+            let sql = "SELECT max(n) - min(n) + 1, count(*), (SELECT page_count * page_size FROM pragma_page_count, \
+                       pragma_page_size) FROM (SELECT n FROM rare UNION ALL SELECT n FROM some UNION ALL SELECT n FROM many)";
+            let [range, count, bytes] = integers(&db, sql)[..] else { panic!() };
+            assert!(range == count && bytes <= 4 * MIB, "{range} {count} {bytes}");
+            watched += 1;
+        }
+    }
+    let ended = ship.end();
+    assert_eq!((ended.code, ended.lines()), (Some(0), [n, n, 0, 0, 0]), "{}", ended.stderr);
+    assert!(watched > 5, "{watched}");
+    // What is left is the end of the input, without a gap, and takes most of the size.
+    let all = "(SELECT n FROM rare UNION ALL SELECT n FROM some UNION ALL SELECT n FROM many)";
+    let [first, last, count] =
+        integers(&db, &format!("SELECT min(n), max(n), count(DISTINCT n) FROM {all}"))[..]
+    else {
+        panic!()
+    };
+    assert_eq!((last, count), (n as i64 - 1, n as i64 - first));
+    assert!(count > 3_000, "{count} rows");
+    assert_eq!(sqlite3(&db, "PRAGMA integrity_check"), ["ok"]);
+    for file in [&db, &dir.path().join("a.db-wal")] {
+        let bytes = std::fs::metadata(file).map_or(0, |file| file.len() as i64);
+        assert!(bytes <= 8 * MIB, "{bytes} bytes of {}", file.display());
+    }
+}
+
+#[test]
+fn old_rows_are_deleted_only_if_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("a.db");
+    let line = |days: i64, kind: &str| {
+        let ts = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * days);
+        format!("{{\"ts\":\"{ts}\"{kind},\"days\":{days}}}\n")
+    };
+    let lines: String = (0..12).flat_map(|days| [line(days, ""), line(days, ",\"kind\":\"k\"")]).collect();
+    let args = ["--sqlite", db.to_str().unwrap(), "--keep", "7.5d"];
+    assert_eq!(Ship::run(&args[..2], &lines).count("delivered"), 24);
+    let days = "SELECT count(*), max(days) FROM k";
+    let other = "SELECT count(*), max(json ->> 'days') FROM other";
+    assert_eq!((integers(&db, days), integers(&db, other)), (vec![12, 11], vec![12, 11]));
+    let ended = Ship::run(&args, &lines);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [24, 24, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!((integers(&db, days), integers(&db, other)), (vec![16, 7], vec![16, 7]));
+}
+
+#[test]
+fn bounds_that_cannot_work_are_mistakes() {
+    for args in [&["--sqlite", "/tmp/x.db", "--max-size", "3MiB"][..], &["--stdout", "--keep", "1d"]] {
+        assert_eq!(Ship::start(args).wait().code, Some(2), "{args:?}");
+    }
+}
+
+/// The write-ahead log is part of the size: writing waits for a reader that keeps it from being emptied.
+#[test]
+fn a_reader_in_a_transaction_is_waited_for_within_the_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let [db, reading, script] = ["a.db", "reading", "script"].map(|name| dir.path().join(name));
+    let args = ["--sqlite", db.to_str().unwrap(), "--max-size", "4MiB"];
+    assert_eq!(Ship::run(&args, (0..2000).map(numbered).collect::<String>()).code, Some(0));
+    let count = "SELECT count(*) FROM many;";
+    let hold =
+        format!("BEGIN; {count}\n.shell touch {}; sleep 6\n{count} COMMIT; {count}\n", reading.display());
+    std::fs::write(&script, hold).unwrap();
+    let mut reader = Command::new("sqlite3");
+    reader.args(["-readonly", "-cmd", ".timeout 5000"]).arg(&db).arg(format!(".read {}", script.display()));
+    let reader = reader.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    poll(WAIT, || reading.exists().then_some(())).expect("the reader");
+    let mut ship = Ship::start(&[&args[..], &["--batch-lines", "500"]].concat());
+    ship.feed((2000..32_000).map(numbered).collect::<String>());
+    ship.wait_for("write-ahead log");
+    let log = std::fs::metadata(dir.path().join("a.db-wal")).unwrap().len() as i64;
+    assert!(log <= 6 * MIB, "{log}");
+    let ended = ship.end();
+    assert_eq!((ended.code, ended.lines()), (Some(0), [30_000, 30_000, 0, 0, 0]), "{}", ended.stderr);
+    let seen = String::from_utf8(reader.wait_with_output().unwrap().stdout).unwrap();
+    let seen: Vec<i64> = seen.lines().map(|line| line.parse().unwrap()).collect();
+    assert!(seen.len() == 3 && seen[0] == seen[1], "{seen:?}");
+    assert_eq!(integers(&db, "SELECT max(n) FROM many"), [31_999]);
+    assert!(std::fs::metadata(&db).unwrap().len() as i64 <= 4 * MIB);
+}
+
+/// A line that would take most of the database does not delete everything else.
+#[test]
+fn a_line_larger_than_the_database_is_rejected() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("a.db");
+    let args = ["--sqlite", db.to_str().unwrap(), "--max-size", "4MiB"];
+    let large = format!(
+        "{{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"many\",\"text\":\"{}\"}}\n",
+        "x".repeat(5 << 20)
+    );
+    let ended = Ship::run(&args, [numbered(11), large, numbered(12)].concat());
+    assert_eq!((ended.code, ended.lines()), (Some(1), [3, 2, 1, 0, 0]), "{}", ended.stderr);
+    assert_eq!(sqlite3(&db, "SELECT n FROM many ORDER BY n"), ["11", "12"]);
+}
+
+const SPANS: &str = concat!(
+    r#"{"ts":"2026-11-20T20:45:01.000000250Z","kind":"span","host":"h","trace_id":"0af7651916cd43dd8448eb211c80319c","#,
+    r#""span_id":"b7ad6b7169203331","name":"check","begin_ts":"2026-11-20T20:45:00Z","status":"error","#,
+    r#""status_message":"no","span_kind":"client","attributes":{"a":1}}"#,
+    "\n",
+    r#"{"resourceSpans":[{"resource":{"attributes":[{"key":"host.name","value":{"stringValue":"web"}},"#,
+    r#"{"key":"service.name","value":{"stringValue":"shop"}}]},"scopeSpans":[{"scope":{"name":"lib","version":"2"},"spans":["#,
+    r#"{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b174","parentSpanId":"eee19b7ec3c1b173","#,
+    r#""name":"pay","kind":2,"startTimeUnixNano":"1795207500000000000","endTimeUnixNano":"1795207502500000001","#,
+    r#""attributes":[{"key":"n","value":{"intValue":"7"}},{"key":"l","value":{"arrayValue":{"values":[{"doubleValue":0.5}]}}}],"#,
+    r#""events":[{"timeUnixNano":"1795207501000000000","name":"e"}],"status":{"code":2,"message":"broke"}},"#,
+    r#"{"traceId":"5b8efff798038103d269b633813fc60c","spanId":"eee19b7ec3c1b173","name":"root","#,
+    r#""startTimeUnixNano":"1795207500000000000","endTimeUnixNano":"1795207500000000000"}]}]}]}"#,
+    "\n",
+    r#"{"resourceSpans":[{"scopeSpans":[{"spans":[{"spanId":"not hexadecimal"}]}]}]}"#,
+    "\n",
+    r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"body":{"stringValue":"x"}}]}]}]}"#,
+);
+
+#[test]
+fn spans_of_any_form_are_rows_of_one_table() {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("a.db");
+    let ended = Ship::run(&["--sqlite", db.to_str().unwrap()], SPANS);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [4, 4, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!(ended.count("accepted_items"), 5);
+    let rows = |columns: &str| sqlite3(&db, &format!("SELECT {columns} FROM span ORDER BY rowid"));
+    assert_eq!(
+        rows("host, name, trace_id, span_id, parent_span_id"),
+        [
+            "h|check|0af7651916cd43dd8448eb211c80319c|b7ad6b7169203331|",
+            "web|pay|5b8efff798038103d269b633813fc60c|eee19b7ec3c1b174|eee19b7ec3c1b173",
+            "web|root|5b8efff798038103d269b633813fc60c|eee19b7ec3c1b173|",
+        ]
+    );
+    assert_eq!(
+        rows("begin_ts, ts, duration_ns, typeof(duration_ns)"),
+        [
+            "2026-11-20T20:45:00.000000000Z|2026-11-20T20:45:01.000000250Z|1000000250|integer",
+            "2026-11-20T20:45:00.000000000Z|2026-11-20T20:45:02.500000001Z|2500000001|integer",
+            "2026-11-20T20:45:00.000000000Z|2026-11-20T20:45:00.000000000Z|0|integer",
+        ]
+    );
+    assert_eq!(
+        rows(
+            "span_kind, status, status_message, attributes ->> 'n', attributes -> 'l', resource ->> '$.\"service.name\"'"
+        ),
+        ["client|error|no|||", "server|error|broke|7|[0.5]|shop", "|unset||||shop"]
+    );
+    assert_eq!(
+        rows("attributes ->> 'a', events ->> '$[0].name', events ->> '$[0].ts', scope ->> 'name'"),
+        ["1|||", "|e|2026-11-20T20:45:01.000000000Z|lib", "|||lib"]
+    );
+    // Spans that are not valid, and other signals, are kept as they came.
+    assert_eq!(integers(&db, "SELECT count(*) FROM other"), [2]);
+    let plan = sqlite3(&db, "EXPLAIN QUERY PLAN SELECT * FROM span WHERE trace_id = 'x'");
+    assert!(plan.iter().any(|step| step.contains("USING INDEX")), "{plan:?}");
+}
+
 #[test]
 fn killed_at_any_moment_it_keeps_whole_batches() {
     let dir = tempfile::tempdir().unwrap();
@@ -374,9 +561,11 @@ fn the_default_destination_is_in_the_data_directory() {
         ([("XDG_DATA_HOME", "relative"), ("HOME", home)], ".local/share/telepipe/telemetry.db"),
     ] {
         let mut ship = Ship::start_with(&[], &variables);
-        ship.feed("{}");
+        ship.feed("{}\n{\"ts\":\"2020-02-02T20:20:20Z\"}\n");
         let ended = ship.end();
         let db = dir.path().join(path);
+        // It keeps 7 days.
+        assert_eq!(ended.count("delivered"), 2);
         assert!(ended.code == Some(0) && ended.stderr.contains(db.to_str().unwrap()), "{}", ended.stderr);
         assert_eq!(sqlite3(&db, "SELECT json FROM other"), ["{}"]);
     }

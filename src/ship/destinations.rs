@@ -12,10 +12,8 @@ use super::otlp::{Encoder, Names, Options};
 use super::otlp_exporter::{OtlpArgs, OtlpExporter};
 use super::pipeline::Pipeline;
 #[cfg(feature = "sqlite")]
-use super::sqlite::{self, Sqlite};
+use super::sqlite::SqliteArgs;
 use super::stdout::Stdout;
-#[cfg(feature = "sqlite")]
-use crate::common::diag::log;
 use crate::common::program::Usage;
 use crate::common::stdio_check;
 
@@ -38,12 +36,9 @@ pub struct Destinations {
     #[arg(long, help_heading = "Destinations")]
     stdout: bool,
 
-    /// Write to a SQLite database, one table per kind
-    ///
-    /// Without any destination, tele-ship writes to $XDG_DATA_HOME/telepipe/telemetry.db.
     #[cfg(feature = "sqlite")]
-    #[arg(long, value_name = "FILE", help_heading = "Destinations")]
-    sqlite: Option<std::path::PathBuf>,
+    #[command(flatten)]
+    sqlite: SqliteArgs,
 
     /// Use these names for metrics and attributes
     #[arg(long, value_name = "NAMES", default_value = "semconv", help_heading = "OTLP")]
@@ -92,7 +87,11 @@ impl Destinations {
             pipeline.add(Stdout::new(self.encoder()?))?;
         }
         if self.sqlite() || !(self.otlp() || self.clickhouse() || self.monitor() || self.stdout) {
-            self.open_sqlite(pipeline)?;
+            return self.open_sqlite(pipeline);
+        }
+        #[cfg(feature = "sqlite")]
+        if self.sqlite.has_bounds() {
+            return Err(Usage("--keep and --max-size need --sqlite, or no destination".to_owned()).into());
         }
         Ok(())
     }
@@ -134,7 +133,7 @@ impl Destinations {
 
     #[cfg(feature = "sqlite")]
     fn sqlite(&self) -> bool {
-        self.sqlite.is_some()
+        self.sqlite.sqlite.is_some()
     }
 
     #[cfg(not(feature = "sqlite"))]
@@ -144,12 +143,7 @@ impl Destinations {
 
     #[cfg(feature = "sqlite")]
     fn open_sqlite(&self, pipeline: &mut Pipeline) -> Result<()> {
-        if let Some(path) = &self.sqlite {
-            return pipeline.add(Sqlite::open(path)?);
-        }
-        let path = sqlite::default_path()?;
-        log(format_args!("no destination given: writing to {}", path.display()));
-        pipeline.add(Sqlite::open(&path)?)
+        pipeline.add(self.sqlite.open()?)
     }
 
     #[cfg(not(feature = "sqlite"))]

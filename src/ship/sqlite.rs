@@ -5,6 +5,7 @@
 //! `span`. A line without `ts` gets the time at which it was read.
 
 mod file;
+mod retention;
 mod rows;
 mod schema;
 mod spans;
@@ -16,19 +17,94 @@ use std::collections::hash_map::Entry;
 use std::future::ready;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
 use rusqlite::{ErrorCode, TransactionBehavior};
 
 use self::file::{Failure, File, explain};
+use self::retention::{Bounds, Retention, page_count};
 use self::rows::{MAX_TABLES, Row, Shapes};
 use self::schema::{OTHER, Table};
 use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
 use crate::common::diag::log;
+use crate::common::program::Usage;
+use crate::common::units::{duration, size};
+
+/// What the default database keeps.
+const DEFAULT_KEEP: Duration = Duration::from_secs(7 * 86_400);
+const DEFAULT_MAX_SIZE: u64 = 2 << 30;
+/// The least size: some hundred empty tables take that much.
+const MIN_MAX_SIZE: u64 = 4 << 20;
+
+/// The options of `--sqlite`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct SqliteArgs {
+    /// Write to a SQLite database, one table per kind
+    ///
+    /// Without any destination, tele-ship writes to $XDG_DATA_HOME/telepipe/telemetry.db, and keeps the last 7 days
+    /// there, in at most 2GiB.
+    #[arg(long, value_name = "FILE", help_heading = "Destinations")]
+    pub sqlite: Option<PathBuf>,
+
+    /// Delete rows of the SQLite database that are older than this
+    ///
+    /// Default: 7d without any destination; with --sqlite, rows are kept.
+    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = duration, help_heading = "SQLite")]
+    keep: Option<Duration>,
+
+    /// Delete the oldest rows of the SQLite database when it has this size
+    ///
+    /// Default: 2GiB without any destination; with --sqlite, there is no limit. The least is 4MiB.
+    #[arg(long, value_name = "SIZE", hide_short_help = true, value_parser = size, help_heading = "SQLite")]
+    max_size: Option<usize>,
+}
+
+impl SqliteArgs {
+    /// Whether an option bounds the database.
+    pub fn has_bounds(&self) -> bool {
+        !self.bounds().is_empty()
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds { keep: self.keep, max_size: self.max_size.map(|size| size as u64) }
+    }
+
+    /// Opens or creates the database: the default one if no file is given.
+    ///
+    /// # Errors
+    /// If it cannot be opened, or belongs to another program, or an option is wrong.
+    pub fn open(&self) -> Result<Sqlite> {
+        let mut bounds = self.bounds();
+        if bounds.max_size.is_some_and(|size| size < MIN_MAX_SIZE) {
+            bail!(Usage("--max-size must be at least 4MiB".to_owned()));
+        }
+        let path = match &self.sqlite {
+            Some(path) => path.clone(),
+            None => {
+                bounds.keep.get_or_insert(DEFAULT_KEEP);
+                bounds.max_size.get_or_insert(DEFAULT_MAX_SIZE);
+                default_path()?
+            }
+        };
+        if self.sqlite.is_none() {
+            let path = path.display();
+            log(format_args!(
+                "no destination given: writing to {path}, which keeps {bounds} (--keep, --max-size)"
+            ));
+        } else if !bounds.is_empty() {
+            log(format_args!("sqlite: {} keeps {bounds}", path.display()));
+        }
+        Sqlite::open(&path, bounds)
+    }
+}
 
 /// The sink.
 pub struct Sqlite {
     file: File,
+    bounds: Bounds,
+    retention: Retention,
     shapes: Shapes,
     /// By shape number, as of schema `version`.
     tables: HashMap<usize, Table>,
@@ -42,10 +118,12 @@ impl Sqlite {
     ///
     /// # Errors
     /// If it cannot be opened, or belongs to another program.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, bounds: Bounds) -> Result<Self> {
         let file = File::open(path).map_err(|failure| anyhow!("--sqlite {}", explain(path, &failure)))?;
         let sink = Self {
             file,
+            bounds,
+            retention: Retention::new(bounds),
             shapes: Shapes::default(),
             tables: HashMap::new(),
             version: -1,
@@ -59,12 +137,29 @@ impl Sqlite {
         Ok(self)
     }
 
+    /// Stores the rows, and deletes old ones if there are bounds.
     fn store(&mut self, rows: &[Row]) -> Result<(), Failure> {
         if self.file.reopen_if_moved()? {
             self.version = -1;
             self.shapes.set_tables(schema::tables(&self.file.db)?);
         }
-        let Self { file, shapes, tables, version, .. } = self;
+        self.file.limit_log(self.bounds.max_size.unwrap_or(u64::MAX))?;
+        for attempt in 0.. {
+            if self.insert(rows)? {
+                break;
+            }
+            if !self.retention.make_room(&mut self.file.db, attempt)? {
+                return Err(Failure::Size);
+            }
+        }
+        // The rows are stored. A failure to delete others lasts until a batch lacks the room, which reports it.
+        let _ = self.retention.trim(&mut self.file.db);
+        Ok(())
+    }
+
+    /// Stores the rows; false if the database would exceed its size.
+    fn insert(&mut self, rows: &[Row]) -> Result<bool, Failure> {
+        let Self { file, retention, shapes, tables, version, .. } = self;
         let transaction = file.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let current = || transaction.pragma_query_value(None, "schema_version", |row| row.get(0));
         if *version != current()? {
@@ -72,6 +167,7 @@ impl Sqlite {
         }
         // If the transaction is rolled back, the tables that it created are gone.
         *version = -1;
+        let pages = page_count(&transaction)?;
         let mut sorted: Vec<_> = rows.iter().collect();
         sorted.sort_by_key(|row| row.shape);
         for rows in sorted.chunk_by(|a, b| a.shape == b.shape) {
@@ -82,10 +178,13 @@ impl Sqlite {
             };
             table.insert(&transaction, shape, rows)?;
         }
+        if retention.is_exceeded(&transaction, pages)? {
+            return Ok(false);
+        }
         let current = current()?;
         transaction.commit()?;
         *version = current;
-        Ok(())
+        Ok(true)
     }
 
     /// A cause outside, such as a lock or a full disk, can go away; anything else is the fault of a line.
@@ -95,7 +194,8 @@ impl Sqlite {
             NotADatabase, OutOfMemory, PermissionDenied, ReadOnly, SchemaChanged, SystemIoFailure,
         };
         let is_temporary = match failure {
-            Failure::Foreign(_) => true,
+            Failure::Foreign(_) | Failure::Log(_) => true,
+            Failure::Size => false,
             Failure::Sqlite(error) => matches!(
                 error.sqlite_error_code(),
                 Some(
@@ -157,7 +257,7 @@ impl Sink for Sqlite {
 ///
 /// # Errors
 /// If there is no home directory, or a directory cannot be created.
-pub fn default_path() -> Result<PathBuf> {
+fn default_path() -> Result<PathBuf> {
     let variable = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let data = variable("XDG_DATA_HOME").or_else(|| Some(variable("HOME")?.join(".local/share")));
     let folder = data.context("no home directory; use --sqlite FILE, --otlp or --stdout")?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use bytesize::ByteSize;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior, ffi};
 
 /// Marks a database as written by tele-ship (`PRAGMA application_id`): "tpip".
@@ -19,6 +20,12 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 /// busy disk.
 const OPEN_WAIT: Duration = Duration::from_secs(10);
 
+/// The size above which the write-ahead log is emptied. SQLite itself does so only when nobody reads.
+const LOG_LIMIT: u64 = 64 << 20;
+
+/// How often to try while somebody keeps reading.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
+
 /// The identity of a file, independent of its name: device and inode.
 type Identity = (u64, u64);
 
@@ -29,6 +36,8 @@ pub struct File {
     pub db: Connection,
     /// `None` while the file is gone and no new one is open.
     identity: Option<Identity>,
+    /// When emptying the write-ahead log was tried last.
+    emptied: Option<Instant>,
 }
 
 /// Why a database cannot be used.
@@ -36,6 +45,10 @@ pub struct File {
 pub enum Failure {
     /// It is the database of another program, with this application id.
     Foreign(i32),
+    /// The write-ahead log has this many bytes and cannot be emptied, because another process reads from it.
+    Log(u64),
+    /// A batch takes more than half of the size that the database may have.
+    Size,
     /// SQLite failed.
     Sqlite(rusqlite::Error),
 }
@@ -62,6 +75,12 @@ impl fmt::Display for Failure {
                 "database of another program (application_id {id}), left unchanged; to add tables to it anyway, \
                  run 'PRAGMA application_id = {APPLICATION_ID}' on it with sqlite3"
             ),
+            Self::Log(bytes) => write!(
+                f,
+                "the write-ahead log has {}, and cannot be emptied while another process is in a transaction",
+                ByteSize(*bytes)
+            ),
+            Self::Size => f.write_str("more than half of what the database may have (--max-size)"),
             Self::Sqlite(error) => error.fmt(f),
         }
     }
@@ -78,7 +97,7 @@ impl File {
         create_parent(&path);
         let db = connect(&path)?;
         let identity = identity(&path);
-        Ok(Self { path, db, identity })
+        Ok(Self { path, db, identity, emptied: None })
     }
 
     /// Opens a new database if the file was renamed or removed. True if it did.
@@ -96,6 +115,23 @@ impl File {
         self.db = connect(&self.path)?;
         self.identity = identity(&self.path);
         Ok(true)
+    }
+
+    /// Empties the write-ahead log if it is long, which has to wait for readers in a transaction.
+    ///
+    /// # Errors
+    /// If it has `most` bytes or more and somebody keeps reading, or SQLite fails.
+    pub fn limit_log(&mut self, most: u64) -> Result<(), Failure> {
+        let mut name = self.path.clone().into_os_string();
+        name.push("-wal");
+        let size = || std::fs::metadata(&name).map_or(0, |file| file.len());
+        let (bytes, is_due) = (size(), self.emptied.is_none_or(|at| at.elapsed() >= LOG_INTERVAL));
+        if bytes < LOG_LIMIT.min(most) || (bytes < most && !is_due) {
+            return Ok(());
+        }
+        self.emptied = Some(Instant::now());
+        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        if size() < most { Ok(()) } else { Err(Failure::Log(bytes)) }
     }
 
     /// Describes a failure: the file, and the system's reason where SQLite gives none.

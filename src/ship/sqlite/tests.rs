@@ -52,7 +52,7 @@ proptest! {
     #[test]
     fn every_value_of_every_line_is_stored(records in prop::collection::vec(record(), 1..12)) {
         let dir = tempfile::tempdir().unwrap();
-        let mut sink = Sqlite::open(&dir.path().join("a.db")).unwrap();
+        let mut sink = Sqlite::open(&dir.path().join("a.db"), Bounds::default()).unwrap();
         for half in [&records[..records.len() / 2], &records[records.len() / 2..]] {
             let mut batch = Batch::new();
             half.iter().enumerate().for_each(|(n, record)| batch.push(n as u64, record.to_string().as_bytes()));
