@@ -6,7 +6,7 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -155,25 +155,45 @@ fn others_can_read_and_lock_while_it_writes() {
 
 #[test]
 fn a_full_disk_is_waited_for() {
-    let Some(disk) = SmallDisk::mount("1m") else { return };
+    let Some(disk) = SmallDisk::mount("8m") else { return };
     let (db, ballast) = (disk.path().join("a.db"), disk.path().join("ballast"));
-    std::fs::write(&ballast, vec![0; 700 << 10]).unwrap();
+    std::fs::write(&ballast, vec![0; 7600 << 10]).unwrap();
     let line = |n| {
         format!(
-            "{{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"k\",\"host\":\"h\",\"n\":{n},\"text\":\"{:0>99}\"}}\n",
-            n
+            "{{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"k\",\"host\":\"h\",\"n\":{n},\"text\":\"{n:0>99}\"}}\n"
         )
     };
-    let lines: String = (0..1500).map(line).collect();
-    let mut ship = Ship::start(&["--sqlite", db.to_str().unwrap(), "--batch-lines", "100"]);
-    ship.feed(&lines);
+    let lines: String = (0..6000).map(line).collect();
+    let args = [
+        "--sqlite",
+        db.to_str().unwrap(),
+        "--batch-lines",
+        "100",
+        "--queue-bytes",
+        "64KiB",
+        "--stats",
+        "200ms",
+    ];
+    let mut ship = Ship::start(&args);
+    let (mut stdin, rest) = (ship.take_stdin(), lines.clone());
+    let feeder = std::thread::spawn(move || std::io::Write::write_all(&mut stdin, rest.as_bytes()).unwrap());
     ship.wait_for("full");
-    let before = sqlite3(&db, "SELECT count(*) FROM k")[0].parse::<u64>().unwrap();
-    assert!(before > 0 && before < 1500, "{before}");
+    let full = Instant::now();
+    let before = integers(&db, "SELECT count(*) FROM k")[0];
+    assert!(before > 0 && before < 6000, "{before}");
+    // Nothing more is read, and it is reported again after some 10 s, not at every attempt.
+    let count = || ship.stderr().matches("full").count();
+    poll(WAIT, || (count() > 1).then_some(())).expect("a second report");
+    assert!((9..20).contains(&full.elapsed().as_secs()), "{:?}", full.elapsed());
+    let read = |records: &[Value]| records.last().unwrap()["read"].as_u64().unwrap();
+    let stopped = read(&ship.records());
+    std::thread::sleep(Duration::from_secs(1));
+    assert!(read(&ship.records()) == stopped && !feeder.is_finished(), "{stopped}");
+    assert_eq!(count(), 2);
     std::fs::remove_file(&ballast).unwrap();
+    feeder.join().unwrap();
     let ended = ship.end();
-    assert_eq!((ended.code, ended.lines()), (Some(0), [1500, 1500, 0, 0, 0]), "{}", ended.stderr);
-    assert!(ended.stderr.contains("full"), "{}", ended.stderr);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [6000, 6000, 0, 0, 0]), "{}", ended.stderr);
     assert_stored(&db, lines.as_bytes());
 }
 
@@ -549,6 +569,7 @@ fn the_directory_of_a_new_database_is_created_for_its_owner() {
     let ended = Ship::run(&["--sqlite", db.to_str().unwrap()], "{}\n");
     assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
     assert_eq!(std::fs::metadata(&parent).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(std::fs::metadata(&db).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(sqlite3(&db, "SELECT json FROM other"), ["{}"]);
 }
 

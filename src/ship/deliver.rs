@@ -19,6 +19,8 @@ use crate::common::diag::{excerpt, log};
 
 /// How often an outage that goes on is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// The same for a destination on this machine, where somebody can do something about it.
+const REPORT_INTERVAL_LOCAL: Duration = Duration::from_secs(10);
 /// How far encoded requests may exceed the memory limit, so that an endpoint in an outage does not stop the others.
 const EXCESS: usize = 8 << 20;
 
@@ -30,7 +32,7 @@ pub fn run<S: Sink>(runtime: &Runtime, mut sink: S, worker: &Arc<SinkWorker>, in
         log(format_args!("{}: start times of counters are not restored: {error}", worker.name));
     }
     let window = if sink.keeps_order() { 1 } else { in_flight };
-    let endpoints = (0..sink.endpoints()).map(|_| State::new(window)).collect();
+    let endpoints = (0..sink.endpoints()).map(|_| State::new(window, sink.is_local())).collect();
     let tasks = JoinSet::new();
     runtime.block_on(Delivery { sink, worker, endpoints, tasks, input: Input::Idle }.run());
 }
@@ -54,8 +56,13 @@ struct State<B> {
 }
 
 impl<B> State<B> {
-    fn new(window: usize) -> Self {
-        Self { endpoint: Endpoint::new(window), reported: None, reason: String::new(), answer: None }
+    fn new(window: usize, is_local: bool) -> Self {
+        Self {
+            endpoint: Endpoint::new(window, is_local),
+            reported: None,
+            reason: String::new(),
+            answer: None,
+        }
     }
 }
 
@@ -280,11 +287,12 @@ impl<S: Sink> Delivery<'_, S> {
     /// Reports a failure when an outage begins, and then once a minute.
     fn report_outage(&mut self, index: usize, lasted: Duration, reason: &str) {
         let (name, now) = (self.worker.name, Instant::now());
+        let interval = if self.sink.is_local() { REPORT_INTERVAL_LOCAL } else { REPORT_INTERVAL };
         let state = &mut self.endpoints[index];
         reason.clone_into(&mut state.reason);
         match state.reported {
             None => log(format_args!("{name}: {reason}; trying again until it works")),
-            Some(at) if now - at >= REPORT_INTERVAL => {
+            Some(at) if now - at >= interval => {
                 let (secs, lines) = (lasted.as_secs(), self.worker.account.counts().pending);
                 log(format_args!("{name}: {reason}; failing for {secs} s; {lines} lines wait"));
             }

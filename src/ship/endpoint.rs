@@ -18,6 +18,8 @@ use super::{Batch, Request};
 
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const MAX_DELAY: Duration = Duration::from_secs(30);
+/// The longest delay for a destination on this machine.
+const MAX_DELAY_LOCAL: Duration = Duration::from_secs(5);
 /// The longest delay while the program ends.
 const MAX_DELAY_ENDING: Duration = Duration::from_secs(1);
 /// How many requests may be in flight at first.
@@ -76,6 +78,7 @@ pub struct Endpoint<B> {
     max_window: usize,
     /// How many may be in flight now.
     window: usize,
+    max_delay: Duration,
     waiting: VecDeque<Item<B>>,
     in_flight: usize,
     /// When a request was answered last, or the first of those in flight was sent.
@@ -95,9 +98,10 @@ struct Due {
 }
 
 impl<B> Endpoint<B> {
-    /// An endpoint that takes `window` requests at a time.
-    pub fn new(window: usize) -> Self {
+    /// An endpoint that takes `window` requests at a time. One on this machine is tried more often when it fails.
+    pub fn new(window: usize, is_local: bool) -> Self {
         Self {
+            max_delay: if is_local { MAX_DELAY_LOCAL } else { MAX_DELAY },
             max_window: window,
             window: window.min(FIRST_WINDOW),
             waiting: VecDeque::new(),
@@ -182,7 +186,7 @@ impl<B> Endpoint<B> {
         self.in_flight -= 1;
         self.window = 1;
         if item.failures == self.failures {
-            let most = if ending { MAX_DELAY_ENDING } else { MAX_DELAY };
+            let most = if ending { MAX_DELAY_ENDING } else { self.max_delay };
             let at = now + delay(self.failures, most, random());
             self.failures = self.failures.saturating_add(1);
             self.due = Some(Due { at, asked: false });
@@ -234,7 +238,7 @@ mod tests {
     #[test]
     fn only_what_fails_expires() {
         const AGE: Duration = Duration::from_secs(60);
-        let mut endpoint = Endpoint::new(1);
+        let mut endpoint = Endpoint::new(1, false);
         let aged = |offset, age| {
             let mut item = item(offset);
             Arc::get_mut(&mut item.source).unwrap().batch.since -= age;
@@ -260,7 +264,7 @@ mod tests {
 
     #[test]
     fn an_outage_tries_one_request_at_a_time_oldest_first() {
-        let mut endpoint = Endpoint { window: 3, ..Endpoint::new(3) };
+        let mut endpoint = Endpoint { window: 3, ..Endpoint::new(3, false) };
         (0..5).for_each(|offset| endpoint.push(item(offset)));
         let mut items = started(&mut endpoint, Instant::now());
         assert_eq!(offsets(&items), [0, 1, 2]);
@@ -290,7 +294,7 @@ mod tests {
 
     #[test]
     fn a_full_endpoint_is_busy_while_it_answers() {
-        let mut endpoint = Endpoint::new(2);
+        let mut endpoint = Endpoint::new(2, false);
         let now = Instant::now();
         assert!(endpoint.is_free() && !endpoint.is_busy(now));
         (0..2).for_each(|offset| endpoint.push(item(offset)));
@@ -303,7 +307,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_a_lower_bound_that_the_end_does_not_shorten() {
-        let mut endpoint = Endpoint::new(1);
+        let mut endpoint = Endpoint::new(1, false);
         endpoint.push(item(0));
         let first = started(&mut endpoint, Instant::now()).remove(0);
         endpoint.failed(first, Some(Duration::from_secs(7)), false);

@@ -131,6 +131,11 @@ pub trait Sink {
         true
     }
 
+    /// Whether the destination is on this machine. If it fails, it is tried, and reported, more often.
+    fn is_local(&self) -> bool {
+        false
+    }
+
     /// When a batch is complete, unless the user sets other limits.
     fn limits(&self) -> Limits {
         Limits::DEFAULT

@@ -229,6 +229,10 @@ impl Sink for Sqlite {
         "sqlite"
     }
 
+    fn is_local(&self) -> bool {
+        true
+    }
+
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<Row>> {
         let (mut body, mut lines, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..batch.len() {

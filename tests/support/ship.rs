@@ -94,13 +94,18 @@ impl Ship {
     /// # Panics
     /// If it does not within the time limit.
     pub fn wait_for(&self, text: &str) {
-        let stderr = || String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned();
-        assert!(poll(LIMIT, || stderr().contains(text).then_some(())).is_some(), "no {text}: {}", stderr());
+        let found = poll(LIMIT, || self.stderr().contains(text).then_some(()));
+        assert!(found.is_some(), "no {text}: {}", self.stderr());
+    }
+
+    /// Its messages so far.
+    pub fn stderr(&self) -> String {
+        String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned()
     }
 
     /// The `ship_stats` records written so far.
     pub fn records(&self) -> Vec<Value> {
-        let stderr = String::from_utf8_lossy(&self.stderr.lock().unwrap()).into_owned();
+        let stderr = self.stderr();
         let whole = stderr.rsplit_once('\n').map_or("", |(whole, _)| whole);
         whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }

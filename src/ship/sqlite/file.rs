@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -165,6 +165,8 @@ fn identity(path: &Path) -> Option<Identity> {
 fn connect(path: &Path) -> Result<Connection, Failure> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    // For its owner only, and SQLite gives its other files the same mode. An error shows when the file is opened.
+    let _ = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let mut db = Connection::open_with_flags(path, flags)?;
     db.busy_timeout(LOCK_WAIT)?;
     db.set_prepared_statement_cache_capacity(256);
@@ -211,6 +213,7 @@ fn claim(db: &mut Connection) -> Result<(), Failure> {
 fn cause(path: &Path, failure: &Failure) -> Option<String> {
     let Failure::Sqlite(error) = failure else { return None };
     match error.sqlite_error_code()? {
+        ErrorCode::DiskFull => return Some("waiting for free space on its file system".into()),
         ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {}
         _ => return None,
     }
