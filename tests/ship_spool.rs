@@ -123,7 +123,7 @@ fn lines_survive_a_kill_and_are_delivered_once() {
     let (ended, server) = delivered(&spool);
     assert_eq!((ended.code, ended.lines()), (Some(0), [1000, 1000, 0, 0, 0]), "{}", ended.stderr);
     assert_eq!(arrived(&server), once(0..1000));
-    let cursor = spool.cursor("otlp").unwrap();
+    let cursor = spool.cursor("otlp-logs").unwrap();
     assert_eq!((cursor["next"].as_u64(), &cursor["open"]), (Some(1000), &serde_json::json!([])));
     // Nothing is delivered again.
     let (ended, server) = delivered(&spool);
@@ -163,6 +163,21 @@ fn a_destination_that_is_down_does_not_hold_back_the_others() {
     let (ended, server) = delivered(&spool);
     assert_eq!((ended.code, ended.lines()), (Some(0), [20_000, 20_000, 0, 0, 0]), "{}", ended.stderr);
     assert_eq!(arrived(&server), once(0..20_000));
+}
+
+#[test]
+fn segments_are_deleted_although_a_signal_has_no_lines() {
+    let spool = Spool::new();
+    let server = Capture::script([]);
+    let args =
+        ["--otlp", &server.url(), "--spool", &spool.arg(), "--spool-max", "16MiB", "--max-line", "1MiB"];
+    // 40 MB of logs through segments of 1 MiB.
+    let line = |n: u64| log(n).replace("\"kind\"", &format!("\"pad\":\"{}\",\"kind\"", "x".repeat(9_900)));
+    let ended = Ship::run(&args, (0..4000).map(line).collect::<String>());
+    assert_eq!((ended.code, ended.lines()), (Some(0), [4000, 4000, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!(arrived(&server), once(0..4000));
+    let left = spool.files(".ndjson");
+    assert!(left.len() <= 2, "{left:?}");
 }
 
 #[test]
@@ -212,16 +227,16 @@ fn a_restart_repeats_the_batches_byte_for_byte() {
                 accepted.push(request.body.clone());
                 Answer::ok()
             }
-            (_, 2000..) => Answer::status(413),
+            (_, 1200..) => Answer::status(413),
             _ => Answer::silence(),
         }
     });
-    let args = ["--spool", &spool.arg(), "--batch-lines", "60", "--in-flight", "8", "--compression", "none"];
+    let args = ["--spool", &spool.arg(), "--batch-lines", "30", "--in-flight", "8", "--compression", "none"];
     let mut ship = Ship::start(&[&["--otlp", &first.url()], &args[..]].concat());
     ship.feed(counters(0..300));
     let is_settled = || {
         let sent = first.requests();
-        let split = sent.iter().filter(|request| request.body.len() >= 2000).count();
+        let split = sent.iter().filter(|request| request.body.len() >= 1200).count();
         // Two requests of each signal are in flight, of lines that were split.
         (split >= 2 && sent.len() >= 6 + split + 2).then_some(())
     };
@@ -231,7 +246,7 @@ fn a_restart_repeats_the_batches_byte_for_byte() {
     ship.wait();
     let known = delivered.lock().unwrap();
     let mut unanswered = first.requests();
-    unanswered.retain(|request| request.body.len() < 2000 && !known.contains(&request.body));
+    unanswered.retain(|request| request.body.len() < 1200 && !known.contains(&request.body));
     assert!(unanswered.len() >= 2);
 
     let second = Capture::script([]);
@@ -323,13 +338,13 @@ fn a_missing_segment_is_counted_as_dropped() {
 #[test]
 fn a_cursor_that_cannot_be_true_is_set_aside() {
     let future = |spool: &Spool| {
-        let path = spool.path().join("otlp.cursor");
+        let path = spool.path().join("otlp-logs.cursor");
         let text = fs::read_to_string(&path).unwrap();
-        let next = format!("\"next\":{}", spool.cursor("otlp").unwrap()["next"]);
+        let next = format!("\"next\":{}", spool.cursor("otlp-logs").unwrap()["next"]);
         assert!(text.contains(&next));
         fs::write(&path, text.replace(&next, "\"next\":999999")).unwrap();
     };
-    let empty = |spool: &Spool| fs::write(spool.path().join("otlp.cursor"), "").unwrap();
+    let empty = |spool: &Spool| fs::write(spool.path().join("otlp-logs.cursor"), "").unwrap();
     let damages: [&dyn Fn(&Spool); 2] = [&future, &empty];
     for damage in damages {
         let (ended, counts, spool) = after(damage);
@@ -427,11 +442,18 @@ fn status_verify_and_drain() {
     filled(&spool, 1000);
     for what in ["status", "verify"] {
         let (code, lines) = inspect(what, &spool);
-        assert_eq!((code, lines.len()), (Some(0), 2));
+        assert_eq!((code, lines.len()), (Some(0), 4));
         let numbers =
             ["first", "end", "lines", "damaged_lines", "torn_bytes"].map(|name| lines[0][name].as_u64());
         assert_eq!(numbers, [0, 1000, 1000, 0, 0].map(Some));
-        assert_eq!((&lines[1]["sink"], lines[1]["pending"].as_u64()), (&"otlp".into(), Some(1000)));
+        let row =
+            |row: &Value| (row["signal"].as_str().unwrap().to_owned(), row["pending"].as_u64().unwrap());
+        assert!(lines[1..].iter().all(|row| row["sink"] == "otlp"));
+        let rows: BTreeMap<_, _> = lines[1..].iter().map(row).collect();
+        assert_eq!(
+            rows,
+            [("logs", 1000), ("metrics", 0), ("traces", 0)].map(|(name, n)| (name.into(), n)).into()
+        );
     }
     // Damage is found, and nothing is changed.
     let path = &spool.files(".ndjson")[0];
@@ -450,7 +472,7 @@ fn status_verify_and_drain() {
     let drained = Ship::run(&["spool", "drain", &spool.arg(), "--otlp", &server.url()], "");
     assert_eq!((drained.code, drained.lines()), (Some(0), [1000, 1000, 0, 0, 0]), "{}", drained.stderr);
     assert_eq!(arrived(&server), once(0..1000));
-    assert_eq!(inspect("status", &spool).1[1]["pending"], 0);
+    assert!(inspect("status", &spool).1[1..].iter().all(|row| row["pending"] == 0));
 }
 
 /// A reproducible sequence of numbers.
@@ -463,14 +485,15 @@ impl Random {
     }
 }
 
-/// The offset of the next line, from the index of the last segment that has one whole entry: entries of 40 bytes, with
-/// the offset of the first line at 8 and the number of lines at 24.
+/// The offset of the next line, from the index of the last segment that has one whole entry: entries of 48 bytes, with
+/// the offset of the first line at 8 and the number of lines for each signal at 24.
 fn end_of(spool: &Spool) -> u64 {
     let end = |path: &PathBuf| {
         let index = fs::read(path).unwrap();
-        let last = index.chunks_exact(40).next_back()?;
+        let last = index.chunks_exact(48).next_back()?;
         let first = u64::from_le_bytes(last[8..16].try_into().unwrap());
-        Some(first + u64::from(u32::from_le_bytes(last[24..28].try_into().unwrap())))
+        let lines = last[24..36].chunks_exact(4).map(|lines| u32::from_le_bytes(lines.try_into().unwrap()));
+        Some(first + lines.map(u64::from).sum::<u64>())
     };
     spool.files(".index").iter().rev().find_map(end).unwrap_or(0)
 }
@@ -527,7 +550,8 @@ fn killed(kills: u64, lines: u64) {
         let lost = written - unread - committed;
         assert!(lost <= UNCOMMITTED, "{lost} bytes were read and not committed");
         worst = worst.max(lost);
-        for batch in spool.cursor("otlp").iter().flat_map(|cursor| cursor["open"].as_array().unwrap().clone())
+        for batch in
+            spool.cursor("otlp-logs").iter().flat_map(|cursor| cursor["open"].as_array().unwrap().clone())
         {
             let (first, end) = (batch["first"].as_u64().unwrap(), batch["end"].as_u64().unwrap());
             allowed[first as usize..end as usize].iter_mut().for_each(|times| *times += 1);

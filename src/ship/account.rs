@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::line::{BySignal, Signal};
+
 /// The counts of a sink since the program started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -84,11 +86,16 @@ struct State {
     open: BTreeMap<u64, Open>,
     /// Batches with lines that were dropped, which a spool still has.
     undelivered: BTreeSet<u64>,
-    /// Lines in the spool that are in no batch yet.
-    waiting: u64,
-    /// When the first of them was read, about.
-    waiting_since: Option<Instant>,
+    /// Lines in the spool that are in no batch yet, by signal; the first has all if signals share a queue.
+    waiting: BySignal<Waiting>,
     settled_at: Instant,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Waiting {
+    lines: u64,
+    /// When the first of them was read, about.
+    since: Option<Instant>,
 }
 
 struct Open {
@@ -105,8 +112,7 @@ impl Account {
             counts: Counts::default(),
             open: BTreeMap::new(),
             undelivered: BTreeSet::new(),
-            waiting: 0,
-            waiting_since: None,
+            waiting: BySignal::default(),
             settled_at: Instant::now(),
         }))
     }
@@ -119,7 +125,8 @@ impl Account {
     /// The counts, and when the oldest pending line was read.
     pub fn state(&self) -> (Counts, Option<Instant>) {
         let state = self.lock();
-        (state.counts(), state.open.values().map(|open| open.since).chain(state.waiting_since).min())
+        let waiting = state.waiting.iter().filter_map(|waiting| waiting.since);
+        (state.counts(), state.open.values().map(|open| open.since).chain(waiting).min())
     }
 
     /// The offset of the first line of the oldest batch that is not settled: where a restart would go on.
@@ -144,25 +151,36 @@ impl Account {
         Pending { account: self.clone(), batch, lines, endpoint: None }
     }
 
-    /// Counts lines that are in the spool and not in a batch yet.
-    pub fn wait(&self, since: Instant, lines: u64) {
-        let mut state = self.lock();
-        state.waiting += lines;
+    /// Counts lines that are in the spool and not in a batch yet, of this signal if it has a queue.
+    pub fn wait(&self, signal: Option<Signal>, since: Instant, lines: u64) {
+        let waiting = &mut self.lock().waiting[index(signal)];
+        waiting.lines += lines;
         if lines > 0 {
-            state.waiting_since.get_or_insert(since);
+            waiting.since.get_or_insert(since);
         }
     }
 
+    /// No lines wait any more.
+    pub fn wait_no_more(&self, signal: Option<Signal>) {
+        self.lock().waiting[index(signal)] = Waiting::default();
+    }
+
     /// As [`Account::read`], for lines that waited.
-    pub fn claim(self: &Arc<Self>, batch: u64, since: Instant, lines: u64) -> Pending {
-        self.lock().unwait(since, lines);
+    pub fn claim(
+        self: &Arc<Self>,
+        signal: Option<Signal>,
+        batch: u64,
+        since: Instant,
+        lines: u64,
+    ) -> Pending {
+        self.lock().unwait(signal, since, lines);
         self.read(batch, since, lines)
     }
 
     /// Lines that waited are damaged or missing in the spool.
-    pub fn lose(&self, lines: u64) {
+    pub fn lose(&self, signal: Option<Signal>, lines: u64) {
         let mut state = self.lock();
-        state.unwait(Instant::now(), lines);
+        state.unwait(signal, Instant::now(), lines);
         state.counts.read += lines;
         state.counts.dropped += lines;
     }
@@ -192,9 +210,10 @@ impl Account {
         counts.rejected_items += rejected;
     }
 
-    /// Sets the number of evicted series.
+    /// Sets the number of evicted series, which only grows. Of a sink with several encoders, one has series.
     pub fn set_evicted_series(&self, evicted: u64) {
-        self.lock().counts.evicted_series = evicted;
+        let counts = &mut self.lock().counts;
+        counts.evicted_series = counts.evicted_series.max(evicted);
     }
 
     /// Counts a request that was sent; `retry` if it must be sent again.
@@ -211,15 +230,21 @@ impl Account {
 
 impl State {
     fn counts(&self) -> Counts {
-        let (read, pending) = (self.counts.read + self.waiting, self.counts.pending + self.waiting);
+        let waiting: u64 = self.waiting.iter().map(|waiting| waiting.lines).sum();
+        let (read, pending) = (self.counts.read + waiting, self.counts.pending + waiting);
         Counts { read, pending, ..self.counts }
     }
 
-    fn unwait(&mut self, since: Instant, lines: u64) {
-        self.waiting = self.waiting.saturating_sub(lines);
+    fn unwait(&mut self, signal: Option<Signal>, since: Instant, lines: u64) {
+        let waiting = &mut self.waiting[index(signal)];
+        waiting.lines = waiting.lines.saturating_sub(lines);
         // The lines that still wait were read later.
-        self.waiting_since = (self.waiting > 0).then_some(since);
+        waiting.since = (waiting.lines > 0).then_some(since);
     }
+}
+
+fn index(signal: Option<Signal>) -> usize {
+    signal.map_or(0, |signal| signal as usize)
 }
 
 /// Lines of one batch that were read and have no outcome yet.

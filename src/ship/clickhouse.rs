@@ -274,6 +274,11 @@ impl Sink for ClickHouse {
         }
     }
 
+    fn sibling(&self) -> Option<Self> {
+        let Shape::Otel(encoder) = &self.shape else { return None };
+        Some(Self { shape: Shape::Otel(Box::new(encoder.fresh())), shared: self.shared.clone() })
+    }
+
     fn evicted_series(&self) -> u64 {
         match &self.shape {
             Shape::Otel(encoder) => encoder.series().evicted(),

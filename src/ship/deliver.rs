@@ -167,11 +167,11 @@ impl<S: Sink> Delivery<'_, S> {
     /// Encodes a batch, as its origin requires.
     fn take(&mut self, queued: Queued) {
         let Queued { batch, pending, room, origin, snapshot } = queued;
-        if snapshot
+        if let Some(offset) = snapshot
             && let Some(progress) = &self.worker.progress
             && let Some(state) = self.sink.state()
         {
-            progress.snapshot(batch.offset(0), &state);
+            progress.snapshot(offset, &state);
         }
         match origin {
             Origin::Fresh => self.encode(Source::new(batch, room), pending, &OpenBatch::default()),

@@ -10,10 +10,12 @@ mod value;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+use memchr::memmem::Finder;
+
 pub use self::value::{Fields, Value, get};
 
 use crate::common::time::Timestamp;
-use crate::record::{KINDS, Kind, Mapping};
+use crate::record::{Generic, KINDS, Kind, Mapping};
 
 /// A signal of OTLP, which has its own request and path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +47,53 @@ impl Signal {
             Self::Metrics => ["resourceMetrics", "resource_metrics"],
             Self::Logs => ["resourceLogs", "resource_logs"],
             Self::Traces => ["resourceSpans", "resource_spans"],
+        }
+    }
+}
+
+/// Something for each signal, in the order of [`Signal::ALL`].
+pub type BySignal<T> = [T; Signal::ALL.len()];
+
+impl Signal {
+    /// The name in file names.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+            Self::Traces => "traces",
+        }
+    }
+
+    /// The signal that a line is for, found without parsing most lines. A line that is not valid counts as a log.
+    pub fn of_line(line: &[u8]) -> Self {
+        static KIND: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"kind\""));
+        static RESOURCE: LazyLock<Finder> = LazyLock::new(|| Finder::new("\"resource"));
+        // Telepipe's programs begin every line with these two fields.
+        let kind = line.strip_prefix(b"{\"ts\":\"").and_then(|rest| {
+            let (_, rest) = rest.split_at_checked(memchr::memchr(b'"', rest)?)?;
+            let name = rest.strip_prefix(b"\",\"kind\":\"")?;
+            let name = std::str::from_utf8(&name[..memchr::memchr(b'"', name)?]).ok()?;
+            KIND_BY_NAME.get(name)
+        });
+        if let Some(kind) = kind {
+            return Self::of_kind(kind);
+        }
+        if KIND.find(line).is_none() && RESOURCE.find(line).is_none() {
+            return Self::Logs;
+        }
+        let Ok(line) = Line::parse(line) else { return Self::Logs };
+        match line.class() {
+            Class::Record(kind) => Self::of_kind(kind),
+            Class::Otlp => line.signals().next().unwrap_or(Self::Logs),
+            Class::Object => Self::Logs,
+        }
+    }
+
+    fn of_kind(kind: &Kind) -> Self {
+        match kind.mapping {
+            Mapping::Metrics { .. } | Mapping::Generic(Generic::Metric) => Self::Metrics,
+            Mapping::Generic(Generic::Span) => Self::Traces,
+            Mapping::Log { .. } | Mapping::Generic(Generic::Log | Generic::Snapshot) => Self::Logs,
         }
     }
 }
@@ -232,6 +281,27 @@ mod tests {
             ("{}", "object"),
         ] {
             assert_eq!(class(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn signals_of_lines() {
+        for (line, signal) in [
+            (r#"{"ts":"2026-11-20T20:45:00Z","kind":"load","host":"h"}"#, Signal::Metrics),
+            (r#" {"host":"h","kind":"load","ts":"2026-11-20T20:45:00Z"}"#, Signal::Metrics),
+            (r#"{"kind":"load"}"#, Signal::Logs),
+            (r#"{"kind":"metric","name":"a","value":1}"#, Signal::Metrics),
+            (r#"{"ts":"2026-11-20T20:45:00Z","kind":"span"}"#, Signal::Traces),
+            (r#"{"ts":"2026-11-20T20:45:00Z","kind":"exec"}"#, Signal::Logs),
+            (r#"{"ts":"2026-11-20T20:45:00Z","kind":"unknown"}"#, Signal::Logs),
+            (r#"{"resourceMetrics":[]}"#, Signal::Metrics),
+            (r#"{"resource_spans":[{}]}"#, Signal::Traces),
+            (r#"{"message":"kind of resource"}"#, Signal::Logs),
+            (r#"{"ts":"2026-11-20T20:45:00Z","kind":"lo"#, Signal::Logs),
+            (r#"{"ts":""#, Signal::Logs),
+            ("", Signal::Logs),
+        ] {
+            assert_eq!(Signal::of_line(line.as_bytes()), signal, "{line}");
         }
     }
 

@@ -146,6 +146,15 @@ pub trait Sink {
         0
     }
 
+    /// Another sink for the same destination, with an encoder of its own, so that each signal can have a queue of its
+    /// own; `None` if lines must stay together.
+    fn sibling(&self) -> Option<Self>
+    where
+        Self: Sized,
+    {
+        None
+    }
+
     /// How many series of counters were evicted to bound memory.
     fn evicted_series(&self) -> u64 {
         0

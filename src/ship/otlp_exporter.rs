@@ -230,6 +230,10 @@ impl Sink for OtlpExporter {
         post.request.body().and_then(|body| body.as_bytes()).map_or(0, <[u8]>::len)
     }
 
+    fn sibling(&self) -> Option<Self> {
+        Some(Self { encoder: self.encoder.fresh(), targets: self.targets.clone() })
+    }
+
     fn evicted_series(&self) -> u64 {
         self.encoder.series().evicted()
     }

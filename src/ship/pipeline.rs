@@ -1,8 +1,9 @@
 //! Reads stdin or files, hands the lines to every sink, and ends in an orderly way.
 //!
 //! Reading happens on the thread that calls [`Pipeline::run`]; each sink has a thread of its own. When the queue of
-//! one is full, reading stops, and the pipe makes its writers wait. With a spool, lines go to the spool, and each sink
-//! has a second thread that feeds its queue from there: reading stops only when the spool is full.
+//! one is full, reading stops, and the pipe makes its writers wait. With a spool, lines go to the spool, each sink and
+//! each signal of OTLP has a queue of its own, and a second thread feeds it from there: reading stops only when the
+//! spool is full.
 //!
 //! After the first SIGINT or SIGTERM, reading goes on briefly: in a pipeline the producer got the signal too, and
 //! writes its last lines. Then the sinks have the drain time to deliver what is pending. After the end of input they
@@ -23,11 +24,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::Sink;
-use super::account::Outcome;
+use super::account::{Account, Outcome};
 use super::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, Samples};
 use super::deliver;
+use super::line::{BySignal, Signal};
 use super::queue::{Intake, LimitOptions};
 use super::report::Reporter;
+use super::spool::cursor::sink_name;
 use super::spool::disk::Folder;
 use super::spool::feeder::Feeder;
 use super::spool::progress::Progress;
@@ -44,6 +47,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often to look for a signal while waiting for something else.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 * 1024;
+/// The most memory for a sink's pending data if there is a spool: the rest can wait there.
+const SPOOL_QUEUE: usize = 24 << 20;
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 /// How much of a line that is too long is held, for messages.
 const START: usize = 400;
@@ -55,7 +60,7 @@ pub struct Settings {
     pub limits: LimitOptions,
     /// The length of the longest line that is delivered.
     pub max_line: usize,
-    /// The memory that a sink's pending data may take before reading stops.
+    /// The memory that a sink's pending data may take.
     pub queue_bytes: usize,
     /// How many requests an endpoint may have in flight.
     pub in_flight: usize,
@@ -139,12 +144,34 @@ impl Pipeline {
         self.files = Some(files.into());
     }
 
-    /// Adds a sink and starts its thread.
+    /// Adds a sink and starts its thread, or one for each signal.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn add<S: Sink + Send + 'static>(&mut self, sink: S) -> Result<()> {
-        let Settings { limits, queue_bytes, in_flight, max_age, .. } = self.settings;
+        // Without a spool, signals that wait share the memory, so there is nothing to gain.
+        let siblings = self.spool.is_some().then(|| sink.sibling().zip(sink.sibling())).flatten();
+        let Some((logs, traces)) = siblings else { return self.start(sink, None) };
+        let account = Arc::new(Account::new());
+        for (signal, sink) in Signal::ALL.into_iter().zip([sink, logs, traces]) {
+            self.start(sink, Some((signal, account.clone())))?;
+        }
+        Ok(())
+    }
+
+    /// Starts the thread of a sink, or of a signal of it.
+    fn start<S: Sink + Send + 'static>(
+        &mut self,
+        sink: S,
+        only: Option<(Signal, Arc<Account>)>,
+    ) -> Result<()> {
+        let Settings { limits, mut queue_bytes, in_flight, max_age, .. } = self.settings;
+        if self.spool.is_some() {
+            queue_bytes = queue_bytes.min(SPOOL_QUEUE);
+        }
+        if only.is_some() {
+            queue_bytes /= Signal::ALL.len();
+        }
         let dead_letters = self.dead_letters.clone();
         let mut worker = SinkWorker::new(
             sink.name(),
@@ -153,10 +180,16 @@ impl Pipeline {
             queue_bytes,
             dead_letters.clone(),
         );
+        if let Some((signal, account)) = only {
+            worker = worker.only(signal, account);
+        }
         worker.max_age = max_age;
         if let Some(spool) = &self.spool {
-            let (has_state, account) = (sink.state().is_some(), worker.account.clone());
-            let progress = Progress::open(spool.clone(), sink.name(), has_state, account, dead_letters);
+            let (name, account) = ((worker.name, worker.signal), worker.account.clone());
+            // Only counters have a state.
+            let has_state =
+                sink.state().is_some() && worker.signal.is_none_or(|signal| signal == Signal::Metrics);
+            let progress = Progress::open(spool.clone(), name, has_state, account, dead_letters);
             worker.progress = Some(Arc::new(progress.context("cannot use the cursor in the spool")?));
         }
         let worker = Arc::new(worker);
@@ -177,7 +210,7 @@ impl Pipeline {
     /// # Errors
     /// If the input cannot be read, or not everything that was read was delivered.
     pub fn run(mut self, stop: &Stop) -> Result<()> {
-        let reporter = Arc::new(Reporter::new(self.workers.clone(), self.settings.stats));
+        let reporter = Arc::new(Reporter::new(self.sinks(), self.settings.stats));
         let (forced, watching) = (reporter.clone(), reporter.clone());
         stop.on_forced_end(move || forced.summary());
         let (running, ended) = channel();
@@ -200,18 +233,27 @@ impl Pipeline {
         Ok(())
     }
 
+    fn sinks(&self) -> Vec<Arc<SinkWorker>> {
+        one_per_sink(&self.workers)
+    }
+
     /// Starts the threads that write to the spool and read from it.
     fn start_spool(&mut self) -> Result<Vec<JoinHandle<()>>> {
         let Some(spool) = &self.spool else { return Ok(Vec::new()) };
-        let used = |sink: &String| self.workers.iter().any(|worker| worker.name == sink);
+        let name = |worker: &Arc<SinkWorker>| sink_name(worker.name, worker.signal);
+        let used = |sink: &String| self.workers.iter().any(|worker| name(worker) == *sink);
         for sink in spool.sinks().iter().filter(|sink| !used(sink)) {
             log(format_args!(
                 "the spool keeps lines for {sink}, which is no destination now; remove {sink}.cursor to let go of them"
             ));
         }
         let (workers, ended) = (self.workers.clone(), self.ended.0.clone());
-        let committed =
-            move |since, lines| workers.iter().for_each(|worker| worker.account.wait(since, lines));
+        let committed = move |since, lines: BySignal<u64>| {
+            for worker in &workers {
+                let lines = worker.signal.map_or_else(|| lines.iter().sum(), |signal| lines[signal as usize]);
+                worker.account.wait(worker.signal, since, lines);
+            }
+        };
         let writer = Writer::start(spool.clone(), committed, move || {
             let _ = ended.send(());
         });
@@ -234,7 +276,7 @@ impl Pipeline {
         for feeder in feeders {
             let _ = feeder.join();
         }
-        for worker in self.workers.iter().filter(|worker| worker.progress.is_some()) {
+        for worker in self.sinks().iter().filter(|worker| worker.progress.is_some()) {
             let lines = worker.account.counts().pending;
             if lines > 0 {
                 log(format_args!("{}: {lines} lines stay in the spool for the next start", worker.name));
@@ -249,7 +291,7 @@ impl Pipeline {
         if lines > 0 {
             log(format_args!("{lines} lines are lost: they were read, but the spool could not be written"));
         }
-        for worker in &self.workers {
+        for worker in self.sinks() {
             worker.account.read(u64::MAX, Instant::now(), lines).settle(Outcome::Dropped);
         }
         spool.close();
@@ -350,7 +392,7 @@ impl Pipeline {
         drop(intake);
         let reason = &format!("longer than {} bytes (--max-line)", settings.max_line);
         for (offset, line) in &too_long {
-            for worker in &self.workers {
+            for worker in self.sinks() {
                 let (pending, offset) = (worker.account.read(u64::MAX, Instant::now(), 1), *offset);
                 let letter = DeadLetter { sink: worker.name, offset, line, is_part: true, reason };
                 worker.refuse_line(&letter, pending);
@@ -365,7 +407,7 @@ impl Pipeline {
         } else if self.splitter.is_partial()
             && self.splitter.partial().is_none_or(|start| content(start).is_some())
         {
-            for worker in &self.workers {
+            for worker in self.sinks() {
                 worker.account.read(u64::MAX, Instant::now(), 1).settle(Outcome::Dropped);
             }
         }
@@ -397,7 +439,7 @@ impl Pipeline {
                     return;
                 }
             } else if running.iter().all(is_stalled) {
-                for worker in running {
+                for worker in one_per_sink(&running) {
                     let (name, lines) = (worker.name, worker.account.counts().pending);
                     if self.spool.is_some() {
                         log(format_args!("{name}: giving up: nothing delivered for {drain:?} (--drain)"));
@@ -414,6 +456,13 @@ impl Pipeline {
             let _ = self.ended.1.recv_timeout(CHECK_INTERVAL);
         }
     }
+}
+
+/// One worker of each sink: the signals of a sink share its account.
+fn one_per_sink(workers: &[Arc<SinkWorker>]) -> Vec<Arc<SinkWorker>> {
+    let mut sinks = workers.to_vec();
+    sinks.dedup_by(|next, one| Arc::ptr_eq(&next.account, &one.account));
+    sinks
 }
 
 /// Where lines go.

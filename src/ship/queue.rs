@@ -165,8 +165,8 @@ pub struct Queued {
     pub room: Room,
     /// Where the batch comes from.
     pub origin: Origin,
-    /// The state of the encoder must be stored before this batch.
-    pub snapshot: bool,
+    /// The state of the encoder must be stored before this batch, as that before the line with this offset.
+    pub snapshot: Option<u64>,
 }
 
 /// Where a batch comes from.
@@ -187,7 +187,7 @@ impl Queued {
         pending: Pending,
         budget: &Arc<Budget>,
         origin: Origin,
-        snapshot: bool,
+        snapshot: Option<u64>,
     ) -> Self {
         let room = budget.take(BATCH_COST + batch.bytes() + batch.len() * LINE_COST);
         Self { batch, pending, room, origin, snapshot }
@@ -314,7 +314,7 @@ impl Intake<'_> {
             pending: self.queue.account.read(offset, self.since, 0),
             room: self.queue.budget.take(BATCH_COST),
             origin: Origin::Fresh,
-            snapshot: false,
+            snapshot: None,
         });
         queued.batch.push_received(offset, self.received, line);
         self.uncounted += 1;

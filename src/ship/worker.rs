@@ -1,4 +1,4 @@
-//! The state of a sink that the threads which read, deliver and report share.
+//! The state of a sink, or of a signal of it, that the threads which read, deliver and report share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use super::Batch;
 use super::account::{Account, Counts, Outcome, Pending};
 use super::dead_letter::{DeadLetter, DeadLetters};
+use super::line::Signal;
 use super::queue::{Budget, Limits, Queue};
 use super::spool::progress::Progress;
 
@@ -16,11 +17,13 @@ use super::spool::progress::Progress;
 pub struct SinkWorker {
     /// The sink's name.
     pub name: &'static str,
+    /// The signal that it delivers; `None` for all.
+    pub signal: Option<Signal>,
     /// The batches to encode.
     pub queue: Queue,
     /// The memory that pending data takes.
     pub budget: Arc<Budget>,
-    /// The outcome of every line.
+    /// The outcome of every line. The signals of a sink share it.
     pub account: Arc<Account>,
     /// False for a destination that is waited for without limit after the end of input.
     pub is_bounded: bool,
@@ -47,6 +50,7 @@ impl SinkWorker {
         let (budget, account) = (Budget::new(queue_bytes), Arc::new(Account::new()));
         Self {
             name,
+            signal: None,
             queue: Queue::new(limits, budget.clone(), account.clone()),
             budget,
             account,
@@ -59,6 +63,13 @@ impl SinkWorker {
             ending: AtomicBool::new(false),
             end: Notify::new(),
         }
+    }
+
+    /// Makes it one of several that deliver a signal each.
+    pub fn only(mut self, signal: Signal, account: Arc<Account>) -> Self {
+        self.queue = Queue::new(self.queue.limits, self.budget.clone(), account.clone());
+        (self.signal, self.account) = (Some(signal), account);
+        self
     }
 
     /// The counts, and for how long the oldest pending line has waited.

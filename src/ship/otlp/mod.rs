@@ -142,6 +142,11 @@ impl Encoder {
         }
     }
 
+    /// An encoder with the same options that has seen no lines.
+    pub fn fresh(&self) -> Self {
+        Self::new(self.options.clone())
+    }
+
     /// The state on which the bytes of the following lines depend.
     pub fn series(&self) -> &Series {
         &self.series

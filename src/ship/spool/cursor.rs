@@ -1,5 +1,5 @@
-//! The cursor of a sink: which lines it has delivered, and the batches on their way. A file of one JSON line with a
-//! CRC, replaced by rename.
+//! A cursor: which lines a sink, or a signal of it, has delivered, and the batches on their way. A file of one JSON
+//! line with a CRC, replaced by rename.
 
 use std::io;
 
@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 
 use super::disk::{Disk, read_all, replace};
 use super::segment::MAX_OFFSET;
+use crate::ship::line::Signal;
 
 /// What a sink has delivered.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +28,8 @@ pub struct OpenBatch {
     pub first: u64,
     /// One more than the offset of the last line.
     pub end: u64,
+    /// The number of lines.
+    pub lines: u64,
     /// The endpoints that need nothing more from it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub done: Vec<usize>,
@@ -69,10 +72,9 @@ impl Cursor {
         self.state.min(self.undelivered())
     }
 
-    /// The number of lines that are not delivered, in a spool that ends at `end`.
-    pub fn pending(&self, end: u64) -> u64 {
-        let open = self.open.iter().map(|batch| batch.end - batch.first);
-        open.sum::<u64>() + end.saturating_sub(self.next)
+    /// The number of lines in the batches that are not delivered.
+    pub fn open_lines(&self) -> u64 {
+        self.open.iter().map(|batch| batch.lines).sum()
     }
 
     /// Reads the cursor of a sink.
@@ -95,7 +97,8 @@ impl Cursor {
             (crc32fast::hash(text.as_bytes()) == crc).then(|| serde_json::from_str(text).ok())??;
         let ends: Vec<_> = cursor.open.iter().flat_map(|batch| [batch.first, batch.end]).collect();
         let is_ordered = ends.is_sorted() && ends.last().is_none_or(|end| *end <= cursor.next);
-        (is_ordered && cursor.next < MAX_OFFSET).then_some(cursor)
+        let is_whole = |batch: &OpenBatch| batch.lines <= batch.end - batch.first;
+        (is_ordered && cursor.next < MAX_OFFSET && cursor.open.iter().all(is_whole)).then_some(cursor)
     }
 
     /// Replaces the cursor of a sink.
@@ -120,4 +123,15 @@ pub fn name(sink: &str) -> String {
 /// The sink of a cursor file.
 pub fn sink_of(name: &str) -> Option<&str> {
     name.strip_suffix(".cursor")
+}
+
+/// What the cursors are called of a sink, or of a signal of it.
+pub fn sink_name(sink: &str, signal: Option<Signal>) -> String {
+    signal.map_or_else(|| sink.to_owned(), |signal| format!("{sink}-{}", signal.name()))
+}
+
+/// The signal in what [`sink_name`] gave.
+pub fn signal_of(sink: &str) -> Option<Signal> {
+    let (_, name) = sink.rsplit_once('-')?;
+    Signal::ALL.into_iter().find(|signal| signal.name() == name)
 }

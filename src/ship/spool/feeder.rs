@@ -1,4 +1,4 @@
-//! Feeds the queue of a sink from the spool: first the batches of the previous run, then new ones.
+//! Feeds a queue from the spool: first the batches of the previous run, then new ones.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,8 +29,10 @@ pub struct Feeder {
     reader: Reader,
     gathering: Option<Batch>,
     ready: Vec<Queued>,
-    /// The segment of the batch before.
+    /// The segment that was read when a batch was made last.
     segment: Option<u64>,
+    /// The segment for which [`Feeder::pass`] did its work.
+    passed: Option<u64>,
     outage: Outage,
 }
 
@@ -45,9 +47,9 @@ enum Piece {
 impl Feeder {
     /// A feeder that continues where `progress` is.
     pub fn new(worker: Arc<SinkWorker>, progress: Arc<Progress>, limits: Limits) -> Self {
-        let reader = Reader::new(progress.spool().clone(), progress.low());
-        let (gathering, ready, segment, outage) = (None, Vec::new(), None, Outage::default());
-        Self { worker, progress, limits, reader, gathering, ready, segment, outage }
+        let reader = Reader::new(progress.spool().clone(), progress.low(), progress.signal());
+        let (gathering, ready, outage) = (None, Vec::new(), Outage::default());
+        Self { worker, progress, limits, reader, gathering, ready, segment: None, passed: None, outage }
     }
 
     /// Feeds until [`Progress::stop`], or the queue is abandoned; then saves the cursor. The queue is closed when the
@@ -80,8 +82,13 @@ impl Feeder {
                     break;
                 }
                 self.worker.queue.close();
+                // They would be lines whose signal an earlier version saw in another way.
+                self.worker.account.wait_no_more(self.progress.signal());
                 ended = true;
             }
+        }
+        if self.gathering.is_none() && self.ready.is_empty() && self.progress.next_again().1.is_none() {
+            self.progress.skip(self.reader.at());
         }
         self.save();
         // They are pending, and stay in the cursor.
@@ -109,7 +116,7 @@ impl Feeder {
         while self.reader.at() < end && batch.bytes() < self.limits.bytes {
             let at = self.reader.at();
             match self.read(end) {
-                Piece::Lines(block, bytes) => add(&mut batch, block, &bytes, at..end),
+                Piece::Lines(block, bytes) => self.add_again(&mut batch, block, &bytes, at..end),
                 Piece::Lost(_) => {}
                 Piece::Nothing => break,
             }
@@ -123,17 +130,27 @@ impl Feeder {
         while self.reader.at() < open.end {
             let at = self.reader.at();
             match self.read(open.end) {
-                Piece::Lines(block, bytes) => add(&mut batch, block, &bytes, at..open.end),
-                Piece::Lost(lines) => self.lost(lines),
+                Piece::Lines(block, bytes) => self.add_again(&mut batch, block, &bytes, at..open.end),
+                Piece::Lost(_) => {}
                 Piece::Nothing if self.progress.is_stopped() => return,
                 Piece::Nothing => break,
             }
         }
+        let lines = batch.len() as u64;
+        self.lost(open.lines.saturating_sub(lines));
         if batch.is_empty() {
             return self.progress.repeated(None);
         }
-        open.first = batch.offset(0);
+        (open.first, open.lines) = (batch.offset(0), lines);
         self.push(batch, Origin::Repeated(open));
+    }
+
+    /// Adds lines of an earlier run to a batch.
+    fn add_again(&self, batch: &mut Batch, block: Block, bytes: &[u8], range: std::ops::Range<u64>) {
+        let lines = block.split(bytes, self.progress.signal());
+        for (offset, line) in lines.filter(|(offset, _)| range.contains(offset)) {
+            batch.push_received(offset, block.received, line);
+        }
     }
 
     /// Gathers new lines into batches. False if there were none.
@@ -144,7 +161,8 @@ impl Feeder {
             match self.read(u64::MAX) {
                 Piece::Lines(block, bytes) => {
                     let since = read_at(block.received);
-                    for (offset, line) in lines(block, &bytes).filter(|(offset, _)| *offset >= at) {
+                    let lines = block.split(&bytes, self.progress.signal());
+                    for (offset, line) in lines.filter(|(offset, _)| *offset >= at) {
                         self.add(offset, block.received, since, line);
                     }
                 }
@@ -161,7 +179,24 @@ impl Feeder {
         if self.gathering.as_ref().is_some_and(|batch| batch.since.elapsed() >= self.limits.age) {
             self.complete();
         }
+        self.pass();
         found
+    }
+
+    /// Notes that everything in the segments before was read, so that they are not kept for a signal without lines.
+    fn pass(&mut self) {
+        let segment = self.reader.segment();
+        if self.gathering.is_some() || segment.is_none() || segment == self.passed {
+            return;
+        }
+        self.passed = segment;
+        let at = self.reader.at();
+        self.progress.skip(at);
+        if self.progress.has_state() {
+            let pending = self.worker.account.read(at, Instant::now(), 0);
+            let (batch, budget) = (Batch::new(), &self.worker.budget);
+            self.ready.push(Queued::from_spool(batch, pending, budget, Origin::Rebuilt, Some(at)));
+        }
     }
 
     /// Adds a new line to the batch being gathered.
@@ -184,13 +219,15 @@ impl Feeder {
     }
 
     fn lost(&self, lines: u64) {
+        if lines == 0 {
+            return;
+        }
         log(format_args!("{}: {lines} lines of the spool are damaged or missing", self.worker.name));
-        self.worker.account.lose(lines);
+        self.worker.account.lose(self.progress.signal(), lines);
     }
 
     /// Reads what is next, and before `end`.
     fn read(&mut self, end: u64) -> Piece {
-        let at = self.reader.at();
         let found = loop {
             match self.reader.read() {
                 Ok(found) => break found,
@@ -209,7 +246,7 @@ impl Feeder {
         }
         match found {
             Found::End => Piece::Nothing,
-            Found::Gap(to) => Piece::Lost(to.min(end) - at),
+            Found::Gap(_, lines) => Piece::Lost(lines),
             Found::Block(block, bytes) => Piece::Lines(block, bytes),
         }
     }
@@ -220,23 +257,24 @@ impl Feeder {
             return;
         }
         let (first, count) = (batch.offset(0), batch.len() as u64);
-        let account = &self.worker.account;
+        let (account, signal) = (&self.worker.account, self.progress.signal());
         let pending = match &origin {
             Origin::Rebuilt => account.read(first, batch.since, 0),
             Origin::Fresh => {
-                let pending = account.claim(first, batch.since, count);
-                self.progress.begin(first, batch.offset(batch.len() - 1) + 1);
+                let pending = account.claim(signal, first, batch.since, count);
+                self.progress.begin(first, batch.offset(batch.len() - 1) + 1, count);
                 pending
             }
             Origin::Repeated(open) => {
-                let pending = account.claim(first, batch.since, count);
+                let pending = account.claim(signal, first, batch.since, count);
                 self.progress.repeated(Some(open.clone()));
                 pending
             }
         };
         let segment = self.reader.segment();
-        let is_new = self.segment.is_some() && segment != self.segment;
-        let snapshot = is_new && matches!(origin, Origin::Fresh);
+        let is_needed =
+            segment != self.segment && self.progress.has_state() && matches!(origin, Origin::Fresh);
+        let snapshot = is_needed.then_some(first);
         self.segment = segment;
         self.ready.push(Queued::from_spool(batch, pending, &self.worker.budget, origin, snapshot));
     }
@@ -267,19 +305,6 @@ impl Feeder {
                 false
             }
         }
-    }
-}
-
-/// The lines of a block, with their offsets.
-fn lines(block: Block, bytes: &[u8]) -> impl Iterator<Item = (u64, &[u8])> {
-    let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    let ends = memchr::memchr_iter(b'\n', text).chain([text.len()]);
-    (block.first..).zip(ends.scan(0, move |start, end| Some(&text[std::mem::replace(start, end + 1)..end])))
-}
-
-fn add(batch: &mut Batch, block: Block, bytes: &[u8], range: std::ops::Range<u64>) {
-    for (offset, line) in lines(block, bytes).filter(|(offset, _)| range.contains(offset)) {
-        batch.push_received(offset, block.received, line);
     }
 }
 

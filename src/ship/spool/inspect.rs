@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::cursor::{self, Cursor};
 use super::disk::{Disk, Folder, read, read_all};
 use super::segment::{Block, ENTRY, index_name, lines_name, parse_name};
+use crate::ship::line::Signal;
 
 /// A spool as a whole.
 #[derive(Debug, Default, Serialize)]
@@ -28,17 +29,59 @@ struct Contents {
     damaged_files: u64,
 }
 
-/// What a sink still has to deliver.
+/// What a sink, or a signal of it, still has to deliver.
 #[derive(Debug, Serialize)]
 struct Position {
     sink: String,
+    /// The signal of the sink that has the cursor; `None` for all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signal: Option<&'static str>,
     /// `None` if the cursor is damaged: the sink will begin with the first line.
     next: Option<u64>,
     pending: u64,
     batches: usize,
 }
 
-/// Prints a JSON line about the spool, and one about each sink. With `verify`, every line is read.
+/// A cursor that was found.
+struct Known<'a> {
+    sink: &'a str,
+    cursor: Option<Cursor>,
+    /// The lines behind it in whole blocks: its own, and those for other signals.
+    lines: [u64; 2],
+}
+
+impl Known<'_> {
+    fn next(&self) -> u64 {
+        self.cursor.as_ref().map_or(0, |cursor| cursor.next)
+    }
+
+    /// Notes a whole block.
+    fn pass(&mut self, block: &Block, bytes: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<()> {
+        let (signal, next) = (cursor::signal_of(self.sink), self.next());
+        if block.end() <= next {
+            return Ok(());
+        }
+        let own = if block.first >= next {
+            block.lines_for(signal)
+        } else {
+            block.split(&bytes()?, signal).filter(|(offset, _)| *offset >= next).count() as u64
+        };
+        self.lines[0] += own;
+        self.lines[1] += block.end() - block.first.max(next) - own;
+        Ok(())
+    }
+
+    /// The lines behind it in a spool with these offsets. What is damaged counts as logs.
+    fn new_lines(&self, first: u64, end: u64) -> u64 {
+        let [own, others] = self.lines;
+        match cursor::signal_of(self.sink) {
+            Some(Signal::Metrics | Signal::Traces) => own,
+            Some(Signal::Logs) | None => end.saturating_sub(self.next().max(first) + others),
+        }
+    }
+}
+
+/// Prints a JSON line about the spool, and one about each cursor. With `verify`, every line is read.
 ///
 /// # Errors
 /// If the spool cannot be read, or `verify` finds damage.
@@ -48,18 +91,24 @@ pub fn print(path: &Path, verify: bool, out: &mut dyn io::Write) -> Result<()> {
         bail!("{} is not a directory", name());
     }
     let disk = Folder::existing(path);
-    let contents = contents(&disk, verify).with_context(|| format!("cannot read {}", name()))?;
-    let mut line = serde_json::to_vec(&contents)?;
-    line.push(b'\n');
-    let (mut names, mut damaged_cursors) = (disk.list()?, 0);
+    let (mut names, mut cursors) = (disk.list()?, Vec::new());
     names.sort();
     for sink in names.iter().filter_map(|name| cursor::sink_of(name)) {
-        let cursor = Cursor::load(&disk, sink).ok();
-        damaged_cursors += u64::from(cursor.is_none());
-        let next = cursor.as_ref().map(|cursor| cursor.next);
-        let cursor = cursor.unwrap_or(Cursor::at(contents.first));
-        let (pending, batches) = (cursor.pending(contents.end), cursor.open.len());
-        serde_json::to_writer(&mut line, &Position { sink: sink.to_owned(), next, pending, batches })?;
+        cursors.push(Known { sink, cursor: Cursor::load(&disk, sink).ok(), lines: [0; 2] });
+    }
+    let contents =
+        contents(&disk, verify, &mut cursors).with_context(|| format!("cannot read {}", name()))?;
+    let mut line = serde_json::to_vec(&contents)?;
+    line.push(b'\n');
+    let damaged_cursors = cursors.iter().filter(|known| known.cursor.is_none()).count() as u64;
+    for known in cursors {
+        let signal = cursor::signal_of(known.sink).map(Signal::name);
+        let name = signal.and_then(|name| known.sink.strip_suffix(name)?.strip_suffix('-'));
+        let sink = name.unwrap_or(known.sink).to_owned();
+        let new = known.new_lines(contents.first, contents.end);
+        let next = known.cursor.as_ref().map(|cursor| cursor.next);
+        let (lines, batches) = known.cursor.map_or((0, 0), |cursor| (cursor.open_lines(), cursor.open.len()));
+        serde_json::to_writer(&mut line, &Position { sink, signal, next, pending: lines + new, batches })?;
         line.push(b'\n');
     }
     out.write_all(&line)?;
@@ -74,7 +123,7 @@ pub fn print(path: &Path, verify: bool, out: &mut dyn io::Write) -> Result<()> {
     Ok(())
 }
 
-fn contents(disk: &dyn Disk, verify: bool) -> io::Result<Contents> {
+fn contents(disk: &dyn Disk, verify: bool, cursors: &mut [Known<'_>]) -> io::Result<Contents> {
     let names = disk.list()?;
     let mut firsts: Vec<_> = names.iter().filter_map(|name| parse_name(name, "ndjson")).collect();
     firsts.sort_unstable();
@@ -86,7 +135,7 @@ fn contents(disk: &dyn Disk, verify: bool) -> io::Result<Contents> {
     };
     contents.end = contents.first;
     for (index, first) in firsts.iter().enumerate() {
-        segment(disk, *first, firsts.get(index + 1).copied(), verify, &mut contents)?;
+        segment(disk, *first, firsts.get(index + 1).copied(), verify, &mut contents, cursors)?;
     }
     Ok(contents)
 }
@@ -98,6 +147,7 @@ fn segment(
     next: Option<u64>,
     verify: bool,
     contents: &mut Contents,
+    cursors: &mut [Known<'_>],
 ) -> io::Result<()> {
     let size = disk.size(&lines_name(first))?;
     let index = match read_all(disk, &index_name(first)) {
@@ -112,13 +162,11 @@ fn segment(
         else {
             continue;
         };
-        let is_whole = if verify {
-            block.matches(&read(disk, &lines_name(first), block.position, block.length as usize)?)
-        } else {
-            block.end_position() <= size
-        };
+        let bytes = || read(disk, &lines_name(first), block.position, block.length as usize);
+        let is_whole = if verify { block.matches(&bytes()?) } else { block.end_position() <= size };
         if is_whole {
-            (at, good, position) = (block.end(), good + u64::from(block.lines), block.end_position());
+            (at, good, position) = (block.end(), good + block.lines(), block.end_position());
+            cursors.iter_mut().try_for_each(|known| known.pass(&block, bytes))?;
         }
     }
     let end = next.unwrap_or(at);

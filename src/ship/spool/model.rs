@@ -10,7 +10,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use tokio::runtime::Runtime;
 
-use super::cursor::{Cursor, OpenBatch};
+use super::cursor::{Cursor, OpenBatch, signal_of};
 use super::disk::Disk;
 use super::feeder::Feeder;
 use super::progress::Progress;
@@ -19,6 +19,7 @@ use super::store::{Appender, Damage, Found, Lines, Reader, Spool};
 use crate::common::time::Timestamp;
 use crate::ship::account::{Outcome, Pending};
 use crate::ship::dead_letter::Samples;
+use crate::ship::line::Signal;
 use crate::ship::queue::{Limits, Origin, Queued};
 use crate::ship::worker::SinkWorker;
 
@@ -230,13 +231,30 @@ impl Random {
     }
 }
 
-const SINKS: [&str; 2] = ["a", "b"];
+/// Two that get every line, and two signals of a third. Those with a state are the first and the third.
+const SINKS: [&str; 4] = ["a", "b", "c-traces", "c-logs"];
 const MAX: u64 = 16 * 300;
 const LIMITS: Limits = Limits { lines: 5, bytes: 60, age: Duration::ZERO };
 
-/// The line with this offset.
+/// The line with this offset: a span or a log.
 fn line(offset: u64) -> Vec<u8> {
+    if signal(offset) == Signal::Traces {
+        return format!(r#"{{"kind":"span","n":{offset}}}"#).into_bytes();
+    }
     format!("line {offset} {}", "x".repeat(offset as usize % 23)).into_bytes()
+}
+
+/// Single spans, and now and then a stretch of spans or logs.
+fn signal(offset: u64) -> Signal {
+    if matches!(offset % 50, 9 | 12 | 20..35) { Signal::Traces } else { Signal::Logs }
+}
+
+fn is_for(sink: &str, offset: u64) -> bool {
+    signal_of(sink).is_none_or(|only| only == signal(offset))
+}
+
+fn has_state(sink: &str) -> bool {
+    matches!(sink, "a" | "c-traces")
 }
 
 fn step(state: u32, line: &[u8]) -> u32 {
@@ -285,13 +303,13 @@ impl Model {
             .collect();
         assert!(possible.contains(&end), "{end} is none of {possible:?}; {damage:?}");
         let spool = Arc::new(spool);
-        let mut reader = Reader::new(spool.clone(), spool.range().0);
+        let mut reader = Reader::new(spool.clone(), spool.range().0, None);
         loop {
             let at = reader.at();
             match reader.read().unwrap() {
                 Found::End => break,
                 Found::Block(..) => {}
-                Found::Gap(to) => {
+                Found::Gap(to, _) => {
                     self.holes.extend(at.max(self.committed)..to);
                     let lost: Vec<_> = self.without_holes(at..to).collect();
                     assert!(lost.is_empty(), "the committed lines {lost:?} are lost");
@@ -302,13 +320,17 @@ impl Model {
         let mut sinks = Vec::new();
         for name in SINKS {
             let cursor = Cursor::load(&self.disk, name).unwrap_or_default();
-            for offset in cursor.open.iter().flat_map(|open| open.first..open.end) {
+            let open = cursor.open.iter().flat_map(|open| open.first..open.end);
+            for offset in open.filter(|offset| is_for(name, *offset)) {
                 self.delivered.entry((name, offset)).or_default().1 += 1;
             }
             let dead_letters = Arc::new(Samples::default());
             let mut worker = SinkWorker::new(name, true, LIMITS, usize::MAX, dead_letters.clone());
-            let (has_state, account) = (name == "a", worker.account.clone());
-            let progress = Progress::open(spool.clone(), name, has_state, account, dead_letters);
+            let signal = signal_of(name);
+            let sink = name.split('-').next().unwrap();
+            let account = worker.account.clone();
+            let progress =
+                Progress::open(spool.clone(), (sink, signal), has_state(name), account, dead_letters);
             let progress = Arc::new(progress.expect("a cursor"));
             worker.progress = Some(progress.clone());
             let worker = Arc::new(worker);
@@ -329,16 +351,19 @@ impl Model {
         }
         let mut next = self.committed;
         let mut block = |count: &u64| {
-            let lines: Vec<_> = (next..next + count).flat_map(|n| [&line(n)[..], b"\n"].concat()).collect();
+            let range = next..next + count;
+            let lines: Vec<_> = range.clone().flat_map(|n| [&line(n)[..], b"\n"].concat()).collect();
             next += count;
-            Lines { bytes: lines, count: *count as u32, received: Timestamp(next) }
+            let signals = Signal::ALL.map(|one| range.clone().filter(|n| signal(*n) == one).count() as u32);
+            Lines { bytes: lines, signals, received: Timestamp(next) }
         };
         let lines: Vec<_> = self.failed.iter().map(&mut block).collect();
         if running.appender.commit(&lines, || {}).is_err() {
             return false;
         }
         for sink in &running.sinks {
-            sink.worker.account.wait(std::time::Instant::now(), next - self.committed);
+            let lines = (self.committed..next).filter(|offset| is_for(sink.name, *offset)).count() as u64;
+            sink.worker.account.wait(signal_of(sink.name), std::time::Instant::now(), lines);
         }
         (self.committed, self.failed) = (next, Vec::new());
         true
@@ -354,17 +379,30 @@ impl Model {
         let mut any = more;
         while let Some(Queued { batch, pending, origin, snapshot, .. }) = next(&sink.worker) {
             any = true;
+            let state_before = |end| {
+                let lines = self.without_holes(0..end).filter(|offset| is_for(sink.name, *offset));
+                lines.fold(0, |state, offset| step(state, &line(offset)))
+            };
+            if let Some(at) = snapshot {
+                assert_eq!(
+                    (has_state(sink.name), sink.state),
+                    (true, state_before(at)),
+                    "{} {at} {:?}",
+                    sink.name,
+                    self.holes
+                );
+                sink.progress.snapshot(at, &sink.state.to_le_bytes());
+            }
+            if batch.is_empty() {
+                continue;
+            }
             let offsets: Vec<_> = (0..batch.len()).map(|index| batch.offset(index)).collect();
             let (first, end) = (offsets[0], offsets[offsets.len() - 1] + 1);
-            assert_eq!(offsets, self.without_holes(first..end).collect::<Vec<_>>());
+            let expected = self.without_holes(first..end).filter(|offset| is_for(sink.name, *offset));
+            assert_eq!(offsets, expected.collect::<Vec<_>>());
             assert!((0..batch.len()).all(|index| batch.line(index) == line(offsets[index])));
-            if snapshot {
-                sink.progress.snapshot(first, &sink.state.to_le_bytes());
-            }
-            if sink.name == "a" {
-                let expected =
-                    self.without_holes(0..first).fold(0, |state, offset| step(state, &line(offset)));
-                assert_eq!(sink.state, expected, "the encoder has the state that it had");
+            if has_state(sink.name) {
+                assert_eq!(sink.state, state_before(first), "the encoder has the state that it had");
                 sink.state = (0..batch.len()).fold(sink.state, |state, index| step(state, batch.line(index)));
             }
             match &origin {
@@ -416,7 +454,7 @@ impl Model {
         }
         prop_assert!(appended);
         for name in SINKS {
-            for offset in self.without_holes(0..self.committed) {
+            for offset in self.without_holes(0..self.committed).filter(|offset| is_for(name, *offset)) {
                 let (times, repeats) = self.delivered.get(&(name, offset)).copied().unwrap_or_default();
                 prop_assert!((1..=1 + repeats).contains(&times), "{}: {} {} times", name, offset, times);
             }
@@ -549,14 +587,14 @@ proptest! {
         let (spool, account) = (Arc::new(spool), Arc::new(crate::ship::account::Account::new()));
         let end = spool.range().1;
         prop_assert!(end <= model.committed);
-        let progress = Progress::open(spool.clone(), "a", true, account.clone(), Arc::new(Samples::default()));
+        let progress = Progress::open(spool.clone(), ("a", None), true, account.clone(), Arc::new(Samples::default()));
         let progress = progress.unwrap();
-        let mut reader = Reader::new(spool.clone(), progress.low());
+        let mut reader = Reader::new(spool.clone(), progress.low(), None);
         loop {
             let at = reader.at();
             match reader.read().unwrap() {
                 Found::End => break,
-                Found::Gap(to) => prop_assert!(to > at),
+                Found::Gap(to, lines) => prop_assert_eq!((to > at, lines), (true, to - at)),
                 Found::Block(block, bytes) => {
                     let lines: Vec<_> = (block.first..block.end()).flat_map(|n| [&line(n)[..], b"\n"].concat()).collect();
                     prop_assert!(block.end() > at && bytes == lines);
@@ -567,7 +605,7 @@ proptest! {
         prop_assert_eq!(reader.at(), end.max(progress.low()));
         // New lines get offsets of their own.
         let mut appender = Appender::new(spool.clone());
-        let new = Lines { bytes: b"new\n".to_vec(), count: 1, received: Timestamp(0) };
+        let new = Lines { bytes: b"new\n".to_vec(), signals: [0, 1, 0], received: Timestamp(0) };
         appender.commit(&[new], || {}).unwrap();
         prop_assert_eq!(spool.range().1, end + 1);
         prop_assert!(model.disk.list().unwrap().contains(&lines_name(end)));

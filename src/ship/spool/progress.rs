@@ -1,4 +1,4 @@
-//! The cursor of a sink at work, which the threads that feed and deliver share.
+//! A cursor at work, which the threads that feed and deliver share.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::cursor::{Cursor, OpenBatch, Unusable};
+use super::cursor::{Cursor, OpenBatch, Unusable, sink_name};
 use super::disk::{read_all, replace};
-use super::store::Spool;
+use super::store::{Reader, Spool};
 use super::writer::Outage;
 use crate::ship::account::Account;
 use crate::ship::dead_letter::DeadLetters;
+use crate::ship::line::Signal;
 
 /// How long to wait after a failure.
 pub const RETRY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200 });
@@ -19,7 +20,8 @@ pub const RETRY: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 200
 /// Which lines a sink has delivered, and the batches on their way.
 pub struct Progress {
     spool: Arc<Spool>,
-    sink: &'static str,
+    sink: String,
+    signal: Option<Signal>,
     account: Arc<Account>,
     dead_letters: Arc<dyn DeadLetters>,
     /// Whether requests depend on the lines before.
@@ -39,25 +41,25 @@ struct State {
 }
 
 impl Progress {
-    /// Continues where the sink was; a sink without a cursor begins at the oldest line. `has_state` if its requests
-    /// depend on the lines before.
+    /// Continues where the sink was, or the signal of it; one without a cursor begins at the oldest line. `has_state`
+    /// if its requests depend on the lines before.
     ///
     /// # Errors
     /// If the cursor cannot be read.
     pub fn open(
         spool: Arc<Spool>,
-        sink: &'static str,
+        (sink, signal): (&str, Option<Signal>),
         has_state: bool,
         account: Arc<Account>,
         dead_letters: Arc<dyn DeadLetters>,
     ) -> io::Result<Self> {
-        let (first, end) = spool.range();
-        let mut cursor = match Cursor::load(spool.disk(), sink) {
+        let sink = sink_name(sink, signal);
+        let mut cursor = match Cursor::load(spool.disk(), &sink) {
             Ok(cursor) => cursor,
             Err(Unusable::Missing | Unusable::Damaged) => {
-                let cursor = Cursor::at(first);
+                let cursor = Cursor::at(spool.range().0);
                 // From now on, lines are kept for this sink. If the disk is full, the first save does it.
-                let _ = cursor.save(spool.disk(), sink);
+                let _ = cursor.save(spool.disk(), &sink);
                 cursor
             }
             Err(Unusable::Io(error)) => return Err(error),
@@ -65,17 +67,23 @@ impl Progress {
         if !has_state {
             cursor.state = cursor.undelivered();
         }
-        account.wait(Instant::now(), cursor.pending(end));
-        spool.release(sink, cursor.low())?;
-        let current = state_name(sink, cursor.state);
-        let is_old = |name: &&String| is_state_name(sink, name) && **name != current;
+        let new = Reader::new(spool.clone(), cursor.next, signal).count()?;
+        account.wait(signal, Instant::now(), cursor.open_lines() + new);
+        spool.release(&sink, cursor.low())?;
+        let current = state_name(&sink, cursor.state);
+        let is_old = |name: &&String| is_state_name(&sink, name) && **name != current;
         for name in spool.disk().list()?.iter().filter(is_old) {
             spool.disk().remove(name)?;
         }
         let again = std::mem::take(&mut cursor.open).into();
         let state = State { saved: None, cursor, again, snapshots: Vec::new() };
         let stopped = AtomicBool::new(false);
-        Ok(Self { spool, sink, account, dead_letters, has_state, state: Mutex::new(state), stopped })
+        Ok(Self { spool, sink, signal, account, dead_letters, has_state, state: Mutex::new(state), stopped })
+    }
+
+    /// The signal that the cursor is for; `None` for all.
+    pub fn signal(&self) -> Option<Signal> {
+        self.signal
     }
 
     /// Whether requests depend on the lines before.
@@ -86,12 +94,12 @@ impl Progress {
     /// The state of the encoder that was stored, if there is one.
     pub fn encoder_state(&self) -> Option<Vec<u8>> {
         let offset = self.lock().cursor.state;
-        read_all(self.spool.disk(), &state_name(self.sink, offset)).ok()
+        read_all(self.spool.disk(), &state_name(&self.sink, offset)).ok()
     }
 
     /// Stores the state of the encoder before the line with this offset. A failure only means that more lines are kept.
     pub fn snapshot(&self, offset: u64, state: &[u8]) {
-        if replace(self.spool.disk(), &state_name(self.sink, offset), state).is_ok() {
+        if replace(self.spool.disk(), &state_name(&self.sink, offset), state).is_ok() {
             self.lock().snapshots.push(offset);
         }
     }
@@ -145,9 +153,9 @@ impl Progress {
     }
 
     /// Adds a new batch, which the account has already.
-    pub fn begin(&self, first: u64, end: u64) {
+    pub fn begin(&self, first: u64, end: u64, lines: u64) {
         let cursor = &mut self.lock().cursor;
-        cursor.open.push(OpenBatch { first, end, ..OpenBatch::default() });
+        cursor.open.push(OpenBatch { first, end, lines, ..OpenBatch::default() });
         cursor.next = end;
     }
 
@@ -159,7 +167,7 @@ impl Progress {
         state.cursor.open.extend(open);
     }
 
-    /// Lines up to this offset are damaged or missing, and all before are in batches.
+    /// All lines before this offset are in batches, damaged, missing, or for other signals.
     pub fn skip(&self, end: u64) {
         let cursor = &mut self.lock().cursor;
         cursor.next = cursor.next.max(end);
@@ -198,17 +206,17 @@ impl Progress {
         }
         // Letters of batches that are settled must not be lost.
         self.dead_letters.sync();
-        now.save(self.spool.disk(), self.sink)?;
+        now.save(self.spool.disk(), &self.sink)?;
         cursor.state = now.state;
-        snapshots.retain(|offset| *offset > now.state);
-        if before != now.state {
-            // It may not exist: a sink begins without a state.
-            let _ = self.spool.disk().remove(&state_name(self.sink, before));
+        let old: Vec<_> = snapshots.extract_if(.., |offset| *offset <= now.state).chain([before]).collect();
+        for offset in old.into_iter().filter(|offset| *offset != now.state) {
+            // The first may not exist: a sink begins without a state.
+            let _ = self.spool.disk().remove(&state_name(&self.sink, offset));
         }
         let low = now.low();
         *saved = Some(now);
         drop(state);
-        self.spool.release(self.sink, low)
+        self.spool.release(&self.sink, low)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

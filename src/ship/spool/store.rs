@@ -10,6 +10,7 @@ use super::disk::{Disk, read};
 use super::segment::{Block, ENTRY, index_name, lines_name, parse_name};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
+use crate::ship::line::{BySignal, Signal};
 
 /// The most blocks of a segment, so that an index stays small.
 const MAX_BLOCKS: u64 = 65_536;
@@ -249,8 +250,8 @@ fn set_aside(disk: &dyn Disk, first: u64, position: u64, length: u64) -> io::Res
 pub struct Lines {
     /// The lines, each with its newline.
     pub bytes: Vec<u8>,
-    /// How many.
-    pub count: u32,
+    /// How many for each signal.
+    pub signals: BySignal<u32>,
     /// When they were read.
     pub received: Timestamp,
 }
@@ -322,13 +323,13 @@ impl Appender {
             // What a failed attempt left.
             remove_segment(disk, end)?;
         }
-        for Lines { bytes, count, received } in blocks {
+        for Lines { bytes, signals, received } in blocks {
             let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
             let block = Block {
                 position: tail.size,
                 first: end,
                 received: *received,
-                lines: *count,
+                signals: *signals,
                 length,
                 crc: crc32fast::hash(bytes),
             };
@@ -352,15 +353,24 @@ impl Appender {
 pub enum Found {
     /// A whole block.
     Block(Block, Vec<u8>),
-    /// Lines up to this offset are damaged or missing.
-    Gap(u64),
+    /// Lines up to this offset are damaged or missing, so many of them for the reader.
+    Gap(u64, u64),
     /// Nothing more is committed.
+    End,
+}
+
+enum Next {
+    Block(Block),
+    /// Lines up to this offset are missing.
+    Gap(u64),
     End,
 }
 
 /// Reads a spool from an offset on.
 pub struct Reader {
     spool: Arc<Spool>,
+    /// Only lines for this signal are read.
+    signal: Option<Signal>,
     /// The offset of the next line.
     at: u64,
     /// The segment being read.
@@ -372,9 +382,9 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader of what follows `at`.
-    pub fn new(spool: Arc<Spool>, at: u64) -> Self {
-        Self { spool, at, segment: None, entries: 0, ahead: VecDeque::new() }
+    /// A reader of what follows `at`: the lines for a signal, or all.
+    pub fn new(spool: Arc<Spool>, at: u64, signal: Option<Signal>) -> Self {
+        Self { spool, signal, at, segment: None, entries: 0, ahead: VecDeque::new() }
     }
 
     /// The offset of the next line.
@@ -389,24 +399,90 @@ impl Reader {
 
     /// Goes on at `at`.
     pub fn seek(&mut self, at: u64) {
-        *self = Self::new(self.spool.clone(), at);
+        *self = Self::new(self.spool.clone(), at, self.signal);
     }
 
-    /// Gives the block with the next line, which may begin with lines before it, or what is there instead.
+    /// Gives the block with the next line, which may begin with lines before it and contain lines for other signals, or
+    /// what is there instead.
     ///
     /// # Errors
     /// If a file cannot be read for a reason that may go away.
     pub fn read(&mut self) -> io::Result<Found> {
+        loop {
+            match self.next()? {
+                Next::Block(block) if block.is_without(self.signal) => self.at = block.end(),
+                Next::Block(block) => {
+                    let bytes = self.bytes(&block).inspect_err(|_| self.put_back(&block))?;
+                    if let Some(bytes) = bytes {
+                        self.at = block.end();
+                        return Ok(Found::Block(block, bytes));
+                    }
+                    let lines = self.lines_from(&block);
+                    self.at = block.end();
+                    return Ok(Found::Gap(block.end(), lines));
+                }
+                Next::Gap(end) => {
+                    let lines = self.lost(end);
+                    self.at = end;
+                    return Ok(Found::Gap(end, lines));
+                }
+                Next::End => return Ok(Found::End),
+            }
+        }
+    }
+
+    /// Counts the lines from here on.
+    ///
+    /// # Errors
+    /// If a file cannot be read for a reason that may go away.
+    pub fn count(mut self) -> io::Result<u64> {
+        let mut lines = 0;
+        loop {
+            match self.next()? {
+                Next::Block(block) => {
+                    let at = self.at;
+                    let bytes = if block.first < at { self.bytes(&block)? } else { None };
+                    lines += match bytes {
+                        Some(bytes) => {
+                            block.split(&bytes, self.signal).filter(|(offset, _)| *offset >= at).count()
+                                as u64
+                        }
+                        None => self.lines_from(&block),
+                    };
+                    self.at = block.end();
+                }
+                Next::Gap(end) => {
+                    lines += self.lost(end);
+                    self.at = end;
+                }
+                Next::End => return Ok(lines),
+            }
+        }
+    }
+
+    /// How many lines of a block are counted that cannot be read.
+    fn lines_from(&self, block: &Block) -> u64 {
+        if block.first < self.at { self.lost(block.end()) } else { block.lines_for(self.signal) }
+    }
+
+    /// How many lines up to `end` are counted if nothing else is known about them: as logs, so that they are counted
+    /// once.
+    fn lost(&self, end: u64) -> u64 {
+        if self.signal.is_none_or(|signal| signal == Signal::Logs) { end - self.at } else { 0 }
+    }
+
+    /// Finds the block with the next line. The block does not come again, unless it is put back.
+    fn next(&mut self) -> io::Result<Next> {
         let (segment, limit) = {
             let state = self.spool.lock();
             if self.at >= state.end {
-                return Ok(Found::End);
+                return Ok(Next::End);
             }
             let after = state.segments.partition_point(|segment| segment.first <= self.at);
             let limit = state.segments.get(after).map_or(state.end, |next| next.first);
             (after.checked_sub(1).map(|index| state.segments[index]), limit)
         };
-        let Some(Segment { first, blocks, .. }) = segment else { return Ok(self.gap(limit)) };
+        let Some(Segment { first, blocks, .. }) = segment else { return Ok(Next::Gap(limit)) };
         if self.segment != Some(first) {
             (self.segment, self.entries) = (Some(first), 0);
             self.ahead.clear();
@@ -416,33 +492,33 @@ impl Reader {
             let block = Block::from_entry(&entry).filter(|block| block.end() <= limit);
             let Some(block) = block.filter(|block| block.end() > self.at) else { continue };
             if block.first > self.at {
-                self.ahead.push_front(entry);
-                self.entries -= 1;
-                return Ok(self.gap(block.first));
+                self.put_back(&block);
+                return Ok(Next::Gap(block.first));
             }
-            let bytes = absent_if_damaged(read(
-                &*self.spool.disk,
-                &lines_name(first),
-                block.position,
-                block.length as usize,
-            ))?;
-            if block.matches(&bytes) {
-                self.at = block.end();
-                return Ok(Found::Block(block, bytes));
-            }
-            if !bytes.is_empty()
-                && let Err(error) = set_aside(&*self.spool.disk, first, block.position, block.length.into())
-            {
-                log(format_args!("cannot set a damaged block of the spool aside: {error}"));
-            }
-            return Ok(self.gap(block.end()));
+            return Ok(Next::Block(block));
         }
-        Ok(self.gap(limit))
+        Ok(Next::Gap(limit))
     }
 
-    fn gap(&mut self, end: u64) -> Found {
-        self.at = end;
-        Found::Gap(end)
+    fn put_back(&mut self, block: &Block) {
+        self.ahead.push_front(block.to_entry());
+        self.entries -= 1;
+    }
+
+    /// The bytes of a block; `None` if they are damaged, and then set aside.
+    fn bytes(&self, block: &Block) -> io::Result<Option<Vec<u8>>> {
+        let Some(first) = self.segment else { return Ok(None) };
+        let bytes = read(&*self.spool.disk, &lines_name(first), block.position, block.length as usize);
+        let bytes = absent_if_damaged(bytes)?;
+        if block.matches(&bytes) {
+            return Ok(Some(bytes));
+        }
+        if !bytes.is_empty()
+            && let Err(error) = set_aside(&*self.spool.disk, first, block.position, block.length.into())
+        {
+            log(format_args!("cannot set a damaged block of the spool aside: {error}"));
+        }
+        Ok(None)
     }
 
     /// The next index entry of a segment with so many committed blocks.

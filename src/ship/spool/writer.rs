@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::store::{Appender, Lines, Spool};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
+use crate::ship::line::{BySignal, Signal};
 
 /// The shortest time from one commit to the next.
 pub const COMMIT_INTERVAL: Duration = Duration::from_millis(25);
@@ -42,14 +43,14 @@ struct Buffer {
 }
 
 impl Writer {
-    /// Starts the thread. `committed` gets the number of lines of each commit, and when the first was read, before a
+    /// Starts the thread. `committed` gets the number of lines in each commit, and when the first was read, before a
     /// sink can see them; `ended` is called at the end of the thread.
     ///
     /// # Errors
     /// If the system refuses a thread.
     pub fn start(
         spool: Arc<Spool>,
-        committed: impl Fn(Instant, u64) + Send + 'static,
+        committed: impl Fn(Instant, BySignal<u64>) + Send + 'static,
         ended: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
@@ -110,12 +111,12 @@ impl WriterIntake<'_> {
         let buffer = &mut *self.buffer;
         if buffer.blocks.last().is_none_or(|last| last.bytes.len() + line.len() >= BLOCK) {
             let received = self.received;
-            buffer.blocks.push(Lines { bytes: Vec::new(), count: 0, received });
+            buffer.blocks.push(Lines { bytes: Vec::new(), signals: [0; 3], received });
         }
         if let Some(last) = buffer.blocks.last_mut() {
             last.bytes.extend_from_slice(line);
             last.bytes.push(b'\n');
-            last.count += 1;
+            last.signals[Signal::of_line(line) as usize] += 1;
         }
         buffer.bytes += line.len() + 1;
         buffer.since.get_or_insert_with(Instant::now);
@@ -134,7 +135,7 @@ impl Shared {
     }
 
     /// Commits until the buffer is closed and empty. Gives the number of lines that could not be committed.
-    fn run(&self, mut appender: Appender, committed: &dyn Fn(Instant, u64)) -> u64 {
+    fn run(&self, mut appender: Appender, committed: &dyn Fn(Instant, BySignal<u64>)) -> u64 {
         let mut outage = Outage::default();
         loop {
             let mut buffer = self.lock();
@@ -149,7 +150,7 @@ impl Shared {
                 return 0;
             }
             let begun = Instant::now();
-            let lines: u64 = blocks.iter().map(|lines| u64::from(lines.count)).sum();
+            let lines = count(&blocks);
             while let Err(error) = appender.commit(&blocks, || committed(since.unwrap_or(begun), lines)) {
                 outage.report(&match error.kind() {
                     io::ErrorKind::QuotaExceeded => "the spool is full (--spool-max)".to_owned(),
@@ -158,8 +159,8 @@ impl Shared {
                 });
                 let mut buffer = self.lock();
                 if buffer.given_up {
-                    let more: u64 = buffer.blocks.drain(..).map(|lines| u64::from(lines.count)).sum();
-                    return lines + more;
+                    let more = count(&std::mem::take(&mut buffer.blocks));
+                    return lines.iter().chain(&more).sum();
                 }
                 drop(self.changed.wait_timeout(buffer, RETRY));
             }
@@ -170,6 +171,11 @@ impl Shared {
             }
         }
     }
+}
+
+/// The lines of blocks, by signal.
+fn count(blocks: &[Lines]) -> BySignal<u64> {
+    Signal::ALL.map(|signal| blocks.iter().map(|lines| u64::from(lines.signals[signal as usize])).sum())
 }
 
 /// Reports a failure that lasts, every 10 s.
