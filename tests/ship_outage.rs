@@ -212,7 +212,7 @@ fn outage(lines: u64) {
 }
 
 // Two hours at 50,000 records a second are 360 million. This is the 3600th part of it, and, with --long, the 360th: both
-// are more than fits into the memory that is allowed.
+// are more than the memory that is allowed.
 #[test]
 fn an_outage_costs_disk_and_no_memory() {
     outage(100_000);

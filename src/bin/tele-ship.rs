@@ -103,6 +103,8 @@ struct Delivery {
     in_flight: u8,
 
     /// Stop reading while this much is pending for a destination
+    ///
+    /// With --spool, lines above this, or above 24MiB, wait on disk, and reading goes on.
     #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     queue_bytes: usize,
 
