@@ -33,6 +33,12 @@ struct TeleShip {
     #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
     input: Vec<PathBuf>,
 
+    /// Show what would be sent, as JSON lines on stdout, and send nothing
+    ///
+    /// Shows the first batch of each destination. No connection is made, and no file or table is created.
+    #[arg(long, hide_short_help = true, help_heading = "Delivery")]
+    dry_run: bool,
+
     /// Keep lines in this directory until they are delivered
     ///
     /// They survive a crash or a power failure, and each destination gets them at its own pace. One tele-ship at a time can
@@ -170,7 +176,7 @@ impl Program for TeleShip {
             "Insert into a table for each kind, with a column for each field",
             "scrape | tele-ship --clickhouse http://clickhouse:8123 --table 'telepipe_{kind}' --create",
         ),
-        ("Show what would be sent", "scrape --once | tele-ship --stdout | jq ."),
+        ("Show what would be sent, without sending it", "scrape --once | tele-ship --otlp --dry-run | jq ."),
         (
             "In a crontab: one sample a minute, giving up after 20 s if the server is down",
             "scrape --once -i 1s | tele-ship --otlp --drain 20s",
@@ -180,12 +186,12 @@ impl Program for TeleShip {
 
     fn run(self) -> Result<()> {
         match self.command {
-            None => self.delivery.run(self.spool.as_deref(), Some(self.input)),
+            None => self.delivery.run(self.spool.as_deref(), Some(self.input), self.dry_run),
             Some(Command::Spool(SpoolCommand::Status { dir })) => inspect(&dir, false),
             Some(Command::Spool(SpoolCommand::Verify { dir })) => inspect(&dir, true),
             Some(Command::Spool(SpoolCommand::Drain { dir, delivery })) => {
                 ensure!(dir.is_dir(), "{} is not a directory", dir.display());
-                delivery.run(Some(&dir), None)
+                delivery.run(Some(&dir), None, false)
             }
         }
     }
@@ -198,23 +204,27 @@ fn inspect(dir: &Path, verify: bool) -> Result<()> {
 
 impl Delivery {
     /// Delivers what is in the spool, and then the input: these files, stdin if there are none, or nothing.
-    fn run(self, spool: Option<&Path>, input: Option<Vec<PathBuf>>) -> Result<()> {
+    fn run(self, spool: Option<&Path>, input: Option<Vec<PathBuf>>, dry_run: bool) -> Result<()> {
         let limits = LimitOptions {
             lines: self.batch_lines.map(|lines| lines.try_into().unwrap_or(usize::MAX)),
             bytes: self.batch_bytes,
             age: self.batch_age,
         };
         let Self { drain, max_age, stats, queue_bytes, in_flight, max_line, .. } = self;
-        let only_stdout = self.destinations.only_stdout();
+        let only_stdout = dry_run || self.destinations.only_stdout();
         let stop = Stop::install(drain + Duration::from_secs(1), only_stdout);
         let stop = stop.context("cannot watch for signals")?;
         let in_flight = in_flight.into();
         let mut pipeline =
             Pipeline::new(Settings { limits, max_line, queue_bytes, in_flight, drain, max_age, stats });
-        if let Some(path) = &self.dead_letter {
+        if dry_run {
+            stdio_check::stdout()?;
+            pipeline.dry_run();
+        }
+        if let Some(path) = self.dead_letter.as_ref().filter(|_| !dry_run) {
             pipeline.keep_dead_letters(path)?;
         }
-        if let Some(path) = spool {
+        if let Some(path) = spool.filter(|_| !dry_run) {
             pipeline.keep_spool(path, self.spool_max as u64)?;
         }
         self.destinations.open(&mut pipeline)?;

@@ -12,20 +12,23 @@ mod types;
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hasher};
+use std::io::{BufRead, BufReader, Cursor};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use flate2::read::GzDecoder;
+use jiff::tz::TimeZone;
 
 use self::lines::{Lines, Rows};
-use self::otel::{Kind, Message};
-use self::parts::Part;
+use self::otel::{Kind, Layouts, Message};
+use self::parts::{Encoding, Part, Parts};
 use self::server::{Cause, Failure, Server};
 use self::tables::{Creation, Tables};
 use super::line::Signal;
 use super::otlp::{self, Encoder};
-use super::{Batch, Encoded, Limits, Request, Sending, Sink, Verdict};
+use super::{Batch, Encoded, Limits, Request, Sending, Sink, Verdict, dry_run};
 use crate::common::units::duration;
 
 /// The options of `--clickhouse`.
@@ -156,6 +159,32 @@ struct Content {
 enum Data {
     Otlp(otlp::Body),
     Rows(Rows),
+}
+
+impl Data {
+    /// The rows for the tables that `--create` makes.
+    fn preview(&self, sink: &str) -> Vec<u8> {
+        let mut parts = Parts::new(TimeZone::UTC, Encoding::Gzip);
+        let tables: Vec<&str> = match self {
+            Self::Otlp(body) => {
+                // What the encoder made can be read.
+                let message = Message::decode(body);
+                message.iter().for_each(|message| message.write(&Layouts::created(), &mut parts));
+                Kind::ALL.map(Kind::table).to_vec()
+            }
+            Self::Rows(rows) => {
+                rows.write(&mut parts);
+                vec![&rows.table]
+            }
+        };
+        let mut out = Vec::new();
+        for part in parts.into_vec() {
+            let table = tables[part.table];
+            let rows = BufReader::new(GzDecoder::new(Cursor::new(part.into_bytes()))).split(b'\n');
+            rows.map_while(Result::ok).for_each(|row| dry_run::show(&mut out, sink, table, &row));
+        }
+        out
+    }
 }
 
 impl ClickHouse {
@@ -314,6 +343,11 @@ impl Sink for ClickHouse {
             Shape::Otel(encoder) => bodies(batch, encoder.encode(batch), Data::Otlp),
             Shape::Lines(lines) => bodies(batch, lines.encode(batch), Data::Rows),
         }
+    }
+
+    fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
+        let name = self.name();
+        self.encode(batch).map(|body| body.0.data.preview(name))
     }
 
     fn send(&mut self, body: &Body) -> Sending {

@@ -143,7 +143,7 @@ impl Destinations {
 
     #[cfg(feature = "sqlite")]
     fn open_sqlite(&self, pipeline: &mut Pipeline) -> Result<()> {
-        pipeline.add(self.sqlite.open()?)
+        pipeline.add(self.sqlite.open(pipeline.is_dry_run())?)
     }
 
     #[cfg(not(feature = "sqlite"))]

@@ -30,6 +30,7 @@ mod account;
 mod batch;
 mod dead_letter;
 mod deliver;
+mod dry_run;
 mod endpoint;
 mod pool;
 mod queue;
@@ -48,6 +49,15 @@ pub struct Encoded<B> {
     pub rejected: Vec<(usize, String)>,
     /// Lines that are valid but contain nothing to send, by their index in the batch.
     pub empty: Vec<usize>,
+}
+
+impl<B> Encoded<B> {
+    /// The same requests with other bodies.
+    pub fn map<C>(self, mut body: impl FnMut(B) -> C) -> Encoded<C> {
+        let Self { requests, rejected, empty } = self;
+        let request = |Request { body: before, lines, items }| Request { body: body(before), lines, items };
+        Encoded { requests: requests.into_iter().map(request).collect(), rejected, empty }
+    }
 }
 
 /// A request and the lines that it carries.
@@ -175,6 +185,9 @@ pub trait Sink {
 
     /// Encodes a batch. The same lines give the same requests.
     fn encode(&mut self, batch: &Batch) -> Encoded<Self::Body>;
+
+    /// Encodes a batch as JSON lines that show what would be sent. Nothing connects, and nothing is created.
+    fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>>;
 
     /// Starts one attempt to send a request.
     fn send(&mut self, body: &Self::Body) -> Sending;

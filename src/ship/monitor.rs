@@ -13,7 +13,7 @@ use reqwest::header::RETRY_AFTER;
 use serde_json::{Value as Json, json};
 
 use super::line::Line;
-use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
+use super::{Batch, Encoded, Request, Sending, Sink, Verdict, dry_run};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
 use crate::http::{Client, Error, Method, Proxies, Settings, Trust, Url, public_name};
@@ -178,6 +178,15 @@ impl Sink for Monitor {
             }
         }
         encoded
+    }
+
+    fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
+        let (name, to) = (self.name(), public_name(&self.url));
+        self.encode(batch).map(|body| {
+            let mut out = Vec::new();
+            dry_run::show(&mut out, name, &to, &body);
+            out
+        })
     }
 
     fn send(&mut self, body: &Vec<u8>) -> Sending {

@@ -258,6 +258,11 @@ impl Sink for OtlpExporter {
         Encoded { requests: posts, rejected, empty }
     }
 
+    fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
+        let (name, encoded) = (self.name(), self.requests(batch));
+        encoded.map(|body| body.preview(name, &public_name(&self.targets[body.signal as usize].0.url)))
+    }
+
     fn send(&mut self, post: &Post) -> Sending {
         let (target, client) = &self.targets[post.signal as usize];
         match post.request.try_clone() {

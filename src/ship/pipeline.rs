@@ -27,6 +27,7 @@ use super::Sink;
 use super::account::{Account, Outcome};
 use super::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, Samples};
 use super::deliver;
+use super::dry_run::DryRun;
 use super::line::{BySignal, Signal};
 use super::queue::{Intake, LimitOptions};
 use super::report::Reporter;
@@ -75,6 +76,7 @@ pub struct Settings {
 /// The sinks and what feeds them.
 pub struct Pipeline {
     settings: Settings,
+    is_dry_run: bool,
     workers: Vec<Arc<SinkWorker>>,
     dead_letters: Arc<dyn DeadLetters>,
     /// Files to read instead of stdin.
@@ -95,6 +97,7 @@ impl Pipeline {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            is_dry_run: false,
             workers: Vec::new(),
             dead_letters: Arc::new(Samples::default()),
             files: None,
@@ -106,6 +109,17 @@ impl Pipeline {
             ended: channel(),
             asked_at: None,
         }
+    }
+
+    /// Shows on stdout what the first batch of each sink would send, instead of sending anything. Call it before any
+    /// sink is added.
+    pub fn dry_run(&mut self) {
+        self.is_dry_run = true;
+    }
+
+    /// Whether nothing is sent.
+    pub fn is_dry_run(&self) -> bool {
+        self.is_dry_run
     }
 
     /// Keeps lines that cannot be delivered in this file. Call it before any sink is added.
@@ -149,6 +163,9 @@ impl Pipeline {
     /// # Errors
     /// If the system refuses a thread.
     pub fn add<S: Sink + Send + 'static>(&mut self, sink: S) -> Result<()> {
+        if self.is_dry_run {
+            return self.start(DryRun::new(sink), None);
+        }
         // Without a spool, signals that wait share the memory, so there is nothing to gain.
         let siblings = self.spool.is_some().then(|| sink.sibling().zip(sink.sibling())).flatten();
         let Some((logs, traces)) = siblings else { return self.start(sink, None) };
@@ -210,7 +227,8 @@ impl Pipeline {
     /// # Errors
     /// If the input cannot be read, or not everything that was read was delivered.
     pub fn run(mut self, stop: &Stop) -> Result<()> {
-        let reporter = Arc::new(Reporter::new(self.sinks(), self.settings.stats));
+        let reported = if self.is_dry_run { Vec::new() } else { self.sinks() };
+        let reporter = Arc::new(Reporter::new(reported, self.settings.stats));
         let (forced, watching) = (reporter.clone(), reporter.clone());
         stop.on_forced_end(move || forced.summary());
         let (running, ended) = channel();
@@ -328,6 +346,8 @@ impl Pipeline {
         loop {
             let asked = self.asked(stop);
             let enough = asked.map(|at| at + LAST_LINES.min(self.settings.drain / 2));
+            // A dry run ends with the first batch, even if no more lines come.
+            let look = self.is_dry_run.then(|| Instant::now() + CHECK_INTERVAL);
             if enough.is_some_and(|time| Instant::now() >= time) || stop.reader_gone() || self.is_deserted() {
                 return Ok(false);
             }
@@ -335,7 +355,7 @@ impl Pipeline {
                 Some(writer) => writer.wait(CHECK_INTERVAL),
                 None => self.workers.iter().all(|worker| worker.budget.wait(CHECK_INTERVAL)),
             };
-            if !room || !readable(input, asked.is_none().then_some(stop), enough)? {
+            if !room || !readable(input, asked.is_none().then_some(stop), enough.or(look))? {
                 continue;
             }
             match rustix::io::read(input, &mut buffer[..]) {

@@ -37,7 +37,7 @@ impl Reporter {
 
     /// Reports until the sender of `ended` is dropped.
     pub fn run(&self, ended: &Receiver<()>) {
-        let live = isatty(stderr());
+        let live = isatty(stderr()) && !self.workers.is_empty();
         let period = match self.every {
             Some(every) if live => every.min(LIVE),
             Some(every) => every,

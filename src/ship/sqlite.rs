@@ -27,7 +27,7 @@ use self::file::{Failure, File, explain};
 use self::retention::{Bounds, Retention, page_count};
 use self::rows::{MAX_TABLES, Row, Shapes};
 use self::schema::{OTHER, Table};
-use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
+use super::{Batch, Encoded, Request, Sending, Sink, Verdict, dry_run};
 use crate::common::diag::log;
 use crate::common::program::Usage;
 use crate::common::units::{duration, size};
@@ -71,14 +71,17 @@ impl SqliteArgs {
         Bounds { keep: self.keep, max_size: self.max_size.map(|size| size as u64) }
     }
 
-    /// Opens or creates the database: the default one if no file is given.
+    /// Opens or creates the database: the default one if no file is given. In a dry run nothing is created.
     ///
     /// # Errors
     /// If it cannot be opened, or belongs to another program, or an option is wrong.
-    pub fn open(&self) -> Result<Sqlite> {
+    pub fn open(&self, dry_run: bool) -> Result<Sqlite> {
         let mut bounds = self.bounds();
         if bounds.max_size.is_some_and(|size| size < MIN_MAX_SIZE) {
             bail!(Usage("--max-size must be at least 4MiB".to_owned()));
+        }
+        if dry_run {
+            return Sqlite::in_memory();
         }
         let path = match &self.sqlite {
             Some(path) => path.clone(),
@@ -120,7 +123,20 @@ impl Sqlite {
     /// If it cannot be opened, or belongs to another program.
     pub fn open(path: &Path, bounds: Bounds) -> Result<Self> {
         let file = File::open(path).map_err(|failure| anyhow!("--sqlite {}", explain(path, &failure)))?;
-        let sink = Self {
+        Self::new(file, bounds).with_tables().map_err(|failure| anyhow!("{}", explain(path, &failure)))
+    }
+
+    /// A database in memory, which only shows rows.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn in_memory() -> Result<Self> {
+        let failed = |failure: Failure| anyhow!("{failure}");
+        Self::new(File::in_memory().map_err(failed)?, Bounds::default()).with_tables().map_err(failed)
+    }
+
+    fn new(file: File, bounds: Bounds) -> Self {
+        Self {
             file,
             bounds,
             retention: Retention::new(bounds),
@@ -128,8 +144,7 @@ impl Sqlite {
             tables: HashMap::new(),
             version: -1,
             overflow_logged: false,
-        };
-        sink.with_tables().map_err(|failure| anyhow!("{}", explain(path, &failure)))
+        }
     }
 
     fn with_tables(mut self) -> Result<Self, Failure> {
@@ -249,6 +264,27 @@ impl Sink for Sqlite {
         let items = body.len() as u64;
         let requests = if body.is_empty() { vec![] } else { vec![Request { body, lines, items }] };
         Encoded { requests, rejected, empty: Vec::new() }
+    }
+
+    /// The rows, as the tables of a database in memory have them.
+    fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
+        let mut encoded = self.encode(batch);
+        let Some(Request { body, lines, items }) = encoded.requests.pop() else {
+            return encoded.map(|_| Vec::new());
+        };
+        match self.store(&body).and_then(|()| Ok(schema::take_rows(&self.file.db)?)) {
+            Ok(rows) => {
+                let mut body = Vec::new();
+                rows.iter()
+                    .for_each(|(table, row)| dry_run::show(&mut body, "sqlite", table, row.as_bytes()));
+                Encoded { requests: vec![Request { body, lines, items }], ..encoded.map(|_| Vec::new()) }
+            }
+            Err(failure) => {
+                let reason = failure.to_string();
+                encoded.rejected.extend(lines.into_iter().map(|line| (line, reason.clone())));
+                encoded.map(|_| Vec::new())
+            }
+        }
     }
 
     fn send(&mut self, body: &Vec<Row>) -> Sending {

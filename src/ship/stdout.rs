@@ -5,8 +5,8 @@ use std::future::ready;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
-use super::otlp::{self, Encoder};
-use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
+use super::otlp::Encoder;
+use super::{Batch, Encoded, Sending, Sink, Verdict};
 
 /// The sink.
 pub struct Stdout(Encoder);
@@ -47,13 +47,12 @@ impl Sink for Stdout {
     }
 
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
-        let Encoded { requests, rejected, empty } = self.0.encode(batch);
-        let json = |Request { body, lines, items }: Request<otlp::Body>| Request {
-            body: body.to_json(),
-            lines,
-            items,
-        };
-        Encoded { requests: requests.into_iter().map(json).collect(), rejected, empty }
+        self.0.encode(batch).map(|body| body.to_json())
+    }
+
+    fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
+        let name = self.name();
+        self.0.encode(batch).map(|body| body.preview(name, "stdout"))
     }
 
     fn send(&mut self, body: &Vec<u8>) -> Sending {

@@ -23,7 +23,7 @@ use self::points::{POINT, Point};
 use self::values::{Form, Out};
 use super::parts::Parts;
 use super::server::Failure;
-use super::tables::{Table, Tables};
+use super::tables::{self, Table, Tables};
 use crate::ship::line::Signal;
 use crate::ship::otlp;
 
@@ -211,6 +211,16 @@ struct Layout {
 pub struct Layouts([Option<Layout>; Kind::ALL.len()]);
 
 impl Layouts {
+    /// Those of the tables that `--create` makes.
+    pub fn created() -> Self {
+        let column =
+            |(name, sql_type): (&str, &str)| tables::Column { name: name.into(), sql_type: sql_type.into() };
+        Self(Kind::ALL.map(|kind| {
+            let columns = schema::columns(kind).into_iter().map(column).collect();
+            Some(Layout::new(kind, &Arc::new(Table { columns })))
+        }))
+    }
+
     fn get(&self, kind: Kind) -> Option<&Layout> {
         self.0[kind as usize].as_ref()
     }

@@ -53,7 +53,7 @@ use crate::common::time::Timestamp;
 use crate::record::{Generic, KINDS, Kind, MAX_LINE, Mapping};
 use crate::ship::line::{Class, Line, Value};
 use crate::ship::pool::{Buffer, Pool};
-use crate::ship::{Batch, Encoded, Request};
+use crate::ship::{Batch, Encoded, Request, dry_run};
 
 /// The uncompressed protobuf body of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +70,15 @@ impl Body {
     pub fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(4 * self.bytes.len());
         self.write_json(&mut out);
+        out
+    }
+
+    /// The lines that `--dry-run` shows.
+    pub fn preview(&self, sink: &str, to: &str) -> Vec<u8> {
+        let mut out = Vec::new();
+        for line in self.to_json().split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            dry_run::show(&mut out, sink, to, line);
+        }
         out
     }
 

@@ -100,12 +100,21 @@ impl File {
         Ok(Self { path, db, identity, emptied: None })
     }
 
+    /// A database in memory, which stays.
+    ///
+    /// # Errors
+    /// If there is no memory for it.
+    pub fn in_memory() -> Result<Self, Failure> {
+        Ok(Self { path: PathBuf::new(), db: Connection::open_in_memory()?, identity: None, emptied: None })
+    }
+
     /// Opens a new database if the file was renamed or removed. True if it did.
     ///
     /// # Errors
     /// If the new file cannot be opened, or belongs to another program. The next call tries again.
     pub fn reopen_if_moved(&mut self) -> Result<bool, Failure> {
-        if self.identity.is_some() && self.identity == identity(&self.path) {
+        let is_in_memory = self.path.as_os_str().is_empty();
+        if is_in_memory || (self.identity.is_some() && self.identity == identity(&self.path)) {
             return Ok(false);
         }
         // The write-ahead log has the old name. Move its content to the old file before a new one takes the name.

@@ -146,7 +146,7 @@ impl Shapes {
             row.push(shape, name, cell);
         }
         if is_span && let Some(duration) = spans::duration(line) {
-            row.push(shape, spans::DURATION, duration);
+            row.push(shape, spans::DURATION, Cell::Int(duration));
         }
         row
     }

@@ -6,7 +6,9 @@
 
 use std::collections::{HashMap, HashSet};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, Result};
+use serde_json::{Map, Value};
 
 use super::rows::{Cell, Row, Shape, marked, plain, quoted};
 use super::spans;
@@ -267,6 +269,41 @@ impl Table {
 pub fn tables(db: &Connection) -> Result<HashSet<String>> {
     let mut tables = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table' AND name <> ?1")?;
     tables.query_map([OTHER], |row| row.get(0))?.collect()
+}
+
+/// Removes all rows; returns their tables, and their values as JSON.
+///
+/// # Errors
+/// If SQLite fails.
+pub fn take_rows(db: &Connection) -> Result<Vec<(String, String)>> {
+    let mut names: Vec<_> = tables(db)?.into_iter().collect();
+    names.sort();
+    names.push(OTHER.into());
+    let exists = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = ?1";
+    let mut taken = Vec::new();
+    for name in names {
+        if db.query_row(exists, [&name], |row| row.get::<_, i64>(0))? == 0 {
+            continue;
+        }
+        let mut select = db.prepare(&format!("SELECT * FROM {} ORDER BY rowid", quoted(&name)))?;
+        let columns: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+        let mut rows = select.query([])?;
+        while let Some(row) = rows.next()? {
+            let mut object = Map::new();
+            for (index, column) in columns.iter().enumerate() {
+                let value = match row.get_ref(index)? {
+                    ValueRef::Null => continue,
+                    ValueRef::Integer(value) => value.into(),
+                    ValueRef::Real(value) => value.into(),
+                    ValueRef::Text(text) | ValueRef::Blob(text) => String::from_utf8_lossy(text).into(),
+                };
+                object.insert(column.clone(), value);
+            }
+            taken.push((name.clone(), Value::Object(object).to_string()));
+        }
+        db.execute(&format!("DELETE FROM {}", quoted(&name)), [])?;
+    }
+    Ok(taken)
 }
 
 fn create(db: &Connection, name: &str, columns: &[(String, ColumnType)]) -> Result<()> {

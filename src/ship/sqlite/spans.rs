@@ -9,20 +9,19 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, Key
 use opentelemetry_proto::tonic::trace::v1::Span;
 use serde_json::{Value, json};
 
-use super::rows::Cell;
 use crate::common::time::Timestamp;
 use crate::record::SPAN;
 use crate::ship::line::Line;
 use crate::ship::otlp;
 
-/// The column of a span's duration in nanoseconds, computed from its times.
+/// The column of a span's duration, which is computed from its times.
 pub const DURATION: &str = "duration_ns";
 
-/// The duration of a `span` record; `None` if its times are not valid, or the line has such a field.
-pub fn duration(line: &Line<'_>) -> Option<Cell> {
+/// The duration of a `span` record in nanoseconds; `None` if its times are not valid, or the line has such a field.
+pub fn duration(line: &Line<'_>) -> Option<i64> {
     let (begin, end) = (line.time("begin_ts")?, line.ts()?);
     let duration = i64::try_from(end.0.checked_sub(begin.0)?).ok()?;
-    line.get(DURATION).is_none().then_some(Cell::Int(duration))
+    line.get(DURATION).is_none().then_some(duration)
 }
 
 /// The `span` records of a line of OTLP/JSON; none if it is not valid or has no spans.

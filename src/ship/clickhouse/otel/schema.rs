@@ -121,17 +121,26 @@ const SUMMARY: Columns = &[
 const POINT_ORDER: &str =
     "ServiceName, MetricName, toStartOfHour(TimeUnix), cityHash64(Attributes), TimeUnix";
 
+/// The columns of a table: names and types.
+pub fn columns(kind: Kind) -> Vec<(&'static str, &'static str)> {
+    match kind {
+        Kind::Logs => LOG.to_vec(),
+        Kind::Traces => SPAN.to_vec(),
+        Kind::Gauge => [METRIC, GAUGE].concat(),
+        Kind::Sum => [METRIC, SUM].concat(),
+        Kind::Histogram => [METRIC, HISTOGRAM].concat(),
+        Kind::ExponentialHistogram => [METRIC, EXPONENTIAL_HISTOGRAM].concat(),
+        Kind::Summary => [METRIC, SUMMARY].concat(),
+    }
+}
+
 /// The statements that create a table and what belongs to it.
 pub fn statements(kind: Kind, creation: &Creation, server: &Server) -> Vec<String> {
-    let metric = |own: Columns| ([METRIC, own].concat(), "TimeUnix", POINT_ORDER);
-    let (columns, time, order) = match kind {
-        Kind::Logs => (LOG.to_vec(), "Timestamp", "toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp"),
-        Kind::Traces => (SPAN.to_vec(), "Timestamp", "ServiceName, SpanName, toDateTime(Timestamp)"),
-        Kind::Gauge => metric(GAUGE),
-        Kind::Sum => metric(SUM),
-        Kind::Histogram => metric(HISTOGRAM),
-        Kind::ExponentialHistogram => metric(EXPONENTIAL_HISTOGRAM),
-        Kind::Summary => metric(SUMMARY),
+    let columns = columns(kind);
+    let (time, order) = match kind {
+        Kind::Logs => ("Timestamp", "toStartOfFiveMinutes(Timestamp), ServiceName, Timestamp"),
+        Kind::Traces => ("Timestamp", "ServiceName, SpanName, toDateTime(Timestamp)"),
+        _ => ("TimeUnix", POINT_ORDER),
     };
     let mut parts: Vec<_> = columns.iter().map(|(name, sql_type)| column(name, sql_type)).collect();
     parts.extend(columns.iter().flat_map(|(name, sql_type)| indexes(name, sql_type)));

@@ -1,0 +1,68 @@
+//! `--dry-run`: writes to stdout what a sink would send, as JSON lines, for the first batch that has something to send.
+
+use std::future::ready;
+use std::io::Write;
+
+use serde_json::json;
+
+use super::{Batch, Encoded, Limits, Sending, Sink, Verdict};
+
+/// A sink that shows what another one would send.
+pub struct DryRun<S> {
+    sink: S,
+    /// The requests of the batch that is shown, without those that are shown already.
+    left: Option<usize>,
+}
+
+impl<S: Sink> DryRun<S> {
+    /// Shows what `sink` would send.
+    pub fn new(sink: S) -> Self {
+        Self { sink, left: None }
+    }
+}
+
+impl<S: Sink> Sink for DryRun<S> {
+    type Body = Vec<u8>;
+
+    fn name(&self) -> &'static str {
+        self.sink.name()
+    }
+
+    /// stdout can be a pager.
+    fn is_bounded(&self) -> bool {
+        false
+    }
+
+    fn limits(&self) -> Limits {
+        self.sink.limits()
+    }
+
+    fn encode(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
+        if self.left.is_some() {
+            return Encoded { requests: Vec::new(), rejected: Vec::new(), empty: (0..batch.len()).collect() };
+        }
+        let encoded = self.sink.preview(batch);
+        self.left = Some(encoded.requests.len()).filter(|requests| *requests > 0);
+        encoded
+    }
+
+    fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
+        self.sink.preview(batch)
+    }
+
+    fn send(&mut self, body: &Vec<u8>) -> Sending {
+        // Sinks have threads of their own; a lock keeps their lines apart.
+        let mut stdout = std::io::stdout().lock();
+        let written = stdout.write_all(body).and_then(|()| stdout.flush());
+        self.left = self.left.map(|left| left.saturating_sub(1));
+        let is_over = written.is_err() || self.left == Some(0);
+        Box::pin(ready(if is_over { Verdict::Gone { reason: None } } else { Verdict::DELIVERED }))
+    }
+}
+
+/// Appends a line: the sink, the URL or table that `data` is for, and `data`, which is JSON.
+pub fn show(out: &mut Vec<u8>, sink: &str, to: &str, data: &[u8]) {
+    out.extend_from_slice(format!("{{\"sink\":{},\"to\":{},\"data\":", json!(sink), json!(to)).as_bytes());
+    out.extend_from_slice(data.trim_ascii());
+    out.extend_from_slice(b"}\n");
+}
