@@ -255,6 +255,35 @@ fn the_newest_rows_stay_within_the_size() {
     }
 }
 
+/// The file becomes smaller little by little. One from before `auto_vacuum` does not grow, and its pages are used again.
+#[test]
+fn a_file_that_is_too_large_does_not_grow() {
+    for vacuum in ["", "PRAGMA auto_vacuum = none; VACUUM"] {
+        too_large(vacuum);
+    }
+}
+
+fn too_large(vacuum: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let db = dir.path().join("a.db");
+    let args = ["--sqlite", db.to_str().unwrap(), "--batch-lines", "500", "--max-size", "4MiB"];
+    assert_eq!(Ship::run(&args[..2], (0..30_000).map(numbered).collect::<String>()).code, Some(0));
+    let pages = "SELECT page_count * page_size, (page_count - freelist_count) * page_size \
+                 FROM pragma_page_count, pragma_page_size, pragma_freelist_count";
+    assert!(Command::new("sqlite3").arg(&db).arg(vacuum).status().unwrap().success());
+    let [before, _] = integers(&db, pages)[..] else { panic!() };
+    assert!(before > 8 * MIB, "{before}");
+    assert_eq!(Ship::run(&args, (30_000..40_000).map(numbered).collect::<String>()).code, Some(0));
+    let [after, used] = integers(&db, pages)[..] else { panic!() };
+    let expected = if vacuum.is_empty() { 3 * MIB..=4 * MIB } else { before..=before };
+    assert!(expected.contains(&after) && used <= 4 * MIB, "{before} {after} {used}");
+    let [first, last, count] = integers(&db, "SELECT min(n), max(n), count(*) FROM some")[..] else {
+        panic!()
+    };
+    // The newest rows of the kind, of which there are nine in a hundred lines.
+    assert!(last == 39_909 && count > 100 && (last - first) * 9 <= 100 * count, "{first} {last} {count}");
+}
+
 #[test]
 fn old_rows_are_deleted_only_if_asked() {
     let dir = tempfile::tempdir().unwrap();

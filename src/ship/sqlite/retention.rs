@@ -1,17 +1,20 @@
 //! Bounds a database in age and size: deletes the oldest rows of all tables.
 //!
 //! Rows go in small transactions, each of a limited number of rows, and each up to one point in time in every table,
-//! so that the rows that are left are always the newest. The file does not shrink; new rows use the free pages.
+//! so that the rows that are left are always the newest. New rows use the free pages; a file that is larger than its
+//! bound becomes smaller if it has `auto_vacuum`, as new ones do.
 
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use jiff::SignedDuration;
 use rusqlite::{Connection, OptionalExtension, Result, TransactionBehavior};
 
 use super::rows::{marked, quoted};
 use crate::common::time::Timestamp;
 
+const DAY: Duration = Duration::from_secs(86_400);
 /// How long deleting may delay a batch.
 const TRIM_TIME: Duration = Duration::from_millis(100);
 /// How often to look for rows that are too old.
@@ -19,6 +22,8 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The rows of a transaction: few at first, since a row can be large, and then twice as many each time.
 const FIRST_ROWS: usize = 64;
 const MAX_ROWS: usize = 4096;
+/// How many pages are returned to the file system at a time.
+const VACUUM_PAGES: u64 = 256;
 /// At most so much of the size limit is kept free, so that a batch has room.
 const MAX_RESERVE: u64 = 64 << 20;
 
@@ -42,10 +47,10 @@ impl Bounds {
 impl fmt::Display for Bounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.keep {
-            Some(keep) if keep.as_secs().is_multiple_of(86_400) && keep.subsec_nanos() == 0 => {
-                write!(f, "the last {} days", keep.as_secs() / 86_400)?;
+            Some(keep) if keep > DAY && keep.as_nanos().is_multiple_of(DAY.as_nanos()) => {
+                write!(f, "the last {} days", keep.as_secs() / DAY.as_secs())?;
             }
-            Some(keep) => write!(f, "the last {keep:?}")?,
+            Some(keep) => write!(f, "the last {:#}", SignedDuration::try_from(keep).unwrap_or_default())?,
             None => f.write_str("the newest rows")?,
         }
         self.max_size.map_or(Ok(()), |size| write!(f, ", in at most {}", ByteSize(size)))
@@ -85,7 +90,8 @@ impl Retention {
             }
         }
         let Some(max) = self.bounds.max_size else { return Ok(()) };
-        shrink(db, max - reserve(max), Some(end)).map(drop)
+        shrink(db, max - reserve(max), Some(end))?;
+        truncate(db, max, end)
     }
 
     /// Whether the database is larger than its bound, and than it was with `before` pages.
@@ -99,14 +105,15 @@ impl Retention {
     }
 
     /// Makes room for a batch that did not fit, more if it is not the first attempt. False if there is as much room
-    /// as a batch may have, which is half of the database.
+    /// as a batch may have, which is half of the database. A file that exceeds its bound keeps its size meanwhile.
     ///
     /// # Errors
     /// If SQLite fails.
     pub fn make_room(&self, db: &mut Connection, attempt: u32) -> Result<bool> {
         let Some(max) = self.bounds.max_size else { return Ok(false) };
         let room = reserve(max).saturating_mul(1 << attempt.min(32)).min(max / 2);
-        shrink(db, max - room, None)?;
+        let pages = pages(db)?;
+        shrink(db, max.max(pages.all * pages.size) - room, None)?;
         Ok(attempt == 0 || room < max / 2)
     }
 }
@@ -146,6 +153,20 @@ fn shrink(db: &mut Connection, size: u64, end: Option<Instant>) -> Result<()> {
             return Ok(());
         }
         rows = (2 * rows).min(MAX_ROWS);
+    }
+}
+
+/// Returns free pages to the file system while the file is larger than `size`, for a short time.
+fn truncate(db: &Connection, size: u64, end: Instant) -> Result<()> {
+    let mut before = u64::MAX;
+    loop {
+        let pages = pages(db)?;
+        let excess = (pages.all * pages.size).saturating_sub(size).div_ceil(pages.size);
+        if excess == 0 || pages.all >= before || Instant::now() >= end {
+            return Ok(());
+        }
+        before = pages.all;
+        db.execute_batch(&format!("PRAGMA incremental_vacuum({})", excess.min(VACUUM_PAGES)))?;
     }
 }
 
@@ -270,10 +291,9 @@ mod tests {
 
     #[test]
     fn bounds_are_readable() {
-        let day = Duration::from_secs(86_400);
         let text = |keep, max_size| Bounds { keep, max_size }.to_string();
-        assert_eq!(text(Some(7 * day), Some(2 << 30)), "the last 7 days, in at most 2.0 GiB");
-        assert_eq!(text(Some(day / 2), None), "the last 43200s");
+        assert_eq!(text(Some(7 * DAY), Some(2 << 30)), "the last 7 days, in at most 2.0 GiB");
+        assert_eq!(text(Some(DAY / 2), None), "the last 12h");
         assert_eq!(text(None, Some(4 << 20)), "the newest rows, in at most 4.0 MiB");
     }
 }
