@@ -7,8 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::ChildStdin;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
 use prost::Message;
 use rustix::process::Signal;
 use serde_json::Value;
+use support::spool::{Random, Spool, kill_at_random};
 use support::tables::sqlite3;
 use support::{Answer, Capture, Request, Ship, SmallDisk, free_port, poll, program};
 
@@ -51,41 +51,6 @@ fn arrived(server: &Capture) -> BTreeMap<u64, u32> {
 
 fn once(range: std::ops::Range<u64>) -> BTreeMap<u64, u32> {
     range.map(|n| (n, 1)).collect()
-}
-
-struct Spool(tempfile::TempDir);
-
-impl Spool {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("spool")
-    }
-
-    fn arg(&self) -> String {
-        self.path().to_str().unwrap().to_owned()
-    }
-
-    /// The files with this ending, in order.
-    fn files(&self, ending: &str) -> Vec<PathBuf> {
-        files(&self.path(), ending)
-    }
-
-    /// The cursor of a sink, as written by rename; `None` if there is none yet.
-    fn cursor(&self, sink: &str) -> Option<Value> {
-        let text = fs::read(self.path().join(format!("{sink}.cursor"))).ok()?;
-        Some(serde_json::from_slice::<Value>(&text).expect("a JSON line")["cursor"].clone())
-    }
-}
-
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let mut found: Vec<_> = paths.filter(|path| path.to_str().unwrap().ends_with(ending)).collect();
-    found.sort();
-    found
 }
 
 /// A spool with these lines, which no server has got: left by a process that was killed.
@@ -475,50 +440,9 @@ fn status_verify_and_drain() {
     assert!(inspect("status", &spool).1[1..].iter().all(|row| row["pending"] == 0));
 }
 
-/// A reproducible sequence of numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % limit
-    }
-}
-
-/// The offset of the next line, from the index of the last segment that has one whole entry: entries of 48 bytes, with
-/// the offset of the first line at 8 and the number of lines for each signal at 24.
-fn end_of(spool: &Spool) -> u64 {
-    let end = |path: &PathBuf| {
-        let index = fs::read(path).unwrap();
-        let last = index.chunks_exact(48).next_back()?;
-        let first = u64::from_le_bytes(last[8..16].try_into().unwrap());
-        let lines = last[24..36].chunks_exact(4).map(|lines| u32::from_le_bytes(lines.try_into().unwrap()));
-        Some(first + lines.map(u64::from).sum::<u64>())
-    };
-    spool.files(".index").iter().rev().find_map(end).unwrap_or(0)
-}
-
-/// Writes the lines from..to until the reader is gone. Gives the bytes written, and the pipe.
-fn write_lines(mut stdin: ChildStdin, from: u64, to: u64) -> (u64, ChildStdin) {
-    let mut written = 0;
-    for start in (from..to).step_by(500) {
-        let lines = logs(start..to.min(start + 500));
-        let mut rest = lines.as_bytes();
-        while !rest.is_empty() {
-            let Ok(length) = stdin.write(rest) else { return (written, stdin) };
-            written += length as u64;
-            rest = &rest[length..];
-        }
-    }
-    (written, stdin)
-}
-
-/// The most bytes that are read and not committed: two buffers of 4 MiB, a chunk, and the start of a line.
-const UNCOMMITTED: u64 = (8 << 20) + (256 << 10) + 4096;
-
 /// Kills the program `kills` times while it delivers `lines` numbered lines to a server that fails at random.
 fn killed(kills: u64, lines: u64) {
-    let (spool, mut random) = (Spool::new(), Random(20_261_128));
+    let spool = Spool::new();
     let stored = Arc::new(Mutex::new(vec![0u32; lines as usize]));
     let (into, mut moods) = (stored.clone(), Random(7));
     let server = Capture::with(move |request| match moods.below(10) {
@@ -529,38 +453,16 @@ fn killed(kills: u64, lines: u64) {
             Answer::ok().after(Duration::from_millis(if mood == 2 { 100 } else { 0 }))
         }
     });
-    let args =
-        ["--otlp", &server.url(), "--spool", &spool.arg(), "--batch-lines", "1000", "--batch-age", "20ms"];
     // How often each line may arrive.
     let mut allowed = vec![1u32; lines as usize];
-    let (mut next, mut worst) = (0, 0);
-    for kill in 0..kills {
-        let mut ship = Ship::start(&args);
-        let (stdin, from, to) = (ship.take_stdin(), next, (kill + 1) * lines / kills);
-        let writing = std::thread::spawn(move || write_lines(stdin, from, to));
-        std::thread::sleep(Duration::from_millis(random.below(400)));
-        ship.signal(Signal::KILL);
-        assert_eq!(ship.wait().code, None);
-        let (written, stdin) = writing.join().unwrap();
-        let unread = rustix::io::ioctl_fionread(&stdin).unwrap();
-        next = end_of(&spool);
-        assert!(next >= from && next <= to, "{from} {next} {to}");
-        // What was read and is not committed is lost; a real producer would lose it too.
-        let committed = (from..next).map(|n| log(n).len() as u64).sum::<u64>();
-        let lost = written - unread - committed;
-        assert!(lost <= UNCOMMITTED, "{lost} bytes were read and not committed");
-        worst = worst.max(lost);
+    let worst = kill_at_random(&spool, &["--otlp", &server.url()], kills, lines, log, || {
         for batch in
             spool.cursor("otlp-logs").iter().flat_map(|cursor| cursor["open"].as_array().unwrap().clone())
         {
             let (first, end) = (batch["first"].as_u64().unwrap(), batch["end"].as_u64().unwrap());
             allowed[first as usize..end as usize].iter_mut().for_each(|times| *times += 1);
         }
-    }
-    let mut ship = Ship::start(&args);
-    ship.feed(logs(next..lines));
-    let ended = ship.end();
-    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    });
     let stored = stored.lock().unwrap();
     let lost: Vec<_> = (0..lines as usize).filter(|n| stored[*n] == 0).collect();
     assert!(lost.is_empty(), "{} lines are lost, the first is {:?}", lost.len(), lost.first());

@@ -1,16 +1,21 @@
 """ClickHouse's engine (chdb) behind HTTP, as far as inserts and queries need it.
 
 Prints its port, and ends when its stdin ends. `GET /lose?database=D&inserts=N` makes it store the next N inserts into
-that database and then close the connection without an answer.
+that database and then close the connection without an answer. `GET /fail?database=D&percent=P` makes that share of
+the inserts into that database fail at random, before or after the rows are stored, and answers with the number of
+inserts that repeated an earlier token.
 """
 
 import json
 import os
+import random
 import re
+import socket
 import struct
 import sys
 import tempfile
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,6 +29,17 @@ OWN = {"query", "database", "default_format", "wait_end_of_query", "compress", "
        "client_protocol_version"}
 INSERT = re.compile(r"^\s*(INSERT INTO .*?)\s*(?:SETTINGS (.*?))?\s*FORMAT\s+(\w+)\s*$", re.DOTALL | re.IGNORECASE)
 lose = {}
+fail = {}
+tokens = {}
+repeated = {}
+moods = random.Random(7)
+
+
+def mood(database):
+    """How an insert goes wrong; None if it does not."""
+    if moods.randrange(100) < fail.get(database, 0):
+        return moods.choice(["refuse", "reset", "store and lose", "store and reset", "store and report a failure"])
+    return None
 
 
 def insert(statement, settings, body, encoding):
@@ -81,11 +97,21 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def hang_up(self, reset):
+        """Ends the connection without an answer."""
+        if reset:
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+
     def do_GET(self):
         url = urlsplit(self.path)
+        parameters = dict(parse_qsl(url.query))
+        database = f"`{parameters.get('database')}`"
         if url.path == "/lose":
-            parameters = dict(parse_qsl(url.query))
-            lose[f"`{parameters['database']}`"] = int(parameters["inserts"])
+            lose[database] = int(parameters["inserts"])
+        if url.path == "/fail":
+            fail[database] = int(parameters["percent"])
+            return self.answer(200, str(repeated.get(database, 0)).encode())
         self.answer(200, b"Ok.\n")
 
     def do_POST(self):
@@ -98,36 +124,59 @@ class Handler(BaseHTTPRequestHandler):
                 self.rfile.readline()
             self.rfile.readline()
         else:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            length = int(self.headers.get("Content-Length", 0))
+            body = self.rfile.read(length)
+            if len(body) < length:
+                return self.hang_up(reset=False)
         statement = parameters.get("query")
         if statement is None:
             statement, body = body.decode(), b""
         elif not INSERT.match(statement):
             # A query may begin in the URL and end in the body.
             statement, body = statement + "\n" + body.decode(), b""
+        is_insert, wrong = bool(body or INSERT.match(statement)), None
         try:
             with LOCK:
-                if body or INSERT.match(statement):
-                    insert(statement, settings, body, self.headers.get("Content-Encoding"))
+                if is_insert:
                     database = statement.partition("INSERT INTO ")[2].partition(".")[0]
-                    result, lost = b"", lose.get(database, 0) > 0
-                    if lost:
+                    wrong = mood(database)
+                    if wrong == "refuse":
+                        return self.answer(503, b"")
+                    if wrong == "reset":
+                        return self.hang_up(reset=True)
+                    insert(statement, settings, body, self.headers.get("Content-Encoding"))
+                    result, token = b"", parameters.get("insert_deduplication_token")
+                    known = tokens.setdefault(database, set())
+                    repeated[database] = repeated.get(database, 0) + (token in known)
+                    known.add(token)
+                    if lose.get(database, 0) > 0:
                         lose[database] -= 1
+                        wrong = "store and lose"
                 else:
                     is_native = parameters.get("default_format") == "Native"
                     result = native(statement) if is_native else SESSION.query(statement, "TabSeparated").bytes()
-                    lost = False
         except Exception as error:  # the engine's own exceptions have no class of their own
             code = re.search(r"Code: (\d+)", str(error))
             self.answer(500, str(error).encode(), X_ClickHouse_Exception_Code=code[1] if code else "1002")
             return
-        if lost:
-            self.close_connection = True
-            return
-        self.answer(200, result)
+        if is_insert and fail.get(database):
+            # The rows are stored: the time in which a client is to be killed.
+            time.sleep(moods.random() / 20)
+        if wrong == "store and report a failure":
+            self.answer(200, b"Code: 241. DB::Exception: Memory limit exceeded.", X_ClickHouse_Exception_Code="241")
+        elif wrong:
+            self.hang_up(reset=wrong == "store and reset")
+        else:
+            self.answer(200, result)
 
 
-server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+class Server(ThreadingHTTPServer):
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the client was killed
+            super().handle_error(request, client_address)
+
+
+server = Server(("127.0.0.1", 0), Handler)
 server.daemon_threads = True
 threading.Thread(target=server.serve_forever, daemon=True).start()
 print(server.server_address[1], flush=True)

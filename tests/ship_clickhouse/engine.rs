@@ -64,6 +64,14 @@ impl Engine {
         let path = format!("/lose?database={}&inserts={inserts}", self.database);
         assert_eq!(request(self.port, "GET", &path, &[], "").0, 200);
     }
+
+    /// Lets this share of the inserts fail at random from now on. Gives how many had the token of an earlier one.
+    pub fn fail(&self, percent: u32) -> u64 {
+        let path = format!("/fail?database={}&percent={percent}", self.database);
+        let (status, repeated) = request(self.port, "GET", &path, &[], "");
+        assert_eq!(status, 200);
+        repeated.parse().expect("a number")
+    }
 }
 
 fn launch() -> Option<u16> {

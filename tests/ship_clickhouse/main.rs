@@ -10,5 +10,6 @@ mod collector;
 mod debian;
 mod engine;
 mod faults;
+mod kills;
 mod lines;
 mod otel;

@@ -17,6 +17,7 @@ mod collector;
 mod grpc;
 pub mod records;
 mod ship;
+pub mod spool;
 pub mod stored;
 pub mod tables;
 #[cfg(target_os = "linux")]
