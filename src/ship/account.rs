@@ -101,8 +101,8 @@ struct Waiting {
 struct Open {
     since: Instant,
     lines: u64,
-    /// How many of them are for each endpoint; `None` if none ever was.
-    endpoints: Vec<Option<u64>>,
+    /// How many of them are for each endpoint; 0 if all are settled.
+    endpoints: BTreeMap<usize, u64>,
 }
 
 impl Account {
@@ -145,7 +145,7 @@ impl Account {
             let mut state = self.lock();
             state.counts.read += lines;
             state.counts.pending += lines;
-            let open = Open { since, lines: 0, endpoints: Vec::new() };
+            let open = Open { since, lines: 0, endpoints: BTreeMap::new() };
             state.open.entry(batch).or_insert(open).lines += lines;
         }
         Pending { account: self.clone(), batch, lines, endpoint: None }
@@ -190,8 +190,7 @@ impl Account {
     pub fn open(&self) -> BTreeMap<u64, Vec<usize>> {
         let state = self.lock();
         let done = |open: &Open| -> Vec<usize> {
-            let endpoints = open.endpoints.iter().enumerate();
-            endpoints.filter(|(_, lines)| **lines == Some(0)).map(|(index, _)| index).collect()
+            open.endpoints.iter().filter(|(_, lines)| **lines == 0).map(|(endpoint, _)| *endpoint).collect()
         };
         let mut open: BTreeMap<_, _> = state.open.iter().map(|(first, open)| (*first, done(open))).collect();
         for first in &state.undelivered {
@@ -274,10 +273,7 @@ impl Pending {
         }
         self.endpoint = Some(endpoint);
         if let Some(open) = self.account.lock().open.get_mut(&self.batch) {
-            if open.endpoints.len() <= endpoint {
-                open.endpoints.resize(endpoint + 1, None);
-            }
-            *open.endpoints[endpoint].get_or_insert(0) += self.lines;
+            *open.endpoints.entry(endpoint).or_default() += self.lines;
         }
     }
 
@@ -310,7 +306,7 @@ impl Pending {
         state.settled_at = Instant::now();
         if let Some(open) = state.open.get_mut(&self.batch) {
             open.lines -= lines;
-            if let Some(Some(left)) = self.endpoint.and_then(|endpoint| open.endpoints.get_mut(endpoint)) {
+            if let Some(left) = self.endpoint.and_then(|endpoint| open.endpoints.get_mut(&endpoint)) {
                 *left -= lines;
             }
             if open.lines == 0 {

@@ -20,6 +20,7 @@ use anyhow::Result;
 use clap::Args;
 use flate2::read::GzDecoder;
 use jiff::tz::TimeZone;
+use tokio::sync::Semaphore;
 
 use self::lines::{Lines, Rows};
 use self::otel::{Kind, Layouts, Message};
@@ -70,9 +71,16 @@ enum Shape {
     Lines(Lines),
 }
 
+/// The most inserts at a time, unless some take long.
+const MAX_INSERTS: usize = 8;
+/// How long an insert waits for others. It does not wait for a table that is locked.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What attempts in progress share.
 struct Shared {
     tables: Tables,
+    /// A table for each kind would mean as many inserts at once.
+    inserts: Semaphore,
     stored: Mutex<Stored>,
 }
 
@@ -200,7 +208,8 @@ impl ClickHouse {
             Some(table) => Shape::Lines(Lines::new(table)),
             None => Shape::Otel(Box::new(encoder)),
         };
-        let shared = Shared { tables: Tables::new(server, creation), stored: Mutex::default() };
+        let inserts = Semaphore::new(MAX_INSERTS);
+        let shared = Shared { tables: Tables::new(server, creation), inserts, stored: Mutex::default() };
         Ok(Self { shape, shared: Arc::new(shared) })
     }
 }
@@ -208,6 +217,7 @@ impl ClickHouse {
 impl Shared {
     /// Sends every part of a request that is not stored yet.
     async fn attempt(&self, content: &Content) -> Verdict {
+        let _permit = tokio::time::timeout(PATIENCE, self.inserts.acquire()).await;
         match self.insert(content).await {
             Ok(()) => Verdict::DELIVERED,
             Err(failure) => failure.verdict(),
@@ -263,7 +273,7 @@ impl Shared {
         let inserted = self.tables.server.insert(&sql, &token, part.into_bytes()).await;
         if matches!(&inserted, Err(failure) if failure.cause != Cause::Outside) {
             // Its columns may be others by now.
-            self.tables.forget(table).await;
+            self.tables.forget(table);
         }
         inserted
     }
@@ -284,15 +294,19 @@ impl Sink for ClickHouse {
         false
     }
 
-    /// One per signal, so that a missing table does not stop the others.
+    /// One per signal or table, so that a missing table does not stop the others.
     fn endpoints(&self) -> usize {
-        Signal::ALL.len()
+        match &self.shape {
+            Shape::Otel(_) => Signal::ALL.len(),
+            Shape::Lines(lines) if lines.by_kind() => usize::MAX,
+            Shape::Lines(_) => 1,
+        }
     }
 
     fn endpoint(&self, body: &Body) -> usize {
         match &body.0.data {
             Data::Otlp(body) => body.signal as usize,
-            Data::Rows(_) => 0,
+            Data::Rows(rows) => crc32fast::hash(rows.table.as_bytes()) as usize,
         }
     }
 

@@ -3,6 +3,7 @@
 //! Each sink has a thread with an async runtime of its own; only this file and the sinks know about tasks. Encoding
 //! and the bookkeeping happen on that thread between events, so nothing here needs a lock.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -32,15 +33,17 @@ pub fn run<S: Sink>(runtime: &Runtime, mut sink: S, worker: &Arc<SinkWorker>, in
         log(format_args!("{}: start times of counters are not restored: {error}", worker.name));
     }
     let window = if sink.keeps_order() { 1 } else { in_flight };
-    let endpoints = (0..sink.endpoints()).map(|_| State::new(window, sink.is_local())).collect();
-    let tasks = JoinSet::new();
-    runtime.block_on(Delivery { sink, worker, endpoints, tasks, input: Input::Idle }.run());
+    let (endpoints, tasks) = (BTreeMap::new(), JoinSet::new());
+    runtime.block_on(Delivery { sink, worker, window, endpoints, tasks, input: Input::Idle }.run());
 }
 
 struct Delivery<'a, S: Sink> {
     sink: S,
     worker: &'a Arc<SinkWorker>,
-    endpoints: Vec<State<S::Body>>,
+    /// The most requests in flight to an endpoint.
+    window: usize,
+    /// Every endpoint that has had a request.
+    endpoints: BTreeMap<usize, State<S::Body>>,
     tasks: JoinSet<Event<S::Body>>,
     input: Input,
 }
@@ -48,6 +51,7 @@ struct Delivery<'a, S: Sink> {
 /// An endpoint, and what was reported about it.
 struct State<B> {
     endpoint: Endpoint<B>,
+    /// When its outage was reported last; not set if another one was reported with the same reason.
     reported: Option<Instant>,
     /// Why the last attempt failed.
     reason: String,
@@ -101,7 +105,7 @@ impl<S: Sink> Delivery<'_, S> {
                 Some(Event::Verdict(_, _, Verdict::Gone { reason })) => return self.gone(reason.as_deref()),
                 Some(Event::Verdict(index, item, verdict)) => self.settle(index, item, verdict),
                 Some(Event::Ending) => {
-                    self.endpoints.iter_mut().for_each(|state| state.endpoint.hurry());
+                    self.endpoints.values_mut().for_each(|state| state.endpoint.hurry());
                 }
                 None => {}
             }
@@ -112,14 +116,15 @@ impl<S: Sink> Delivery<'_, S> {
     fn start(&mut self) {
         self.expire();
         let now = Instant::now();
-        for (index, state) in self.endpoints.iter_mut().enumerate() {
+        for (&index, state) in &mut self.endpoints {
             while let Some(item) = state.endpoint.start(now) {
                 let sending = self.sink.send(&item.request.body);
                 self.tasks.spawn(async move { Event::Verdict(index, item, sending.await) });
             }
         }
-        let free = self.endpoints.iter().any(|state| state.endpoint.is_free());
-        let busy = self.endpoints.iter().any(|state| state.endpoint.is_busy(now));
+        let free = self.endpoints.len() < self.sink.endpoints()
+            || self.endpoints.values().any(|state| state.endpoint.is_free());
+        let busy = self.endpoints.values().any(|state| state.endpoint.is_busy(now));
         let more = self.waiting() == 0 || (free && !busy && self.worker.budget.within(EXCESS));
         if more && self.input == Input::Idle {
             self.input = Input::Waiting;
@@ -131,17 +136,21 @@ impl<S: Sink> Delivery<'_, S> {
     /// Refuses what could not be delivered for too long.
     fn expire(&mut self) {
         let Some(max_age) = self.worker.max_age else { return };
-        for index in 0..self.endpoints.len() {
-            while let Some(item) = self.endpoints[index].endpoint.expired(max_age) {
-                let reason = &self.endpoints[index].reason;
-                self.reject(item, &format!("not delivered for {max_age:?} (--max-age): {reason}"));
+        let mut expired = Vec::new();
+        for state in self.endpoints.values_mut() {
+            while let Some(item) = state.endpoint.expired(max_age) {
+                let reason = &state.reason;
+                expired.push((item, format!("not delivered for {max_age:?} (--max-age): {reason}")));
             }
+        }
+        for (item, reason) in expired {
+            self.reject(item, &reason);
         }
     }
 
     /// The number of requests without a verdict.
     fn waiting(&self) -> usize {
-        self.endpoints.iter().map(|state| state.endpoint.len()).sum()
+        self.endpoints.values().map(|state| state.endpoint.len()).sum()
     }
 
     /// Waits for what happens next; `None` if an attempt is due.
@@ -149,7 +158,7 @@ impl<S: Sink> Delivery<'_, S> {
         let expires =
             |endpoint: &Endpoint<_>| self.worker.max_age.and_then(|max_age| endpoint.expires(max_age));
         let wake = |state: &State<_>| [state.endpoint.wake(), expires(&state.endpoint)];
-        let wake = self.endpoints.iter().flat_map(wake).flatten().min();
+        let wake = self.endpoints.values().flat_map(wake).flatten().min();
         let next = async {
             match self.tasks.join_next().await {
                 Some(event) => event,
@@ -209,7 +218,8 @@ impl<S: Sink> Delivery<'_, S> {
                 continue;
             }
             let room = self.room(self.sink.size(&request.body));
-            self.endpoints[endpoint].endpoint.push(Item::new(source.clone(), request, pending, room));
+            let item = Item::new(source.clone(), request, pending, room);
+            self.state(endpoint).endpoint.push(item);
         }
         debug_assert_eq!(pending.lines(), 0, "{} leaves out lines", self.worker.name);
     }
@@ -218,15 +228,23 @@ impl<S: Sink> Delivery<'_, S> {
         self.worker.budget.take(bytes)
     }
 
-    fn settle(&mut self, index: usize, item: Item<S::Body>, verdict: Verdict) {
-        self.worker.account.sent(matches!(verdict, Verdict::Retry { .. }));
-        let state = &mut self.endpoints[index];
+    fn state(&mut self, endpoint: usize) -> &mut State<S::Body> {
+        let (window, is_local) = (self.window, self.sink.is_local());
+        self.endpoints.entry(endpoint).or_insert_with(|| State::new(window, is_local))
+    }
+
+    fn settle(&mut self, index: usize, mut item: Item<S::Body>, verdict: Verdict) {
+        let worker = self.worker;
+        worker.account.sent(matches!(verdict, Verdict::Retry { .. }));
+        let state = self.state(index);
         if let Verdict::Retry { after, reason } = verdict {
-            let lasted = state.endpoint.failed(item, after, self.worker.is_ending());
+            item.detach(&worker.budget);
+            let lasted = state.endpoint.failed(item, after, worker.is_ending());
             return self.report_outage(index, lasted, &reason);
         }
-        if let Some(lasted) = state.endpoint.succeeded(&item) {
-            state.reported = None;
+        if let Some(lasted) = state.endpoint.succeeded(&item)
+            && state.reported.take().is_some()
+        {
             log(format_args!("{}: works again after {:.1} s", self.worker.name, lasted.as_secs_f64()));
         }
         match verdict {
@@ -284,16 +302,23 @@ impl<S: Sink> Delivery<'_, S> {
         }
     }
 
-    /// Reports a failure when an outage begins, and then once a minute.
+    /// Reports a failure when an outage begins, and then once a minute. Endpoints that fail for the same reason are
+    /// reported once.
     fn report_outage(&mut self, index: usize, lasted: Duration, reason: &str) {
-        let (name, now) = (self.worker.name, Instant::now());
+        let (worker, now) = (self.worker, Instant::now());
+        let name = worker.name;
         let interval = if self.sink.is_local() { REPORT_INTERVAL_LOCAL } else { REPORT_INTERVAL };
-        let state = &mut self.endpoints[index];
+        let is_known =
+            self.endpoints.iter().any(|(other, state)| {
+                *other != index && state.reported.is_some() && state.reason == reason
+            });
+        let state = self.state(index);
         reason.clone_into(&mut state.reason);
         match state.reported {
+            None if is_known => return,
             None => log(format_args!("{name}: {reason}; trying again until it works")),
             Some(at) if now - at >= interval => {
-                let (secs, lines) = (lasted.as_secs(), self.worker.account.counts().pending);
+                let (secs, lines) = (lasted.as_secs(), worker.account.counts().pending);
                 log(format_args!("{name}: {reason}; failing for {secs} s; {lines} lines wait"));
             }
             Some(_) => return,
@@ -307,7 +332,7 @@ impl<S: Sink> Delivery<'_, S> {
             return;
         }
         let answer = Some((refused > 0, message));
-        if self.endpoints[index].answer == answer {
+        if self.state(index).answer == answer {
             return;
         }
         let message = answer.as_ref().and_then(|(_, message)| message.as_deref());
@@ -317,6 +342,6 @@ impl<S: Sink> Delivery<'_, S> {
             0 => log(format_args!("{name}: the server warns: {text}")),
             items => log(format_args!("{name}: the server refused {items} items of a request: {text}")),
         }
-        self.endpoints[index].answer = answer;
+        self.state(index).answer = answer;
     }
 }

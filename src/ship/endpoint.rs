@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::Pending;
-use super::queue::Room;
+use super::queue::{Budget, Room};
 use super::{Batch, Request};
 
 const FIRST_DELAY: Duration = Duration::from_millis(500);
@@ -64,6 +64,16 @@ impl<B> Item<B> {
     /// A request that was not sent yet. `room` is the memory that its body takes.
     pub fn new(source: Arc<Source>, request: Request<B>, pending: Pending, room: Room) -> Self {
         Self { source, request, pending, _room: room, sent: Instant::now(), failures: 0 }
+    }
+
+    /// Lets go of the lines of other requests, whose memory this one would hold for as long as it waits.
+    pub fn detach(&mut self, budget: &Arc<Budget>) {
+        if self.request.lines.len() < self.source.batch.len() {
+            let batch = self.source.batch.select(&self.request.lines);
+            self.request.lines = (0..batch.len()).collect();
+            let room = budget.take(batch.bytes());
+            self.source = Arc::new(Source::new(batch, room));
+        }
     }
 
     /// The offset of its first line.
@@ -290,6 +300,22 @@ mod tests {
         let slow = Item { sent: Instant::now() - 2 * SLOW, ..items.remove(0) };
         assert!(endpoint.succeeded(&slow).is_none());
         assert_eq!(offsets(&started(&mut endpoint, Instant::now())), [3, 4]);
+    }
+
+    #[test]
+    fn a_request_that_waits_holds_its_own_lines_only() {
+        let mut batch = Batch::new();
+        [10, 20, 30].into_iter().for_each(|offset| batch.push(offset, &vec![b'0' + offset as u8; 1000]));
+        let budget = Budget::new(2500);
+        let source = Arc::new(Source::new(batch, budget.take(3000)));
+        let pending = Arc::new(Account::new()).read(10, Instant::now(), 1);
+        let request = Request { body: (), lines: vec![1], items: 1 };
+        let mut item = Item::new(source.clone(), request, pending, budget.take(0));
+        item.detach(&budget);
+        drop(source);
+        assert!(budget.wait(Duration::ZERO), "2000 bytes are free again");
+        assert_eq!((item.offset(), item.source.batch.line(0)), (20, &[b'0' + 20; 1000][..]));
+        item.pending.settle(Outcome::Delivered);
     }
 
     #[test]

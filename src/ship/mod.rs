@@ -120,12 +120,12 @@ pub trait Sink {
     /// The name in messages and statistics.
     fn name(&self) -> &'static str;
 
-    /// The number of endpoints. An outage of one does not stop the others.
+    /// The most endpoints that there can be. An outage of one does not stop the others.
     fn endpoints(&self) -> usize {
         1
     }
 
-    /// The endpoint that a body is for, less than [`Sink::endpoints`].
+    /// The number of the endpoint that a body is for. It is the same after a restart.
     fn endpoint(&self, _: &Self::Body) -> usize {
         0
     }
