@@ -308,10 +308,10 @@ impl<S: Sink> Delivery<'_, S> {
         let (worker, now) = (self.worker, Instant::now());
         let name = worker.name;
         let interval = if self.sink.is_local() { REPORT_INTERVAL_LOCAL } else { REPORT_INTERVAL };
-        let is_known =
-            self.endpoints.iter().any(|(other, state)| {
-                *other != index && state.reported.is_some() && state.reason == reason
-            });
+        let is_known = self
+            .endpoints
+            .iter()
+            .any(|(other, state)| *other != index && state.reported.is_some() && state.reason == reason);
         let state = self.state(index);
         reason.clone_into(&mut state.reason);
         match state.reported {

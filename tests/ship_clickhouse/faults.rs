@@ -1,9 +1,13 @@
 //! Faults of a server: what is sent again, what is divided, and what is stored in the end.
 
+use std::time::Duration;
+
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
-use crate::support::{Answer, Capture, Request, Ship};
+use crate::support::spool::Spool;
+use crate::support::{Answer, Capture, Request, Ship, poll};
 
 /// What a server answers to everything but inserts: it keeps its days in UTC and has a table with these columns.
 fn answer_to_question(request: &Request) -> Option<Answer> {
@@ -15,6 +19,11 @@ fn answer_to_question(request: &Request) -> Option<Answer> {
     }
     let column = |name: &str, sql_type: &str| format!("{}\n", json!({ "name": name, "type": sql_type }));
     let columns = column("ts", "DateTime64(9)") + &column("kind", "String") + &column("n", "Int64");
+    if question.contains("system.tables") {
+        let engine =
+            json!({ "engine": "ReplicatedMergeTree", "engine_full": "ReplicatedMergeTree", "usual": "0" });
+        return Some(Answer::ok().body(engine.to_string()));
+    }
     question.starts_with("DESCRIBE").then(|| Answer::ok().body(columns))
 }
 
@@ -169,6 +178,9 @@ fn an_insert_with_a_lost_answer_is_stored_once() {
         (count("t", "n"), count("otel_logs", "Timestamp")),
         ("1000\t1000".into(), "1000\t1000".into())
     );
+    // The same lines in another run are other lines.
+    assert_eq!(Ship::run(&["--clickhouse", &url, "--table", "t"], &input).code, Some(0));
+    assert_eq!(count("t", "n"), "2000\t1000");
 }
 
 #[test]
@@ -195,4 +207,77 @@ fn a_refused_table_does_not_repeat_the_rows_of_another() {
         engine.value(&format!("SELECT count(), uniqExact(Value) FROM {{db}}.otel_metrics_{table}"))
     };
     assert_eq!((count("gauge"), count("sum")), ("50\t50".into(), "49\t49".into()));
+}
+
+const PLAIN: &str = "(ts DateTime64(9), kind String, n UInt64) ENGINE = MergeTree ORDER BY ts";
+
+/// Waits until a query gives this value.
+fn wait_for(engine: &Engine, sql: &str, value: &str) {
+    let found = poll(Duration::from_secs(60), || (engine.value(sql) == value).then_some(()));
+    assert!(found.is_some(), "{sql}: {} instead of {value}", engine.value(sql));
+}
+
+#[test]
+fn a_missing_table_does_not_hold_up_the_others() {
+    let Some(engine) = Engine::start() else { return };
+    engine.run("CREATE DATABASE {db}");
+    // Every insert into it is stored, also a repeated one.
+    engine.run(&format!("CREATE TABLE {{db}}.t_a {PLAIN}"));
+    let line = |n: u64| {
+        let kind = if n % 10 == 0 { "b" } else { "a" };
+        format!("{}\n", json!({ "ts": "2026-11-20T20:45:00Z", "kind": kind, "n": n }))
+    };
+    let (url, spool) = (engine.url(), Spool::new());
+    let dir = spool.arg();
+    let args = ["--clickhouse", &url, "--table", "t_{kind}", "--batch-lines", "100", "--batch-age", "50ms"];
+    let args = [&args[..], &["--stats", "100ms", "--drain", "60s", "--spool", &dir]].concat();
+    let counts = |table: &str| format!("SELECT count(), uniqExact(n) FROM {{db}}.{table}");
+
+    // The first lines are for the table that is missing.
+    let mut ship = Ship::start(&args);
+    ship.feed(line(0));
+    ship.wait_for("Code: 60");
+    for part in 0..5 {
+        ship.feed((1 + 200 * part..201 + 200 * part).map(line).collect::<String>());
+        ship.wait_for_count("read", 201 + 200 * part);
+    }
+    wait_for(&engine, &counts("t_a"), "900\t900");
+    ship.wait_for_count("pending", 101);
+    std::thread::sleep(Duration::from_millis(300));
+    ship.signal(Signal::KILL);
+    assert_eq!(ship.wait().code, None);
+
+    // After a restart, the table that has its lines gets none again.
+    let mut ship = Ship::start(&args);
+    ship.feed((1001..1101).map(line).collect::<String>());
+    wait_for(&engine, &counts("t_a"), "990\t990");
+    engine.run(&format!("CREATE TABLE {{db}}.t_b {PLAIN}"));
+    let ended = ship.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!((ended.count("pending"), ended.count("dropped")), (0, 0));
+    assert_eq!(
+        (engine.value(&counts("t_a")), engine.value(&counts("t_b"))),
+        ("990\t990".into(), "111\t111".into())
+    );
+}
+
+#[test]
+fn a_table_that_remembers_no_inserts_is_reported_once() {
+    let Some(engine) = Engine::start() else { return };
+    engine.run("CREATE DATABASE {db}");
+    engine.run(&format!("CREATE TABLE {{db}}.t {PLAIN}"));
+    let url = engine.url();
+    let args = ["--clickhouse", &url, "--table", "t", "--batch-lines", "1"];
+    let ended = Ship::run(&args, (0..3).map(line).collect::<String>());
+    let reports: Vec<_> = ended.stderr.lines().filter(|line| line.contains("ALTER TABLE")).collect();
+    assert_eq!((ended.code, reports.len()), (Some(0), 1), "{}", ended.stderr);
+
+    // The statement in the message helps.
+    let (_, statement) = reports[0].split_once("ALTER TABLE").unwrap();
+    engine.run(&format!("ALTER TABLE{statement}"));
+    engine.lose(1);
+    let ended = Ship::run(&args[..4], (3..10).map(line).collect::<String>());
+    assert_eq!((ended.code, ended.count("retries")), (Some(0), 1), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("ALTER TABLE"), "{}", ended.stderr);
+    assert_eq!(engine.value("SELECT count(), uniqExact(n) FROM {db}.t"), "10\t10");
 }

@@ -46,7 +46,12 @@ fn killed_as_lines(kills: u64, lines: u64) {
 }
 
 fn killed_as_otlp(kills: u64, lines: u64) {
-    killed(&[], [("otel_logs", "Timestamp", "Body"), ("otel_metrics_gauge", "TimeUnix", "Value")], kills, lines);
+    killed(
+        &[],
+        [("otel_logs", "Timestamp", "Body"), ("otel_metrics_gauge", "TimeUnix", "Value")],
+        kills,
+        lines,
+    );
 }
 
 #[test]

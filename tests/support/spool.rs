@@ -48,7 +48,8 @@ impl Spool {
             let index = fs::read(path).unwrap();
             let last = index.chunks_exact(48).next_back()?;
             let first = u64::from_le_bytes(last[8..16].try_into().unwrap());
-            let lines = last[24..36].chunks_exact(4).map(|lines| u32::from_le_bytes(lines.try_into().unwrap()));
+            let lines =
+                last[24..36].chunks_exact(4).map(|lines| u32::from_le_bytes(lines.try_into().unwrap()));
             Some(first + lines.map(u64::from).sum::<u64>())
         };
         self.files(".index").iter().rev().find_map(end).unwrap_or(0)

@@ -177,6 +177,11 @@ impl Server {
         self.database.as_deref().map(quoted)
     }
 
+    /// The name of the database; `None` for the user's default.
+    pub fn database_name(&self) -> Option<&str> {
+        self.database.as_deref()
+    }
+
     /// A table's name in SQL.
     pub fn table(&self, name: &str) -> String {
         match self.database() {

@@ -1,11 +1,11 @@
 //! The tables on the server: their columns, as `DESCRIBE TABLE` lists them, and their creation.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::sync::Mutex;
+use tokio::sync::OnceCell;
 
 use super::server::{Cause, Failure, Server};
 use crate::common::diag::{excerpt, log};
@@ -49,10 +49,13 @@ impl Creation {
         });
         format!(
             "ENGINE = MergeTree PARTITION BY toDate({time}) ORDER BY ({order}){ttl} \
-             SETTINGS ttl_only_drop_parts = 1, non_replicated_deduplication_window = 1000"
+             SETTINGS ttl_only_drop_parts = 1, {WINDOW} = 1000"
         )
     }
 }
+
+/// Tables by name. Requests for one wait while the server is asked for it.
+type Known = HashMap<String, Arc<OnceCell<Arc<Table>>>>;
 
 /// The server and the tables that are known there.
 pub struct Tables {
@@ -60,9 +63,9 @@ pub struct Tables {
     pub server: Server,
     /// Whether to create tables and columns that are missing, and how.
     pub creation: Option<Creation>,
-    known: Mutex<HashMap<String, Arc<Table>>>,
-    /// Tables and columns reported as missing.
-    lacks: std::sync::Mutex<HashSet<(String, String)>>,
+    known: Mutex<Known>,
+    /// Tables, and what was reported that they lack.
+    lacks: Mutex<HashSet<(String, String)>>,
 }
 
 /// A row of the answer to `DESCRIBE TABLE`.
@@ -75,10 +78,32 @@ struct Described {
     default_type: String,
 }
 
+/// The setting of a table without replicas that makes it remember inserts.
+const WINDOW: &str = "non_replicated_deduplication_window";
+
+/// A row of `system.tables`.
+#[derive(Deserialize)]
+struct Engine {
+    engine: String,
+    /// With its settings.
+    engine_full: String,
+    /// The default of [`WINDOW`], or nothing if the server has no such setting.
+    usual: String,
+}
+
+/// Whether a table could remember inserts and does not.
+fn is_forgetful(engine: &str, engine_full: &str, usual: &str) -> bool {
+    let is_plain =
+        engine.ends_with("MergeTree") && !engine.starts_with("Replicated") && !engine.starts_with("Shared");
+    let own = engine_full.split_once(WINDOW).map(|(_, rest)| rest.trim_start_matches([' ', '=']));
+    let own = own.map(|rest| rest.split(|char: char| !char.is_ascii_digit()).next().unwrap_or_default());
+    is_plain && !usual.is_empty() && own.unwrap_or(usual) == "0"
+}
+
 impl Tables {
     /// Nothing is known yet.
     pub fn new(server: Server, creation: Option<Creation>) -> Self {
-        Self { server, creation, known: Mutex::new(HashMap::new()), lacks: Default::default() }
+        Self { server, creation, known: Mutex::default(), lacks: Mutex::default() }
     }
 
     /// Describes a table, after creating it if that is allowed. `statements` create it.
@@ -90,11 +115,16 @@ impl Tables {
         name: &str,
         statements: impl FnOnce(&Creation) -> Vec<String>,
     ) -> Result<Arc<Table>, Failure> {
-        // Held while the server is asked, so that requests in flight do not all ask.
-        let mut known = self.known.lock().await;
-        if let Some(table) = known.get(name) {
-            return Ok(table.clone());
-        }
+        let cell = self.known().entry(name.to_owned()).or_default().clone();
+        let table = cell.get_or_try_init(|| self.find(name, statements)).await?;
+        Ok(table.clone())
+    }
+
+    async fn find(
+        &self,
+        name: &str,
+        statements: impl FnOnce(&Creation) -> Vec<String>,
+    ) -> Result<Arc<Table>, Failure> {
         let table = match (self.describe(name).await, &self.creation) {
             (Err(Failure { cause: Cause::NoTable, .. }), Some(creation)) => {
                 if let Some(database) = self.server.database() {
@@ -108,9 +138,8 @@ impl Tables {
             }
             (described, _) => described?,
         };
-        let table = Arc::new(table);
-        known.insert(name.to_owned(), table.clone());
-        Ok(table)
+        self.report_window(name).await;
+        Ok(Arc::new(table))
     }
 
     /// Runs a statement that is the same for all lines, so that none is at fault if it fails.
@@ -134,25 +163,59 @@ impl Tables {
             true => Failure { cause: Cause::Lines, ..failure },
             false => failure,
         })?;
-        self.forget(name).await;
+        self.forget(name);
         self.get(name, |_| Vec::new()).await
     }
 
     /// Describes the table again before it is used next.
-    pub async fn forget(&self, name: &str) {
-        self.known.lock().await.remove(name);
+    pub fn forget(&self, name: &str) {
+        self.known().remove(name);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports, once for each, that a table has no column for these fields.
     pub fn report_lack(&self, table: &str, fields: impl Iterator<Item = String>) {
-        let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
-        let new: Vec<_> = fields.filter(|field| lacks.insert((table.to_owned(), field.clone()))).collect();
+        let new: Vec<_> = fields.filter(|field| self.is_new(table, field)).collect();
         if !new.is_empty() {
             log(format_args!(
                 "clickhouse: the table {table} has no column for {}; --create adds columns",
                 excerpt(new.join(", ").as_bytes())
             ));
         }
+    }
+
+    /// Reports, once, that a table stores a repeated insert again. Nothing is reported if the server does not answer
+    /// the question: the insert does not depend on it.
+    async fn report_window(&self, name: &str) {
+        if !self.is_new(name, "") {
+            return;
+        }
+        let text = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+        let database =
+            self.server.database_name().map_or_else(|| "currentDatabase()".to_owned(), |name| text(name));
+        let sql = format!(
+            "SELECT engine, engine_full, (SELECT any(value) FROM system.merge_tree_settings WHERE name = '{WINDOW}') AS usual \
+             FROM system.tables WHERE database = {database} AND name = {} FORMAT JSONEachRow",
+            text(name)
+        );
+        let Ok(answer) = self.server.query(&sql).await else { return };
+        let Ok(Engine { engine, engine_full, usual }) = serde_json::from_slice(&answer) else { return };
+        if is_forgetful(&engine, &engine_full, &usual) {
+            log(format_args!(
+                "clickhouse: the table {name} does not recognise an insert that is repeated after a lost answer, and stores \
+                 its rows twice; ALTER TABLE {} MODIFY SETTING {WINDOW} = 1000",
+                self.server.table(name)
+            ));
+        }
+    }
+
+    /// Whether this was not reported before.
+    fn is_new(&self, table: &str, lack: &str) -> bool {
+        let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
+        lacks.insert((table.to_owned(), lack.to_owned()))
     }
 
     async fn describe(&self, name: &str) -> Result<Table, Failure> {
@@ -171,5 +234,30 @@ impl Tables {
             }
         }
         Ok(Table { columns })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_that_do_not_remember_inserts() {
+        let set =
+            |value| format!("MergeTree ORDER BY ts SETTINGS {WINDOW} = {value}, index_granularity = 8192");
+        for (engine, full, usual, expected) in [
+            ("MergeTree", "MergeTree ORDER BY ts", "0", true),
+            ("MergeTree", "MergeTree ORDER BY ts", "100", false),
+            ("ReplacingMergeTree", "ReplacingMergeTree ORDER BY ts", "0", true),
+            ("MergeTree", &set(1000), "0", false),
+            ("MergeTree", &set(0), "100", true),
+            ("ReplicatedMergeTree", "ReplicatedMergeTree('/x', 'y')", "0", false),
+            ("SharedMergeTree", "SharedMergeTree", "0", false),
+            ("Distributed", "Distributed('c', 'd', 't')", "0", false),
+            // A server without the setting.
+            ("MergeTree", "MergeTree ORDER BY ts", "", false),
+        ] {
+            assert_eq!(is_forgetful(engine, full, usual), expected, "{engine}: {full}, {usual}");
+        }
     }
 }
