@@ -23,7 +23,7 @@
 /*
  * An octave, from 2^36 to 2^37, in 64 cells, each with at most one of its 31 bucket boundaries.
  * The low five bits count the boundaries up to the start of the cell; the bits above them are
- * the next boundary. Filled in by src/bpf/hist.rs before loading.
+ * the next boundary. Filled in by src/common/hist.rs before loading.
  */
 const volatile __u64 hist_cells[64];
 

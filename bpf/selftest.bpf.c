@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* For a test of src/bpf/hist.rs: the kernel's index of a value, as the return value. */
+/* For a test of src/common/hist.rs: the kernel's index of a value, as the return value. */
 #include "kernel.h"
 #include "hist.h"
 

@@ -2,7 +2,6 @@
 //! drains and reports.
 
 pub mod args;
-pub mod hist;
 
 #[cfg(all(target_os = "linux", feature = "bpf"))]
 pub mod cgroup;

@@ -95,7 +95,7 @@ macro_rules! skeleton {
                 let filter = &args.tasks;
                 let data = Self::constants(open)?;
                 data.cpus = u32::try_from(cpus)?;
-                data.hist_cells = $crate::bpf::hist::CELLS;
+                data.hist_cells = $crate::common::hist::CELLS;
                 data.events = args.events.min().is_some();
                 data.min_ns = $crate::bpf::args::nanos(args.events.min());
                 data.ring_half = u64::from(ring_bytes) / 2;

@@ -4,6 +4,7 @@
 
 pub mod diag;
 pub mod helper;
+pub mod hist;
 pub mod lines;
 pub mod stdio_check;
 pub mod time;

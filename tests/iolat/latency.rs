@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
-use telepipe::bpf::hist::{FINE, Histogram};
+use telepipe::common::hist::{FINE, Histogram};
 
 use crate::machine::{
     Diskstats, EventLog, LoopDisk, Measured, Module, Percentile, fio, measured, ready, run,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use telepipe::bpf::hist::Histogram;
+use telepipe::common::hist::Histogram;
 
 use crate::support::emulated;
 use crate::support::tracer::{lost, of};

@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{Histogram, Totals};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::{array_len, skeleton};
 use crate::bpf::task::TaskId;
+use crate::common::hist::{Histogram, Totals};
 use types::{longest, peak, slot};
 
 skeleton!("iolat", IolatSkelBuilder, OpenIolatSkel, IolatSkel);

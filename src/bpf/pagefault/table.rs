@@ -3,10 +3,10 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{Histogram, Totals};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::skeleton;
 use crate::bpf::task::comm;
+use crate::common::hist::{Histogram, Totals};
 
 skeleton!("pagefault", PagefaultSkelBuilder, OpenPagefaultSkel, PagefaultSkel);
 
@@ -163,7 +163,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bpf::hist::index;
+    use crate::common::hist::index;
 
     /// Counts as the eBPF programs do, on one CPU, with four elements for processes.
     struct Kernel {

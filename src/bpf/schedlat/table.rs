@@ -5,10 +5,10 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{FINE, Histogram, Totals, scale};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::{array_len, skeleton};
 use crate::bpf::task::comm;
+use crate::common::hist::{FINE, Histogram, Totals, scale};
 use types::{group, longest, process, runq, time_slice};
 
 skeleton!("schedlat", SchedlatSkelBuilder, OpenSchedlatSkel, SchedlatSkel);

@@ -178,9 +178,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::bpf::hist::Histogram;
     use crate::bpf::map::read;
     use crate::common::emit::write_line;
+    use crate::common::hist::Histogram;
     use crate::record::Record;
 
     const RECORDED: &str = include_str!("../../../tests/fixtures/syscall-events.hex");

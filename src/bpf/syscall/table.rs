@@ -3,9 +3,9 @@
 
 use std::collections::HashMap;
 
-use crate::bpf::hist::{Histogram, Totals};
 use crate::bpf::map::{MappedArray, Plain, load, store};
 use crate::bpf::skeleton::{array_len, skeleton};
+use crate::common::hist::{Histogram, Totals};
 
 skeleton!("syscall", SyscallSkelBuilder, OpenSyscallSkel, SyscallSkel);
 
