@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use reqwest::header::RETRY_AFTER;
+use reqwest::header::{LOCATION, RETRY_AFTER};
 use serde_json::{Value as Json, json};
 
 use super::line::Line;
 use super::{Batch, Encoded, Request, Sending, Sink, Verdict, dry_run};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
-use crate::http::{Client, Error, Method, Proxies, Settings, Trust, Url, public_name};
+use crate::http::{Answer, Client, Error, Method, Proxies, Settings, Trust, Url, is_loopback, public_name};
 use crate::system::System;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:5050/metrics";
@@ -66,11 +66,23 @@ impl Monitor {
     pub fn open(args: &MonitorArgs) -> Result<Self> {
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let option = args.monitor.clone().flatten();
+        let is_option = option.is_some();
         let text = option.or_else(|| env("MONITORING_SERVER_METRICS_URL"));
         let text = text.as_deref().unwrap_or(DEFAULT_URL);
         let url = Url::parse(text).context("--monitor: not a URL")?;
         if !matches!(url.scheme(), "http" | "https") {
             bail!("--monitor: the URL must begin with http:// or https://");
+        }
+        if url.password().is_some() {
+            if is_option {
+                log(format_args!(
+                    "every user of this host can see the password in --monitor; use MONITORING_SERVER_METRICS_URL"
+                ));
+            }
+            if url.scheme() == "http" && !is_loopback(&url) {
+                let host = url.host_str().unwrap_or_default();
+                log(format_args!("credentials are sent to {host} unencrypted; use https://"));
+            }
         }
         for (variable, instead) in REPLACED {
             if env(variable).is_some() {
@@ -192,24 +204,17 @@ impl Sink for Monitor {
     fn send(&mut self, body: &Vec<u8>) -> Sending {
         let post = self.client.request(Method::POST, self.url.clone()).timeout(TIMEOUT);
         let post = post.header("content-type", "application/json").body(body.clone());
-        let (client, server) = (self.client.clone(), public_name(&self.url));
+        let (client, url) = (self.client.clone(), self.url.clone());
         Box::pin(async move {
+            let server = public_name(&url);
             let request = match post.build() {
                 Ok(request) => request,
                 Err(_) => return Verdict::Reject { reason: format!("{server}: no valid request") },
             };
-            client.send(request, MAX_ANSWER).await.map_or_else(
-                |error| no_answer(&server, &error),
-                |answer| {
-                    let retry_after = answer.header(RETRY_AFTER).and_then(|secs| secs.parse().ok());
-                    verdict(
-                        &server,
-                        answer.status.as_u16(),
-                        &answer.body,
-                        retry_after.map(Duration::from_secs),
-                    )
-                },
-            )
+            client
+                .send(request, MAX_ANSWER)
+                .await
+                .map_or_else(|error| no_answer(&server, &error), |answer| verdict(&url, &server, &answer))
         })
     }
 }
@@ -218,13 +223,21 @@ fn no_answer(server: &str, error: &Error) -> Verdict {
     Verdict::Retry { after: None, reason: format!("{server}: {error}") }
 }
 
-/// Errors of the server and of proxies can go away; an error that blames the request cannot.
-fn verdict(server: &str, status: u16, body: &[u8], after: Option<Duration>) -> Verdict {
-    let text = String::from_utf8_lossy(body);
+/// Errors of the server and of proxies can go away; an error that blames the request cannot. Redirects are not followed,
+/// but are no fault of the lines.
+fn verdict(url: &Url, server: &str, answer: &Answer) -> Verdict {
+    let after = answer.header(RETRY_AFTER).and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
+    let status = answer.status.as_u16();
+    let text = String::from_utf8_lossy(&answer.body);
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
     let reason = format!("{server} answers {status}: {text}");
     match status {
         200..300 => Verdict::DELIVERED,
+        300..400 => {
+            let to = answer.header(LOCATION).and_then(|to| url.join(to).ok());
+            let to = to.map_or("an unknown URL".to_owned(), |to| public_name(&to));
+            Verdict::Retry { after: None, reason: format!("{server} redirects to {to}; give that URL") }
+        }
         407 | 408 | 425 | 429 | 500..600 => Verdict::Retry { after, reason },
         _ => Verdict::Reject { reason },
     }

@@ -12,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::super::Verdict;
 use super::parts::{Encoding, Parts};
 use crate::common::diag::log;
-use crate::http::{Answer, Client, Method, Proxies, Settings, Trust, Url, public_name};
+use crate::http::{Answer, Client, Method, Proxies, Settings, Trust, Url, is_loopback, public_name};
 
 /// How much of an answer is read.
 const MAX_ANSWER: usize = 4 << 20;
@@ -305,11 +305,10 @@ impl Server {
             let (cause, reason) = match status {
                 200 => (Cause::Outside, format!("{name}: it does not answer as ClickHouse does: {message}")),
                 300..400 => {
-                    let location = answer.header(LOCATION).unwrap_or("an unknown URL");
-                    (
-                        Cause::Outside,
-                        format!("{name} redirects to {}; give that URL", one_line(location.as_bytes())),
-                    )
+                    // Without its credentials.
+                    let to = answer.header(LOCATION).and_then(|to| self.url.join(to).ok());
+                    let to = to.map_or("an unknown URL".to_owned(), |to| public_name(&to));
+                    (Cause::Outside, format!("{name} redirects to {to}; give that URL"))
                 }
                 413 => (Cause::Lines, format!("{name} answers 413: {message}")),
                 _ => (Cause::Outside, format!("{name} answers {status}: {message}")),
@@ -370,11 +369,6 @@ fn one_line(message: &[u8]) -> String {
 /// A name in SQL.
 pub fn quoted(name: &str) -> String {
     format!("`{}`", name.replace('\\', "\\\\").replace('`', "\\`"))
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 /// What a URL can contain in addition to the server.
