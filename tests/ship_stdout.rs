@@ -207,28 +207,6 @@ fn a_reader_that_leaves_does_not_stop_other_destinations() {
     assert!(stderr.contains("sqlite: 101 lines read = 101 delivered"), "{stderr}");
 }
 
-/// By util-linux's script(1), which gives it a terminal.
-#[test]
-fn a_terminal_shows_a_status_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let feed = "for i in 1 2 3 4 5; do echo {}; sleep 0.5; done";
-    let line =
-        format!("({feed}) | {} --stdout >{}/out", program!("tele-ship").display(), dir.path().display());
-    let output = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output();
-    let Ok(output) = output else {
-        assert!(!support::in_ci(), "script(1) is missing");
-        return support::skip("script(1) is missing");
-    };
-    let screen = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{screen}");
-    assert!(screen.contains(" records/s · stdout: ") && screen.contains(" waiting"), "{screen}");
-    let last = screen.trim_end().rsplit('\n').next().unwrap();
-    assert!(
-        last.contains("\r\u{1b}[Ktele-ship: stdout: 5 lines read"),
-        "the status line is wiped: {screen:?}"
-    );
-}
-
 #[test]
 fn ship_stats_records_match_their_schema_and_add_up() {
     let mut child = start(&["--stats", "200ms"], Stdio::piped());

@@ -14,10 +14,10 @@ use telepipe::common::stdio_check;
 use telepipe::common::stop::Stop;
 use telepipe::common::units::{duration, size};
 use telepipe::record::{Kind, SHIP_STATS};
-use telepipe::ship::LimitOptions;
 use telepipe::ship::destinations::Destinations;
 use telepipe::ship::pipeline::{Pipeline, Settings};
 use telepipe::ship::spool;
+use telepipe::ship::{LimitOptions, ReportOptions};
 
 /// Deliver JSON lines to an OpenTelemetry server, ClickHouse, SQLite or stdout
 #[derive(Parser)]
@@ -130,6 +130,16 @@ struct Delivery {
     #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
     stats: Option<Duration>,
 
+    /// Deliver the ship_stats records, too, instead of writing them to stderr
+    ///
+    /// They count like other lines. The last ones, at the end, still go to stderr.
+    #[arg(long = "self", requires = "stats", hide_short_help = true, help_heading = "Delivery")]
+    deliver_stats: bool,
+
+    /// Show no status line on a terminal
+    #[arg(long, short, hide_short_help = true, help_heading = "Delivery")]
+    quiet: bool,
+
     /// Stop reading while the spool has this size
     #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", default_value = "10GiB", value_parser = size)]
     spool_max: usize,
@@ -210,13 +220,14 @@ impl Delivery {
             bytes: self.batch_bytes,
             age: self.batch_age,
         };
-        let Self { drain, max_age, stats, queue_bytes, in_flight, max_line, .. } = self;
+        let Self { drain, max_age, queue_bytes, in_flight, max_line, .. } = self;
+        let report = ReportOptions { stats: self.stats, deliver: self.deliver_stats, quiet: self.quiet };
         let only_stdout = dry_run || self.destinations.only_stdout();
         let stop = Stop::install(drain + Duration::from_secs(1), only_stdout);
         let stop = stop.context("cannot watch for signals")?;
         let in_flight = in_flight.into();
         let mut pipeline =
-            Pipeline::new(Settings { limits, max_line, queue_bytes, in_flight, drain, max_age, stats });
+            Pipeline::new(Settings { limits, max_line, queue_bytes, in_flight, drain, max_age, report });
         if dry_run {
             stdio_check::stdout()?;
             pipeline.dry_run();

@@ -19,6 +19,9 @@ pub fn program_name() -> &'static str {
 /// Whether the status line is on the screen.
 static SHOWN: Mutex<bool> = Mutex::new(false);
 
+/// Wipes the status line.
+const CLEAR: &str = "\r\x1b[K";
+
 /// Writes a message: a line that begins with the program's name. Control characters are escaped, since messages
 /// repeat what servers and files contain.
 pub fn log(message: fmt::Arguments<'_>) {
@@ -51,7 +54,7 @@ pub fn status(text: &str) {
 /// One write each, so that the messages of threads do not mix.
 fn put(text: &str, shown_after: bool) {
     let mut shown = SHOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let clear = if *shown { "\r\x1b[K" } else { "" };
+    let clear = if *shown { CLEAR } else { "" };
     let _ = std::io::stderr().write_all(format!("{clear}{text}").as_bytes());
     *shown = shown_after;
 }
@@ -59,7 +62,9 @@ fn put(text: &str, shown_after: bool) {
 /// Writes a message unless that could block: for use just before the program is ended.
 pub fn log_if_ready(message: fmt::Arguments<'_>) {
     if ready() {
-        let _ = rustix::io::write(rustix::stdio::stderr(), message_line(message).as_bytes());
+        let is_shown = SHOWN.try_lock().is_ok_and(|shown| *shown);
+        let text = format!("{}{}", if is_shown { CLEAR } else { "" }, message_line(message));
+        let _ = rustix::io::write(rustix::stdio::stderr(), text.as_bytes());
     }
 }
 

@@ -10,7 +10,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use crate::common::hist::Histogram;
 
 use super::line::{BySignal, Signal};
 
@@ -29,8 +31,16 @@ pub struct Counts {
     pub dead_lettered: u64,
     /// Lines without an outcome yet.
     pub pending: u64,
-    /// Lines given up: the destination is gone, or the input ended in the middle of a line.
+    /// Lines given up.
     pub dropped: u64,
+    /// The same by reason.
+    pub dropped_by: [u64; DropReason::COUNT],
+    /// Bytes read from the input.
+    pub read_bytes: u64,
+    /// Batches encoded.
+    pub batches: u64,
+    /// Bytes of the bodies of requests before and after compression, where there are any.
+    pub body_bytes: Option<(u64, u64)>,
     /// Items in settled requests.
     pub encoded: u64,
     /// Items that the destination accepted.
@@ -51,14 +61,18 @@ impl Counts {
         self.read == self.delivered + self.empty && self.rejected_items == 0
     }
 
-    fn of(&mut self, outcome: Outcome) -> &mut u64 {
-        match outcome {
+    fn add(&mut self, outcome: Outcome, lines: u64) {
+        let count = match outcome {
             Outcome::Delivered => &mut self.delivered,
             Outcome::Empty => &mut self.empty,
             Outcome::Rejected => &mut self.rejected,
             Outcome::DeadLettered => &mut self.dead_lettered,
-            Outcome::Dropped => &mut self.dropped,
-        }
+            Outcome::Dropped(reason) => {
+                self.dropped_by[reason as usize] += lines;
+                &mut self.dropped
+            }
+        };
+        *count += lines;
     }
 }
 
@@ -74,7 +88,24 @@ pub enum Outcome {
     /// It was refused, and kept among the dead letters.
     DeadLettered,
     /// It was given up.
-    Dropped,
+    Dropped(DropReason),
+}
+
+/// Why a line is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    /// The destination accepts nothing any more.
+    Gone,
+    /// The input ended in the middle of the line.
+    CutOff,
+    /// The line is damaged or missing in the spool.
+    Damaged,
+    /// The line could not be written to the spool.
+    Unspooled,
+}
+
+impl DropReason {
+    const COUNT: usize = 4;
 }
 
 /// The ledger. The threads that read, deliver and report share it.
@@ -89,6 +120,42 @@ struct State {
     /// Lines in the spool that are in no batch yet, by signal; the first has all if signals share a queue.
     waiting: BySignal<Waiting>,
     settled_at: Instant,
+    latencies: Latencies,
+    /// Since when requests to each endpoint fail.
+    outages: BTreeMap<usize, Instant>,
+}
+
+/// How long requests took, also those that failed.
+#[derive(Clone)]
+pub struct Latencies {
+    /// Since the program started.
+    pub total: Histogram,
+    /// The sum of them, in nanoseconds.
+    pub sum_ns: u64,
+    /// Since [`Account::take_latencies`].
+    pub interval: Histogram,
+    /// The longest of these, in nanoseconds.
+    pub interval_max_ns: u64,
+}
+
+/// The scale of the histograms: buckets that are 9 % wide.
+const SCALE: u32 = 3;
+
+impl Latencies {
+    fn record(&mut self, latency: Duration) {
+        let ns = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.total.record(ns);
+        self.interval.record(ns);
+        self.sum_ns = self.sum_ns.saturating_add(ns);
+        self.interval_max_ns = self.interval_max_ns.max(ns);
+    }
+}
+
+impl Default for Latencies {
+    fn default() -> Self {
+        let empty = Histogram::new(SCALE);
+        Self { total: empty.clone(), sum_ns: 0, interval: empty, interval_max_ns: 0 }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -114,6 +181,8 @@ impl Account {
             undelivered: BTreeSet::new(),
             waiting: BySignal::default(),
             settled_at: Instant::now(),
+            latencies: Latencies::default(),
+            outages: BTreeMap::new(),
         }))
     }
 
@@ -182,7 +251,7 @@ impl Account {
         let mut state = self.lock();
         state.unwait(signal, Instant::now(), lines);
         state.counts.read += lines;
-        state.counts.dropped += lines;
+        state.counts.add(Outcome::Dropped(DropReason::Damaged), lines);
     }
 
     /// The batches that are not delivered, by the offset of their first line, and the endpoints that need nothing more
@@ -215,11 +284,46 @@ impl Account {
         counts.evicted_series = counts.evicted_series.max(evicted);
     }
 
-    /// Counts a request that was sent; `retry` if it must be sent again.
-    pub fn sent(&self, retry: bool) {
+    /// Counts bytes of the input.
+    pub fn read_bytes(&self, bytes: usize) {
+        self.lock().counts.read_bytes += bytes as u64;
+    }
+
+    /// Sets the bytes of the bodies of requests, before and after compression, which only grow.
+    pub fn set_body_bytes(&self, bytes: Option<(u64, u64)>) {
         let counts = &mut self.lock().counts;
-        counts.requests += 1;
-        counts.retries += u64::from(retry);
+        counts.body_bytes = counts.body_bytes.max(bytes);
+    }
+
+    /// Counts a batch that is encoded.
+    pub fn batch(&self) {
+        self.lock().counts.batches += 1;
+    }
+
+    /// Counts a request that was sent to this endpoint; `retry` if it must be sent again.
+    pub fn sent(&self, endpoint: usize, latency: Duration, retry: bool) {
+        let mut state = self.lock();
+        state.counts.requests += 1;
+        state.counts.retries += u64::from(retry);
+        state.latencies.record(latency);
+        if retry {
+            state.outages.entry(endpoint).or_insert_with(Instant::now);
+        } else {
+            state.outages.remove(&endpoint);
+        }
+    }
+
+    /// Since when an endpoint has failed, if one does.
+    pub fn failing_since(&self) -> Option<Instant> {
+        self.lock().outages.values().min().copied()
+    }
+
+    /// How long requests took. The next interval begins.
+    pub fn take_latencies(&self) -> Latencies {
+        let latencies = &mut self.lock().latencies;
+        let taken = latencies.clone();
+        (latencies.interval, latencies.interval_max_ns) = (Histogram::new(SCALE), 0);
+        taken
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -302,7 +406,7 @@ impl Pending {
         }
         let mut state = self.account.lock();
         state.counts.pending -= lines;
-        *state.counts.of(outcome) += lines;
+        state.counts.add(outcome, lines);
         state.settled_at = Instant::now();
         if let Some(open) = state.open.get_mut(&self.batch) {
             open.lines -= lines;
@@ -313,7 +417,7 @@ impl Pending {
                 state.open.remove(&self.batch);
             }
         }
-        if outcome == Outcome::Dropped {
+        if matches!(outcome, Outcome::Dropped(_)) {
             state.undelivered.insert(self.batch);
         }
     }
@@ -321,7 +425,7 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        self.finish(Outcome::Dropped);
+        self.finish(Outcome::Dropped(DropReason::Gone));
     }
 }
 
@@ -335,12 +439,18 @@ mod tests {
         let Counts { read, delivered, empty, rejected, dead_lettered, pending, dropped, .. } = counts;
         assert_eq!(read, delivered + empty + rejected + dead_lettered + pending + dropped);
         assert_eq!(counts.encoded, counts.accepted + counts.rejected_items);
+        assert_eq!(dropped, counts.dropped_by.iter().sum::<u64>());
         assert_eq!(pending > 0, oldest.is_some());
         assert_eq!(pending > 0, account.cursor().is_some());
     }
 
-    const OUTCOMES: [Outcome; 5] =
-        [Outcome::Delivered, Outcome::Empty, Outcome::Rejected, Outcome::DeadLettered, Outcome::Dropped];
+    const OUTCOMES: [Outcome; 5] = [
+        Outcome::Delivered,
+        Outcome::Empty,
+        Outcome::Rejected,
+        Outcome::DeadLettered,
+        Outcome::Dropped(DropReason::CutOff),
+    ];
 
     proptest! {
         /// Lines are read, split, merged, settled and forgotten in any order.

@@ -29,7 +29,7 @@ use self::server::{Cause, Failure, Server};
 use self::tables::{Creation, Tables};
 use super::line::Signal;
 use super::otlp::{self, Encoder};
-use super::{Batch, Encoded, Limits, Request, Sending, Sink, Verdict, dry_run};
+use super::{Batch, Encoded, Limits, Request, Sending, Sink, Traffic, Verdict, dry_run};
 use crate::common::units::duration;
 
 /// The options of `--clickhouse`.
@@ -82,6 +82,7 @@ struct Shared {
     /// A table for each kind would mean as many inserts at once.
     inserts: Semaphore,
     stored: Mutex<Stored>,
+    traffic: Traffic,
 }
 
 /// The lines of a request.
@@ -208,8 +209,12 @@ impl ClickHouse {
             Some(table) => Shape::Lines(Lines::new(table)),
             None => Shape::Otel(Box::new(encoder)),
         };
-        let inserts = Semaphore::new(MAX_INSERTS);
-        let shared = Shared { tables: Tables::new(server, creation), inserts, stored: Mutex::default() };
+        let shared = Shared {
+            tables: Tables::new(server, creation),
+            inserts: Semaphore::new(MAX_INSERTS),
+            stored: Mutex::default(),
+            traffic: Traffic::default(),
+        };
         Ok(Self { shape, shared: Arc::new(shared) })
     }
 }
@@ -270,7 +275,9 @@ impl Shared {
     async fn insert_part(&self, table: &str, part: Part, of: Identity) -> Result<(), Failure> {
         let token = format!("{}-{}-{:016x}-{}-{}", of.first, of.last, of.hash, part.day, part.number);
         let sql = format!("INSERT INTO {} FORMAT JSONEachRow", self.tables.server.table(table));
-        let inserted = self.tables.server.insert(&sql, &token, part.into_bytes()).await;
+        let (size, rows) = (part.size(), part.into_bytes());
+        self.traffic.add(size, rows.len());
+        let inserted = self.tables.server.insert(&sql, &token, rows).await;
         if matches!(&inserted, Err(failure) if failure.cause != Cause::Outside) {
             // Its columns may be others by now.
             self.tables.forget(table);
@@ -320,6 +327,10 @@ impl Sink for ClickHouse {
     fn sibling(&self) -> Option<Self> {
         let Shape::Otel(encoder) = &self.shape else { return None };
         Some(Self { shape: Shape::Otel(Box::new(encoder.fresh())), shared: self.shared.clone() })
+    }
+
+    fn traffic(&self) -> Option<&Traffic> {
+        Some(&self.shared.traffic)
     }
 
     fn evicted_series(&self) -> u64 {

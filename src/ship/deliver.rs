@@ -15,7 +15,7 @@ use super::endpoint::{Endpoint, Item, Source};
 use super::queue::{Origin, Queued, Room};
 use super::spool::cursor::OpenBatch;
 use super::worker::SinkWorker;
-use super::{Batch, Encoded, Sink, Verdict};
+use super::{Batch, Encoded, Sink, Traffic, Verdict};
 use crate::common::diag::{excerpt, log};
 
 /// How often an outage that goes on is reported.
@@ -80,7 +80,8 @@ enum Input {
 
 enum Event<B> {
     Batch(Option<Queued>),
-    Verdict(usize, Item<B>, Verdict),
+    /// And how long the request took.
+    Verdict(usize, Item<B>, Verdict, Duration),
     Ending,
 }
 
@@ -102,8 +103,15 @@ impl<S: Sink> Delivery<'_, S> {
                     self.take(queued);
                 }
                 Some(Event::Batch(None)) => self.input = Input::Ended,
-                Some(Event::Verdict(_, _, Verdict::Gone { reason })) => return self.gone(reason.as_deref()),
-                Some(Event::Verdict(index, item, verdict)) => self.settle(index, item, verdict),
+                Some(Event::Verdict(index, item, verdict, latency)) => {
+                    let (account, retry) = (&self.worker.account, matches!(verdict, Verdict::Retry { .. }));
+                    account.set_body_bytes(self.sink.traffic().map(Traffic::totals));
+                    account.sent(index, latency, retry);
+                    match verdict {
+                        Verdict::Gone { reason } => return self.gone(reason.as_deref()),
+                        verdict => self.settle(index, item, verdict),
+                    }
+                }
                 Some(Event::Ending) => {
                     self.endpoints.values_mut().for_each(|state| state.endpoint.hurry());
                 }
@@ -118,8 +126,13 @@ impl<S: Sink> Delivery<'_, S> {
         let now = Instant::now();
         for (&index, state) in &mut self.endpoints {
             while let Some(item) = state.endpoint.start(now) {
+                // Some sinks do all of it here.
+                let begun = Instant::now();
                 let sending = self.sink.send(&item.request.body);
-                self.tasks.spawn(async move { Event::Verdict(index, item, sending.await) });
+                self.tasks.spawn(async move {
+                    let verdict = sending.await;
+                    Event::Verdict(index, item, verdict, begun.elapsed())
+                });
             }
         }
         let free = self.endpoints.len() < self.sink.endpoints()
@@ -182,6 +195,9 @@ impl<S: Sink> Delivery<'_, S> {
         {
             progress.snapshot(offset, &state);
         }
+        if origin != Origin::Rebuilt {
+            self.worker.account.batch();
+        }
         match origin {
             Origin::Fresh => self.encode(Source::new(batch, room), pending, &OpenBatch::default()),
             Origin::Repeated(open) => self.encode(Source::new(batch, room), pending, &open),
@@ -235,7 +251,6 @@ impl<S: Sink> Delivery<'_, S> {
 
     fn settle(&mut self, index: usize, mut item: Item<S::Body>, verdict: Verdict) {
         let worker = self.worker;
-        worker.account.sent(matches!(verdict, Verdict::Retry { .. }));
         let state = self.state(index);
         if let Verdict::Retry { after, reason } = verdict {
             item.detach(&worker.budget);
@@ -292,7 +307,6 @@ impl<S: Sink> Delivery<'_, S> {
 
     /// The destination is gone: everything that is pending is dropped, here and in the queue.
     fn gone(self, reason: Option<&str>) {
-        self.worker.account.sent(false);
         match reason {
             None => self.worker.reader_left(),
             Some(reason) => {

@@ -8,6 +8,7 @@
 //! A new sink is a file here, and its options and a line in [`destinations`].
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 #[cfg(feature = "http")]
@@ -40,6 +41,7 @@ mod worker;
 
 pub use batch::{Batch, BatchRange};
 pub use queue::{LimitOptions, Limits};
+pub use report::ReportOptions;
 
 /// A batch as encoded by a sink. Each line is in exactly one request, or rejected, or empty.
 pub struct Encoded<B> {
@@ -109,6 +111,26 @@ impl Verdict {
     pub const DELIVERED: Self = Self::Delivered { rejected_items: 0, message: None };
 }
 
+/// The bytes of the bodies of all requests, each attempt counted.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    plain: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl Traffic {
+    /// Counts a body of `plain` bytes, `sent` after compression.
+    pub fn add(&self, plain: usize, sent: usize) {
+        self.plain.fetch_add(plain as u64, Ordering::Relaxed);
+        self.sent.fetch_add(sent as u64, Ordering::Relaxed);
+    }
+
+    /// The bytes before and after compression.
+    pub fn totals(&self) -> (u64, u64) {
+        (self.plain.load(Ordering::Relaxed), self.sent.load(Ordering::Relaxed))
+    }
+}
+
 /// An attempt in progress.
 pub type Sending = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
@@ -162,6 +184,11 @@ pub trait Sink {
     where
         Self: Sized,
     {
+        None
+    }
+
+    /// What was sent so far; `None` for a sink without requests that have bytes.
+    fn traffic(&self) -> Option<&Traffic> {
         None
     }
 

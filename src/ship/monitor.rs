@@ -13,7 +13,7 @@ use reqwest::header::{LOCATION, RETRY_AFTER};
 use serde_json::{Value as Json, json};
 
 use super::line::Line;
-use super::{Batch, Encoded, Request, Sending, Sink, Verdict, dry_run};
+use super::{Batch, Encoded, Request, Sending, Sink, Traffic, Verdict, dry_run};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
 use crate::http::{Answer, Client, Error, Method, Proxies, Settings, Trust, Url, is_loopback, public_name};
@@ -49,6 +49,7 @@ pub struct Monitor {
     url: Url,
     disk_path: String,
     hosts: HashMap<String, Host>,
+    traffic: Traffic,
 }
 
 struct Host {
@@ -92,7 +93,7 @@ impl Monitor {
         let tls = (url.scheme() == "https").then(Trust::default);
         let client = Client::new(Settings { tls, proxies: Proxies::from_env(&env)?, ..Settings::default() })?;
         let disk_path = env("SYSTEM_STATS_DISK_PATH").unwrap_or_else(|| "/".to_owned());
-        Ok(Self { client, url, disk_path, hosts: HashMap::new() })
+        Ok(Self { client, url, disk_path, hosts: HashMap::new(), traffic: Traffic::default() })
     }
 
     /// The state of a host, at the beginning of a sample or within it.
@@ -155,6 +156,10 @@ impl Sink for Monitor {
         body.len()
     }
 
+    fn traffic(&self) -> Option<&Traffic> {
+        Some(&self.traffic)
+    }
+
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
         let mut encoded = Encoded { requests: Vec::new(), rejected: Vec::new(), empty: Vec::new() };
         let mut names: Vec<String> = Vec::new();
@@ -204,6 +209,7 @@ impl Sink for Monitor {
     fn send(&mut self, body: &Vec<u8>) -> Sending {
         let post = self.client.request(Method::POST, self.url.clone()).timeout(TIMEOUT);
         let post = post.header("content-type", "application/json").body(body.clone());
+        self.traffic.add(body.len(), body.len());
         let (client, url) = (self.client.clone(), self.url.clone());
         Box::pin(async move {
             let server = public_name(&url);

@@ -7,6 +7,7 @@ mod http_answer;
 mod target;
 
 use std::future::ready;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, TE};
@@ -16,7 +17,7 @@ pub use self::target::OtlpArgs;
 use self::http_answer::{HttpAnswer, strange};
 use self::target::{Protocol, Target, shows_password};
 use super::otlp::{self, Encoder, Signal};
-use super::{Batch, Encoded, Request, Sending, Sink, Verdict};
+use super::{Batch, Encoded, Request, Sending, Sink, Traffic, Verdict};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
 use crate::http::{Answer, Client, ErrorKind, Method, Proxies, Settings, Url, public_name};
@@ -29,12 +30,15 @@ pub struct OtlpExporter {
     encoder: Encoder,
     /// By signal.
     targets: Vec<(Target, Client)>,
+    traffic: Arc<Traffic>,
 }
 
 /// A request, built once and sent as often as needed.
 pub struct Post {
     signal: Signal,
     request: reqwest::Request,
+    /// The size of the body before compression.
+    plain: usize,
 }
 
 impl OtlpExporter {
@@ -73,7 +77,7 @@ impl OtlpExporter {
         for warning in warnings(options, &targets) {
             log(format_args!("{warning}"));
         }
-        Ok(Self { encoder, targets })
+        Ok(Self { encoder, targets, traffic: Arc::default() })
     }
 
     fn post(&self, body: otlp::Body) -> Result<Post> {
@@ -82,6 +86,7 @@ impl OtlpExporter {
         let post = client.request(Method::POST, target.url.clone()).headers(target.headers.clone());
         let mut post = post.timeout(target.timeout);
         let plain = if target.protocol == Protocol::HttpJson { body.to_json().into() } else { body.bytes };
+        let mut size = plain.len();
         let packed = target.compression.apply(plain).context("cannot compress the request")?;
         let encoding = target.compression.name();
         post = match target.protocol {
@@ -92,6 +97,7 @@ impl OtlpExporter {
                 if let Some(limit) = grpc::timeout(target.timeout) {
                     post = post.header("grpc-timeout", limit);
                 }
+                size += grpc::FRAME;
                 post = post.header(TE, "trailers").header(CONTENT_TYPE, "application/grpc");
                 post.body(grpc::frame(encoding.is_some(), &packed))
             }
@@ -104,7 +110,7 @@ impl OtlpExporter {
                 post.header(CONTENT_TYPE, kind).header(ACCEPT, kind).body(packed)
             }
         };
-        Ok(Post { signal, request: post.build()? })
+        Ok(Post { signal, request: post.build()?, plain: size })
     }
 
     /// The most bytes that a body for this signal may have before compression.
@@ -231,7 +237,15 @@ impl Sink for OtlpExporter {
     }
 
     fn sibling(&self) -> Option<Self> {
-        Some(Self { encoder: self.encoder.fresh(), targets: self.targets.clone() })
+        Some(Self {
+            encoder: self.encoder.fresh(),
+            targets: self.targets.clone(),
+            traffic: self.traffic.clone(),
+        })
+    }
+
+    fn traffic(&self) -> Option<&Traffic> {
+        Some(&self.traffic)
     }
 
     fn evicted_series(&self) -> u64 {
@@ -264,6 +278,7 @@ impl Sink for OtlpExporter {
     }
 
     fn send(&mut self, post: &Post) -> Sending {
+        self.traffic.add(post.plain, self.size(post));
         let (target, client) = &self.targets[post.signal as usize];
         match post.request.try_clone() {
             Some(request) => Box::pin(attempt(client.clone(), request, target.server(), target.protocol)),

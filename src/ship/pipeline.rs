@@ -24,13 +24,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::Sink;
-use super::account::{Account, Outcome};
+use super::account::{Account, DropReason, Outcome};
 use super::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, Samples};
 use super::deliver;
 use super::dry_run::DryRun;
 use super::line::{BySignal, Signal};
 use super::queue::{Intake, LimitOptions};
-use super::report::Reporter;
+use super::report::{OwnLines, ReportOptions, Reporter};
 use super::spool::cursor::sink_name;
 use super::spool::disk::Folder;
 use super::spool::feeder::Feeder;
@@ -69,8 +69,8 @@ pub struct Settings {
     pub drain: Duration,
     /// How old a line may become while attempts to deliver it fail.
     pub max_age: Option<Duration>,
-    /// How often to write `ship_stats` records.
-    pub stats: Option<Duration>,
+    /// What to report.
+    pub report: ReportOptions,
 }
 
 /// The sinks and what feeds them.
@@ -88,6 +88,8 @@ pub struct Pipeline {
     next: u64,
     /// The start of the line being read, if it is too long.
     long: Vec<u8>,
+    /// Records about delivery that are to be delivered.
+    own: Arc<OwnLines>,
     ended: (Sender<()>, Receiver<()>),
     asked_at: Option<Instant>,
 }
@@ -106,6 +108,7 @@ impl Pipeline {
             splitter: Splitter::new(settings.max_line),
             next: 0,
             long: Vec::new(),
+            own: Arc::default(),
             ended: channel(),
             asked_at: None,
         }
@@ -228,7 +231,7 @@ impl Pipeline {
     /// If the input cannot be read, or not everything that was read was delivered.
     pub fn run(mut self, stop: &Stop) -> Result<()> {
         let reported = if self.is_dry_run { Vec::new() } else { self.sinks() };
-        let reporter = Arc::new(Reporter::new(reported, self.settings.stats));
+        let reporter = Arc::new(Reporter::new(reported, self.settings.report, self.own.clone()));
         let (forced, watching) = (reporter.clone(), reporter.clone());
         stop.on_forced_end(move || forced.summary());
         let (running, ended) = channel();
@@ -310,7 +313,10 @@ impl Pipeline {
             log(format_args!("{lines} lines are lost: they were read, but the spool could not be written"));
         }
         for worker in self.sinks() {
-            worker.account.read(u64::MAX, Instant::now(), lines).settle(Outcome::Dropped);
+            worker
+                .account
+                .read(u64::MAX, Instant::now(), lines)
+                .settle(Outcome::Dropped(DropReason::Unspooled));
         }
         spool.close();
     }
@@ -347,7 +353,8 @@ impl Pipeline {
             let asked = self.asked(stop);
             let enough = asked.map(|at| at + LAST_LINES.min(self.settings.drain / 2));
             // A dry run ends with the first batch, even if no more lines come.
-            let look = self.is_dry_run.then(|| Instant::now() + CHECK_INTERVAL);
+            let look =
+                (self.is_dry_run || self.settings.report.deliver).then(|| Instant::now() + CHECK_INTERVAL);
             if enough.is_some_and(|time| Instant::now() >= time) || stop.reader_gone() || self.is_deserted() {
                 return Ok(false);
             }
@@ -355,7 +362,12 @@ impl Pipeline {
                 Some(writer) => writer.wait(CHECK_INTERVAL),
                 None => self.workers.iter().all(|worker| worker.budget.wait(CHECK_INTERVAL)),
             };
-            if !room || !readable(input, asked.is_none().then_some(stop), enough.or(look))? {
+            if !room {
+                continue;
+            }
+            self.take_own();
+            let until = enough.into_iter().chain(look).min();
+            if !readable(input, asked.is_none().then_some(stop), until)? {
                 continue;
             }
             match rustix::io::read(input, &mut buffer[..]) {
@@ -380,14 +392,28 @@ impl Pipeline {
         self.workers.iter().all(|worker| worker.queue.abandoned())
     }
 
+    /// Adds the records about delivery, even in the middle of a line of the input.
+    fn take_own(&mut self) {
+        let lines = self.own.take();
+        if lines.is_empty() {
+            return;
+        }
+        let mut intake = Destination::of(&self.workers, self.writer.as_ref());
+        for line in &lines {
+            intake.push(self.next, line);
+            self.next += 1;
+        }
+        drop(intake);
+        let bytes = lines.iter().map(|line| line.len() + 1).sum();
+        self.sinks().iter().for_each(|worker| worker.account.read_bytes(bytes));
+    }
+
     /// Adds the lines that `chunk` completes, and the last one at the end of input, to the spool, or to the queue of
     /// every sink.
     fn take(&mut self, chunk: &[u8], eof: bool) {
         let Self { settings, workers, dead_letters, writer, splitter, next, long, .. } = self;
-        let mut intake = match writer {
-            Some(writer) => Destination::Spool(writer.intake()),
-            None => Destination::Queues(workers.iter().map(|worker| worker.queue.intake()).collect()),
-        };
+        one_per_sink(workers).iter().for_each(|worker| worker.account.read_bytes(chunk.len()));
+        let mut intake = Destination::of(workers, writer.as_ref());
         let mut too_long = Vec::new();
         let mut each = |line: Line<'_>| {
             match line {
@@ -428,7 +454,7 @@ impl Pipeline {
             && self.splitter.partial().is_none_or(|start| content(start).is_some())
         {
             for worker in self.sinks() {
-                worker.account.read(u64::MAX, Instant::now(), 1).settle(Outcome::Dropped);
+                worker.account.read(u64::MAX, Instant::now(), 1).settle(Outcome::Dropped(DropReason::CutOff));
             }
         }
         match &self.writer {
@@ -491,7 +517,14 @@ enum Destination<'a> {
     Spool(WriterIntake<'a>),
 }
 
-impl Destination<'_> {
+impl<'a> Destination<'a> {
+    fn of(workers: &'a [Arc<SinkWorker>], writer: Option<&'a Writer>) -> Self {
+        match writer {
+            Some(writer) => Self::Spool(writer.intake()),
+            None => Self::Queues(workers.iter().map(|worker| worker.queue.intake()).collect()),
+        }
+    }
+
     fn push(&mut self, offset: u64, line: &[u8]) {
         match self {
             Self::Queues(queues) => queues.iter_mut().for_each(|queue| queue.push(offset, line)),
@@ -566,7 +599,7 @@ mod tests {
             in_flight: 1,
             drain: Duration::from_secs(1),
             max_age: None,
-            stats: None,
+            report: ReportOptions::default(),
         };
         let kept = Arc::new(Kept::default());
         let mut pipeline = Pipeline::new(settings);

@@ -6,15 +6,18 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::otlp::Encoder;
-use super::{Batch, Encoded, Sending, Sink, Verdict};
+use super::{Batch, Encoded, Sending, Sink, Traffic, Verdict};
 
 /// The sink.
-pub struct Stdout(Encoder);
+pub struct Stdout {
+    encoder: Encoder,
+    traffic: Traffic,
+}
 
 impl Stdout {
     /// Writes what `encoder` makes.
     pub fn new(encoder: Encoder) -> Self {
-        Self(encoder)
+        Self { encoder, traffic: Traffic::default() }
     }
 }
 
@@ -34,28 +37,33 @@ impl Sink for Stdout {
         body.len()
     }
 
+    fn traffic(&self) -> Option<&Traffic> {
+        Some(&self.traffic)
+    }
+
     fn evicted_series(&self) -> u64 {
-        self.0.series().evicted()
+        self.encoder.series().evicted()
     }
 
     fn state(&self) -> Option<Vec<u8>> {
-        self.0.state()
+        self.encoder.state()
     }
 
     fn restore_state(&mut self, state: &[u8]) -> Result<(), String> {
-        self.0.restore_state(state)
+        self.encoder.restore_state(state)
     }
 
     fn encode(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
-        self.0.encode(batch).map(|body| body.to_json())
+        self.encoder.encode(batch).map(|body| body.to_json())
     }
 
     fn preview(&mut self, batch: &Batch) -> Encoded<Vec<u8>> {
         let name = self.name();
-        self.0.encode(batch).map(|body| body.preview(name, "stdout"))
+        self.encoder.encode(batch).map(|body| body.preview(name, "stdout"))
     }
 
     fn send(&mut self, body: &Vec<u8>) -> Sending {
+        self.traffic.add(body.len(), body.len());
         Box::pin(ready(match write(body) {
             Ok(()) => Verdict::DELIVERED,
             Err(Errno::PIPE) => Verdict::Gone { reason: None },
@@ -122,12 +130,12 @@ mod tests {
         bodies(&mut first, &batch(0..9, 1_000));
         // What is written before the first attempt.
         let range = serde_json::to_string(&batch(9..21, 2_000).range()).unwrap();
-        let state = serde_json::to_string(first.0.series()).unwrap();
+        let state = serde_json::to_string(first.encoder.series()).unwrap();
         let sent = bodies(&mut first, &batch(9..21, 2_000));
         assert_eq!(sent.len(), 2);
 
         let mut second = sink();
-        second.0.restore(serde_json::from_str(&state).unwrap());
+        second.encoder.restore(serde_json::from_str(&state).unwrap());
         let range: BatchRange = serde_json::from_str(&range).unwrap();
         assert_eq!(bodies(&mut second, &Batch::replay(&range, lines())), sent);
         // Without the state, the counter would start elsewhere.

@@ -73,6 +73,9 @@ fn only_an_empty_200_without_an_exception_is_success() {
     assert_eq!((ended.code, ended.lines()), (Some(0), [2, 2, 0, 0, 0]), "{}", ended.stderr);
     let inserts = inserts(&server);
     assert_eq!(inserts.len(), count + 1);
+    let sum = |size: fn(&Request) -> usize| inserts.iter().map(size).sum::<usize>() as u64;
+    let bytes = [sum(|insert| insert.plain().len()), sum(|insert| insert.body.len())];
+    assert_eq!([ended.count("body_bytes"), ended.count("sent_bytes")], bytes);
     let token = parameter(&inserts[0], "insert_deduplication_token");
     for insert in &inserts {
         assert_eq!(parameter(insert, "insert_deduplication_token"), token);

@@ -161,6 +161,8 @@ fn balanced(stats: &Value) {
     let sum = |names: &[&str]| names.iter().map(|name| stats[*name].as_u64().expect("a count")).sum::<u64>();
     let outcomes = ["delivered", "empty", "rejected", "dead_lettered", "pending", "dropped"];
     assert_eq!(sum(&["read"]), sum(&outcomes), "{stats}");
+    let reasons = ["dropped_gone", "dropped_cut_off", "dropped_damaged", "dropped_unspooled"];
+    assert_eq!(sum(&["dropped"]), sum(&reasons), "{stats}");
     assert_eq!(sum(&["encoded_items"]), sum(&["accepted_items", "rejected_items"]), "{stats}");
     assert_eq!(sum(&["pending"]) > 0, stats["oldest_pending_s"].is_number(), "{stats}");
 }

@@ -72,6 +72,8 @@ pub struct Part {
     /// Its number among the parts for this table.
     pub number: usize,
     rows: u64,
+    /// The bytes of the rows that are compressed already.
+    compressed: usize,
     plain: Vec<u8>,
     encoding: Encoding,
     compressor: Option<Compressor>,
@@ -84,8 +86,14 @@ impl Part {
         }
         if let Some(compressor) = &mut self.compressor {
             compressor.write(&self.plain);
+            self.compressed += self.plain.len();
             self.plain.clear();
         }
+    }
+
+    /// The size of the rows before compression.
+    pub fn size(&self) -> usize {
+        self.compressed + self.plain.len()
     }
 
     /// The compressed rows.
@@ -128,6 +136,7 @@ impl Parts {
                     rows: 0,
                     plain: Vec::new(),
                     encoding: self.encoding,
+                    compressed: 0,
                     compressor: None,
                 });
                 self.last.insert((table, day), self.parts.len() - 1);

@@ -18,6 +18,9 @@ use crate::ship::otlp::Signal;
 /// The limit that servers set for a message unless they are configured otherwise, in bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
+/// The bytes that [`frame`] adds.
+pub const FRAME: usize = 5;
+
 /// The path of the method that takes a signal.
 pub fn method(signal: Signal) -> &'static str {
     match signal {
