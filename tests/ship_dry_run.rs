@@ -163,4 +163,8 @@ fn lines_that_would_be_refused_are_reported() {
     let ended = Ship::run(&["--dry-run", "--otlp", "http://127.0.0.1:1"], "nonsense\n");
     assert_eq!((ended.code, ended.stdout.len()), (Some(1), 0));
     assert!(ended.stderr.contains("nonsense"), "{}", ended.stderr);
+    // A first sample has no rates to post.
+    let ended = Ship::run(&["--dry-run", "--monitor"], LINES.lines().nth(1).unwrap());
+    assert_eq!((ended.code, ended.stdout.len()), (Some(0), 0));
+    assert!(ended.stderr.contains("monitor"), "{}", ended.stderr);
 }

@@ -6,9 +6,10 @@ use std::io::Write;
 use serde_json::json;
 
 use super::{Batch, Encoded, Limits, Sending, Sink, Verdict};
+use crate::common::diag::log;
 
 /// A sink that shows what another one would send.
-pub struct DryRun<S> {
+pub struct DryRun<S: Sink> {
     sink: S,
     /// The requests of the batch that is shown, without those that are shown already.
     left: Option<usize>,
@@ -57,6 +58,14 @@ impl<S: Sink> Sink for DryRun<S> {
         self.left = self.left.map(|left| left.saturating_sub(1));
         let is_over = written.is_err() || self.left == Some(0);
         Box::pin(ready(if is_over { Verdict::Gone { reason: None } } else { Verdict::DELIVERED }))
+    }
+}
+
+impl<S: Sink> Drop for DryRun<S> {
+    fn drop(&mut self) {
+        if self.left.is_none() {
+            log(format_args!("{}: no line has anything to send", self.sink.name()));
+        }
     }
 }
 

@@ -104,7 +104,7 @@ impl Shapes {
     pub fn add_rows(&mut self, rows: &mut Vec<Row>, batch: &Batch, index: usize) -> Result<(), String> {
         let (bytes, received) = (batch.line(index), batch.received(index));
         let line = Line::parse(bytes)?;
-        if matches!(line.class(), Class::Otlp) {
+        if line.kind().is_none() && matches!(line.class(), Class::Otlp) {
             let spans = spans::records(&line);
             if !spans.is_empty() {
                 for span in spans {

@@ -286,7 +286,7 @@ pub fn take_rows(db: &Connection) -> Result<Vec<(String, String)>> {
             continue;
         }
         let mut select = db.prepare(&format!("SELECT * FROM {} ORDER BY rowid", quoted(&name)))?;
-        let columns: Vec<String> = select.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = select.column_names().map(str::to_owned).collect();
         let mut rows = select.query([])?;
         while let Some(row) = rows.next()? {
             let mut object = Map::new();
