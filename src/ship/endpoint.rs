@@ -254,7 +254,9 @@ mod tests {
             Arc::get_mut(&mut item.source).unwrap().batch.since -= age;
             item
         };
-        [(0, 2 * AGE), (1, AGE), (2, AGE / 2)].map(|(offset, age)| endpoint.push(aged(offset, age)));
+        [(0, 2 * AGE), (1, AGE), (2, AGE / 2)]
+            .into_iter()
+            .for_each(|(offset, age)| endpoint.push(aged(offset, age)));
         assert!(endpoint.expired(AGE).is_none(), "nothing has failed");
         let first = started(&mut endpoint, Instant::now()).remove(0);
         endpoint.failed(first, None, false);
