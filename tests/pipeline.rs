@@ -115,6 +115,16 @@ fn field(records: &[Value], kind: &str, field: &str) -> Vec<i64> {
     values
 }
 
+/// The schemas of all resources and scopes with metrics.
+fn schemas(stored: &[Value]) -> BTreeSet<&str> {
+    let resources = stored.iter().filter_map(|line| line["resourceMetrics"].as_array()).flatten();
+    let with_scopes = |resource: &'_ Value| {
+        let scopes = resource["scopeMetrics"].as_array().unwrap().iter();
+        scopes.chain([resource]).map(|of| of["schemaUrl"].as_str().unwrap_or_default()).collect::<Vec<_>>()
+    };
+    resources.flat_map(with_scopes).collect()
+}
+
 #[test]
 fn scrape_arrives_complete_with_semantic_convention_names() {
     let Some(collector) = Collector::start() else { return };
@@ -123,6 +133,17 @@ fn scrape_arrives_complete_with_semantic_convention_names() {
     let stored = collector.stop();
     let count = assert_stored(&records, &stored, 1);
     assert!(count > 200, "only {count} points");
+
+    assert_eq!(schemas(&stored), BTreeSet::from([opentelemetry_semantic_conventions::SCHEMA_URL]));
+    let metrics = stored
+        .iter()
+        .filter_map(|line| line["resourceMetrics"].as_array())
+        .flatten()
+        .flat_map(|resource| resource["scopeMetrics"].as_array().unwrap())
+        .flat_map(|scope| scope["metrics"].as_array().unwrap());
+    for metric in metrics {
+        assert!(metric["description"].as_str().is_some_and(|text| !text.is_empty()), "{}", metric["name"]);
+    }
 
     // The names, units and attributes of the semantic conventions, written out here as an oracle.
     let all = points(&stored);
@@ -191,7 +212,9 @@ fn iolat_arrives_complete_bucket_by_bucket() {
 fn hostmetrics_names_are_those_of_the_receiver() {
     let Some(collector) = Collector::start() else { return };
     let records = Pipeline::start("scrape --once", &collector, "--names hostmetrics").records();
-    let all = points(&collector.stop());
+    let stored = collector.stop();
+    assert_eq!(schemas(&stored), BTreeSet::from([""]));
+    let all = points(&stored);
     for (kind, own, metric, unit, with) in [
         ("memory", "cached_bytes", "system.memory.usage", "By", &["state=cached"][..]),
         ("disk", "read_bytes", "system.disk.io", "By", &["direction=read"]),

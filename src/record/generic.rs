@@ -26,7 +26,7 @@ pub enum MetricType {
     Counter,
     /// A sum that can go down, in `value`.
     UpDownCounter,
-    /// A distribution in buckets, in `count`, `sum`, `bounds`, `bucket_counts`.
+    /// A distribution in buckets, in `count`, `sum`, `min`, `max`, `bounds`, `bucket_counts`.
     Histogram,
     /// Quantiles computed by the source, in `count`, `sum`, `quantiles`, `values`.
     Summary,
@@ -67,6 +67,10 @@ pub struct MetricPoint {
     pub count: Option<u64>,
     /// The sum of the observations, in the metric's unit.
     pub sum: Option<Number>,
+    /// The least observation of a histogram since `start_ts`, in the metric's unit.
+    pub min: Option<Number>,
+    /// The greatest observation of a histogram since `start_ts`, in the metric's unit.
+    pub max: Option<Number>,
     /// The inclusive upper bounds of a histogram's buckets, ascending. One more bucket follows the last.
     pub bounds: Option<Vec<f64>>,
     /// The number of observations in each bucket of a histogram: one more than `bounds`.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 
 use super::metric::Metrics;
+use super::names::Names;
 use super::resource::Options;
 use super::wire;
 use crate::ship::line::{Fields, Signal};
@@ -63,26 +64,48 @@ impl Group {
     }
 
     /// Appends `ResourceMetrics`, `ResourceLogs` or `ResourceSpans`, unless it is empty.
-    fn write(&self, out: &mut Vec<u8>, signal: Signal, metrics: &Metrics, scope: &[u8]) {
+    fn write(&self, out: &mut Vec<u8>, signal: Signal, metrics: &Metrics, frame: &Frame) {
         let len = match self.len(signal, metrics) {
             0 => return,
-            len => wire::framed(scope.len()) + len,
+            len => frame.scope.len() + len + frame.schema.len(),
         };
-        wire::head(out, 1, wire::framed(self.resource.len()) + wire::framed(len));
+        wire::head(out, 1, wire::framed(self.resource.len()) + wire::framed(len) + frame.schema.len());
         wire::bytes(out, 1, &self.resource);
         wire::head(out, 2, len);
-        wire::bytes(out, 1, scope);
+        out.extend_from_slice(&frame.scope);
         match signal {
             Signal::Metrics => self.order.iter().for_each(|id| metrics.write(out, *id, &self.points[*id])),
             Signal::Logs => out.extend_from_slice(&self.logs),
             Signal::Traces => out.extend_from_slice(&self.spans),
         }
+        out.extend_from_slice(&frame.schema);
+        out.extend_from_slice(&frame.schema);
+    }
+}
+
+/// What all groups have in common, encoded.
+struct Frame {
+    /// The scope, as field 1 of `ScopeMetrics`, `ScopeLogs` and `ScopeSpans`.
+    scope: Vec<u8>,
+    /// The schema, as field 3 of these three and of `ResourceMetrics`, `ResourceLogs` and `ResourceSpans`.
+    schema: Vec<u8>,
+}
+
+impl Frame {
+    fn new(names: Names) -> Self {
+        let (mut scope, mut schema) = (Vec::new(), Vec::new());
+        wire::message(&mut scope, 1, |out| {
+            wire::text(out, 1, "telepipe");
+            wire::text(out, 2, env!("CARGO_PKG_VERSION"));
+        });
+        wire::text(&mut schema, 3, names.schema_url());
+        Self { scope, schema }
     }
 }
 
 /// All groups, and what arrived encoded.
-#[derive(Default)]
 pub struct Groups {
+    frame: Frame,
     all: Vec<Group>,
     by_name: HashMap<Box<[u8]>, usize>,
     /// The groups in this request, in order of their first lines.
@@ -94,6 +117,19 @@ pub struct Groups {
 }
 
 impl Groups {
+    /// Without any group.
+    pub fn new(names: Names) -> Self {
+        Self {
+            frame: Frame::new(names),
+            all: Vec::new(),
+            by_name: HashMap::new(),
+            order: Vec::new(),
+            last: None,
+            name: Vec::new(),
+            ready: Default::default(),
+        }
+    }
+
     /// Returns the group of a host, with the record's own resource attributes.
     pub fn get(&mut self, host: &str, own: Option<&Fields<'_>>, options: &Options) -> &mut Group {
         self.name.clear();
@@ -136,14 +172,12 @@ impl Groups {
     /// Returns the body of the request of a signal, in memory of the pool.
     pub fn body(&self, signal: Signal, metrics: &Metrics, pool: &Pool) -> Buffer {
         let mut out = pool.buffer();
-        let mut scope = Vec::new();
-        wire::text(&mut scope, 1, "telepipe");
-        wire::text(&mut scope, 2, env!("CARGO_PKG_VERSION"));
         let groups = self.order.iter().map(|index| &self.all[*index]);
         let ready = &self.ready[signal as usize];
-        let len = |group: &Group| group.len(signal, metrics) + group.resource.len() + scope.len() + 32;
+        let frame = self.frame.scope.len() + 2 * self.frame.schema.len() + 32;
+        let len = |group: &Group| group.len(signal, metrics) + group.resource.len() + frame;
         out.reserve(groups.clone().map(len).sum::<usize>() + ready.len());
-        groups.for_each(|group| group.write(&mut out, signal, metrics, &scope));
+        groups.for_each(|group| group.write(&mut out, signal, metrics, &self.frame));
         out.extend_from_slice(ready);
         out
     }

@@ -96,12 +96,14 @@ fn number(fields: &Fields<'_>) -> Result<Number, String> {
 struct Histogram<'f, 'a> {
     count: u64,
     sum: Option<f64>,
+    min: Option<f64>,
+    max: Option<f64>,
     bounds: &'f [Value<'a>],
     buckets: &'f [Value<'a>],
 }
 
 impl<'f, 'a> Histogram<'f, 'a> {
-    /// Reads `bounds` and `bucket_counts`, or `count` alone, and `sum`.
+    /// Reads `bounds` and `bucket_counts`, or `count` alone, and `sum`, `min` and `max`.
     fn new(fields: &'f Fields<'a>) -> Result<Self, String> {
         let (bounds, buckets) =
             (accessors::numbers(fields, "bounds")?, accessors::counts(fields, "bucket_counts")?);
@@ -124,7 +126,14 @@ impl<'f, 'a> Histogram<'f, 'a> {
             None if buckets.is_empty() => return Err("count is missing".into()),
             None => sum_of_buckets,
         };
-        Ok(Self { count, sum: accessors::number(fields, "sum")?.map(Number::as_f64), bounds, buckets })
+        let double = |name| accessors::number(fields, name).map(|value| value.map(Number::as_f64));
+        let (sum, min, max) = (double("sum")?, double("min")?, double("max")?);
+        if let (Some(min), Some(max)) = (min, max)
+            && min > max
+        {
+            return Err(format!("min is {min}, which is above max, {max}"));
+        }
+        Ok(Self { count, sum, min, max, bounds, buckets })
     }
 
     /// Appends the point. The attributes are encoded as fields 9.
@@ -138,6 +147,11 @@ impl<'f, 'a> Histogram<'f, 'a> {
             wire::packed(out, 6, self.buckets, |bucket| bucket.as_u64().unwrap_or(0));
             wire::packed(out, 7, self.bounds, |bound| bound.as_f64().unwrap_or(0.0).to_bits());
             out.extend_from_slice(attributes);
+            for (field, value) in [(11, self.min), (12, self.max)] {
+                if let Some(value) = value {
+                    wire::double(out, field, value);
+                }
+            }
         });
     }
 }

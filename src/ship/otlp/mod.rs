@@ -140,10 +140,10 @@ impl Encoder {
         metrics.keep();
         Self {
             logs: Logs::new(options.names),
+            groups: Groups::new(options.names),
             options,
             plans,
             metrics,
-            groups: Groups::default(),
             series: Series::default(),
             scratch: Scratch::default(),
             times: TimeCache::default(),

@@ -64,6 +64,15 @@ const RENAMED: &[(&str, &str, Values)] = &[
 ];
 
 impl Names {
+    /// The schema that the names follow: the version of the conventions that `tests/conventions.rs` compares with.
+    /// Empty for the receiver's names, which no schema lists.
+    pub const fn schema_url(self) -> &'static str {
+        match self {
+            Self::Semconv => "https://opentelemetry.io/schemas/1.42.0",
+            Self::Hostmetrics => "",
+        }
+    }
+
     /// Returns the name of a metric.
     pub fn metric(self, metric: &Metric) -> &'static str {
         match self {

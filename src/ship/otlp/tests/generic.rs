@@ -51,7 +51,7 @@ fn histograms_and_summaries() {
         point(
             0,
             &format!(
-                r#""name":"h","type":"histogram","count":3,"sum":4.5,"bounds":[1,2.5],"bucket_counts":[1,0,2],"attributes":{{"a":1}},{START}"#
+                r#""name":"h","type":"histogram","count":3,"sum":4.5,"min":0.5,"max":3,"bounds":[1,2.5],"bucket_counts":[1,0,2],"attributes":{{"a":1}},{START}"#
             ),
         ),
         point(0, r#""name":"b","type":"histogram","count":3,"sum":4"#),
@@ -69,10 +69,11 @@ fn histograms_and_summaries() {
         (3, Some(4.5), START_NANOS, SECOND_0)
     );
     assert_eq!((&point.bucket_counts[..], &point.explicit_bounds[..]), (&[1, 0, 2][..], &[1.0, 2.5][..]));
-    assert_eq!((attributes(&point.attributes), point.min, point.max), (json!({"a": 1}), None, None));
+    assert_eq!((attributes(&point.attributes), point.min, point.max), (json!({"a": 1}), Some(0.5), Some(3.0)));
     let Some(Data::Histogram(bare)) = &metrics["b"].data else { panic!() };
     let point = &bare.data_points[0];
     assert_eq!((point.count, point.sum, point.bucket_counts.len()), (3, Some(4.0), 0));
+    assert_eq!((point.min, point.max), (None, None));
     let Some(Data::Summary(summary)) = &metrics["s"].data else { panic!() };
     let point = &summary.data_points[0];
     let quantiles: Vec<_> = point.quantile_values.iter().map(|at| (at.quantile, at.value)).collect();
@@ -132,6 +133,8 @@ fn an_invalid_metric_is_refused_and_the_reason_names_the_field() {
         (r#""name":"n","value":1,"attributes":["a"]"#, "attributes is not a map"),
         (r#""name":"n","value":1,"host":5"#, "host is not a string"),
         (r#""name":"n","type":"histogram""#, "count is missing"),
+        (r#""name":"n","type":"histogram","count":1,"min":"1""#, "min is not a number"),
+        (r#""name":"n","type":"histogram","count":1,"min":2,"max":1"#, "min is 2, which is above max, 1"),
         (
             r#""name":"n","type":"histogram","bounds":[1],"bucket_counts":[1]"#,
             "bucket_counts has 1 elements and bounds has 1; it must have one more",

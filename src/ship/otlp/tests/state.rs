@@ -102,6 +102,38 @@ fn every_metric_has_a_description() {
 }
 
 #[test]
+fn the_schema_of_the_conventions_is_named_and_none_for_other_names() {
+    let line = |kind: &str, fields: &str| {
+        format!(r#"{{"ts":"2026-11-20T20:45:00Z","kind":"{kind}","host":"h",{fields}}}"#)
+    };
+    let span = r#""name":"s","trace_id":"00000000000000000000000000000001","span_id":"0000000000000001","begin_ts":"2026-11-20T20:45:00Z""#;
+    let lines = [line("load", r#""load_1m":1"#), line("log", r#""body":"b""#), line("span", span)];
+    for (names, url) in
+        [(Names::Semconv, opentelemetry_semantic_conventions::SCHEMA_URL), (Names::Hostmetrics, "")]
+    {
+        let encoded = Encoder::new(options(names)).encode(&batch(&lines));
+        assert_eq!((encoded.requests.len(), encoded.rejected), (3, vec![]));
+        for request in &encoded.requests {
+            let urls = match decode(&request.body) {
+                Request::Metrics(all) => {
+                    let resource = &all.resource_metrics[0];
+                    [resource.schema_url.clone(), resource.scope_metrics[0].schema_url.clone()]
+                }
+                Request::Logs(all) => {
+                    let resource = &all.resource_logs[0];
+                    [resource.schema_url.clone(), resource.scope_logs[0].schema_url.clone()]
+                }
+                Request::Traces(all) => {
+                    let resource = &all.resource_spans[0];
+                    [resource.schema_url.clone(), resource.scope_spans[0].schema_url.clone()]
+                }
+            };
+            assert_eq!(urls, [url; 2]);
+        }
+    }
+}
+
+#[test]
 fn series_are_bounded_and_evictions_are_counted() {
     let mut encoder = Encoder::new(options(Names::Semconv));
     encoder.restore(Series::with_max_weight(100_000));
