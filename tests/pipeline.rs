@@ -117,12 +117,9 @@ fn field(records: &[Value], kind: &str, field: &str) -> Vec<i64> {
 
 /// The schemas of all resources and scopes with metrics.
 fn schemas(stored: &[Value]) -> BTreeSet<&str> {
-    let resources = stored.iter().filter_map(|line| line["resourceMetrics"].as_array()).flatten();
-    let with_scopes = |resource: &'_ Value| {
-        let scopes = resource["scopeMetrics"].as_array().unwrap().iter();
-        scopes.chain([resource]).map(|of| of["schemaUrl"].as_str().unwrap_or_default()).collect::<Vec<_>>()
-    };
-    resources.flat_map(with_scopes).collect()
+    let resources = || stored.iter().filter_map(|line| line["resourceMetrics"].as_array()).flatten();
+    let scopes = resources().flat_map(|resource| resource["scopeMetrics"].as_array().unwrap());
+    scopes.chain(resources()).map(|of| of["schemaUrl"].as_str().unwrap_or_default()).collect()
 }
 
 #[test]

@@ -69,7 +69,10 @@ fn histograms_and_summaries() {
         (3, Some(4.5), START_NANOS, SECOND_0)
     );
     assert_eq!((&point.bucket_counts[..], &point.explicit_bounds[..]), (&[1, 0, 2][..], &[1.0, 2.5][..]));
-    assert_eq!((attributes(&point.attributes), point.min, point.max), (json!({"a": 1}), Some(0.5), Some(3.0)));
+    assert_eq!(
+        (attributes(&point.attributes), point.min, point.max),
+        (json!({"a": 1}), Some(0.5), Some(3.0))
+    );
     let Some(Data::Histogram(bare)) = &metrics["b"].data else { panic!() };
     let point = &bare.data_points[0];
     assert_eq!((point.count, point.sum, point.bucket_counts.len()), (3, Some(4.0), 0));
