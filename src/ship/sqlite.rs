@@ -106,7 +106,6 @@ impl SqliteArgs {
 /// The sink.
 pub struct Sqlite {
     file: File,
-    bounds: Bounds,
     retention: Retention,
     shapes: Shapes,
     /// By shape number, as of schema `version`.
@@ -138,7 +137,6 @@ impl Sqlite {
     fn new(file: File, bounds: Bounds) -> Self {
         Self {
             file,
-            bounds,
             retention: Retention::new(bounds),
             shapes: Shapes::default(),
             tables: HashMap::new(),
@@ -158,7 +156,7 @@ impl Sqlite {
             self.version = -1;
             self.shapes.set_tables(schema::tables(&self.file.db)?);
         }
-        self.file.limit_log(self.bounds.max_size.unwrap_or(u64::MAX))?;
+        self.file.limit_log(self.retention.bounds.max_size.unwrap_or(u64::MAX))?;
         for attempt in 0.. {
             if self.insert(rows)? {
                 break;

@@ -60,7 +60,8 @@ impl fmt::Display for Bounds {
 /// Keeps a database within its bounds.
 #[derive(Debug)]
 pub struct Retention {
-    bounds: Bounds,
+    /// What it keeps.
+    pub bounds: Bounds,
     checked: Option<Instant>,
 }
 
