@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -328,8 +329,10 @@ fn a_reader_in_a_transaction_is_waited_for_within_the_size() {
     let mut ship = Ship::start(&[&args[..], &["--batch-lines", "500"]].concat());
     ship.feed((2000..32_000).map(numbered).collect::<String>());
     ship.wait_for("write-ahead log");
-    let log = std::fs::metadata(dir.path().join("a.db-wal")).unwrap().len() as i64;
-    assert!(log <= 6 * MIB, "{log}");
+    let log = std::fs::metadata(dir.path().join("a.db-wal")).unwrap();
+    assert!(log.len() as i64 <= 6 * MIB, "{}", log.len());
+    // As the database, it is only for its owner.
+    assert_eq!(log.permissions().mode() & 0o777, 0o600);
     let ended = ship.end();
     assert_eq!((ended.code, ended.lines()), (Some(0), [30_000, 30_000, 0, 0, 0]), "{}", ended.stderr);
     let seen = String::from_utf8(reader.wait_with_output().unwrap().stdout).unwrap();
@@ -591,7 +594,6 @@ fn kinds_and_fields_beyond_the_limits_are_stored() {
 /// As in a crontab, and the data directory does not exist yet.
 #[test]
 fn the_directory_of_a_new_database_is_created_for_its_owner() {
-    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
     let parent = dir.path().join("telepipe");
     let db = parent.join("x.db");
