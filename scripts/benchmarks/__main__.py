@@ -11,7 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
-ALL = ["iolat", "tracers", "scrape", "power", "ship"]
+ALL = ["iolat", "tracers", "scrape", "power", "ship", "clickhouse"]
 
 
 def machine():

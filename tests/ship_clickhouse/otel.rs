@@ -170,3 +170,48 @@ fn tables_may_have_other_columns_and_types() {
         "1795207500123456789\t1.5\tv"
     );
 }
+
+#[test]
+fn tables_of_an_older_collector_are_filled_as_they_are() {
+    let Some(engine) = Engine::start() else { return };
+    engine.run("CREATE DATABASE {db}");
+    let tables = ["otel_logs", "otel_metrics_sum"];
+    for table in [
+        // As exporters had them in 2023, with two columns of the user's: one without a default, and one with.
+        "otel_logs (Timestamp DateTime64(9), TraceId String, SpanId String, TraceFlags UInt32, SeverityText String, \
+         SeverityNumber Int32, ServiceName LowCardinality(String), Body String, LogAttributes Map(LowCardinality(String), String), \
+         Team String, Shelf UInt8 DEFAULT 7) ENGINE = MergeTree PARTITION BY toDate(Timestamp) ORDER BY (ServiceName, Timestamp)",
+        "otel_metrics_sum (MetricName String, Attributes Map(LowCardinality(String), String), TimeUnix DateTime64(9), Value Float64, \
+         Exemplars Nested(FilteredAttributes Map(LowCardinality(String), String), TimeUnix DateTime64(9), Value Float64, \
+         SpanId String, TraceId String), AggTemp Int32, IsMonotonic Boolean) ENGINE = MergeTree ORDER BY (MetricName, TimeUnix)",
+    ] {
+        engine.run(&format!("CREATE TABLE {{db}}.{table}"));
+    }
+    let definitions = || tables.map(|table| engine.value(&format!("SHOW CREATE TABLE {{db}}.{table}")));
+    let before = definitions();
+    let nanos = "1795207500123456789";
+    let exemplar = json!({ "timeUnixNano": nanos, "asDouble": 2.5, "spanId": "0102030405060708" });
+    let point = json!({ "timeUnixNano": nanos, "asInt": "9", "exemplars": [exemplar] });
+    let metric = json!({ "name": "m", "sum": { "aggregationTemporality": 1, "isMonotonic": true, "dataPoints": [point] } });
+    let log = json!({ "timeUnixNano": nanos, "severityNumber": 13, "severityText": "WARN", "flags": 1,
+                      "body": { "stringValue": "b" }, "attributes": [{ "key": "k", "value": { "intValue": "5" } }] });
+    let lines = [
+        json!({ "resourceLogs": [{ "scopeLogs": [{ "logRecords": [log] }] }] }),
+        json!({ "resourceMetrics": [{ "scopeMetrics": [{ "metrics": [metric] }] }] }),
+        json!({ "ts": "2026-11-20T20:45:00Z", "kind": "metric", "host": "h", "name": "g", "value": 1.5 }),
+    ];
+    let input: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    let ended = Ship::run(&["--clickhouse", &engine.url(), "--create", "--ttl", "90d"], input);
+    assert_eq!((ended.code, ended.count("delivered")), (Some(0), 3), "{}", ended.stderr);
+
+    let columns = "toUnixTimestamp64Nano(Timestamp), TraceFlags, SeverityText, SeverityNumber, Body, LogAttributes['k'], Team, Shelf";
+    let stored = engine.value(&format!("SELECT {columns} FROM {{db}}.otel_logs"));
+    assert_eq!(stored, format!("{nanos}\t1\tWARN\t13\tb\t5\t\t7"));
+    let columns = "toUnixTimestamp64Nano(TimeUnix), MetricName, Value, AggTemp, IsMonotonic, Exemplars.Value, Exemplars.SpanId";
+    let stored = engine.value(&format!("SELECT {columns} FROM {{db}}.otel_metrics_sum"));
+    assert_eq!(stored, format!("{nanos}\tm\t9\t1\ttrue\t[2.5]\t['0102030405060708']"));
+    // The table that was missing is created, and the others stay as they are.
+    assert_eq!(definitions(), before);
+    assert_eq!(engine.value("SELECT Value FROM {db}.otel_metrics_gauge"), "1.5");
+    assert!(engine.value("SHOW CREATE TABLE {db}.otel_metrics_gauge").contains("toIntervalSecond(7776000)"));
+}

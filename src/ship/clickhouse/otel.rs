@@ -453,8 +453,8 @@ fn write_span(out: &mut Vec<u8>, column: &Column, span: &Span) {
 }
 
 /// The columns that the metric itself fills.
-const METRIC: [&str; 5] =
-    ["MetricName", "MetricDescription", "MetricUnit", "AggregationTemporality", "IsMonotonic"];
+const METRIC: [&str; 6] =
+    ["MetricName", "MetricDescription", "MetricUnit", "AggregationTemporality", "AggTemp", "IsMonotonic"];
 
 fn write_metric(origin: &Origin<'_>, metric: &Metric, layouts: &Layouts, parts: &mut Parts) {
     let Some(data) = &metric.data else { return };
@@ -470,7 +470,8 @@ fn write_metric(origin: &Origin<'_>, metric: &Metric, layouts: &Layouts, parts: 
         "MetricName" => out.text(&metric.name),
         "MetricDescription" => out.text(&metric.description),
         "MetricUnit" => out.text(&metric.unit),
-        "AggregationTemporality" => out.number(temporality),
+        // The second is its name in tables of exporters before 2024.
+        "AggregationTemporality" | "AggTemp" => out.number(temporality),
         "IsMonotonic" => out.extend_from_slice(if is_monotonic { b"true" } else { b"false" }),
         _ => origin.write(out, column),
     });

@@ -145,7 +145,13 @@ impl Tables {
     /// Runs a statement that is the same for all lines, so that none is at fault if it fails.
     async fn define(&self, sql: &str) -> Result<(), Failure> {
         let defined = self.server.query(sql).await;
-        defined.map(drop).map_err(|failure| Failure { cause: Cause::Outside, ..failure })
+        defined.map(drop).map_err(|failure| {
+            // SYNTAX_ERROR, UNKNOWN_SETTING
+            let is_old = matches!(failure.code, Some(62 | 115));
+            let advice =
+                if is_old { "; this version is too old for --create, create the table yourself" } else { "" };
+            Failure { cause: Cause::Outside, reason: format!("{}{advice}", failure.reason), ..failure }
+        })
     }
 
     /// Adds columns, given as `name type codec`, and describes the table again.
