@@ -258,3 +258,119 @@ fn what_is_old_is_still_delivered_where_nothing_fails() {
         Ship::run(&[&["--otlp", &*server.url(), "--max-age", "500ms"], &spool[..]].concat(), mixed(10..20));
     assert_eq!((ended.code, ended.lines()), (Some(0), [60, 60, 0, 0, 0]), "{}", ended.stderr);
 }
+
+/// Every destination to which credentials can go, with a URL that has some.
+const DESTINATIONS: [(&str, &str); 3] =
+    [("--otlp", "/base"), ("--clickhouse", "/"), ("--monitor", "/metrics")];
+
+/// Lines that each of them sends; the second sample has rates.
+fn samples() -> String {
+    let cpu = |second: u8, busy: f64| {
+        format!(
+            "{{\"ts\":\"2026-11-20T20:45:0{second}Z\",\"kind\":\"cpu\",\"host\":\"h\",\"utilization_ratio\":{busy}}}\n"
+        )
+    };
+    cpu(0, 0.5) + &cpu(1, 0.25) + &logs(0..2)
+}
+
+#[test]
+fn no_output_repeats_credentials() {
+    let refuses = Capture::with(|_| Answer::status(401).body("no"));
+    let fails = Capture::with(|_| Answer::status(503));
+    let dir = tempfile::tempdir().unwrap();
+    let letters = dir.path().join("letters");
+    for (option, path) in DESTINATIONS {
+        // A server that is away, one that refuses, and one that cannot be reached at all.
+        let away = format!("127.0.0.1:{}", support::free_port());
+        let servers = [&refuses, &fails].map(|server| server.url().replace("http://", ""));
+        for (scheme, server) in
+            [("http", &away), ("http", &servers[0]), ("http", &servers[1]), ("https", &away)]
+        {
+            let url = format!("{scheme}://me:s3cret@{server}{path}?token=s3cret");
+            let args = [
+                option,
+                &url,
+                "--drain",
+                "200ms",
+                "--stats",
+                "50ms",
+                "--dead-letter",
+                letters.to_str().unwrap(),
+            ];
+            let mut ship = Ship::start_with(&args, &[("OTEL_EXPORTER_OTLP_HEADERS", "authorization=s3cret")]);
+            ship.feed(samples());
+            let ended = ship.end();
+            assert!(!ended.stats.is_empty(), "{option}: {}", ended.stderr);
+            let records = serde_json::to_string(&ended.records).unwrap();
+            for text in [&ended.stderr, &records] {
+                assert!(!text.contains("s3cret"), "{option} {url}: {text}");
+            }
+            assert!(ended.stderr.contains(&format!("see the password in {option}")), "{}", ended.stderr);
+        }
+        let url = format!("http://me:s3cret@{away}{path}?token=s3cret");
+        let ended = Ship::run(&[option, &url, "--dry-run"], samples());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let shown = String::from_utf8_lossy(&ended.stdout);
+        assert!(!shown.contains("s3cret") && !ended.stderr.contains("s3cret"), "{shown}{}", ended.stderr);
+        for wrong in
+            ["me:s3cret@h", "ftp://me:s3cret@h", "http://me:s3cret@:1", "http://me:s3cret@h:x/?s3cret"]
+        {
+            let ended = Ship::run(&[option, wrong], "");
+            assert_eq!(ended.code, Some(2), "{option} {wrong}: {}", ended.stderr);
+            assert!(!ended.stderr.contains("s3cret"), "{option} {wrong}: {}", ended.stderr);
+        }
+    }
+    for file in [letters.clone(), letters.with_extension("reasons")] {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        assert!(!text.contains("s3cret"), "{text}");
+    }
+    let proxies =
+        [("HTTP_PROXY", "http://me:s3cret@127.0.0.1:1"), ("ALL_PROXY", "socks5://me:s3cret@127.0.0.1:1")];
+    for (option, _) in DESTINATIONS {
+        for proxy in proxies {
+            let mut ship =
+                Ship::start_with(&[option, "http://server.invalid/", "--drain", "200ms"], &[proxy]);
+            ship.feed(samples());
+            let ended = ship.end();
+            assert!(ended.code != Some(0) && !ended.stderr.contains("s3cret"), "{}", ended.stderr);
+        }
+    }
+}
+
+#[test]
+fn redirects_of_every_destination_are_named_and_not_followed() {
+    for (option, path) in DESTINATIONS {
+        let elsewhere = Capture::script([]);
+        let target = elsewhere.url().replace("http://", "http://me:s3cret@") + "/there?token=s3cret";
+        let server = Capture::with(move |_| Answer::status(307).header("Location", &target));
+        let url = server.url().replace("http://", "http://me:s3cret@") + path;
+        let ended = Ship::run(&[option, &url, "--drain", "500ms"], samples());
+        assert_eq!((ended.code, ended.count("rejected")), (Some(1), 0), "{option}: {}", ended.stderr);
+        assert!(ended.count("pending") > 0, "{option}: nothing is lost: {}", ended.stderr);
+        assert!(ended.stderr.contains(&(elsewhere.url() + "/there")), "{option}: {}", ended.stderr);
+        assert!(!ended.stderr.contains("s3cret"), "{option}: {}", ended.stderr);
+        assert!(elsewhere.requests().is_empty() && !server.requests().is_empty());
+    }
+}
+
+#[test]
+fn credentials_in_the_clear_are_warned_about() {
+    for (option, path) in DESTINATIONS {
+        // A proxy stands in for the rest of the world; its hosts have no address.
+        let proxy = Capture::with(|_| Answer::status(503));
+        for (host, user, warns) in [
+            ("server.invalid", "me:s3cret@", true),
+            ("server.invalid", "", false),
+            ("127.0.0.1:1", "me:s3cret@", false),
+        ] {
+            let url = format!("http://{user}{host}{path}");
+            let args = [option, &url, "--drain", "200ms"];
+            let mut ship = Ship::start_with(&args, &[("HTTP_PROXY", &proxy.url())]);
+            ship.feed(samples());
+            let ended = ship.end();
+            let words = ["unencrypted", "in the clear"];
+            let warned = words.iter().any(|words| ended.stderr.contains(words));
+            assert_eq!(warned, warns, "{option} {url}: {}", ended.stderr);
+        }
+    }
+}

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
-use support::{GrpcServer, Ship, in_ci, skip};
+use support::{GrpcServer, Ship, in_ci, require_long, skip};
 
 const LINE: &str = "{\"kind\":\"log\",\"body\":\"x\"}\n";
 
@@ -181,6 +181,25 @@ fn only_trusted_servers_get_anything() {
         assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
         assert_eq!(requests.recv_timeout(Duration::from_secs(5)).unwrap(), "POST /v1/logs HTTP/1.1\r\n");
     }
+}
+
+#[test]
+fn a_wrong_certificate_is_reported_once_a_minute() {
+    if !require_long() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(server) = Identity::make(dir.path(), "a") else { return };
+    let (url, requests) = serve(&server, None);
+    let mut ship = Ship::start(&["--otlp", &url, "--drain", "1s"]);
+    ship.feed(LINE);
+    // Attempts are up to 30 s apart.
+    std::thread::sleep(Duration::from_secs(160));
+    let ended = ship.end();
+    assert_eq!(ended.lines(), [1, 0, 0, 1, 0]);
+    let reports = ended.stderr.matches("UnknownIssuer").count();
+    assert!((2..=3).contains(&reports), "{reports}: {}", ended.stderr);
+    assert!(requests.try_recv().is_err());
 }
 
 /// Trusted only if it is given itself, is valid now, and has the name of the server; as in curl.
