@@ -9,9 +9,10 @@ use crate::support::emulated;
 use crate::support::tracer::{of, ready};
 use crate::work::{Work, cold_file, count, pagefault_trace, trace};
 
-/// No fault takes that long in microseconds, except those that are held.
-fn long() -> f64 {
-    if emulated() { 50_000.0 } else { 30_000.0 }
+/// How long some faults are held, in milliseconds. Half of it is longer than any other fault takes, also in emulation,
+/// where the whole machine can stand still.
+fn held() -> u32 {
+    if emulated() { 1000 } else { 60 }
 }
 
 pub const WAYS: [&[&str]; 4] = [
@@ -20,6 +21,14 @@ pub const WAYS: [&[&str]; 4] = [
     &["--attach", "raw_tp"],
     &["--attach", "raw_tp", "--no-task-slots"],
 ];
+
+/// The number of events that were lost for one of these reasons.
+fn lost(records: &[Value], reasons: &[&str]) -> u64 {
+    let lost = of(records, "lost")
+        .into_iter()
+        .filter(|record| reasons.iter().any(|reason| record["source"].as_str().unwrap().contains(reason)));
+    lost.map(|record| record["count"].as_u64().unwrap()).sum()
+}
 
 /// Traces one process for each kind of fault, all at once. `rest`: whether the rest of a fault that had begun before the
 /// tracer is seen as a fault. `unseen`: the events that may be lost, because the kernel did not run a program for them.
@@ -33,14 +42,15 @@ fn every_kind(way: &[&str], rest: usize, unseen: &str) {
     // handle_mm_fault does not see the registers.
     let with_ip = rest == 0;
     let exe = Path::new("/proc/self/exe");
+    let long = f64::from(held()) * 500.0;
     let modes = [
         ("write", 1009),
         ("read", 1009),
         ("kernel", 1009),
         ("execute", 211),
         ("populate", 1009), // of faults.c
-        ("held", 60),
-        ("begun", 60),
+        ("held", held()),
+        ("begun", held()),
         ("killed", 60),
         ("fail", 60),
     ];
@@ -53,10 +63,12 @@ fn every_kind(way: &[&str], rest: usize, unseen: &str) {
     let caused = works.map(Work::go);
     let records = tracer.finish();
 
-    let lost = of(&records, "lost")
-        .into_iter()
-        .filter(|record| !record["source"].as_str().unwrap().contains(unseen));
-    assert_eq!(lost.count(), 0, "{way:?}: {records:?}");
+    // In emulation, a kernel that preempts tasks in a program (7.x) skips it for other tasks meanwhile.
+    let nested = "a hook inside itself";
+    let skipped = if emulated() { lost(&records, &[nested]) } else { 0 };
+    let unseen =
+        if skipped > 0 { vec![unseen, nested, "the end of a fault was not seen"] } else { vec![unseen] };
+    assert_eq!(lost(&records, &[""]), lost(&records, &unseen), "{way:?}: {records:?}");
     let events = of(&records, "pagefault");
     assert_eq!(count(&records, ["", "", ""]), events.len() as u64, "{way:?}: events and summary");
     for ((mode, pages), caused) in modes.iter().zip(&caused) {
@@ -77,7 +89,8 @@ fn every_kind(way: &[&str], rest: usize, unseen: &str) {
         };
         let all = |wanted: [bool; 4]| {
             assert_eq!((caused.minor, caused.major), (u64::from(*pages), 0), "by getrusage: {context}");
-            assert_eq!(inside.len() as u64, caused.minor, "{context}");
+            let seen = inside.len() as u64;
+            assert!(seen <= caused.minor && caused.minor <= seen + skipped, "{context}: {skipped} skipped");
             assert!(
                 inside.iter().all(|event| is(event) == wanted && event["tid"] == caused.pid),
                 "{context}: {inside:?}"
@@ -109,10 +122,10 @@ fn every_kind(way: &[&str], rest: usize, unseen: &str) {
                 assert!(took >= caused.minor as f64 && took <= caused.major as f64, "{context}: {took} us");
             }
             "begun" => {
-                assert!(inside.len() <= rest && !own.is_empty() && longest < long(), "{context}: {inside:?}")
+                assert!(inside.len() <= rest && !own.is_empty() && longest < long, "{context}: {inside:?}")
             }
             "fail" => {
-                assert!(inside.is_empty() && !own.is_empty() && longest < long(), "{context}: {inside:?}")
+                assert!(inside.is_empty() && !own.is_empty() && longest < long, "{context}: {inside:?}")
             }
             _ => assert!(inside.is_empty() && !own.is_empty(), "{context}: {inside:?}"),
         }
