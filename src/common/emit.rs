@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::common::diag::{self, log};
 use crate::common::filter::Filter;
-use crate::common::stop::PENDING_LINES;
+use crate::common::stop::{COMPLETE, PENDING_LINES};
 use crate::common::time::Timestamp;
 use crate::record::{LOST, Lost, MAX_LINE, Reason, Record, STATUS, Status, write_fields};
 
@@ -224,6 +224,7 @@ impl Emitter {
         if self.require_records && self.records == 0 && (lost > 0 || self.source_failed) {
             bail!("no record was obtained; status and lost records show why");
         }
+        COMPLETE.store(true, Ordering::Release);
         Ok(())
     }
 }

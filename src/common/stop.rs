@@ -25,6 +25,10 @@ const APART: Duration = Duration::from_millis(200);
 /// Lines that are complete and not yet written: what is lost if the program ends now.
 pub static PENDING_LINES: AtomicU64 = AtomicU64::new(0);
 
+/// Whether all output is written, successfully. What is left to do, such as detaching eBPF programs, which waits for the
+/// kernel, needs no time of its own.
+pub static COMPLETE: AtomicBool = AtomicBool::new(false);
+
 /// A handle to ask whether to go on. Cheap to clone.
 #[derive(Clone)]
 pub struct Stop(Arc<Shared>);
@@ -152,6 +156,9 @@ impl Stop {
                 let _ = rustix::io::read(signal, &mut [0u8; 16][..]);
                 second = asked_at.elapsed() >= APART;
             }
+        }
+        if COMPLETE.load(Ordering::Acquire) && !second {
+            std::process::exit(0);
         }
         let unwritten = PENDING_LINES.load(Ordering::Acquire);
         if let Some(words) = self.0.last_words.get()
