@@ -20,8 +20,9 @@ use super::accessors::{Number, hex};
 /// are evicted, and a counter of theirs that goes back at that moment is not noticed.
 const MAX_WEIGHT: usize = 64 << 20;
 
-/// The number of restarts kept for each counter. Lines that are encoded again contain fewer.
-const MAX_RESTARTS: usize = 16;
+/// The number of restarts kept for each counter. Lines that are encoded again after more of them can get an earlier
+/// start time.
+const MAX_RESTARTS: usize = 256;
 
 /// The most keys of maps in one series. Above it, all are evicted.
 const MAX_KEYS: usize = 1 << 12;
