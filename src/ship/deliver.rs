@@ -1,6 +1,6 @@
 //! The delivery loop of a sink: encodes batches, sends requests, several at a time, and acts on the verdicts.
 //!
-//! Each sink has a thread with an async runtime of its own; only this file and the sinks know about tasks. Encoding
+//! Each sink, or each signal of it, has a thread, and each sink an async runtime; only this file and the sinks know about tasks. Encoding
 //! and the bookkeeping happen on that thread between events, so nothing here needs a lock.
 
 use std::collections::BTreeMap;

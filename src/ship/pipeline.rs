@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use tokio::runtime::Runtime;
 
 use super::Sink;
 use super::account::{Account, DropReason, Outcome};
@@ -38,6 +39,7 @@ use super::spool::progress::Progress;
 use super::spool::store::{Damage, MIN_SPOOL, Spool};
 use super::spool::writer::{Writer, WriterIntake};
 use super::worker::SinkWorker;
+
 use crate::common::diag::log;
 use crate::common::lines::{Line, Splitter};
 use crate::common::program::Usage;
@@ -166,15 +168,19 @@ impl Pipeline {
     /// # Errors
     /// If the system refuses a thread.
     pub fn add<S: Sink + Send + 'static>(&mut self, sink: S) -> Result<()> {
+        // Look for I/O after every task: encoding a batch takes milliseconds, and sockets wait meanwhile.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build();
+        // The signals share it, as they share connections, which end with the runtime that opened them.
+        let runtime = Arc::new(runtime.context("cannot start delivery")?);
         if self.is_dry_run {
-            return self.start(DryRun::new(sink), None);
+            return self.start(DryRun::new(sink), None, runtime);
         }
         // Without a spool, signals that wait share the memory, so there is nothing to gain.
         let siblings = self.spool.is_some().then(|| sink.sibling().zip(sink.sibling())).flatten();
-        let Some((logs, traces)) = siblings else { return self.start(sink, None) };
+        let Some((logs, traces)) = siblings else { return self.start(sink, None, runtime) };
         let account = Arc::new(Account::new());
         for (signal, sink) in Signal::ALL.into_iter().zip([sink, logs, traces]) {
-            self.start(sink, Some((signal, account.clone())))?;
+            self.start(sink, Some((signal, account.clone())), runtime.clone())?;
         }
         Ok(())
     }
@@ -184,6 +190,7 @@ impl Pipeline {
         &mut self,
         sink: S,
         only: Option<(Signal, Arc<Account>)>,
+        runtime: Arc<Runtime>,
     ) -> Result<()> {
         let Settings { limits, mut queue_bytes, in_flight, max_age, .. } = self.settings;
         if self.spool.is_some() {
@@ -213,9 +220,6 @@ impl Pipeline {
             worker.progress = Some(Arc::new(progress.context("cannot use the cursor in the spool")?));
         }
         let worker = Arc::new(worker);
-        // Look for I/O after every task: encoding a batch takes milliseconds, and sockets wait meanwhile.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().event_interval(1).build();
-        let runtime = runtime.context("cannot start delivery")?;
         let guard = Ending(worker.clone(), self.ended.0.clone());
         std::thread::Builder::new()
             .name(worker.name.into())
