@@ -1,4 +1,4 @@
-//! `--filter`: runs a jq program on each record, in a process of its own with limited CPU time, memory and stack.
+//! `--filter` and `--map`: runs a jq program on each record, in a process of its own with limited CPU time, memory and stack.
 //!
 //! A jq program can loop or recurse without end, inside functions that never return to their caller. Only a process
 //! can be stopped at any point without harm to the rest. The process is this program again, under the name [`NAME`].
@@ -51,6 +51,10 @@ const OUT_OF_TIME: u8 = 3;
 pub struct Filter {
     code: String,
     raw: bool,
+    /// The length of the longest output.
+    longest: usize,
+    /// Failures are in the answers only.
+    silent: bool,
     worker: Option<Worker>,
     /// Frames, and the number of them.
     queue: Vec<u8>,
@@ -71,11 +75,15 @@ pub struct Answer<'a> {
     pub count: u64,
     /// Outputs that were left out, being over the longest line.
     pub too_long: u64,
+    /// The message of a failure; the outputs before it are there.
+    pub error: Option<&'a [u8]>,
 }
 
-impl Answer<'_> {
+impl<'a> Answer<'a> {
     /// For a line that the program could not be run on.
-    const NONE: Self = Self { outputs: b"", count: 0, too_long: 0 };
+    fn failed(error: &'a str) -> Self {
+        Self { outputs: b"", count: 0, too_long: 0, error: Some(error.as_bytes()) }
+    }
 }
 
 /// Why a filter could not be set up.
@@ -93,7 +101,19 @@ impl Filter {
     /// # Errors
     /// If it does not compile, or the system starts no process.
     pub fn new(code: &str, raw: bool) -> Result<Self, Error> {
-        let mut filter = Self { code: code.to_owned(), raw, ..Self::default() };
+        Self { code: code.to_owned(), raw, longest: MAX_LINE, ..Self::default() }.compiled()
+    }
+
+    /// As [`Filter::new`], for outputs of up to `longest` bytes. Failures are not logged.
+    ///
+    /// # Errors
+    /// As [`Filter::new`].
+    pub fn silent(code: &str, longest: usize) -> Result<Self, Error> {
+        Self { code: code.to_owned(), longest, silent: true, ..Self::default() }.compiled()
+    }
+
+    fn compiled(self) -> Result<Self, Error> {
+        let mut filter = self;
         let (worker, message) = filter.start(BUDGET).map_err(Error::Process)?;
         if !message.is_empty() {
             return Err(Error::Program(message));
@@ -145,8 +165,9 @@ impl Filter {
                 match self.start(budget) {
                     Ok((worker, _)) => self.worker = Some(worker),
                     Err(error) => {
-                        self.fail(left, &format!("{error:#}"));
-                        return (0..left).try_for_each(|_| each(Answer::NONE));
+                        let reason = format!("{error:#}");
+                        self.fail(left, &reason);
+                        return (0..left).try_for_each(|_| each(Answer::failed(&reason)));
                     }
                 }
             }
@@ -168,10 +189,10 @@ impl Filter {
                 left -= 1;
                 self.stopped_in_a_row += 1;
                 self.fail(1, &reason);
-                each(Answer::NONE)?;
+                each(Answer::failed(&reason))?;
                 if self.stopped_in_a_row >= IN_A_ROW {
                     self.fail(left, &reason);
-                    return (0..left).try_for_each(|_| each(Answer::NONE));
+                    return (0..left).try_for_each(|_| each(Answer::failed(&reason)));
                 }
             }
             at_once = at_once.min(left);
@@ -191,11 +212,11 @@ impl Filter {
         while answered < lines && alive {
             alive = worker.transfer(&mut unsent).is_ok();
             let mut used = 0;
-            while let Some((answer, error, length)) = parse(&worker.answers[used..]) {
+            while let Some((answer, length)) = parse(&worker.answers[used..]) {
                 used += length;
                 answered += 1;
                 self.stopped_in_a_row = 0;
-                if let Some(error) = error {
+                if let Some(error) = answer.error {
                     self.fail(1, &String::from_utf8_lossy(error));
                 }
                 each(answer)?;
@@ -209,7 +230,9 @@ impl Filter {
     fn fail(&mut self, count: u64, error: &str) {
         if self.errors == 0 && count > 0 {
             self.first_error = excerpt(error.as_bytes());
-            log(format_args!("--filter: {} (further errors are counted, not shown)", self.first_error));
+            if !self.silent {
+                log(format_args!("--filter: {} (further errors are counted, not shown)", self.first_error));
+            }
         }
         self.errors += count;
     }
@@ -219,6 +242,7 @@ impl Filter {
         let mut worker = Worker::start().with_context(failed)?;
         let mut options = vec![u8::from(self.raw)];
         options.extend_from_slice(&(budget.as_millis() as u32).to_le_bytes());
+        options.extend_from_slice(&u32::try_from(self.longest).unwrap_or(u32::MAX).to_le_bytes());
         options.extend_from_slice(self.code.as_bytes());
         let mut first = Vec::new();
         frame(&mut first, &options);
@@ -330,15 +354,15 @@ fn number(bytes: &[u8], index: usize) -> Option<u32> {
     Some(u32::from_le_bytes(bytes.try_into().ok()?))
 }
 
-/// An answer, the error in it, and its length; `None` if it is not complete.
-fn parse(bytes: &[u8]) -> Option<(Answer<'_>, Option<&[u8]>, usize)> {
+/// An answer and its length; `None` if it is not complete.
+fn parse(bytes: &[u8]) -> Option<(Answer<'_>, usize)> {
     let [count, too_long, length, error] = [0, 1, 2, 3].map(|index| number(bytes, index));
     let (outputs_end, error) = (16 + length? as usize, error?);
     let end = outputs_end + error.saturating_sub(1) as usize;
     let outputs = bytes.get(16..outputs_end)?;
     let message = bytes.get(outputs_end..end)?;
-    let answer = Answer { outputs, count: count?.into(), too_long: too_long?.into() };
-    Some((answer, (error > 0).then_some(message), end))
+    let error = (error > 0).then_some(message);
+    Some((Answer { outputs, count: count?.into(), too_long: too_long?.into(), error }, end))
 }
 
 /// Runs the filter for the program that started this process, until its input ends. Gives the exit code.
@@ -358,11 +382,12 @@ fn serve() -> io::Result<()> {
     let mut input = BufReader::with_capacity(64 * 1024, file(rustix::stdio::stdin().as_fd())?);
     let mut output = BufWriter::with_capacity(64 * 1024, file(rustix::stdio::stdout().as_fd())?);
     let (mut line, mut answer) = (Vec::new(), Vec::new());
-    if !read_frame(&mut input, &mut line)? || line.len() < 5 {
+    if !read_frame(&mut input, &mut line)? || line.len() < 9 {
         return Ok(());
     }
     let budget = Duration::from_millis(number(&line[1..], 0).unwrap_or(0).into());
-    let query = Query::new(&String::from_utf8_lossy(&line[5..]), line[0] == 1);
+    let longest = number(&line[1..], 1).unwrap_or(0) as usize;
+    let query = Query::new(&String::from_utf8_lossy(&line[9..]), line[0] == 1);
     frame(&mut answer, query.as_ref().err().map_or(b"", String::as_bytes));
     output.write_all(&answer)?;
     let Ok(mut query) = query else { return output.flush() };
@@ -383,7 +408,7 @@ fn serve() -> io::Result<()> {
         answer.resize(16, 0);
         let (mut count, mut too_long) = (0u32, 0u32);
         let ended = query.run(&line, |text| {
-            if text.len() > MAX_LINE {
+            if text.len() > longest {
                 too_long += 1;
             } else {
                 answer.extend_from_slice(text);
@@ -470,10 +495,10 @@ mod tests {
         for length in 0..22 {
             assert!(parse(&bytes[..length]).is_none(), "{length}");
         }
-        let (answer, error, length) = parse(&bytes).unwrap();
+        let (answer, length) = parse(&bytes).unwrap();
         assert_eq!((answer.outputs, answer.count, answer.too_long), (&b"1\n2\n"[..], 2, 1));
-        assert_eq!((error, length), (Some(&b"no"[..]), 22));
+        assert_eq!((answer.error, length), (Some(&b"no"[..]), 22));
         let none = [0u32; 4].map(u32::to_le_bytes).concat();
-        assert!(matches!(parse(&none), Some((_, None, 16))));
+        assert!(matches!(parse(&none), Some((Answer { error: None, .. }, 16))));
     }
 }
