@@ -74,6 +74,11 @@ def has_biolatency():
     return any(shutil.which(name) for name in ("biolatency", "biolatency-libbpf"))
 
 
+def has_journal_remote():
+    """Not in the path."""
+    return any(os.access(f"{lib}/systemd/systemd-journal-remote", os.X_OK) for lib in ("/usr/lib", "/lib"))
+
+
 def has_static_busybox():
     return shutil.which("busybox") and not runs("ldd", shutil.which("busybox"))
 
@@ -123,6 +128,7 @@ TEST = [
     ("promtool", "checks the Prometheus exposition", "prometheus", "golang-github-prometheus", "prometheus", "prometheus"),
     ("stress-ng", "the load that floods the tracers", "stress-ng", "stress-ng", "stress-ng", "-"),
     (has_node_exporter, "scrape --url reads its metrics", *NODE_EXPORTER),
+    (has_journal_remote, "makes journals", "systemd-journal-remote", "systemd-journal-remote", "-", "-"),
     (has_clickhouse, "the HTTP interface of ClickHouse", "clickhouse-server", "-", "-", "-"),
     (has_go, "builds the OpenTelemetry Collector", "golang-go", "golang", "go", "go"),
 ]

@@ -19,7 +19,7 @@ const PROGRAMS: [&str; 8] =
     ["scrape", "vmstat-json", "pmstat", "iolat", "schedlat", "pagefault-trace", "syscall-trace", "tele-ship"];
 
 /// Makes a folder with the programs that the README installs, a `sudo` and an `ssh` that run the command here, and a
-/// Mac's `vm_stat` and `powermetrics`. It is the home directory too.
+/// Mac's `vm_stat` and `powermetrics`, and a `journalctl` that prints one entry. It is the home directory too.
 fn prepare(dir: &Path) {
     let bin = dir.join("bin");
     std::fs::create_dir(&bin).unwrap();
@@ -30,11 +30,14 @@ fn prepare(dir: &Path) {
     let powermetrics =
         concat!("exec cat ", env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/powermetrics/apple.plist");
     std::fs::write(dir.join("powermetrics.txt"), include_str!("fixtures/powermetrics/apple.txt")).unwrap();
+    std::fs::write(dir.join("app.log"), "{\"time\":\"2026-11-20T20:45:00Z\",\"msg\":\"ready\"}\n").unwrap();
+    let journalctl = r#"echo '{"__REALTIME_TIMESTAMP":"1764288000123456","MESSAGE":"ready"}'"#;
     let scripts = [
         ("sudo", "exec \"$@\""),
         ("ssh", "shift 1\nexec \"$@\""),
         ("vm_stat", vm_stat),
         ("powermetrics", powermetrics),
+        ("journalctl", journalctl),
     ];
     for (name, script) in scripts {
         let path = bin.join(name);

@@ -4,18 +4,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
 
 use telepipe::common::diag::log;
+use telepipe::common::filter;
 use telepipe::common::options::GenerateArg;
-use telepipe::common::program::Program;
+use telepipe::common::program::{Program, Usage};
 use telepipe::common::stdio_check;
 use telepipe::common::stop::Stop;
 use telepipe::common::units::{duration, size};
 use telepipe::record::{Kind, SHIP_STATS};
 use telepipe::ship::destinations::Destinations;
+use telepipe::ship::follow::Follow;
+use telepipe::ship::input::Files;
+use telepipe::ship::map::{Map, Preset};
 use telepipe::ship::pipeline::{Pipeline, Settings};
+use telepipe::ship::replay::Replay;
 use telepipe::ship::spool;
 use telepipe::ship::{LimitOptions, ReportOptions};
 
@@ -29,9 +34,8 @@ struct TeleShip {
     #[command(flatten)]
     delivery: Delivery,
 
-    /// Read these files, one after the other, instead of stdin
-    #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
-    input: Vec<PathBuf>,
+    #[command(flatten)]
+    input: InputArgs,
 
     /// Show what would be sent, as JSON lines on stdout, and send nothing
     ///
@@ -48,6 +52,65 @@ struct TeleShip {
 
     #[command(flatten)]
     generate: GenerateArg,
+}
+
+#[derive(Args)]
+struct InputArgs {
+    /// Read these files, one after the other, instead of stdin
+    #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
+    input: Vec<PathBuf>,
+
+    /// Go on reading the --input files as they grow, also when they are replaced
+    ///
+    /// As tail -n +1 -F. With --spool, a restart goes on where it was. See FILES in the man page.
+    #[arg(long, hide_short_help = true, help_heading = "Input", requires = "input")]
+    follow: bool,
+
+    /// Read this directory once: a spool, or files of OTLP/JSON, oldest first
+    ///
+    /// A spool is not changed, and read as far as it is not damaged. Other directories: *.json, *.jsonl and *.ndjson,
+    /// also compressed (.gz, .zst).
+    #[arg(
+        long,
+        hide_short_help = true,
+        help_heading = "Input",
+        value_name = "DIR",
+        conflicts_with = "input"
+    )]
+    replay: Option<PathBuf>,
+
+    /// Turn each line into records by a jq program
+    ///
+    /// Its outputs are delivered instead of the line. See MAPPING in the man page.
+    #[arg(long, hide_short_help = true, help_heading = "Input", value_name = "JQ")]
+    map: Option<String>,
+
+    /// Turn each line into a record by a built-in mapping
+    #[arg(long, hide_short_help = true, help_heading = "Input", value_name = "NAME", conflicts_with = "map")]
+    preset: Option<Preset>,
+}
+
+impl InputArgs {
+    /// Reads what the options name, mapped by lines of up to `max_line` bytes.
+    fn open(self, pipeline: &mut Pipeline, max_line: usize) -> Result<()> {
+        let map = self.map.map(|code| Map::jq(&code, max_line)).transpose().map_err(|error| match error {
+            filter::Error::Program(message) => Usage(format!("--map: {message}")).into(),
+            filter::Error::Process(error) => error,
+        })?;
+        if let Some(map) = map.or_else(|| self.preset.map(|preset| Map::preset(preset, max_line))) {
+            pipeline.map(map);
+        }
+        if let Some(folder) = self.replay {
+            pipeline.read_from(Replay::new(&folder)?);
+        } else if self.follow {
+            pipeline.read_from(Follow::new(self.input));
+        } else if !self.input.is_empty() {
+            pipeline.read_from(Files::new(self.input));
+        } else if rustix::termios::isatty(rustix::stdio::stdin()) {
+            log(format_args!("reading from the terminal; end the input with Ctrl-D"));
+        }
+        Ok(())
+    }
 }
 
 #[derive(Subcommand)]
@@ -179,6 +242,11 @@ impl Program for TeleShip {
             "scrape | tele-ship --otlp --spool /var/spool/tele-ship",
         ),
         (
+            "Deliver a log of JSON lines as it grows, through log rotation and restarts",
+            "tele-ship --follow --input app.log --map '{kind: \"log\", ts: .time, body: .msg}' --spool app.spool --otlp",
+        ),
+        ("Deliver the systemd journal", "journalctl -o json -f | tele-ship --preset journald --otlp"),
+        (
             "Insert into ClickHouse, into the tables that HyperDX and Grafana read, for 90 days",
             "scrape | tele-ship --clickhouse http://clickhouse:8123 --create --ttl 90d",
         ),
@@ -196,7 +264,19 @@ impl Program for TeleShip {
 
     fn run(self) -> Result<()> {
         match self.command {
-            None => self.delivery.run(self.spool.as_deref(), Some(self.input), self.dry_run),
+            None => {
+                let same = |a: &Path, b: &Path| {
+                    a.canonicalize().is_ok_and(|a| b.canonicalize().is_ok_and(|b| a == b))
+                };
+                if let (Some(spool), Some(replay)) = (&self.spool, &self.input.replay)
+                    && same(spool, replay)
+                {
+                    bail!(Usage(
+                        "--replay and --spool name the same directory; use tele-ship spool drain".to_owned()
+                    ));
+                }
+                self.delivery.run(self.spool.as_deref(), Some(self.input), self.dry_run)
+            }
             Some(Command::Spool(SpoolCommand::Status { dir })) => inspect(&dir, false),
             Some(Command::Spool(SpoolCommand::Verify { dir })) => inspect(&dir, true),
             Some(Command::Spool(SpoolCommand::Drain { dir, delivery })) => {
@@ -213,8 +293,8 @@ fn inspect(dir: &Path, verify: bool) -> Result<()> {
 }
 
 impl Delivery {
-    /// Delivers what is in the spool, and then the input: these files, stdin if there are none, or nothing.
-    fn run(self, spool: Option<&Path>, input: Option<Vec<PathBuf>>, dry_run: bool) -> Result<()> {
+    /// Delivers what is in the spool, and then the input, if any.
+    fn run(self, spool: Option<&Path>, input: Option<InputArgs>, dry_run: bool) -> Result<()> {
         let limits = LimitOptions {
             lines: self.batch_lines.map(|lines| lines.try_into().unwrap_or(usize::MAX)),
             bytes: self.batch_bytes,
@@ -240,12 +320,8 @@ impl Delivery {
         }
         self.destinations.open(&mut pipeline)?;
         match input {
-            Some(files) if files.is_empty() => {
-                if rustix::termios::isatty(rustix::stdio::stdin()) {
-                    log(format_args!("reading from the terminal; end the input with Ctrl-D"));
-                }
-            }
-            files => pipeline.read_files(files.unwrap_or_default()),
+            Some(input) => input.open(&mut pipeline, max_line)?,
+            None => pipeline.read_from(Files::new(Vec::new())),
         }
         pipeline.run(&stop)
     }

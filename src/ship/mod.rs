@@ -16,7 +16,11 @@ pub mod clickhouse;
 #[cfg(feature = "http")]
 pub mod compression;
 pub mod destinations;
+pub mod follow;
+pub mod input;
+mod journald;
 pub mod line;
+pub mod map;
 #[cfg(feature = "http")]
 pub mod monitor;
 pub mod otlp;
@@ -35,6 +39,7 @@ mod dry_run;
 mod endpoint;
 mod pool;
 mod queue;
+pub mod replay;
 mod report;
 pub mod spool;
 mod worker;

@@ -1,4 +1,4 @@
-//! Reads stdin or files, hands the lines to every sink, and ends in an orderly way.
+//! Reads the input, hands the lines to every sink, and ends in an orderly way.
 //!
 //! Reading happens on the thread that calls [`Pipeline::run`]; each sink has a thread of its own. When the queue of
 //! one is full, reading stops, and the pipe makes its writers wait. With a spool, lines go to the spool, each sink and
@@ -9,19 +9,13 @@
 //! writes its last lines. Then the sinks have the drain time to deliver what is pending. After the end of input they
 //! have as long as they make progress, and the drain time without any.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
-use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use tokio::runtime::Runtime;
 
 use super::Sink;
@@ -29,11 +23,13 @@ use super::account::{Account, DropReason, Outcome};
 use super::dead_letter::{DeadLetter, DeadLetterFile, DeadLetters, Samples};
 use super::deliver;
 use super::dry_run::DryRun;
+use super::input::{Chunk, Event, Lines, Source, Stdin, Wait};
 use super::line::{BySignal, Signal};
+use super::map::Map;
 use super::queue::{Intake, LimitOptions};
 use super::report::{OwnLines, ReportOptions, Reporter};
 use super::spool::cursor::sink_name;
-use super::spool::disk::Folder;
+use super::spool::disk::{Folder, read_all, replace};
 use super::spool::feeder::Feeder;
 use super::spool::progress::Progress;
 use super::spool::store::{Damage, MIN_SPOOL, Spool};
@@ -41,7 +37,6 @@ use super::spool::writer::{Writer, WriterIntake};
 use super::worker::SinkWorker;
 
 use crate::common::diag::log;
-use crate::common::lines::{Line, Splitter};
 use crate::common::program::Usage;
 use crate::common::stop::Stop;
 
@@ -52,9 +47,9 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 * 1024;
 /// The most memory for a sink's pending data if there is a spool: the rest can wait there.
 const SPOOL_QUEUE: usize = 24 << 20;
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// How much of a line that is too long is held, for messages.
-const START: usize = 400;
+/// The file in the spool with the positions in followed files, and how often it is written.
+const POSITIONS: &str = "input.positions";
+const POSITIONS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a pipeline works.
 #[derive(Clone, Copy, Debug)]
@@ -81,15 +76,13 @@ pub struct Pipeline {
     is_dry_run: bool,
     workers: Vec<Arc<SinkWorker>>,
     dead_letters: Arc<dyn DeadLetters>,
-    /// Files to read instead of stdin.
-    files: Option<VecDeque<PathBuf>>,
+    source: Box<dyn Source>,
     spool: Option<Arc<Spool>>,
     writer: Option<Writer>,
-    splitter: Splitter,
+    positions: Positions,
+    lines: Lines,
     /// The offset of the next line. Every line has one, blank and refused ones too.
     next: u64,
-    /// The start of the line being read, if it is too long.
-    long: Vec<u8>,
     /// Records about delivery that are to be delivered.
     own: Arc<OwnLines>,
     ended: (Sender<()>, Receiver<()>),
@@ -104,12 +97,12 @@ impl Pipeline {
             is_dry_run: false,
             workers: Vec::new(),
             dead_letters: Arc::new(Samples::default()),
-            files: None,
+            source: Box::new(Stdin),
             spool: None,
             writer: None,
-            splitter: Splitter::new(settings.max_line),
+            positions: Positions { end: 0, noted: None, noted_at: Instant::now(), stored: Vec::new() },
+            lines: Lines::new(settings.max_line),
             next: 0,
-            long: Vec::new(),
             own: Arc::default(),
             ended: channel(),
             asked_at: None,
@@ -158,9 +151,14 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Reads these files, one after the other, instead of stdin.
-    pub fn read_files(&mut self, files: Vec<PathBuf>) {
-        self.files = Some(files.into());
+    /// Reads from here instead of stdin.
+    pub fn read_from(&mut self, source: impl Source + 'static) {
+        self.source = Box::new(source);
+    }
+
+    /// Maps each line before it is delivered.
+    pub fn map(&mut self, map: Map) {
+        self.lines.map(map);
     }
 
     /// Adds a sink and starts its thread, or one for each signal.
@@ -265,6 +263,10 @@ impl Pipeline {
     /// Starts the threads that write to the spool and read from it.
     fn start_spool(&mut self) -> Result<Vec<JoinHandle<()>>> {
         let Some(spool) = &self.spool else { return Ok(Vec::new()) };
+        self.positions.end = spool.range().1;
+        if let Ok(positions) = read_all(spool.disk(), POSITIONS) {
+            self.source.resume(&positions);
+        }
         let name = |worker: &Arc<SinkWorker>| sink_name(worker.name, worker.signal);
         let used = |sink: &String| self.workers.iter().any(|worker| name(worker) == *sink);
         for sink in spool.sinks().iter().filter(|sink| !used(sink)) {
@@ -294,6 +296,8 @@ impl Pipeline {
     /// Stores the cursors.
     fn end_spool(&mut self, feeders: Vec<JoinHandle<()>>) {
         self.end_writer();
+        self.note_positions();
+        self.store_positions();
         self.workers
             .iter()
             .filter_map(|worker| worker.progress.as_ref())
@@ -325,33 +329,8 @@ impl Pipeline {
         spool.close();
     }
 
-    /// Reads to the end of the input (true), or until the program must end (false). A file that cannot be read does
-    /// not stop the others.
+    /// Reads to the end of the input (true), or until the program must end (false).
     fn read_all(&mut self, stop: &Stop) -> Result<bool> {
-        let Some(mut files) = self.files.take() else {
-            return self.read(stop, rustix::stdio::stdin()).context("cannot read stdin");
-        };
-        let mut failed = 0;
-        while let Some(path) = files.pop_front() {
-            let opened = File::open(&path);
-            match opened.map_err(anyhow::Error::from).and_then(|file| Ok(self.read(stop, file.as_fd())?)) {
-                Ok(true) => self.take(b"", true),
-                Ok(false) => return Ok(false),
-                Err(error) => {
-                    failed += 1;
-                    self.take(b"", true);
-                    log(format_args!("cannot read {}: {error}", path.display()));
-                }
-            }
-        }
-        if failed > 0 {
-            bail!("{failed} of the --input files could not be read");
-        }
-        Ok(true)
-    }
-
-    /// As [`Pipeline::read_all`], from one descriptor.
-    fn read(&mut self, stop: &Stop, input: BorrowedFd<'_>) -> rustix::io::Result<bool> {
         let mut buffer = vec![0; CHUNK];
         loop {
             let asked = self.asked(stop);
@@ -370,16 +349,42 @@ impl Pipeline {
                 continue;
             }
             self.take_own();
-            let until = enough.into_iter().chain(look).min();
-            if !readable(input, asked.is_none().then_some(stop), until)? {
-                continue;
+            let wait =
+                Wait { stop: asked.is_none().then_some(stop), until: enough.into_iter().chain(look).min() };
+            match self.source.read(&mut buffer, &wait)? {
+                Chunk::Bytes(length) => self.take(&buffer[..length], false),
+                Chunk::FileEnd => self.take(b"", true),
+                Chunk::Nothing => {}
+                Chunk::End => return Ok(true),
             }
-            match rustix::io::read(input, &mut buffer[..]) {
-                Ok(0) => return Ok(true),
-                Ok(length) => self.take(&buffer[..length], false),
-                Err(Errno::INTR | Errno::AGAIN) => {}
-                Err(error) => return Err(error),
+            self.store_positions();
+            if self.spool.is_some()
+                && self.positions.noted.is_none()
+                && self.positions.noted_at.elapsed() >= POSITIONS_INTERVAL
+            {
+                self.note_positions();
             }
+        }
+    }
+
+    /// Notes how far the input was read.
+    fn note_positions(&mut self) {
+        if !self.lines.is_within_line() {
+            self.positions.noted = self.source.positions().map(|positions| (self.positions.end, positions));
+        }
+        self.positions.noted_at = Instant::now();
+    }
+
+    /// Stores what was noted, once the lines up to there are in the spool.
+    fn store_positions(&mut self) {
+        let (Some(spool), Some((end, noted))) = (&self.spool, &self.positions.noted) else { return };
+        if spool.range().1 < *end {
+            return;
+        }
+        // What fails is tried again; a disk that is full is reported by the writer.
+        if *noted == self.positions.stored || replace(spool.disk(), POSITIONS, noted).is_ok() {
+            self.positions.stored.clone_from(noted);
+            self.positions.noted = None;
         }
     }
 
@@ -398,7 +403,8 @@ impl Pipeline {
 
     /// Adds the records about delivery, even in the middle of a line of the input.
     fn take_own(&mut self) {
-        let lines = self.own.take();
+        // The offset of a line that arrives in parts must not change.
+        let lines = if self.lines.is_within_long() { Vec::new() } else { self.own.take() };
         if lines.is_empty() {
             return;
         }
@@ -406,6 +412,7 @@ impl Pipeline {
         for line in &lines {
             intake.push(self.next, line);
             self.next += 1;
+            self.positions.end += 1;
         }
         drop(intake);
         let bytes = lines.iter().map(|line| line.len() + 1).sum();
@@ -415,37 +422,44 @@ impl Pipeline {
     /// Adds the lines that `chunk` completes, and the last one at the end of input, to the spool, or to the queue of
     /// every sink.
     fn take(&mut self, chunk: &[u8], eof: bool) {
-        let Self { settings, workers, dead_letters, writer, splitter, next, long, .. } = self;
+        let Self { settings, workers, dead_letters, writer, lines, next, positions, .. } = self;
         one_per_sink(workers).iter().for_each(|worker| worker.account.read_bytes(chunk.len()));
-        let mut intake = Destination::of(workers, writer.as_ref());
-        let mut too_long = Vec::new();
-        let mut each = |line: Line<'_>| {
-            match line {
-                Line::Whole(line) => {
-                    if let Some(line) = content(line) {
-                        intake.push(*next, line);
-                    }
-                    *next += 1;
+        let (workers, writer) = (&*workers, writer.as_ref());
+        let (mut intake, mut empty, mut refused) = (None, 0, Vec::new());
+        let mut each = |event: Event<'_>| {
+            match event {
+                Event::Line(line) => {
+                    let intake = intake.get_or_insert_with(|| Destination::of(workers, writer));
+                    intake.push(*next, line);
+                    positions.end += 1;
                 }
-                Line::Part { bytes, last } => {
-                    dead_letters.part(*next, bytes);
-                    long.extend_from_slice(&bytes[..bytes.len().min(START - long.len())]);
-                    if last {
-                        too_long.push((*next, std::mem::take(long)));
-                        *next += 1;
-                    }
+                Event::Blank => {}
+                Event::Empty => empty += 1,
+                Event::Part(bytes) => return dead_letters.part(*next, bytes),
+                Event::Long(start) => {
+                    let reason = format!("longer than {} bytes (--max-line)", settings.max_line);
+                    refused.push((*next, start.to_vec(), true, reason));
                 }
+                Event::Refused(line, reason) => refused.push((*next, line.to_vec(), false, reason)),
             }
-            Ok::<_, Infallible>(())
+            *next += 1;
         };
-        let Ok(()) = if eof { splitter.end(&mut each) } else { splitter.feed(chunk, &mut each) };
+        if eof {
+            lines.end(&mut each)
+        } else {
+            lines.feed(chunk, &mut each)
+        };
         drop(intake);
-        let reason = &format!("longer than {} bytes (--max-line)", settings.max_line);
-        for (offset, line) in &too_long {
+        if empty > 0 {
             for worker in self.sinks() {
-                let (pending, offset) = (worker.account.read(u64::MAX, Instant::now(), 1), *offset);
-                let letter = DeadLetter { sink: worker.name, offset, line, is_part: true, reason };
-                worker.refuse_line(&letter, pending);
+                worker.account.read(u64::MAX, Instant::now(), empty).settle(Outcome::Empty);
+            }
+        }
+        for (offset, line, is_part, reason) in &refused {
+            for worker in self.sinks() {
+                let pending = worker.account.read(u64::MAX, Instant::now(), 1);
+                let (offset, is_part) = (*offset, *is_part);
+                worker.refuse_line(&DeadLetter { sink: worker.name, offset, line, is_part, reason }, pending);
             }
         }
     }
@@ -454,9 +468,7 @@ impl Pipeline {
     fn finish(&mut self, eof: bool) {
         if eof {
             self.take(b"", true);
-        } else if self.splitter.is_partial()
-            && self.splitter.partial().is_none_or(|start| content(start).is_some())
-        {
+        } else if self.lines.is_partial() {
             for worker in self.sinks() {
                 worker.account.read(u64::MAX, Instant::now(), 1).settle(Outcome::Dropped(DropReason::CutOff));
             }
@@ -515,6 +527,16 @@ fn one_per_sink(workers: &[Arc<SinkWorker>]) -> Vec<Arc<SinkWorker>> {
     sinks
 }
 
+/// How far the input was read, for the next start.
+struct Positions {
+    /// The offset in the spool of the next line.
+    end: u64,
+    /// The positions after the line before that offset.
+    noted: Option<(u64, Vec<u8>)>,
+    noted_at: Instant,
+    stored: Vec<u8>,
+}
+
 /// Where lines go.
 enum Destination<'a> {
     Queues(Vec<Intake<'a>>),
@@ -537,24 +559,6 @@ impl<'a> Destination<'a> {
     }
 }
 
-/// A line without a byte order mark, which files of some programs begin with; `None` if it is blank.
-fn content(line: &[u8]) -> Option<&[u8]> {
-    let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-    (!line.trim_ascii().is_empty()).then_some(line)
-}
-
-/// Waits until `input` is readable; false if `stop` is asked or `until` comes first.
-fn readable(input: BorrowedFd<'_>, stop: Option<&Stop>, until: Option<Instant>) -> rustix::io::Result<bool> {
-    let mut fds = vec![PollFd::new(&input, PollFlags::IN)];
-    fds.extend(stop.map(|stop| PollFd::from_borrowed_fd(stop.fd(), PollFlags::IN)));
-    let wait = until.map(|until| until.saturating_duration_since(Instant::now()));
-    match poll(&mut fds, wait.and_then(|wait| Timespec::try_from(wait).ok()).as_ref()) {
-        Ok(_) => Ok(!fds[0].revents().is_empty()),
-        Err(Errno::INTR) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
 /// Reports that the thread of a sink has ended, even by a panic.
 struct Ending(Arc<SinkWorker>, Sender<()>);
 
@@ -573,6 +577,7 @@ mod tests {
     use super::*;
     use crate::record::MAX_LINE;
     use crate::ship::Limits;
+    use crate::ship::input::START;
     use std::sync::Mutex;
 
     /// Keeps every letter and every part.

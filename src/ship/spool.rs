@@ -21,6 +21,7 @@
 //! | `OFFSET.index` | its blocks: position, offset, time, lines for each signal, size and CRC-32 |
 //! | `SINK.cursor`, `SINK-SIGNAL.cursor` | what was delivered, and the batches on their way |
 //! | `SINK.OFFSET.state`, `SINK-metrics.OFFSET.state` | the state of its encoder before the line with that offset |
+//! | `input.positions` | how far the files of `--follow` were read |
 //! | `….damaged` | what was set aside |
 //! | `lock` | locked by the process that uses the spool |
 
