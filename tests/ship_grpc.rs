@@ -52,6 +52,9 @@ fn every_line_arrives_once_with_its_metadata() {
         assert_eq!((ended.count("accepted_items"), ended.count("requests")), (1000, 4));
         let requests = &server.requests()[before..];
         assert_eq!(arrived(requests), each(1000, 1));
+        // Five bytes are the frame.
+        let sizes = requests.iter().map(|request| request["bytes"].as_u64().unwrap() + 5);
+        assert_eq!(ended.count("body_bytes"), sizes.sum::<u64>());
         for request in requests {
             let metadata = &request["metadata"];
             assert_eq!((&metadata["authorization"], &metadata["x-scope"]), (&json!("bare+key"), &json!("a")));

@@ -6,8 +6,8 @@ OPTIONS is a JSON object: "max_bytes", the longest message that is taken (4 MiB 
 files for TLS. An ANSWER is a JSON object: "code", the number of a gRPC status, with "message" and "retry_s", the delay of
 a RetryInfo; or "rejected" and "message", a partial success; or {}. After the last one, every answer is {}.
 
-Prints its port, and then a line of JSON for each request that it took: the signal, the metadata, and the message. Ends
-when stdin does.
+Prints its port, and then a line of JSON for each request that it took: the signal, the metadata, the message and its
+size. Ends when stdin does.
 """
 
 import json
@@ -37,7 +37,8 @@ def answer(signal, request, context, success):
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         message = json_format.MessageToDict(request, use_integers_for_enums=True)
         left_s = context.time_remaining()
-        print(json.dumps({"signal": signal, "metadata": metadata, "left_s": left_s, "message": message}), flush=True)
+        seen = {"signal": signal, "metadata": metadata, "left_s": left_s, "message": message, "bytes": request.ByteSize()}
+        print(json.dumps(seen), flush=True)
     if "code" not in wanted:
         return success(wanted)
     status = status_pb2.Status(code=wanted["code"], message=wanted.get("message", ""))
