@@ -234,8 +234,12 @@ impl<S: Sink> Delivery<'_, S> {
                 continue;
             }
             let room = self.room(self.sink.size(&request.body));
-            let item = Item::new(source.clone(), request, pending, room);
-            self.state(endpoint).endpoint.push(item);
+            let mut item = Item::new(source.clone(), request, pending, room);
+            let (worker, endpoint) = (self.worker, &mut self.state(endpoint).endpoint);
+            if endpoint.is_failing() {
+                item.detach(&worker.budget);
+            }
+            endpoint.push(item);
         }
         debug_assert_eq!(pending.lines(), 0, "{} leaves out lines", self.worker.name);
     }

@@ -169,6 +169,11 @@ impl<B> Endpoint<B> {
         self.outage.is_none() && !self.is_free() && now < self.progress + STALL
     }
 
+    /// Whether its requests fail.
+    pub fn is_failing(&self) -> bool {
+        self.outage.is_some()
+    }
+
     /// The number of requests that wait or are in flight.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.in_flight

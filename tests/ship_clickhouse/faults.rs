@@ -1,5 +1,6 @@
 //! Faults of a server: what is sent again, what is divided, and what is stored in the end.
 
+use std::io::Write;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -262,6 +263,43 @@ fn a_missing_table_does_not_hold_up_the_others() {
         (engine.value(&counts("t_a")), engine.value(&counts("t_b"))),
         ("990\t990".into(), "111\t111".into())
     );
+}
+
+#[test]
+fn a_missing_table_stops_reading_when_the_memory_is_full() {
+    let Some(engine) = Engine::start() else { return };
+    engine.run("CREATE DATABASE {db}");
+    engine.run(&format!("CREATE TABLE {{db}}.t_a {PLAIN}"));
+    let url = engine.url();
+    let args = ["--clickhouse", &url, "--table", "t_{kind}", "--batch-lines", "500", "--batch-age", "50ms"];
+    let args = [&args[..], &["--stats", "100ms", "--drain", "60s", "--queue-bytes", "1MiB"]].concat();
+    let mut ship = Ship::start(&args);
+    let mut stdin = ship.take_stdin();
+    let (lines, pad) = (20_000, "x".repeat(1000));
+    let writer = std::thread::spawn(move || {
+        for n in 0..lines {
+            let kind = ["a", "b"][n % 2];
+            let line = json!({ "ts": "2026-11-20T20:45:00Z", "kind": kind, "n": n, "pad": pad });
+            stdin.write_all(format!("{line}\n").as_bytes()).unwrap();
+        }
+    });
+    let read = |ship: &Ship| ship.records().last().map_or(0, |record| record["read"].as_u64().unwrap());
+    let mut before = (0, 0);
+    let stopped = poll(Duration::from_secs(60), || {
+        let now = read(&ship);
+        before = if now > 0 && now == before.0 { (now, before.1 + 1) } else { (now, 0) };
+        std::thread::sleep(Duration::from_millis(100));
+        (before.1 >= 15).then_some(())
+    });
+    assert!(stopped.is_some() && !writer.is_finished() && before.0 < lines as u64, "{before:?}");
+    engine.run(&format!("CREATE TABLE {{db}}.t_b {PLAIN}"));
+    writer.join().unwrap();
+    let ended = ship.wait();
+    assert_eq!((ended.code, ended.lines()), (Some(0), [20_000, 20_000, 0, 0, 0]), "{}", ended.stderr);
+    for table in ["t_a", "t_b"] {
+        let counts = engine.value(&format!("SELECT count(), uniqExact(n) FROM {{db}}.{table}"));
+        assert_eq!(counts, "10000\t10000", "{table}");
+    }
 }
 
 #[test]

@@ -107,7 +107,9 @@ pub fn kill_at_random(
     mut after_kill: impl FnMut(),
 ) -> u64 {
     let dir = spool.arg();
-    let args = [args, &["--spool", &dir, "--batch-lines", "1000", "--batch-age", "20ms"]].concat();
+    let whole = [args, &["--spool", &dir]].concat();
+    // Many batches on their way.
+    let args = [&whole[..], &["--batch-lines", "1000", "--batch-age", "20ms"]].concat();
     let (mut next, mut worst, mut random) = (0, 0, Random(20_261_128));
     for kill in 0..kills {
         let mut ship = Ship::start(&args);
@@ -127,7 +129,7 @@ pub fn kill_at_random(
         worst = worst.max(lost);
         after_kill();
     }
-    let mut ship = Ship::start(&args);
+    let mut ship = Ship::start(&whole);
     for start in (next..lines).step_by(10_000) {
         ship.feed((start..lines.min(start + 10_000)).map(line).collect::<String>());
     }

@@ -200,8 +200,7 @@ impl Tables {
             return;
         }
         let text = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-        let database =
-            self.server.database_name().map_or_else(|| "currentDatabase()".to_owned(), |name| text(name));
+        let database = self.server.database_name().map_or_else(|| "currentDatabase()".to_owned(), text);
         let sql = format!(
             "SELECT engine, engine_full, (SELECT any(value) FROM system.merge_tree_settings WHERE name = '{WINDOW}') AS usual \
              FROM system.tables WHERE database = {database} AND name = {} FORMAT JSONEachRow",
