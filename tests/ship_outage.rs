@@ -24,18 +24,64 @@ use support::{Answer, Capture, Request, Ship, poll, program};
 
 const WAIT: Duration = Duration::from_secs(60);
 
-/// A `log` record with that body.
-fn log(n: u64) -> String {
-    format!("{{\"ts\":\"2026-11-20T20:45:00Z\",\"kind\":\"log\",\"host\":\"h\",\"body\":\"{n}\"}}\n")
+/// A metric with that value, a log record with that body, and a span with that name.
+fn line(n: u64, signal: u64, pad: &str) -> String {
+    match signal {
+        0 => format!(
+            "{{\"kind\":\"metric\",\"host\":\"h\",\"name\":\"m\",\"value\":{n},\"attributes\":{{\"a\":\"{pad}\"}}}}\n"
+        ),
+        1 => format!(
+            "{{\"kind\":\"log\",\"host\":\"h\",\"body\":\"{n}\",\"attributes\":{{\"a\":\"{pad}\"}}}}\n"
+        ),
+        _ => format!(
+            "{{\"kind\":\"span\",\"ts\":\"2026-11-20T20:45:01Z\",\"begin_ts\":\"2026-11-20T20:45:00Z\",\"host\":\"h\",\
+             \"name\":\"{n}\",\"trace_id\":\"{:032x}\",\"span_id\":\"{:016x}\",\"attributes\":{{\"a\":\"{pad}\"}}}}\n",
+            n + 1,
+            n + 1
+        ),
+    }
 }
 
-/// The numbers in a request for logs.
+/// The numbers in a request.
 fn numbers(request: &Request) -> Vec<u64> {
-    let message = ExportLogsServiceRequest::decode(&*request.plain()).expect("a request for logs");
-    let records = message.resource_logs.into_iter().flat_map(|r| r.scope_logs).flat_map(|s| s.log_records);
-    let number =
-        |any| if let Any::StringValue(text) = any { text.parse().unwrap() } else { panic!("{any:?}") };
-    records.map(|record| number(record.body.and_then(|body| body.value).expect("a body"))).collect()
+    let body = request.plain();
+    match &*request.path {
+        "/v1/metrics" => {
+            let message = ExportMetricsServiceRequest::decode(&*body).expect("metrics");
+            let scopes = message.resource_metrics.into_iter().flat_map(|r| r.scope_metrics);
+            let value = |point: NumberDataPoint| match point.value.expect("a value") {
+                Number::AsInt(n) => n as u64,
+                Number::AsDouble(n) => n as u64,
+            };
+            let points = |data| match data {
+                Some(Data::Gauge(gauge)) => gauge.data_points,
+                data => panic!("{data:?}"),
+            };
+            scopes.flat_map(|s| s.metrics).flat_map(|m| points(m.data)).map(value).collect()
+        }
+        "/v1/logs" => {
+            let message = ExportLogsServiceRequest::decode(&*body).expect("logs");
+            let scopes = message.resource_logs.into_iter().flat_map(|r| r.scope_logs);
+            let number = |any| match any {
+                Any::StringValue(text) => text.parse().unwrap(),
+                any => panic!("{any:?}"),
+            };
+            let records = scopes.flat_map(|s| s.log_records);
+            records.map(|record| number(record.body.and_then(|body| body.value).expect("a body"))).collect()
+        }
+        _ => {
+            let message = ExportTraceServiceRequest::decode(&*body).expect("traces");
+            let scopes = message.resource_spans.into_iter().flat_map(|r| r.scope_spans);
+            scopes.flat_map(|s| s.spans).map(|span| span.name.parse().unwrap()).collect()
+        }
+    }
+}
+
+/// How often each number arrived.
+fn times<'a>(requests: impl IntoIterator<Item = &'a Request>) -> BTreeMap<u64, u32> {
+    let mut counts = BTreeMap::new();
+    requests.into_iter().flat_map(numbers).for_each(|n| *counts.entry(n).or_default() += 1);
+    counts
 }
 
 fn once(count: u64) -> BTreeMap<u64, u32> {
@@ -62,51 +108,6 @@ fn status(spool: &str) -> Vec<Value> {
     text.lines().skip(1).map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-/// A metric, a log and a span with that number.
-fn mixed(range: std::ops::Range<u64>) -> String {
-    let line = |n: u64| {
-        format!(
-            "{{\"kind\":\"metric\",\"host\":\"h\",\"name\":\"m\",\"value\":{n}}}\n{}\
-             {{\"kind\":\"span\",\"ts\":\"2026-11-20T20:45:01Z\",\"begin_ts\":\"2026-11-20T20:45:00Z\",\"host\":\"h\",\
-             \"name\":\"{n}\",\"trace_id\":\"{:032x}\",\"span_id\":\"{:016x}\"}}\n",
-            log(n),
-            n + 1,
-            n + 1
-        )
-    };
-    range.map(line).collect()
-}
-
-/// How often each number of a [`mixed`] line arrived in these requests.
-fn times<'a>(requests: impl IntoIterator<Item = &'a Request>) -> BTreeMap<u64, u32> {
-    let mut counts = BTreeMap::new();
-    for request in requests {
-        let all = match &*request.path {
-            "/v1/metrics" => {
-                let message = ExportMetricsServiceRequest::decode(&*request.plain()).unwrap();
-                let scopes = message.resource_metrics.into_iter().flat_map(|r| r.scope_metrics);
-                let value = |point: NumberDataPoint| match point.value.unwrap() {
-                    Number::AsInt(n) => n as u64,
-                    Number::AsDouble(n) => n as u64,
-                };
-                let points = |data| match data {
-                    Some(Data::Gauge(gauge)) => gauge.data_points,
-                    data => panic!("{data:?}"),
-                };
-                scopes.flat_map(|s| s.metrics).flat_map(|m| points(m.data)).map(value).collect()
-            }
-            "/v1/logs" => numbers(request),
-            _ => {
-                let message = ExportTraceServiceRequest::decode(&*request.plain()).unwrap();
-                let scopes = message.resource_spans.into_iter().flat_map(|r| r.scope_spans);
-                scopes.flat_map(|s| s.spans).map(|span| span.name.parse().unwrap()).collect::<Vec<u64>>()
-            }
-        };
-        all.into_iter().for_each(|n| *counts.entry(n).or_default() += 1);
-    }
-    counts
-}
-
 #[test]
 fn a_signal_that_is_down_holds_back_no_other_and_repeats_nothing_of_theirs() {
     const COUNT: u64 = 4000;
@@ -121,7 +122,7 @@ fn a_signal_that_is_down_holds_back_no_other_and_repeats_nothing_of_theirs() {
         let url = first.url();
         let args = ["--otlp", &*url, "--spool", &arg, "--stats", "50ms"];
         let mut ship = Ship::start(&[&args[..], &small].concat());
-        ship.feed(mixed(0..COUNT));
+        ship.feed((0..3 * COUNT).map(|n| line(n / 3, n % 3, "")).collect::<String>());
         ship.wait_for_count("delivered", 2 * COUNT);
         let is_saved = |signal: &str| {
             let cursor = cursor(&spool, signal)?;
@@ -155,7 +156,7 @@ fn a_signal_that_is_down_holds_back_no_other_and_repeats_nothing_of_theirs() {
 
 /// A server that is down while `lines` lines of 1 kB arrive at full speed, and then works.
 fn outage(lines: u64) {
-    let padded = |n: u64| log(n).replace("\"kind\"", &format!("\"pad\":\"{}\",\"kind\"", "x".repeat(920)));
+    let pad = "x".repeat(920);
     let (_spool, arg) = spool();
     let (up, firsts) = (Arc::new(Mutex::new(false)), Arc::new(Mutex::new(Vec::new())));
     let stored = Arc::new(Mutex::new(vec![0u8; lines as usize]));
@@ -165,7 +166,7 @@ fn outage(lines: u64) {
             return Answer::status(503);
         }
         let numbers = numbers(request);
-        order.lock().unwrap().push((numbers[0], numbers.len() as u64, Instant::now()));
+        order.lock().unwrap().push((numbers[0], numbers[numbers.len() - 1], Instant::now()));
         numbers.iter().for_each(|n| into.lock().unwrap()[*n as usize] += 1);
         Answer::ok()
     });
@@ -174,7 +175,7 @@ fn outage(lines: u64) {
     let mut stdin = ship.take_stdin();
     let begun = Instant::now();
     for start in (0..lines).step_by(1000) {
-        let chunk: String = (start..lines.min(start + 1000)).map(padded).collect();
+        let chunk: String = (start..lines.min(start + 1000)).map(|n| line(n, n % 3, &pad)).collect();
         stdin.write_all(chunk.as_bytes()).expect("it reads on");
     }
     let written = begun.elapsed();
@@ -193,20 +194,25 @@ fn outage(lines: u64) {
     assert_eq!((ended.code, ended.lines()), (Some(0), [lines, lines, 0, 0, 0]), "{}", ended.stderr);
     assert!(stored.lock().unwrap().iter().all(|times| *times == 1), "each line once");
     assert!(during < 64 && after < 64, "{during} MiB, then {after} MiB");
-    // Oldest first: a request can be overtaken by those in flight with it.
+    // Oldest first, each signal: a request can only be overtaken by those in flight with it.
     let firsts = firsts.lock().unwrap();
-    let (mut newest, most) = (0, firsts.iter().map(|(_, count, _)| *count).max().unwrap());
-    for (first, ..) in firsts.iter() {
-        assert!(first + 8 * most >= newest, "{first} after {newest}");
-        newest = newest.max(*first);
+    let mut pauses = Duration::ZERO;
+    for signal in 0..3 {
+        let of_signal: Vec<_> = firsts.iter().filter(|(first, ..)| first % 3 == signal).collect();
+        let longest = of_signal.iter().map(|(first, last, _)| last - first + 3).max().unwrap();
+        let mut newest = 0;
+        for (first, ..) in &of_signal {
+            assert!(first + 8 * longest >= newest, "{first} after {newest}");
+            newest = newest.max(*first);
+        }
+        // At full speed: once it works, there are no pauses.
+        let pause = of_signal.windows(2).map(|pair| pair[1].2 - pair[0].2).max().unwrap();
+        assert!(pause < Duration::from_secs(2), "a pause of {pause:?}");
+        pauses = pauses.max(pause);
     }
-    // No pauses: but for the first few, a request follows the other at once.
-    let gaps = firsts.windows(2).map(|pair| pair[1].2 - pair[0].2);
-    let longest = gaps.max().unwrap();
-    assert!(longest < Duration::from_secs(2), "a pause of {longest:?}");
     let took = firsts[firsts.len() - 1].2 - firsts[0].2;
     eprintln!(
-        "{lines} lines of 1 kB: read in {written:?}, delivered in {took:?}, longest pause {longest:?}; \
+        "{lines} lines of 1 kB: read in {written:?}, delivered in {took:?}, longest pause {pauses:?}; \
          {during} MiB in the outage, {after} MiB after it"
     );
 }

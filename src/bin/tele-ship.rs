@@ -173,7 +173,7 @@ struct Delivery {
 
     /// Stop reading while this much is pending for a destination
     ///
-    /// With --spool, lines above this, or above 24MiB, wait on disk, and reading goes on.
+    /// With --spool, lines above this, or above 12MiB, wait on disk, and reading goes on.
     #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     queue_bytes: usize,
 

@@ -22,7 +22,8 @@ use crate::common::diag::{excerpt, log};
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// The same for a destination on this machine, where somebody can do something about it.
 const REPORT_INTERVAL_LOCAL: Duration = Duration::from_secs(10);
-/// How far encoded requests may exceed the memory limit, so that an endpoint in an outage does not stop the others.
+/// How far encoded requests may exceed the memory limit, so that an endpoint in an outage does not stop the others
+/// with which it shares the limit.
 const EXCESS: usize = 8 << 20;
 
 /// Delivers until the queue ends.
@@ -138,7 +139,8 @@ impl<S: Sink> Delivery<'_, S> {
         let free = self.endpoints.len() < self.sink.endpoints()
             || self.endpoints.values().any(|state| state.endpoint.is_free());
         let busy = self.endpoints.values().any(|state| state.endpoint.is_busy(now));
-        let more = self.waiting() == 0 || (free && !busy && self.worker.budget.within(EXCESS));
+        let excess = if self.worker.signal.is_none() { EXCESS } else { 0 };
+        let more = self.waiting() == 0 || (free && !busy && self.worker.budget.within(excess));
         if more && self.input == Input::Idle {
             self.input = Input::Waiting;
             let worker = self.worker.clone();
@@ -259,9 +261,12 @@ impl<S: Sink> Delivery<'_, S> {
         if let Verdict::Retry { after, reason } = verdict {
             item.detach(&worker.budget);
             let lasted = state.endpoint.failed(item, after, worker.is_ending());
+            worker.fit(1);
             return self.report_outage(index, lasted, &reason);
         }
-        if let Some(lasted) = state.endpoint.succeeded(&item)
+        let ended = state.endpoint.succeeded(&item);
+        worker.fit(state.endpoint.window());
+        if let Some(lasted) = ended
             && state.reported.take().is_some()
         {
             log(format_args!("{}: works again after {:.1} s", self.worker.name, lasted.as_secs_f64()));

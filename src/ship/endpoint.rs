@@ -179,6 +179,11 @@ impl<B> Endpoint<B> {
         self.waiting.len() + self.in_flight
     }
 
+    /// How many requests may be in flight now.
+    pub fn window(&self) -> usize {
+        self.window
+    }
+
     /// Whether another request could be sent at once.
     pub fn is_free(&self) -> bool {
         self.len() < self.window

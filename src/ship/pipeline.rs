@@ -26,6 +26,7 @@ use super::dry_run::DryRun;
 use super::input::{Chunk, Event, Lines, Source, Stdin, Wait};
 use super::line::{BySignal, Signal};
 use super::map::Map;
+use super::pool::Pool;
 use super::queue::{Intake, LimitOptions};
 use super::report::{OwnLines, ReportOptions, Reporter};
 use super::spool::cursor::sink_name;
@@ -34,8 +35,7 @@ use super::spool::feeder::Feeder;
 use super::spool::progress::Progress;
 use super::spool::store::{Damage, MIN_SPOOL, Spool};
 use super::spool::writer::{Writer, WriterIntake};
-use super::worker::SinkWorker;
-
+use super::worker::{Shared, SinkWorker};
 use crate::common::diag::log;
 use crate::common::program::Usage;
 use crate::common::stop::Stop;
@@ -45,8 +45,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often to look for a signal while waiting for something else.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 * 1024;
-/// The most memory for a sink's pending data if there is a spool: the rest can wait there.
-const SPOOL_QUEUE: usize = 24 << 20;
+/// The most memory for a sink's pending data if there is a spool, for requests in flight: the rest can wait there.
+const SPOOL_QUEUE: usize = 12 << 20;
 /// The file in the spool with the positions in followed files, and how often it is written.
 const POSITIONS: &str = "input.positions";
 const POSITIONS_INTERVAL: Duration = Duration::from_secs(1);
@@ -176,9 +176,9 @@ impl Pipeline {
         // Without a spool, signals that wait share the memory, so there is nothing to gain.
         let siblings = self.spool.is_some().then(|| sink.sibling().zip(sink.sibling())).flatten();
         let Some((logs, traces)) = siblings else { return self.start(sink, None, runtime) };
-        let account = Arc::new(Account::new());
+        let shared = Shared { account: Arc::new(Account::new()), pool: Pool::default() };
         for (signal, sink) in Signal::ALL.into_iter().zip([sink, logs, traces]) {
-            self.start(sink, Some((signal, account.clone())), runtime.clone())?;
+            self.start(sink, Some((signal, shared.clone())), runtime.clone())?;
         }
         Ok(())
     }
@@ -187,7 +187,7 @@ impl Pipeline {
     fn start<S: Sink + Send + 'static>(
         &mut self,
         sink: S,
-        only: Option<(Signal, Arc<Account>)>,
+        only: Option<(Signal, Shared)>,
         runtime: Arc<Runtime>,
     ) -> Result<()> {
         let Settings { limits, mut queue_bytes, in_flight, max_age, .. } = self.settings;
@@ -205,8 +205,8 @@ impl Pipeline {
             queue_bytes,
             dead_letters.clone(),
         );
-        if let Some((signal, account)) = only {
-            worker = worker.only(signal, account);
+        if let Some((signal, shared)) = only {
+            worker = worker.only(signal, shared);
         }
         worker.max_age = max_age;
         if let Some(spool) = &self.spool {
@@ -217,6 +217,7 @@ impl Pipeline {
             let progress = Progress::open(spool.clone(), name, has_state, account, dead_letters);
             worker.progress = Some(Arc::new(progress.context("cannot use the cursor in the spool")?));
         }
+        worker.fit(1);
         let worker = Arc::new(worker);
         let guard = Ending(worker.clone(), self.ended.0.clone());
         std::thread::Builder::new()

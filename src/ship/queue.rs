@@ -55,12 +55,12 @@ impl LimitOptions {
 
 /// How much memory the pending data of a sink may take.
 pub struct Budget {
-    limit: usize,
     used: Mutex<Used>,
     freed: Condvar,
 }
 
 struct Used {
+    limit: usize,
     bytes: usize,
     /// What complete batches take that wait for the sink.
     ahead: usize,
@@ -82,8 +82,8 @@ const KEEPS_UP: Duration = Duration::from_millis(100);
 impl Budget {
     /// A budget of `limit` bytes.
     pub fn new(limit: usize) -> Arc<Self> {
-        let used = Used { bytes: 0, ahead: 0, taken: Instant::now() };
-        Arc::new(Self { limit, used: Mutex::new(used), freed: Condvar::new() })
+        let used = Used { limit, bytes: 0, ahead: 0, taken: Instant::now() };
+        Arc::new(Self { used: Mutex::new(used), freed: Condvar::new() })
     }
 
     /// Uses `bytes`, even beyond the limit.
@@ -100,13 +100,13 @@ impl Budget {
         let mut used = self.lock();
         loop {
             let until = match &*used {
-                used if used.bytes >= self.limit => end,
+                used if used.bytes >= used.limit => end,
                 used if used.ahead >= AHEAD => end.min(used.taken + KEEPS_UP),
                 _ => return true,
             };
             let wait = until.saturating_duration_since(Instant::now());
             if wait.is_zero() {
-                return used.bytes < self.limit;
+                return used.bytes < used.limit;
             }
             used = self.freed.wait_timeout(used, wait).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -127,7 +127,15 @@ impl Budget {
 
     /// Whether no more than `excess` bytes above the limit are used.
     pub fn within(&self, excess: usize) -> bool {
-        self.lock().bytes <= self.limit.saturating_add(excess)
+        let used = self.lock();
+        used.bytes <= used.limit.saturating_add(excess)
+    }
+
+    /// Changes the limit. More may be in use at that moment.
+    pub fn set_limit(&self, limit: usize) {
+        let mut used = self.lock();
+        used.limit = limit;
+        self.freed.notify_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, Used> {

@@ -10,6 +10,7 @@ use super::Batch;
 use super::account::{Account, Counts, Outcome, Pending};
 use super::dead_letter::{DeadLetter, DeadLetters};
 use super::line::Signal;
+use super::pool::Pool;
 use super::queue::{Budget, Limits, Queue};
 use super::spool::progress::Progress;
 
@@ -23,6 +24,8 @@ pub struct SinkWorker {
     pub queue: Queue,
     /// The memory that pending data takes.
     pub budget: Arc<Budget>,
+    /// How much that may be at most.
+    queue_bytes: usize,
     /// The outcome of every line. The signals of a sink share it.
     pub account: Arc<Account>,
     /// False for a destination that is waited for without limit after the end of input.
@@ -36,6 +39,15 @@ pub struct SinkWorker {
     finished: AtomicBool,
     ending: AtomicBool,
     end: Notify,
+}
+
+/// What the signals of a sink share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The outcome of every line.
+    pub account: Arc<Account>,
+    /// Memory for batches.
+    pub pool: Pool,
 }
 
 impl SinkWorker {
@@ -53,6 +65,7 @@ impl SinkWorker {
             signal: None,
             queue: Queue::new(limits, budget.clone(), account.clone()),
             budget,
+            queue_bytes,
             account,
             is_bounded,
             max_age: None,
@@ -66,9 +79,10 @@ impl SinkWorker {
     }
 
     /// Makes it one of several that deliver a signal each.
-    pub fn only(mut self, signal: Signal, account: Arc<Account>) -> Self {
-        self.queue = Queue::new(self.queue.limits, self.budget.clone(), account.clone());
-        (self.signal, self.account) = (Some(signal), account);
+    pub fn only(mut self, signal: Signal, shared: Shared) -> Self {
+        self.queue = Queue::new(self.queue.limits, self.budget.clone(), shared.account.clone());
+        self.queue.pool = shared.pool;
+        (self.signal, self.account) = (Some(signal), shared.account);
         self
     }
 
@@ -76,6 +90,14 @@ impl SinkWorker {
     pub fn state(&self) -> (Counts, Option<Duration>) {
         let (counts, oldest) = self.account.state();
         (counts, oldest.map(|since| since.elapsed()))
+    }
+
+    /// With a spool, the memory that so many requests in flight need, and a batch that waits, is enough.
+    pub fn fit(&self, in_flight: usize) {
+        if self.progress.is_some() {
+            let bytes = self.queue.limits.bytes.saturating_mul(2 * in_flight + 1);
+            self.budget.set_limit(bytes.min(self.queue_bytes));
+        }
     }
 
     /// The program ends: shortens the delays between attempts.

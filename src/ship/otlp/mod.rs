@@ -151,9 +151,9 @@ impl Encoder {
         }
     }
 
-    /// An encoder with the same options that has seen no lines.
+    /// An encoder with the same options that has seen no lines, and shares the memory for bodies.
     pub fn fresh(&self) -> Self {
-        Self::new(self.options.clone())
+        Self { pool: self.pool.clone(), ..Self::new(self.options.clone()) }
     }
 
     /// The state on which the bytes of the following lines depend.

@@ -156,7 +156,7 @@ impl Feeder {
     /// Gathers new lines into batches. False if there were none.
     fn gather(&mut self) -> bool {
         let mut found = false;
-        while self.ready.len() < GROUP {
+        while self.ready.len() < GROUP && self.worker.budget.within(0) {
             let at = self.reader.at();
             match self.read(u64::MAX) {
                 Piece::Lines(block, bytes) => {
