@@ -41,6 +41,7 @@ mod pool;
 mod queue;
 pub mod replay;
 mod report;
+pub mod retry_after;
 pub mod spool;
 mod worker;
 

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::common::diag::escaped;
 use crate::common::time::Timestamp;
 use crate::ship::Verdict;
+use crate::ship::retry_after::retry_after;
 
 /// The parts of a response that matter.
 #[derive(Default)]
@@ -181,15 +182,6 @@ pub fn one_line(text: &str) -> String {
 fn without_tags(page: &str) -> String {
     let after_tag = |part: &str| part.split_once('>').map_or(" ".to_owned(), |(_, text)| format!(" {text}"));
     page.split('<').skip(1).map(after_tag).collect()
-}
-
-/// Seconds, or a date of RFC 9110 (section 10.2.3).
-fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp().as_nanosecond();
-    Some(Duration::from_nanos(u64::try_from(date).ok()?.saturating_sub(now.0)))
 }
 
 #[cfg(test)]
