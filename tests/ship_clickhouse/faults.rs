@@ -228,7 +228,7 @@ fn a_missing_table_does_not_hold_up_the_others() {
     // Every insert into it is stored, also a repeated one.
     engine.run(&format!("CREATE TABLE {{db}}.t_a {PLAIN}"));
     let line = |n: u64| {
-        let kind = if n % 10 == 0 { "b" } else { "a" };
+        let kind = if n.is_multiple_of(10) { "b" } else { "a" };
         format!("{}\n", json!({ "ts": "2026-11-20T20:45:00Z", "kind": kind, "n": n }))
     };
     let (url, spool) = (engine.url(), Spool::new());
