@@ -37,7 +37,11 @@ impl Compression {
     pub fn apply(self, bytes: Buffer) -> std::io::Result<Bytes> {
         match self {
             Self::Gzip => Ok(gzip(&bytes).into()),
-            Self::Zstd => zstd::bulk::compress(&bytes, ZSTD_LEVEL).map(Bytes::from),
+            Self::Zstd => {
+                let mut out = zstd::bulk::compress(&bytes, ZSTD_LEVEL)?;
+                out.shrink_to_fit(); // its capacity is that of the worst case
+                Ok(out.into())
+            }
             Self::None => Ok(Bytes::from_owner(bytes)),
         }
     }

@@ -85,10 +85,15 @@ impl OtlpExporter {
         let (target, client) = &self.targets[signal as usize];
         let post = client.request(Method::POST, target.url.clone()).headers(target.headers.clone());
         let mut post = post.timeout(target.timeout);
-        let plain = if target.protocol == Protocol::HttpJson { body.to_json().into() } else { body.bytes };
+        let mut plain =
+            if target.protocol == Protocol::HttpJson { body.to_json().into() } else { body.bytes };
         let mut size = plain.len();
-        let packed = target.compression.apply(plain).context("cannot compress the request")?;
         let encoding = target.compression.name();
+        if target.protocol == Protocol::Grpc && encoding.is_none() {
+            // In the same memory: a copy would take as much again.
+            plain.splice(..0, grpc::frame_head(false, size));
+        }
+        let packed = target.compression.apply(plain).context("cannot compress the request")?;
         post = match target.protocol {
             Protocol::Grpc => {
                 if let Some(encoding) = encoding {
@@ -99,7 +104,11 @@ impl OtlpExporter {
                 }
                 size += grpc::FRAME;
                 post = post.header(TE, "trailers").header(CONTENT_TYPE, "application/grpc");
-                post.body(grpc::frame(encoding.is_some(), &packed))
+                if encoding.is_some() {
+                    post.body([&grpc::frame_head(true, packed.len()), &*packed].concat())
+                } else {
+                    post.body(packed)
+                }
             }
             Protocol::HttpProtobuf | Protocol::HttpJson => {
                 if let Some(encoding) = encoding {

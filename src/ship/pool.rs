@@ -9,7 +9,12 @@ const LARGEST: usize = 4 << 20;
 
 /// Free buffers.
 #[derive(Clone, Debug, Default)]
-pub struct Pool(Arc<Mutex<Vec<Vec<u8>>>>);
+pub struct Pool {
+    free: Arc<Mutex<Vec<Vec<u8>>>>,
+    /// The capacity of a new buffer. One that grows step by step ends with up to twice what it needs, and leaves holes
+    /// in the heap on its way.
+    room: usize,
+}
 
 /// Bytes in memory that returns to a pool.
 #[derive(Clone, Debug)]
@@ -19,13 +24,30 @@ pub struct Buffer {
 }
 
 impl Pool {
+    /// No buffers yet. Each will have room for this many bytes, if one so large is kept.
+    pub fn with_room(room: usize) -> Self {
+        Self { room: if room > LARGEST { 0 } else { room }, ..Self::default() }
+    }
+
     /// An empty buffer.
     pub fn buffer(&self) -> Buffer {
-        Buffer { bytes: self.lock().pop().unwrap_or_default(), pool: self.clone() }
+        let free = self.lock().pop();
+        Buffer { bytes: free.unwrap_or_else(|| Vec::with_capacity(self.room)), pool: self.clone() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Buffer {
+    /// Makes room for `len` bytes, and some more for the next use, in an empty buffer. `reserve` would copy what the
+    /// memory contained before, and double it.
+    pub fn make_room(&mut self, len: usize) {
+        if self.bytes.capacity() < len {
+            self.bytes = Vec::new();
+            self.bytes.reserve_exact(len + len / 8);
+        }
     }
 }
 
@@ -94,5 +116,17 @@ mod tests {
         assert!(pool.lock().is_empty());
         drop(many);
         assert_eq!(pool.lock().len(), KEPT);
+    }
+
+    #[test]
+    fn buffers_have_room_and_little_more() {
+        assert_eq!(Pool::with_room(1000).buffer().capacity(), 1000);
+        assert_eq!(Pool::with_room(usize::MAX).buffer().capacity(), 0);
+        let pool = Pool::default();
+        for len in [1 << 20, (1 << 20) + 1000, 1 << 21, 1000] {
+            let mut buffer = pool.buffer();
+            buffer.make_room(len);
+            assert!((len..(1 << 21) * 9 / 8 + 1).contains(&buffer.capacity()), "{}", buffer.capacity());
+        }
     }
 }

@@ -226,7 +226,14 @@ struct State {
 impl Queue {
     /// An empty queue.
     pub fn new(limits: Limits, budget: Arc<Budget>, account: Arc<Account>) -> Self {
-        Self { limits, budget, account, pool: Pool::default(), state: Mutex::default(), ready: Notify::new() }
+        Self {
+            limits,
+            budget,
+            account,
+            pool: Pool::with_room(limits.bytes),
+            state: Mutex::default(),
+            ready: Notify::new(),
+        }
     }
 
     /// Adds the lines of one read, which happened now.

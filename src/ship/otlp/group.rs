@@ -176,7 +176,7 @@ impl Groups {
         let ready = &self.ready[signal as usize];
         let frame = self.frame.scope.len() + 2 * self.frame.schema.len() + 32;
         let len = |group: &Group| group.len(signal, metrics) + group.resource.len() + frame;
-        out.reserve(groups.clone().map(len).sum::<usize>() + ready.len());
+        out.make_room(groups.clone().map(len).sum::<usize>() + ready.len());
         groups.for_each(|group| group.write(&mut out, signal, metrics, &self.frame));
         out.extend_from_slice(ready);
         out

@@ -18,7 +18,7 @@ use crate::ship::otlp::Signal;
 /// The limit that servers set for a message unless they are configured otherwise, in bytes.
 pub const MAX_MESSAGE: usize = 4 << 20;
 
-/// The bytes that [`frame`] adds.
+/// The length of [`frame_head`].
 pub const FRAME: usize = 5;
 
 /// The path of the method that takes a signal.
@@ -30,10 +30,11 @@ pub fn method(signal: Signal) -> &'static str {
     }
 }
 
-/// Puts a message into a frame: whether it is compressed, its length, and its bytes.
-pub fn frame(compressed: bool, message: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(message.len()).unwrap_or(u32::MAX); // MAX_MESSAGE is far below
-    [&[u8::from(compressed)], &length.to_be_bytes()[..], message].concat()
+/// What precedes a message in its frame: whether it is compressed, and its length.
+pub fn frame_head(compressed: bool, length: usize) -> [u8; 5] {
+    let length = u32::try_from(length).unwrap_or(u32::MAX); // MAX_MESSAGE is far below
+    let [a, b, c, d] = length.to_be_bytes();
+    [u8::from(compressed), a, b, c, d]
 }
 
 /// The value of `grpc-timeout`, which has at most eight digits; `None` if the time does not fit.
