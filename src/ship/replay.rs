@@ -81,7 +81,7 @@ impl Replay {
         blocks.retain(|block| {
             let bytes = read(&disk, &lines, block.position, block.length as usize);
             let is_whole = bytes.is_ok_and(|bytes| block.matches(&bytes));
-            good += if is_whole { u64::from(block.lines()) } else { 0 };
+            good += if is_whole { block.lines() } else { 0 };
             is_whole
         });
         self.damaged += next.unwrap_or(at) - first - good;
