@@ -2,6 +2,7 @@
 //!
 //! Nothing in an error repeats a URL in full, since it may hold a password.
 
+mod probe;
 mod tls;
 
 use std::error::Error as _;
@@ -15,9 +16,11 @@ use crc_fast::CrcAlgorithm;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use http_body_util::BodyExt as _;
 use hyper_util::client::proxy::matcher::Matcher;
+use percent_encoding::percent_decode_str;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, RequestBuilder, Response, redirect};
 
+pub use self::probe::probe;
 pub use self::tls::Trust;
 pub use reqwest::{Method, Request, StatusCode, Url, header};
 
@@ -47,6 +50,8 @@ pub struct Settings {
 pub struct Client {
     http: reqwest::Client,
     proxies: Arc<Proxies>,
+    /// Speaks HTTP/2 only.
+    is_http2: bool,
 }
 
 /// A response, read up to a limit.
@@ -118,13 +123,13 @@ impl Client {
         if let Some(silence) = http2 {
             builder = builder.http2_prior_knowledge().http2_keep_alive_interval(silence.min(MAX_SILENCE));
         }
-        let protocols = if http2.is_some() { &["h2"][..] } else { &["h2", "http/1.1"] };
+        let is_http2 = http2.is_some();
         builder = match tls {
-            Some(trust) => builder.tls_backend_preconfigured(trust.config(protocols)?),
+            Some(trust) => builder.tls_backend_preconfigured(trust.config(protocols(is_http2))?),
             // An empty list: by default reqwest reads the system's certificates and fails if there are none.
             None => builder.tls_certs_only([]),
         };
-        Ok(Self { http: builder.build().context("cannot start HTTP")?, proxies })
+        Ok(Self { http: builder.build().context("cannot start HTTP")?, proxies, is_http2 })
     }
 
     /// Begins a request. A user name and password in the URL become an `Authorization` header.
@@ -142,10 +147,24 @@ impl Client {
         answer.await.map_err(|error| explain(&error, via.as_deref()))
     }
 
+    /// Whether a proxy is asked for a connection to `url`, and not to forward requests.
+    fn tunnels(&self, url: &Url) -> bool {
+        url.scheme() == "https" || self.is_http2
+    }
+
+    /// The protocols that are offered to a server, the preferred one first.
+    fn protocols(&self) -> &'static [&'static str] {
+        protocols(self.is_http2)
+    }
+
     /// The proxy between this client and `url`, without its password.
     pub fn proxy(&self, url: &Url) -> Option<String> {
         self.proxies.of(url).map(origin)
     }
+}
+
+fn protocols(is_http2: bool) -> &'static [&'static str] {
+    if is_http2 { &["h2"] } else { &["h2", "http/1.1"] }
 }
 
 async fn read(response: Response, limit: usize) -> reqwest::Result<Answer> {
@@ -214,7 +233,7 @@ fn explain(error: &reqwest::Error, via: Option<&str>) -> Error {
 }
 
 /// `scheme://host:port` of a URL: nothing secret.
-fn origin(url: &Url) -> String {
+pub fn origin(url: &Url) -> String {
     let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
     format!("{}://{}{port}", url.scheme(), url.host_str().unwrap_or_default())
 }
@@ -233,9 +252,21 @@ pub fn public_name(url: &Url) -> String {
     format!("{}{}", origin(url), url.path())
 }
 
+/// The host of a URL, an IPv6 address without its brackets.
+fn host(url: &Url) -> &str {
+    url.host_str().unwrap_or_default().trim_matches(['[', ']'])
+}
+
+/// User and password in a URL, decoded.
+fn credentials(url: &Url) -> Option<(String, String)> {
+    let decode = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let is_set = !url.username().is_empty() || url.password().is_some();
+    is_set.then(|| (decode(url.username()), decode(url.password().unwrap_or_default())))
+}
+
 /// Whether a URL names this host by its loopback interface.
 pub fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let host = host(url);
     match host.parse::<IpAddr>() {
         Ok(address) => address.to_canonical().is_loopback(),
         Err(_) => host == "localhost" || host.ends_with(".localhost"),

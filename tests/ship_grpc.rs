@@ -9,7 +9,7 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Capture, GrpcServer, Ship, time};
+use support::{Answer, Capture, GrpcServer, Ship, time};
 
 /// `log` records with these bodies.
 fn logs(range: std::ops::Range<u32>) -> String {
@@ -198,4 +198,57 @@ fn a_server_that_accepts_and_never_answers_is_retried() {
     assert!(ended.count("retries") >= 1 && took < Duration::from_secs(20), "{took:?}");
     assert!(ended.stderr.contains("no answer in time"), "{}", ended.stderr);
     drop(connections);
+}
+
+/// grpcio has no zstd.
+#[test]
+fn a_server_without_the_compression_gets_another() {
+    let Some(server) = GrpcServer::script(&[]) else { return };
+    let args = ["--otlp", &server.url(), "--batch-lines", "100", "--compression", "zstd"];
+    let ended = Ship::run(&args, logs(0..1000));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1000, 1000, 0, 0, 0]), "{}", ended.stderr);
+    assert_eq!((arrived(&server.requests()), ended.count("retries")), (each(1000, 1), 0));
+    assert_eq!(ended.stderr.matches("zstd").count(), 1, "{}", ended.stderr);
+}
+
+#[test]
+fn an_unknown_method_is_not_blamed_on_compression() {
+    let Some(server) = GrpcServer::script(&[json!({"code": 12, "message": "no such method"})]) else {
+        return;
+    };
+    let ended = Ship::run(&["--otlp", &server.url()], logs(0..5));
+    assert_eq!((ended.code, ended.lines()), (Some(1), [5, 0, 5, 0, 0]), "{}", ended.stderr);
+    assert_eq!(server.requests().len(), 1);
+}
+
+/// RFC 9110, section 15.5.16; and as the Collector refuses one.
+#[test]
+fn http_servers_without_the_compression_get_another() {
+    for (given, answer, used) in [
+        ("zstd", Answer::status(415).header("Accept-Encoding", "gzip, deflate"), Some("gzip")),
+        ("zstd", Answer::status(415).header("Accept-Encoding", ""), None),
+        ("gzip", Answer::status(415).header("Accept-Encoding", "identity"), None),
+        ("zstd", Answer::status(400).body("unsupported Content-Encoding: zstd"), None),
+    ] {
+        let server = Capture::with(move |request| match request.header("content-encoding") {
+            encoding if encoding == used => Answer::ok(),
+            _ => answer.clone(),
+        });
+        let args =
+            ["--otlp", &server.url(), "--batch-lines", "100", "--in-flight", "1", "--compression", given];
+        let ended = Ship::run(&args, logs(0..500));
+        assert_eq!((ended.code, ended.lines()), (Some(0), [500, 500, 0, 0, 0]), "{given}: {}", ended.stderr);
+        let requests = server.requests();
+        assert_eq!((requests.len(), ended.count("retries")), (6, 0), "only the first is refused");
+        assert_eq!(requests[0].plain(), requests[1].plain());
+        assert_eq!(ended.stderr.matches(given).count(), 1, "{}", ended.stderr);
+    }
+    // Not the fault of the compression.
+    for accepted in [Some("gzip"), None] {
+        let answer =
+            accepted.map_or(Answer::status(415), |name| Answer::status(415).header("Accept-Encoding", name));
+        let server = Capture::with(move |_| answer.clone());
+        let ended = Ship::run(&["--otlp", &server.url()], logs(0..5));
+        assert_eq!((ended.lines(), server.requests().len()), ([5, 0, 5, 0, 0], 1), "{}", ended.stderr);
+    }
 }

@@ -17,7 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
-use support::{GrpcServer, Ship, in_ci, require_long, skip};
+use support::{Checked, GrpcServer, Ship, in_ci, require_long, skip};
 
 const LINE: &str = "{\"kind\":\"log\",\"body\":\"x\"}\n";
 
@@ -237,6 +237,40 @@ fn a_self_signed_certificate_is_accepted_if_it_is_given_itself() {
     }
 }
 
+/// A fault of a certificate ends the check before anything is sent.
+#[test]
+fn check_verifies_certificates() {
+    let dir = tempfile::tempdir().unwrap();
+    let (Some(server), Some(other)) = (Identity::make(dir.path(), "a"), Identity::make(dir.path(), "b"))
+    else {
+        return;
+    };
+    let old = Identity::expired(dir.path(), "old", "critical, CA:FALSE").unwrap();
+    let path = |identity: &Identity| identity.certificate.to_str().unwrap().to_owned();
+    let (url, requests) = serve(&server, None);
+    let (expired, _) = serve(&old, None);
+    let elsewhere = url.replace("127.0.0.1", "localhost");
+    let no_tls = without_tls();
+    let before = [("resolve", true), ("connect", true)];
+    for option in ["--otlp", "--clickhouse", "--monitor"] {
+        for (url, ca, why) in [
+            (&url, path(&other), "UnknownIssuer"),
+            (&elsewhere, path(&server), "not valid for name"),
+            (&expired, path(&old), "expired"),
+            (&no_tls, path(&server), "http://"),
+        ] {
+            let checked = Checked::run(&[option, url, "--ca-file", &ca], &[]);
+            assert_eq!(checked.steps(), [&before[..], &[("tls", false)]].concat(), "{:?}", checked.lines);
+            assert!(checked.code == Some(1) && checked.lines[2].contains(why), "{:?}", checked.lines);
+        }
+    }
+    assert!(requests.try_recv().is_err());
+    let checked = Checked::run(&["--otlp", &url, "--ca-file", &path(&server)], &[]);
+    let signals = ["tls", "metrics", "logs", "traces"].map(|name| (name, true));
+    assert_eq!((checked.code, checked.steps()), (Some(0), [&before[..], &signals].concat()));
+    assert_eq!(requests.try_iter().count(), 3);
+}
+
 /// Starts a proxy that connects everyone to `address`. Returns its URL and the request lines.
 fn tunnel(address: String) -> (String, Receiver<String>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
@@ -350,8 +384,8 @@ fn missing_or_invalid_certificate_files_are_usage_errors() {
     assert_eq!(ship.end().code, Some(0));
 }
 
-#[test]
-fn a_server_without_tls_is_recognized() {
+/// Starts a server that answers everything with 400.
+fn without_tls() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("https://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
@@ -360,6 +394,12 @@ fn a_server_without_tls_is_recognized() {
             let _ = connection.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         }
     });
+    url
+}
+
+#[test]
+fn a_server_without_tls_is_recognized() {
+    let url = without_tls();
     let ended = ship(&["--otlp", &url], &[]);
     assert_eq!(ended.lines(), [1, 0, 0, 1, 0]);
     assert!(ended.stderr.contains("does not speak TLS there; is it http://?"), "{}", ended.stderr);

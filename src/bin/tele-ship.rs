@@ -115,6 +115,18 @@ impl InputArgs {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Try each destination, and print what works and what to do about the rest
+    ///
+    /// Prints a line for each step: resolve, connect, proxy, TLS, and an empty request for each signal, a query or the
+    /// like. Stores nothing. Exits 1 if a step fails.
+    Check {
+        #[command(flatten)]
+        destinations: Box<Destinations>,
+
+        /// Check this directory for --spool, too
+        #[arg(long, help_heading = "Delivery", value_name = "DIR")]
+        spool: Option<PathBuf>,
+    },
     /// Show, check or empty a spool
     #[command(subcommand, disable_help_subcommand = true)]
     Spool(SpoolCommand),
@@ -276,6 +288,10 @@ impl Program for TeleShip {
                     ));
                 }
                 self.delivery.run(self.spool.as_deref(), Some(self.input), self.dry_run)
+            }
+            Some(Command::Check { destinations, spool }) => {
+                stdio_check::stdout()?;
+                destinations.check(spool.as_deref(), &mut std::io::stdout())
             }
             Some(Command::Spool(SpoolCommand::Status { dir })) => inspect(&dir, false),
             Some(Command::Spool(SpoolCommand::Verify { dir })) => inspect(&dir, true),

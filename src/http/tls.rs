@@ -88,7 +88,7 @@ struct TrustVerifier {
 }
 
 /// Whether only the mark as a CA is wrong: webpki has checked the dates before, but not the name.
-fn is_ca(error: &rustls::Error) -> bool {
+pub fn is_ca(error: &rustls::Error) -> bool {
     let rustls::Error::InvalidCertificate(CertificateError::Other(other)) = error else { return false };
     other.to_string() == "CaUsedAsEndEntity"
 }

@@ -3,6 +3,7 @@
 //! A request of the sink holds some lines, and its rows can belong to several tables and days: each of these parts is
 //! an insert. A part has a token made of the lines, by which the server recognises a repetition.
 
+mod check;
 mod lines;
 mod otel;
 mod parts;
@@ -31,6 +32,7 @@ use super::line::Signal;
 use super::otlp::{self, Encoder};
 use super::{Batch, Encoded, Limits, Request, Sending, Sink, Traffic, Verdict, dry_run};
 use crate::common::units::duration;
+use crate::http::Trust;
 
 /// The options of `--clickhouse`.
 #[derive(Args, Clone, Debug, Default)]
@@ -201,9 +203,9 @@ impl ClickHouse {
     ///
     /// # Errors
     /// If an option or a variable is wrong.
-    pub fn open(options: &ClickHouseArgs, encoder: Encoder) -> Result<Self> {
+    pub fn open(options: &ClickHouseArgs, trust: Trust, encoder: Encoder) -> Result<Self> {
         let env = |name: &str| std::env::var(name).ok();
-        let server = Server::new(options.clickhouse.as_ref().and_then(Option::as_deref), &env)?;
+        let server = Server::new(options.clickhouse.as_ref().and_then(Option::as_deref), trust, &env)?;
         let creation = options.create.then_some(Creation { ttl: options.ttl });
         let shape = match options.table.as_deref() {
             Some(table) => Shape::Lines(Lines::new(table)),

@@ -1,7 +1,10 @@
 //! How the bodies of requests are compressed.
 
+use std::io::{self, Read as _};
+
 use bytes::Bytes;
 use clap::ValueEnum;
+use flate2::read::GzDecoder;
 
 use super::pool::Buffer;
 use crate::http::gzip;
@@ -30,11 +33,31 @@ impl Compression {
         }
     }
 
+    /// The method of that name; no name is no compression.
+    pub fn named(name: Option<&str>) -> Self {
+        let all = [Self::Gzip, Self::Zstd];
+        all.into_iter().find(|method| method.name() == name).unwrap_or(Self::None)
+    }
+
+    /// Restores what [`Compression::apply`] made.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn undo(self, bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut plain = Vec::new();
+        match self {
+            Self::Gzip => GzDecoder::new(bytes).read_to_end(&mut plain).map(drop)?,
+            Self::Zstd => plain = zstd::stream::decode_all(bytes)?,
+            Self::None => plain.extend_from_slice(bytes),
+        }
+        Ok(plain)
+    }
+
     /// Compresses a body.
     ///
     /// # Errors
     /// If there is no memory for it.
-    pub fn apply(self, bytes: Buffer) -> std::io::Result<Bytes> {
+    pub fn apply(self, bytes: Buffer) -> io::Result<Bytes> {
         match self {
             Self::Gzip => Ok(gzip(&bytes).into()),
             Self::Zstd => {

@@ -1,8 +1,12 @@
 //! The list of sinks: the options that select them, and how each is opened.
 
-use anyhow::Result;
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Result, ensure};
 use clap::Args;
 
+use super::check::{self, Report};
 #[cfg(feature = "http")]
 use super::clickhouse::{ClickHouse, ClickHouseArgs};
 #[cfg(feature = "http")]
@@ -16,6 +20,8 @@ use super::sqlite::SqliteArgs;
 use super::stdout::Stdout;
 use crate::common::program::Usage;
 use crate::common::stdio_check;
+#[cfg(feature = "http")]
+use crate::http::Trust;
 
 /// The destination options. Without any, lines go to a database in the user's data directory.
 #[derive(Args, Clone, Debug, Default)]
@@ -76,11 +82,12 @@ impl Destinations {
         }
         #[cfg(feature = "http")]
         if self.clickhouse() {
-            pipeline.add(ClickHouse::open(&self.clickhouse, self.encoder()?).map_err(usage)?)?;
+            pipeline
+                .add(ClickHouse::open(&self.clickhouse, self.trust(), self.encoder()?).map_err(usage)?)?;
         }
         #[cfg(feature = "http")]
         if self.monitor() {
-            pipeline.add(Monitor::open(&self.monitor).map_err(usage)?)?;
+            pipeline.add(Monitor::open(&self.monitor, self.trust()).map_err(usage)?)?;
         }
         if self.stdout {
             stdio_check::stdout()?;
@@ -94,6 +101,47 @@ impl Destinations {
             return Err(Usage("--keep and --max-size need --sqlite, or no destination".to_owned()).into());
         }
         Ok(())
+    }
+
+    /// Tries every destination that the options select, and prints what works.
+    ///
+    /// # Errors
+    /// If something does not work, or an option or variable is wrong.
+    pub fn check(&self, spool: Option<&Path>, out: &mut dyn Write) -> Result<()> {
+        let mut report = Report::new(out);
+        if let Some(folder) = spool {
+            check::spool(folder, &mut report);
+        }
+        #[cfg(feature = "http")]
+        {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            if self.otlp() {
+                let sink = OtlpExporter::open(&self.otlp, self.encoder()?).map_err(usage)?;
+                runtime.block_on(sink.check(&mut report));
+            }
+            if self.clickhouse() {
+                let sink =
+                    ClickHouse::open(&self.clickhouse, self.trust(), self.encoder()?).map_err(usage)?;
+                runtime.block_on(sink.check(&mut report));
+            }
+            if self.monitor() {
+                let sink = Monitor::open(&self.monitor, self.trust()).map_err(usage)?;
+                runtime.block_on(sink.check(&mut report));
+            }
+        }
+        #[cfg(feature = "sqlite")]
+        if self.sqlite() || !(self.otlp() || self.clickhouse() || self.monitor() || self.stdout) {
+            self.sqlite.check(&mut report)?;
+        }
+        let (steps, failed) = report.end()?;
+        ensure!(failed == 0, "{failed} of {steps} steps failed");
+        Ok(())
+    }
+
+    /// The certificates for servers other than those of OTLP.
+    #[cfg(feature = "http")]
+    fn trust(&self) -> Trust {
+        Trust { ca: self.otlp.ca_file.clone(), ..Trust::default() }
     }
 
     fn encoder(&self) -> Result<Encoder> {

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+pub mod check;
 #[cfg(feature = "http")]
 pub mod clickhouse;
 #[cfg(feature = "http")]

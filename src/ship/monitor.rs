@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
-use reqwest::header::{LOCATION, RETRY_AFTER};
+use reqwest::header::{ALLOW, LOCATION, RETRY_AFTER};
 use serde_json::{Value as Json, json};
 
+use super::check::Report;
 use super::line::Line;
 use super::{Batch, Encoded, Request, Sending, Sink, Traffic, Verdict, dry_run};
 use crate::common::diag::log;
@@ -46,6 +47,7 @@ pub struct MonitorArgs {
 /// The sink.
 pub struct Monitor {
     client: Client,
+    trust: Trust,
     url: Url,
     disk_path: String,
     hosts: HashMap<String, Host>,
@@ -64,7 +66,7 @@ impl Monitor {
     ///
     /// # Errors
     /// If the URL or a variable is wrong.
-    pub fn open(args: &MonitorArgs) -> Result<Self> {
+    pub fn open(args: &MonitorArgs, trust: Trust) -> Result<Self> {
         let env = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let option = args.monitor.clone().flatten();
         let is_option = option.is_some();
@@ -90,10 +92,40 @@ impl Monitor {
                 log(format_args!("{variable} is not used; instead of it use {instead}"));
             }
         }
-        let tls = (url.scheme() == "https").then(Trust::default);
+        let tls = (url.scheme() == "https").then(|| trust.clone());
         let client = Client::new(Settings { tls, proxies: Proxies::from_env(&env)?, ..Settings::default() })?;
         let disk_path = env("SYSTEM_STATS_DISK_PATH").unwrap_or_else(|| "/".to_owned());
-        Ok(Self { client, url, disk_path, hosts: HashMap::new(), traffic: Traffic::default() })
+        Ok(Self { client, trust, url, disk_path, hosts: HashMap::new(), traffic: Traffic::default() })
+    }
+
+    /// Reaches the server, and asks what the path takes. Nothing is posted.
+    pub async fn check(&self, report: &mut Report<'_>) {
+        let server = public_name(&self.url);
+        let what = format!("{} {server}", self.name());
+        let tls = (self.url.scheme() == "https").then_some(&self.trust);
+        if !report.reach(&what, &self.client, &self.url, tls) {
+            return;
+        }
+        let request = self.client.request(Method::OPTIONS, self.url.clone()).timeout(TIMEOUT).build();
+        let answer = match request {
+            Ok(request) => self.client.send(request, MAX_ANSWER).await.map_err(|error| error.to_string()),
+            Err(_) => Err("no valid request; correct the URL".to_owned()),
+        };
+        let outcome = answer.and_then(|answer| {
+            let takes_post = answer.header(ALLOW).is_none_or(|methods| methods.contains("POST"));
+            let advice = match answer.status.as_u16() {
+                200..300 if !takes_post => "which does not allow POST; correct the path in the URL",
+                // A server need not know OPTIONS.
+                200..300 | 405 | 501 => return Ok(format!("OPTIONS answers {}", answer.status.as_u16())),
+                300..=399 => "a redirect, which is not followed; give the URL that it leads to",
+                401 | 403 => "check user and password in the URL",
+                404 => "correct the path in the URL",
+                407 => "set user and password in the URL of the proxy",
+                _ => "check the server",
+            };
+            Err(format!("OPTIONS answers {}; {advice}", answer.status.as_u16()))
+        });
+        report.step(&what, "request", outcome);
     }
 
     /// The state of a host, at the beginning of a sample or within it.

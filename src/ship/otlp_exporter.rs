@@ -7,20 +7,28 @@ mod http_answer;
 mod target;
 
 use std::future::ready;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
-use reqwest::header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RETRY_AFTER, TE};
+use bytes::Bytes;
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION, RETRY_AFTER,
+    TE,
+};
 
 pub use self::target::OtlpArgs;
 
 use self::http_answer::{HttpAnswer, strange};
 use self::target::{Protocol, Target, shows_password};
+use super::check::Report;
+use super::compression::Compression;
 use super::otlp::{self, Encoder, Signal};
 use super::{Batch, Encoded, Request, Sending, Sink, Traffic, Verdict};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
-use crate::http::{Answer, Client, ErrorKind, Method, Proxies, Settings, Url, public_name};
+use crate::http::{
+    Answer, Client, Error, ErrorKind, Method, Proxies, Settings, StatusCode, Trust, Url, origin, public_name,
+};
 
 /// How much of a response's body is read.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -30,6 +38,7 @@ pub struct OtlpExporter {
     encoder: Encoder,
     /// By signal.
     targets: Vec<(Target, Client)>,
+    methods: Arc<Methods>,
     traffic: Arc<Traffic>,
 }
 
@@ -77,7 +86,9 @@ impl OtlpExporter {
         for warning in warnings(options, &targets) {
             log(format_args!("{warning}"));
         }
-        Ok(Self { encoder, targets, traffic: Arc::default() })
+        let methods = targets.iter().map(|(target, _)| (origin(&target.url), target.compression)).collect();
+        let methods = Arc::new(Methods(Mutex::new(methods)));
+        Ok(Self { encoder, targets, methods, traffic: Arc::default() })
     }
 
     fn post(&self, body: otlp::Body) -> Result<Post> {
@@ -88,12 +99,13 @@ impl OtlpExporter {
         let mut plain =
             if target.protocol == Protocol::HttpJson { body.to_json().into() } else { body.bytes };
         let mut size = plain.len();
-        let encoding = target.compression.name();
+        let method = self.methods.of(signal);
+        let encoding = method.name();
         if target.protocol == Protocol::Grpc && encoding.is_none() {
             // In the same memory: a copy would take as much again.
             plain.splice(..0, grpc::frame_head(false, size));
         }
-        let packed = target.compression.apply(plain).context("cannot compress the request")?;
+        let packed = method.apply(plain).context("cannot compress the request")?;
         post = match target.protocol {
             Protocol::Grpc => {
                 if let Some(encoding) = encoding {
@@ -120,6 +132,72 @@ impl OtlpExporter {
             }
         };
         Ok(Post { signal, request: post.build()?, plain: size })
+    }
+
+    fn route(&self, signal: Signal) -> Route {
+        let (target, client) = &self.targets[signal as usize];
+        Route {
+            client: client.clone(),
+            signal,
+            protocol: target.protocol,
+            methods: self.methods.clone(),
+            server: target.server(),
+        }
+    }
+
+    /// Sends an empty request for each signal.
+    pub async fn check(&self, report: &mut Report<'_>) {
+        let mut reached: Vec<(String, Option<&Trust>, bool)> = Vec::new();
+        for signal in Signal::ALL {
+            let (target, client) = &self.targets[signal as usize];
+            let server = (origin(&target.url), target.tls());
+            let what = format!("{} {}", self.name(), server.0);
+            let is_up = match reached.iter().find(|(name, tls, _)| (name, *tls) == (&server.0, server.1)) {
+                Some((_, _, is_up)) => *is_up,
+                None => {
+                    let is_up = report.reach(&what, client, &target.url, target.tls());
+                    reached.push((server.0, server.1, is_up));
+                    is_up
+                }
+            };
+            if !is_up {
+                continue;
+            }
+            let empty = otlp::Body { signal, bytes: Vec::new().into() };
+            let post = self.post(empty).map_err(|error| format!("{error:#}"));
+            let outcome = match post {
+                Ok(post) => self.check_signal(post).await,
+                Err(error) => Err(error),
+            };
+            report.step(&what, signal.path().rsplit('/').next().unwrap_or_default(), outcome);
+        }
+    }
+
+    async fn check_signal(&self, post: Post) -> Result<String, String> {
+        let route = self.route(post.signal);
+        let url = post.request.url().clone();
+        let answer = route.exchange(post.request).await;
+        let status = answer.as_ref().ok().map(|answer| (answer.status.as_u16(), grpc::code(answer)));
+        let advice = match status {
+            Some((407, _)) => "; set user and password in the URL of the proxy",
+            Some((401 | 403, _) | (_, Some(7 | 16))) => {
+                "; check the credentials in --header-file or OTEL_EXPORTER_OTLP_HEADERS"
+            }
+            Some((404 | 405, _) | (_, Some(12))) => {
+                "; check the path in the URL, and that the server takes this signal"
+            }
+            _ => "",
+        };
+        match route.verdict(&url, answer) {
+            Verdict::Delivered { rejected_items: 0, message: None } => {
+                Ok("takes an empty request".to_owned())
+            }
+            Verdict::Delivered { message, .. } => Err(message.unwrap_or_default()),
+            Verdict::Retry { reason, .. } | Verdict::Split { reason } | Verdict::Reject { reason } => {
+                Err(reason + advice)
+            }
+            Verdict::Gone { reason } => Err(reason.unwrap_or_default()),
+        }
     }
 
     /// The most bytes that a body for this signal may have before compression.
@@ -179,23 +257,166 @@ fn warnings(options: &OtlpArgs, targets: &[(Target, Client)]) -> Vec<String> {
     all
 }
 
-/// Sends once. The server's name opens every reason.
-async fn attempt(client: Client, request: reqwest::Request, server: String, protocol: Protocol) -> Verdict {
-    let (proxy, url) = (client.proxy(request.url()), request.url().clone());
-    let answer = match client.send(request, MAX_ANSWER).await {
-        Ok(answer) => answer,
-        Err(error) => {
-            // A server without gRPC may just close the connection.
-            let closes = protocol == Protocol::Grpc && error.kind == ErrorKind::Other;
-            let hint = if closes { "; is that a gRPC server?" } else { "" };
-            return Verdict::Retry { after: None, reason: format!("{server}: {error}{hint}") };
+/// The server of each signal, by its origin, and the compression in use there. That is another one than was asked for
+/// once the server has refused it.
+struct Methods(Mutex<Vec<(String, Compression)>>);
+
+impl Methods {
+    fn of(&self, signal: Signal) -> Compression {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)[signal as usize].1
+    }
+
+    /// Replaces `refused` for every signal that goes to the server of `signal`.
+    fn replace(&self, signal: Signal, refused: Compression, by: Compression) {
+        let mut methods = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let server = methods[signal as usize].0.clone();
+        let mut changed = false;
+        for (_, method) in methods.iter_mut().filter(|(other, method)| *other == server && *method == refused)
+        {
+            (*method, changed) = (by, true);
+        }
+        if changed {
+            let name = |method: Compression| method.name().unwrap_or("no");
+            log(format_args!(
+                "otlp: {server} does not accept {} compression; using {} compression",
+                name(refused),
+                name(by)
+            ));
+        }
+    }
+}
+
+/// What an attempt needs.
+#[derive(Clone)]
+struct Route {
+    client: Client,
+    signal: Signal,
+    protocol: Protocol,
+    methods: Arc<Methods>,
+    /// For messages.
+    server: String,
+}
+
+impl Route {
+    /// Sends once, or again at once if the server refuses the compression and another can be used.
+    async fn exchange(&self, mut request: reqwest::Request) -> Result<Answer, Error> {
+        loop {
+            repack(&mut request, self.protocol, self.methods.of(self.signal));
+            let (used, again) = (method(&request, self.protocol), request.try_clone());
+            let answer = self.client.send(request, MAX_ANSWER).await?;
+            match (again, another_method(&answer, self.protocol, used)) {
+                (Some(again), Some(by)) => {
+                    self.methods.replace(self.signal, used, by);
+                    request = again;
+                }
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    async fn attempt(self, request: reqwest::Request) -> Verdict {
+        let url = request.url().clone();
+        let answer = self.exchange(request).await;
+        self.verdict(&url, answer)
+    }
+
+    /// What an answer means. The server's name opens every reason.
+    fn verdict(&self, url: &Url, answer: Result<Answer, Error>) -> Verdict {
+        let Self { server, protocol, .. } = self;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                // A server without gRPC may just close the connection.
+                let closes = *protocol == Protocol::Grpc && error.kind == ErrorKind::Other;
+                let hint = if closes { "; is that a gRPC server?" } else { "" };
+                return Verdict::Retry { after: None, reason: format!("{server}: {error}{hint}") };
+            }
+        };
+        let proxy = self.client.proxy(url);
+        let server = proxy.map_or(server.clone(), |proxy| format!("{server}, through the proxy {proxy},"));
+        match protocol {
+            Protocol::Grpc => {
+                grpc::verdict(&answer, &server).unwrap_or_else(|| no_grpc(&answer, url, &server))
+            }
+            Protocol::HttpProtobuf | Protocol::HttpJson => http_verdict(&answer, url, &server),
+        }
+    }
+}
+
+fn encoding_header(protocol: Protocol) -> HeaderName {
+    match protocol {
+        Protocol::Grpc => HeaderName::from_static("grpc-encoding"),
+        Protocol::HttpProtobuf | Protocol::HttpJson => CONTENT_ENCODING,
+    }
+}
+
+/// How the body of a request is compressed.
+fn method(request: &reqwest::Request, protocol: Protocol) -> Compression {
+    let name = request.headers().get(encoding_header(protocol));
+    Compression::named(name.and_then(|name| name.to_str().ok()))
+}
+
+/// Compresses a body by another method, if it is not `wanted` already.
+fn repack(request: &mut reqwest::Request, protocol: Protocol, wanted: Compression) {
+    let used = method(request, protocol);
+    if used == wanted {
+        return;
+    }
+    let header = if protocol == Protocol::Grpc { grpc::FRAME } else { 0 };
+    let body = request.body().and_then(|body| body.as_bytes()).and_then(|body| body.get(header..));
+    let plain = body.and_then(|body| used.undo(body).ok());
+    let Some(packed) = plain.and_then(|plain| wanted.apply(plain.into()).ok()) else { return };
+    let packed: Bytes = match protocol {
+        Protocol::Grpc => {
+            [&grpc::frame_head(wanted.name().is_some(), packed.len()), &*packed].concat().into()
+        }
+        Protocol::HttpProtobuf | Protocol::HttpJson => packed,
+    };
+    *request.body_mut() = Some(packed.into());
+    let name = encoding_header(protocol);
+    match wanted.name() {
+        Some(value) => drop(request.headers_mut().insert(name, HeaderValue::from_static(value))),
+        None => drop(request.headers_mut().remove(name)),
+    }
+}
+
+/// The compression to use instead, if the server refuses `used`.
+fn another_method(answer: &Answer, protocol: Protocol, used: Compression) -> Option<Compression> {
+    let used = used.name()?;
+    let text =
+        |name: &HeaderName| answer.headers.get(name).or_else(|| answer.trailers.get(name))?.to_str().ok();
+    let (accepted, refuses) = match protocol {
+        Protocol::Grpc => {
+            // "Compression", in the description of gRPC over HTTP/2. grpc-go leaves out the header; grpcio answers
+            // INTERNAL.
+            let message = text(&HeaderName::from_static("grpc-message")).unwrap_or_default().to_lowercase();
+            let is_named = ["grpc-encoding", "compress"].iter().any(|word| message.contains(word));
+            let accepted = text(&HeaderName::from_static("grpc-accept-encoding"));
+            let refuses = match grpc::code(answer) {
+                Some(12) => accepted.is_some() || is_named,
+                Some(13) => is_named,
+                _ => false,
+            };
+            (accepted, refuses)
+        }
+        Protocol::HttpProtobuf | Protocol::HttpJson => {
+            // RFC 9110, section 15.5.16. The Collector answers 400 and names the header.
+            let body = String::from_utf8_lossy(&answer.body).to_lowercase();
+            let accepted = text(&ACCEPT_ENCODING);
+            let by_header = answer.status == StatusCode::UNSUPPORTED_MEDIA_TYPE && accepted.is_some();
+            (
+                accepted,
+                by_header
+                    || (matches!(answer.status.as_u16(), 400 | 415) && body.contains("content-encoding")),
+            )
         }
     };
-    let server = proxy.map_or(server.clone(), |proxy| format!("{server}, through the proxy {proxy},"));
-    match protocol {
-        Protocol::Grpc => grpc::verdict(&answer, &server).unwrap_or_else(|| no_grpc(&answer, &url, &server)),
-        Protocol::HttpProtobuf | Protocol::HttpJson => http_verdict(&answer, &url, &server),
+    let accepted: Vec<_> = accepted.unwrap_or_default().split([',', ';']).map(str::trim).collect();
+    if !refuses || accepted.contains(&used) {
+        return None;
     }
+    let gzip = Compression::Gzip;
+    Some(if used != "gzip" && accepted.contains(&"gzip") { gzip } else { Compression::None })
 }
 
 fn http_verdict(answer: &Answer, url: &Url, server: &str) -> Verdict {
@@ -249,6 +470,7 @@ impl Sink for OtlpExporter {
         Some(Self {
             encoder: self.encoder.fresh(),
             targets: self.targets.clone(),
+            methods: self.methods.clone(),
             traffic: self.traffic.clone(),
         })
     }
@@ -288,10 +510,53 @@ impl Sink for OtlpExporter {
 
     fn send(&mut self, post: &Post) -> Sending {
         self.traffic.add(post.plain, self.size(post));
-        let (target, client) = &self.targets[post.signal as usize];
         match post.request.try_clone() {
-            Some(request) => Box::pin(attempt(client.clone(), request, target.server(), target.protocol)),
+            Some(request) => Box::pin(self.route(post.signal).attempt(request)),
             None => Box::pin(ready(Verdict::Reject { reason: "the request cannot be sent again".into() })),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reqwest::header::HeaderMap;
+
+    use super::*;
+
+    /// What cannot be had from grpcio, which the tests of the program use.
+    #[test]
+    fn grpc_servers_that_refuse_a_compression() {
+        let (gzip, none) = (Some(Compression::Gzip), Some(Compression::None));
+        for (used, code, message, accepted, expected) in [
+            (Compression::Zstd, "12", "", Some("identity, gzip"), gzip),
+            (Compression::Zstd, "12", "", Some("identity"), none),
+            (Compression::Gzip, "12", "", Some("identity,deflate"), none),
+            (Compression::Gzip, "12", "", Some("identity,deflate,gzip"), None),
+            (Compression::Gzip, "12", "unknown service", None, None),
+            (
+                Compression::Zstd,
+                "12",
+                "grpc: Decompressor is not installed for grpc-encoding \"zstd\"",
+                None,
+                none,
+            ),
+            (Compression::Gzip, "13", "panic", Some("identity"), None),
+            (Compression::Gzip, "3", "", Some("identity"), None),
+            (Compression::None, "12", "", Some("identity"), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-status", code.parse().unwrap());
+            headers.insert("grpc-message", message.parse().unwrap());
+            if let Some(accepted) = accepted {
+                headers.insert("grpc-accept-encoding", accepted.parse().unwrap());
+            }
+            let (body, trailers) = (Vec::new(), HeaderMap::new());
+            let answer = Answer { status: StatusCode::OK, headers, body, truncated: false, trailers };
+            assert_eq!(
+                another_method(&answer, Protocol::Grpc, used),
+                expected,
+                "{used:?} {code} {message} {accepted:?}"
+            );
         }
     }
 }

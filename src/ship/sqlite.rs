@@ -27,6 +27,7 @@ use self::file::{Failure, File, explain};
 use self::retention::{Bounds, Retention, page_count};
 use self::rows::{MAX_TABLES, Row, Shapes};
 use self::schema::{OTHER, Table};
+use super::check::{self, Report};
 use super::{Batch, Encoded, Request, Sending, Sink, Verdict, dry_run};
 use crate::common::diag::log;
 use crate::common::program::Usage;
@@ -100,6 +101,29 @@ impl SqliteArgs {
             log(format_args!("sqlite: {} keeps {bounds}", path.display()));
         }
         Sqlite::open(&path, bounds)
+    }
+
+    /// Opens the database if there is one. Nothing is created.
+    ///
+    /// # Errors
+    /// If no file is given and there is no home directory.
+    pub fn check(&self, report: &mut Report<'_>) -> Result<()> {
+        let path = self.sqlite.clone().map_or_else(default_path, Ok)?;
+        let (what, folder) = (format!("sqlite {}", path.display()), check::parent(&path));
+        let opened = match path.exists() {
+            true => File::open(&path).map(|_| String::new()).map_err(|failure| failure.to_string()),
+            // The folder is created, too, if only that is missing.
+            false if folder.is_dir() => check::creatable(&path),
+            false => check::creatable(folder),
+        };
+        if report.step(&what, "open", opened) {
+            report.step(
+                &what,
+                "room",
+                check::room(if folder.is_dir() { folder } else { check::parent(folder) }),
+            );
+        }
+        Ok(())
     }
 }
 

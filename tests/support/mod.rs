@@ -32,7 +32,7 @@ use std::time::{Duration, Instant};
 pub use capture::{Answer, Capture, Request};
 pub use collector::Collector;
 pub use grpc::GrpcServer;
-pub use ship::{Ended, Ship, time};
+pub use ship::{Checked, Ended, Ship, time};
 
 /// The path of a built program: `program!("scrape")`.
 macro_rules! program {

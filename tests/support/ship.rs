@@ -49,15 +49,18 @@ impl Ship {
 
     /// As [`Ship::start`], with these environment variables.
     pub fn start_with(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let stats = if args.contains(&"--stats") { &[][..] } else { &["--stats", "1h"] };
+        Self::start_bare(&[args, stats].concat(), variables)
+    }
+
+    /// As [`Ship::start_with`], with no other arguments.
+    fn start_bare(args: &[&str], variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tele-ship"));
         let foreign = |name: &str| name.starts_with("OTEL_") || name.to_lowercase().ends_with("_proxy");
         for (name, _) in std::env::vars().filter(|(name, _)| foreign(name)) {
             command.env_remove(name);
         }
         command.args(args).envs(variables.iter().copied());
-        if !args.contains(&"--stats") {
-            command.args(["--stats", "1h"]);
-        }
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().expect("tele-ship starts");
         let (stdout, stderr) = (Output::default(), Output::default());
@@ -201,4 +204,37 @@ fn collect(mut from: impl Read + Send + 'static, into: Output) -> JoinHandle<()>
 pub fn time<T>(work: impl FnOnce() -> T) -> (T, Duration) {
     let begin = Instant::now();
     (work(), begin.elapsed())
+}
+
+/// The outcome of `tele-ship check`.
+pub struct Checked {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// What it printed: a line for each step.
+    pub lines: Vec<String>,
+}
+
+impl Checked {
+    /// Runs it with these options and environment variables.
+    pub fn run(args: &[&str], variables: &[(&str, &str)]) -> Self {
+        let ship = Ship::start_bare(&[&["check"], args].concat(), variables);
+        let Ended { code, stdout, stderr, .. } = ship.end();
+        let text = String::from_utf8(stdout).expect("UTF-8");
+        assert!(!stderr.contains("s3cret") && !text.contains("s3cret"), "{text}{stderr}");
+        Self { code, lines: text.lines().map(str::to_owned).collect() }
+    }
+
+    /// The steps in order, and whether each went well.
+    pub fn steps(&self) -> Vec<(&str, bool)> {
+        self.lines.iter().map(|line| step(line)).collect()
+    }
+}
+
+/// `DESTINATION: STEP ok…` or `DESTINATION: STEP failed: …`.
+fn step(line: &str) -> (&str, bool) {
+    let (_, rest) = line.split_once(": ").expect("a destination");
+    match rest.split_once(" failed: ") {
+        Some((name, _)) => (name, false),
+        None => (rest.rsplit_once(" ok").expect("an outcome").0, true),
+    }
 }

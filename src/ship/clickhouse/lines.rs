@@ -53,6 +53,11 @@ impl Lines {
         Self { pattern: pattern.to_owned(), kinds: HashSet::new() }
     }
 
+    /// The name of the table, perhaps with `{kind}` in it.
+    pub fn pattern(&self) -> &str {
+        &self.pattern
+    }
+
     /// Whether each kind has a table.
     pub fn by_kind(&self) -> bool {
         self.pattern.contains(KIND)

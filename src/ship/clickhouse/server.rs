@@ -10,6 +10,7 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap, HeaderValue, LOCATION, RETRY_
 use tokio::sync::OnceCell;
 
 use super::super::Verdict;
+use super::super::check::Report;
 use super::parts::{Encoding, Parts};
 use crate::common::diag::log;
 use crate::http::{Answer, Client, Method, Proxies, Settings, Trust, Url, is_loopback, public_name};
@@ -53,6 +54,7 @@ type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
 /// A server and the database in it.
 pub struct Server {
     client: Client,
+    trust: Trust,
     url: Url,
     headers: HeaderMap,
     /// The URL without anything secret.
@@ -118,7 +120,7 @@ impl Server {
     ///
     /// # Errors
     /// If the URL, a variable or a proxy is wrong.
-    pub fn new(given: Option<&str>, env: Env<'_>) -> Result<Self> {
+    pub fn new(given: Option<&str>, trust: Trust, env: Env<'_>) -> Result<Self> {
         let env =
             |name: &str| env(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty());
         let (source, text) = match given {
@@ -157,14 +159,20 @@ impl Server {
             headers.insert(name, value);
         }
         let client = Client::new(Settings {
-            tls: (url.scheme() == "https").then(Trust::default),
+            tls: (url.scheme() == "https").then(|| trust.clone()),
             proxies: Proxies::from_env(&env)?,
             // No redirects: a redirected POST becomes a GET, or goes where nobody allowed it to.
             ..Settings::default()
         })?;
         let name = public_name(&url);
         let database = in_url.database.or_else(|| env("CLICKHOUSE_DATABASE"));
-        Ok(Self { client, url, headers, name, database, facts: OnceCell::new() })
+        Ok(Self { client, trust, url, headers, name, database, facts: OnceCell::new() })
+    }
+
+    /// Tries to reach the server, and reports each step.
+    pub fn reach(&self, destination: &str, report: &mut Report<'_>) -> bool {
+        let tls = (self.url.scheme() == "https").then_some(&self.trust);
+        report.reach(destination, &self.client, &self.url, tls)
     }
 
     /// The server for messages: nothing secret.
@@ -418,7 +426,7 @@ mod tests {
 
     fn server(given: &str, variables: &[(&str, &str)]) -> Result<Server> {
         let find = |name: &str| variables.iter().find(|(known, _)| *known == name);
-        Server::new((!given.is_empty()).then_some(given), &|name| {
+        Server::new((!given.is_empty()).then_some(given), Trust::default(), &|name| {
             find(name).map(|(_, value)| (*value).to_owned())
         })
     }

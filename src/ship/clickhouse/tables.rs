@@ -79,7 +79,7 @@ struct Described {
 }
 
 /// The setting of a table without replicas that makes it remember inserts.
-const WINDOW: &str = "non_replicated_deduplication_window";
+pub const WINDOW: &str = "non_replicated_deduplication_window";
 
 /// A row of `system.tables`.
 #[derive(Deserialize)]
@@ -193,22 +193,9 @@ impl Tables {
         }
     }
 
-    /// Reports, once, that a table stores a repeated insert again. Nothing is reported if the server does not answer
-    /// the question: the insert does not depend on it.
+    /// Reports, once, that a table stores a repeated insert again.
     async fn report_window(&self, name: &str) {
-        if !self.is_new(name, "") {
-            return;
-        }
-        let text = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-        let database = self.server.database_name().map_or_else(|| "currentDatabase()".to_owned(), text);
-        let sql = format!(
-            "SELECT engine, engine_full, (SELECT any(value) FROM system.merge_tree_settings WHERE name = '{WINDOW}') AS usual \
-             FROM system.tables WHERE database = {database} AND name = {} FORMAT JSONEachRow",
-            text(name)
-        );
-        let Ok(answer) = self.server.query(&sql).await else { return };
-        let Ok(Engine { engine, engine_full, usual }) = serde_json::from_slice(&answer) else { return };
-        if is_forgetful(&engine, &engine_full, &usual) {
+        if self.is_new(name, "") && self.forgets_inserts(name).await == Some(true) {
             log(format_args!(
                 "clickhouse: the table {name} does not recognise an insert that is repeated after a lost answer, and stores \
                  its rows twice; ALTER TABLE {} MODIFY SETTING {WINDOW} = 1000",
@@ -217,13 +204,32 @@ impl Tables {
         }
     }
 
+    /// Whether a table could remember inserts and does not; `None` if the server does not answer the question, on
+    /// which no insert depends.
+    pub async fn forgets_inserts(&self, name: &str) -> Option<bool> {
+        let text = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+        let database = self.server.database_name().map_or_else(|| "currentDatabase()".to_owned(), text);
+        let sql = format!(
+            "SELECT engine, engine_full, (SELECT any(value) FROM system.merge_tree_settings WHERE name = '{WINDOW}') AS usual \
+             FROM system.tables WHERE database = {database} AND name = {} FORMAT JSONEachRow",
+            text(name)
+        );
+        let answer = self.server.query(&sql).await.ok()?;
+        let Engine { engine, engine_full, usual } = serde_json::from_slice(&answer).ok()?;
+        Some(is_forgetful(&engine, &engine_full, &usual))
+    }
+
     /// Whether this was not reported before.
     fn is_new(&self, table: &str, lack: &str) -> bool {
         let mut lacks = self.lacks.lock().unwrap_or_else(PoisonError::into_inner);
         lacks.insert((table.to_owned(), lack.to_owned()))
     }
 
-    async fn describe(&self, name: &str) -> Result<Table, Failure> {
+    /// The columns of a table.
+    ///
+    /// # Errors
+    /// If there is no such table, or the server cannot be asked.
+    pub async fn describe(&self, name: &str) -> Result<Table, Failure> {
         let sql = format!("DESCRIBE TABLE {} FORMAT JSONEachRow", self.server.table(name));
         let answer = self.server.query(&sql).await?;
         let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());

@@ -72,13 +72,19 @@ const CODES: [&str; 17] = [
 const TOO_LARGE: [&str; 4] =
     ["larger than max", "exceeds maximum size", "message length too large", "too large"];
 
+/// The code in an answer; `None` if it is not gRPC.
+pub fn code(answer: &Answer) -> Option<usize> {
+    get(answer, "grpc-status")?.parse().ok()
+}
+
+fn get<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.trailers.get(name).or_else(|| answer.headers.get(name))?.to_str().ok()
+}
+
 /// What to do after an answer; `None` if it is not gRPC. `server` opens the reason.
 pub fn verdict(answer: &Answer, server: &str) -> Option<Verdict> {
-    let get = |name: &str| {
-        let value = answer.trailers.get(name).or_else(|| answer.headers.get(name))?;
-        value.to_str().ok()
-    };
-    let code: usize = get("grpc-status")?.parse().ok()?;
+    let get = |name: &str| get(answer, name);
+    let code = code(answer)?;
     if code == 0 {
         return Some(match message(&answer.body).and_then(partial_success) {
             Some((rejected_items, message)) => Verdict::Delivered { rejected_items, message },

@@ -48,7 +48,7 @@ pub struct OtlpArgs {
     /// Trust these certificates (PEM) in addition to the system's
     ///
     /// Certificates of CAs, or that of the server itself. Default: OTEL_EXPORTER_OTLP_CERTIFICATE.
-    #[arg(long, requires = "otlp", value_name = "FILE", help_heading = "OTLP")]
+    #[arg(long, value_name = "FILE", help_heading = "OTLP")]
     pub ca_file: Option<PathBuf>,
 
     /// Retry a request that takes longer than this
