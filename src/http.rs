@@ -2,7 +2,7 @@
 //!
 //! Nothing in an error repeats a URL in full, since it may hold a password.
 
-mod probe;
+pub mod probe;
 mod tls;
 
 use std::error::Error as _;
@@ -20,7 +20,6 @@ use percent_encoding::percent_decode_str;
 use reqwest::header::HeaderMap;
 use reqwest::{Body, RequestBuilder, Response, redirect};
 
-pub use self::probe::probe;
 pub use self::tls::Trust;
 pub use reqwest::{Method, Request, StatusCode, Url, header};
 

@@ -366,6 +366,16 @@ fn the_client_certificate_is_used() {
     let ended = ship(&args, &variables);
     assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
     assert!(requests.recv_timeout(Duration::from_secs(5)).is_ok());
+    let options = [&args[..], &["--cert-file", &certificate, "--key-file", &key]].concat();
+    let ended = ship(&options, &[]);
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+    assert!(requests.recv_timeout(Duration::from_secs(5)).is_ok());
+}
+
+#[test]
+fn certificates_without_a_server_are_usage_errors() {
+    let ended = Ship::start(&["--stdout", "--ca-file", "/nonexistent.pem"]).wait();
+    assert!(ended.code == Some(2) && ended.stderr.contains("certificates"), "{}", ended.stderr);
 }
 
 #[test]

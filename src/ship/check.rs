@@ -6,7 +6,9 @@ use std::path::Path;
 use bytesize::ByteSize;
 
 #[cfg(feature = "http")]
-use crate::http::{Client, Trust, Url, probe};
+use crate::http::probe::probe;
+#[cfg(feature = "http")]
+use crate::http::{Client, Trust, Url};
 
 /// Less room than this is a fault.
 const MIN_ROOM: u64 = 64 << 20;

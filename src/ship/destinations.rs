@@ -77,6 +77,10 @@ impl Destinations {
     /// If a destination cannot be opened, or an option or variable is wrong.
     pub fn open(&self, pipeline: &mut Pipeline) -> Result<()> {
         #[cfg(feature = "http")]
+        if !(self.otlp() || self.clickhouse() || self.monitor() || self.trust() == Trust::default()) {
+            return Err(Usage("certificates need --otlp, --clickhouse or --monitor".to_owned()).into());
+        }
+        #[cfg(feature = "http")]
         if self.otlp() {
             pipeline.add(OtlpExporter::open(&self.otlp, self.encoder()?).map_err(usage)?)?;
         }
@@ -141,7 +145,8 @@ impl Destinations {
     /// The certificates for servers other than those of OTLP.
     #[cfg(feature = "http")]
     fn trust(&self) -> Trust {
-        Trust { ca: self.otlp.ca_file.clone(), ..Trust::default() }
+        let OtlpArgs { ca_file, cert_file, key_file, .. } = &self.otlp;
+        Trust { ca: ca_file.clone(), certificate: cert_file.clone(), key: key_file.clone() }
     }
 
     fn encoder(&self) -> Result<Encoder> {

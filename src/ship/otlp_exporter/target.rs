@@ -51,6 +51,18 @@ pub struct OtlpArgs {
     #[arg(long, value_name = "FILE", help_heading = "OTLP")]
     pub ca_file: Option<PathBuf>,
 
+    /// Show this client certificate (PEM) to servers that ask for one
+    ///
+    /// Default: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE.
+    #[arg(long, requires = "key_file", hide_short_help = true, value_name = "FILE", help_heading = "OTLP")]
+    pub cert_file: Option<PathBuf>,
+
+    /// The private key (PEM) of --cert-file
+    ///
+    /// Default: OTEL_EXPORTER_OTLP_CLIENT_KEY.
+    #[arg(long, requires = "cert_file", hide_short_help = true, value_name = "FILE", help_heading = "OTLP")]
+    pub key_file: Option<PathBuf>,
+
     /// Retry a request that takes longer than this
     ///
     /// Default: OTEL_EXPORTER_OTLP_TIMEOUT, or 10s.
@@ -129,8 +141,8 @@ impl Target {
             timeout: options.timeout.map_or_else(|| timeout(setting("TIMEOUT")), Ok)?,
             trust: Trust {
                 ca: options.ca_file.clone().or_else(|| path("CERTIFICATE")),
-                certificate: path("CLIENT_CERTIFICATE"),
-                key: path("CLIENT_KEY"),
+                certificate: options.cert_file.clone().or_else(|| path("CLIENT_CERTIFICATE")),
+                key: options.key_file.clone().or_else(|| path("CLIENT_KEY")),
             },
         })
     }
