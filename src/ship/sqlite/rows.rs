@@ -52,6 +52,7 @@ pub struct Row {
 }
 
 impl Row {
+    #[inline]
     fn push(&mut self, shape: &mut Shape, name: &str, cell: Cell) {
         match shape.field(name, self.cells.len()) {
             Some(field) => self.cells.push((field, cell)),
