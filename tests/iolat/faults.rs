@@ -243,9 +243,13 @@ fn summary_and_histogram_can_be_left_out() {
     std::thread::sleep(Duration::from_millis(200));
     let records = iolat.finish();
     assert!(of(&records, "read").is_empty(), "{records:?}");
-    let iolat = Iolat::start(&["--device", &disk.name, "--no-histogram"]);
-    assert!(read(&disk.path()));
-    let records = iolat.finish();
+    // All requests of a run can complete in init, where some sandboxes run no eBPF programs.
+    let mut runs = std::iter::repeat_with(|| {
+        let iolat = Iolat::start(&["--device", &disk.name, "--no-histogram"]);
+        assert!(read(&disk.path()));
+        iolat.finish()
+    });
+    let records = runs.by_ref().take(10).find(|records| !of(records, "read").is_empty()).expect("a request");
     let summary = of(&records, "read")[0];
     assert!(["scale", "zero_count", "buckets"].iter().all(|field| summary.get(field).is_none()), "{summary}");
     assert!(summary["p99_us"].is_number(), "{summary}");
