@@ -9,6 +9,7 @@ recordings to use instead (scrape.ndjson, iolat.ndjson, events.ndjson).
 import http.client
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections import namedtuple
+from datetime import datetime, timedelta
 from pathlib import Path
 
 LINES = int(os.environ.get("BENCH_LINES", "1000000"))
@@ -75,7 +77,7 @@ def finish(command, lines, meanwhile=None):
 
 
 def recording(programs, record, count, folder):
-    """A file of that many recorded lines, over and over; None if nothing can be recorded."""
+    """A file of that many recorded lines, over and over, each time a minute later; None if nothing can be recorded."""
     given = os.environ.get("BENCH_RECORDINGS")
     path = Path(folder, f"{record.__name__}.ndjson")
     try:
@@ -87,11 +89,25 @@ def recording(programs, record, count, folder):
     except OSError as why:
         print(f"{record.__name__}: not recorded: {why}")
         return None
-    lines = path.read_bytes().splitlines(keepends=True)
+    once = path.read_bytes()
+    minutes = sorted(set(re.findall(rb'"ts":"([-0-9]+T[0-9]+:[0-9]+)', once)), reverse=True)
     with open(path, "wb") as file:
-        for start in range(0, count, len(lines)):
-            file.writelines(lines[: count - start])
+        left, number = count, 0
+        while left > 0:
+            again = once
+            for minute in minutes:
+                again = again.replace(minute, later(minute, number))
+            lines = again.splitlines(keepends=True)[:left]
+            file.writelines(lines)
+            left, number = left - len(lines), number + 1
     return path
+
+
+def later(minute, number):
+    """That many minutes after `2026-01-02T03:04`."""
+    form = "%Y-%m-%dT%H:%M"
+    time = datetime.strptime(minute.decode(), form) + timedelta(minutes=number)
+    return time.strftime(form).encode()
 
 
 # Running
