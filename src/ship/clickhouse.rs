@@ -12,13 +12,13 @@ mod tables;
 mod types;
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hasher};
 use std::io::{BufRead, BufReader, Cursor};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use crc_fast::{CrcAlgorithm, Digest};
 use flate2::read::GzDecoder;
 use jiff::tz::TimeZone;
 use tokio::sync::Semaphore;
@@ -99,14 +99,15 @@ struct Identity {
 
 impl Identity {
     fn new(batch: &Batch, lines: &[usize]) -> Self {
-        let mut hasher = DefaultHasher::new();
+        // The same in every version of tele-ship: a batch that is on its way can be repeated by a newer one.
+        let mut hash = Digest::new(CrcAlgorithm::Crc64Nvme);
         for &line in lines {
-            hasher.write_u64(batch.offset(line));
-            hasher.write_u64(batch.received(line).0);
-            hasher.write(batch.line(line));
+            hash.update(&batch.offset(line).to_le_bytes());
+            hash.update(&batch.received(line).0.to_le_bytes());
+            hash.update(batch.line(line));
         }
         let offset = |line: Option<&usize>| line.map_or(0, |line| batch.offset(*line));
-        Self { first: offset(lines.first()), last: offset(lines.last()), hash: hasher.finish() }
+        Self { first: offset(lines.first()), last: offset(lines.last()), hash: hash.finalize() }
     }
 }
 
