@@ -255,7 +255,7 @@ impl Program for TeleShip {
         ),
         (
             "Deliver a log of JSON lines as it grows, through log rotation and restarts",
-            "tele-ship --follow --input app.log --map '{kind: \"log\", ts: .time, body: .msg}' --spool app.spool --otlp",
+            "tele-ship --otlp --follow --input app.log --map '{kind: \"log\", ts: .time, body: .msg}'",
         ),
         ("Deliver the systemd journal", "journalctl -o json -f | tele-ship --preset journald --otlp"),
         (
