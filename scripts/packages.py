@@ -75,7 +75,7 @@ def has_biolatency():
 
 
 def has_journal_remote():
-    """Not in the path."""
+    """It is not in PATH."""
     return any(os.access(f"{lib}/systemd/systemd-journal-remote", os.X_OK) for lib in ("/usr/lib", "/lib"))
 
 
@@ -128,7 +128,7 @@ TEST = [
     ("promtool", "checks the Prometheus exposition", "prometheus", "golang-github-prometheus", "prometheus", "prometheus"),
     ("stress-ng", "the load that floods the tracers", "stress-ng", "stress-ng", "stress-ng", "-"),
     (has_node_exporter, "scrape --url reads its metrics", *NODE_EXPORTER),
-    (has_journal_remote, "makes journals", "systemd-journal-remote", "systemd-journal-remote", "-", "-"),
+    (has_journal_remote, "makes journals for tests", "systemd-journal-remote", "systemd-journal-remote", "-", "-"),
     (has_clickhouse, "the HTTP interface of ClickHouse", "clickhouse-server", "-", "-", "-"),
     (has_go, "builds the OpenTelemetry Collector", "golang-go", "golang", "go", "go"),
 ]

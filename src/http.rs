@@ -146,7 +146,7 @@ impl Client {
         answer.await.map_err(|error| explain(&error, via.as_deref()))
     }
 
-    /// Whether a proxy is asked for a connection to `url`, and not to forward requests.
+    /// Whether a proxy is asked for a tunnel to `url` (CONNECT), instead of forwarding requests.
     fn tunnels(&self, url: &Url) -> bool {
         url.scheme() == "https" || self.is_http2
     }

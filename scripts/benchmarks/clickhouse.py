@@ -1,4 +1,4 @@
-"""What the codecs and types of `tele-ship --table {kind} --create` save in ClickHouse, for each kind of column.
+"""Measures what the codecs and types of `tele-ship --table {kind} --create` save in ClickHouse, by kind of column.
 
 It stores recordings of scrape and, as root, of iolat, copies the tables with other codecs and types, and prints the
 bytes that the columns take compressed. The server is chdb behind tests/ship_clickhouse/engine.py.
@@ -19,7 +19,7 @@ ENGINE = Path(__file__).resolve().parents[2] / "tests/ship_clickhouse/engine.py"
 
 
 def codec(pattern, codecs):
-    """The columns with a type that fits the pattern get these codecs; none: those of the server."""
+    """Gives these codecs to the columns whose type fits the pattern; without codecs, they get the server's default."""
     def change(sql_type, created):
         return sql_type, codecs if re.search(pattern, sql_type) else created
     return change

@@ -2,9 +2,9 @@
 
     null_server.py FOLDER
 
-Prints its ports as a JSON object, and ends when stdin does. ClickHouse's engine (chdb) answers every statement that is no
-insert. `GET /counts` returns the numbers of requests and of lines (`"kind":` in log records). A path that begins with
-`/hold` gets no answer; the bodies posted to `/keep/v1/metrics` become files in FOLDER.
+Prints its ports as a JSON object, and ends when stdin does. ClickHouse's engine (chdb) answers every statement
+except inserts. `GET /counts` returns the numbers of requests and of lines (`"kind":` in log records). A path that
+begins with `/hold` gets no answer; the bodies posted to `/keep/v1/metrics` become files in FOLDER.
 """
 
 import json

@@ -60,15 +60,15 @@ struct InputArgs {
     #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
     input: Vec<PathBuf>,
 
-    /// Go on reading the --input files as they grow, also when they are replaced
+    /// Keep reading the --input files as they grow, through log rotation
     ///
-    /// As tail -n +1 -F. With --spool, a restart goes on where it was. See FILES in the man page.
+    /// As tail -n +1 -F does. With --spool, a restart continues where the last run ended. See FILES in the man page.
     #[arg(long, hide_short_help = true, help_heading = "Input", requires = "input")]
     follow: bool,
 
     /// Read this directory once: a spool, or files of OTLP/JSON, oldest first
     ///
-    /// A spool is not changed, and read as far as it is not damaged. Other directories: *.json, *.jsonl and *.ndjson,
+    /// A spool is left unchanged, and its damaged lines are left out. Other directories: *.json, *.jsonl and *.ndjson,
     /// also compressed (.gz, .zst).
     #[arg(
         long,
@@ -79,19 +79,19 @@ struct InputArgs {
     )]
     replay: Option<PathBuf>,
 
-    /// Turn each line into records by a jq program
+    /// Convert each line to records with this jq program
     ///
-    /// Its outputs are delivered instead of the line. See MAPPING in the man page.
+    /// The outputs of the program are delivered instead of the line. See MAPPING in the man page.
     #[arg(long, hide_short_help = true, help_heading = "Input", value_name = "JQ")]
     map: Option<String>,
 
-    /// Turn each line into a record by a built-in mapping
+    /// Convert each line to a record with a built-in mapping
     #[arg(long, hide_short_help = true, help_heading = "Input", value_name = "NAME", conflicts_with = "map")]
     preset: Option<Preset>,
 }
 
 impl InputArgs {
-    /// Reads what the options name, mapped by lines of up to `max_line` bytes.
+    /// Makes `pipeline` read what the options name, and map it to lines of up to `max_line` bytes.
     fn open(self, pipeline: &mut Pipeline, max_line: usize) -> Result<()> {
         let map = self.map.map(|code| Map::jq(&code, max_line)).transpose().map_err(|error| match error {
             filter::Error::Program(message) => Usage(format!("--map: {message}")).into(),
@@ -115,15 +115,15 @@ impl InputArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Try each destination, and print what works and what to do about the rest
+    /// Test each destination, and print how to fix what fails
     ///
-    /// Prints a line for each step: resolve, connect, proxy, TLS, and an empty request for each signal, a query or the
-    /// like. Stores nothing. Exits 1 if a step fails.
+    /// Prints a line for each step: resolve, connect, proxy, TLS, and then an empty request for each signal, or a
+    /// query. Stores nothing. Exits 1 if a step fails.
     Check {
         #[command(flatten)]
         destinations: Box<Destinations>,
 
-        /// Check this directory for --spool, too
+        /// Also check this directory, for --spool
         #[arg(long, help_heading = "Delivery", value_name = "DIR")]
         spool: Option<PathBuf>,
     },
@@ -185,7 +185,7 @@ struct Delivery {
 
     /// Stop reading while this much is pending for a destination
     ///
-    /// With --spool, lines above this, or above 12MiB, wait on disk, and reading goes on.
+    /// With --spool, at most 12MiB are used. Further lines wait on disk, and reading goes on.
     #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", default_value = "64MiB", value_parser = size)]
     queue_bytes: usize,
 
@@ -195,9 +195,9 @@ struct Delivery {
     #[arg(long, help_heading = "Delivery", value_name = "TIME", visible_alias = "drain-timeout", default_value = "30s", value_parser = duration)]
     drain: Duration,
 
-    /// Stop trying to deliver a line this long after it was read
+    /// Give up a line that cannot be delivered this long after it was read
     ///
-    /// It is rejected, and kept with --dead-letter, while its destination fails. Default: try for ever.
+    /// It is rejected, and kept with --dead-letter. Default: try for ever.
     #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
     max_age: Option<Duration>,
 
@@ -205,13 +205,13 @@ struct Delivery {
     #[arg(long, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
     stats: Option<Duration>,
 
-    /// Deliver the ship_stats records, too, instead of writing them to stderr
+    /// Deliver the ship_stats records instead of writing them to stderr
     ///
-    /// They count like other lines. The last ones, at the end, still go to stderr.
+    /// They count like other lines. The last ones, written at the end, still go to stderr.
     #[arg(long = "self", requires = "stats", hide_short_help = true, help_heading = "Delivery")]
     deliver_stats: bool,
 
-    /// Show no status line on a terminal
+    /// Do not show a status line on a terminal
     #[arg(long, short, hide_short_help = true, help_heading = "Delivery")]
     quiet: bool,
 

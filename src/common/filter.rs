@@ -1,4 +1,5 @@
-//! `--filter` and `--map`: runs a jq program on each record, in a process of its own with limited CPU time, memory and stack.
+//! `--filter` and `--map`: runs a jq program on each line, in a process of its own with limited CPU time, memory and
+//! stack.
 //!
 //! A jq program can loop or recurse without end, inside functions that never return to their caller. Only a process
 //! can be stopped at any point without harm to the rest. The process is this program again, under the name [`NAME`].
@@ -51,9 +52,9 @@ const OUT_OF_TIME: u8 = 3;
 pub struct Filter {
     code: String,
     raw: bool,
-    /// The length of the longest output.
+    /// The most bytes of an output; a longer one is left out.
     longest: usize,
-    /// Failures are in the answers only.
+    /// Failures are not logged: they are only in the answers.
     silent: bool,
     worker: Option<Worker>,
     /// Frames, and the number of them.
@@ -75,7 +76,7 @@ pub struct Answer<'a> {
     pub count: u64,
     /// Outputs that were left out, being over the longest line.
     pub too_long: u64,
-    /// The message of a failure; the outputs before it are there.
+    /// Why the program failed, if it did. `outputs` has those before the failure.
     pub error: Option<&'a [u8]>,
 }
 

@@ -25,8 +25,8 @@ const APART: Duration = Duration::from_millis(200);
 /// Lines that are complete and not yet written: what is lost if the program ends now.
 pub static PENDING_LINES: AtomicU64 = AtomicU64::new(0);
 
-/// Whether all output is written, successfully. What is left to do, such as detaching eBPF programs, which waits for the
-/// kernel, needs no time of its own.
+/// Whether all output is written without an error. If the time to end runs out after that, the program ends with
+/// success: what is left, such as detaching eBPF programs, the kernel does when the process exits.
 pub static COMPLETE: AtomicBool = AtomicBool::new(false);
 
 /// A handle to ask whether to go on. Cheap to clone.

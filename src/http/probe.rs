@@ -1,4 +1,4 @@
-//! Reaches a server step by step, for `tele-ship check`: name, connection, proxy, TLS.
+//! Tests step by step whether a server can be reached, for `tele-ship check`: name, connection, proxy, TLS.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -43,7 +43,7 @@ pub fn probe(
     };
     step("connect", Ok(via));
     if let Some(proxy) = proxy {
-        // A proxy that is reached by TLS is left to the request that follows.
+        // A proxy that is reached by TLS is tested by the request that follows.
         if proxy.scheme() == "https" || !client.tunnels(url) {
             return true;
         }
@@ -103,7 +103,7 @@ fn tunnel(stream: &mut TcpStream, proxy: &Url, url: &Url) -> Outcome {
     }
     let failed = |error: std::io::Error| format!("{}: {error}; is that an HTTP proxy?", origin(proxy));
     stream.write_all((request + "\r\n").as_bytes()).map_err(failed)?;
-    // Byte by byte, since what follows the head is the server's.
+    // Byte by byte: what follows the head comes from the server.
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         stream.read_exact(&mut byte).map_err(failed)?;
@@ -117,7 +117,7 @@ fn tunnel(stream: &mut TcpStream, proxy: &Url, url: &Url) -> Outcome {
     match line.split(' ').nth(1) {
         Some(status) if status.starts_with('2') => Ok(origin(proxy)),
         Some("407") => Err(format!(
-            "{} answers 407; put user and password of the proxy into the variable: http://USER:PASSWORD@HOST:PORT",
+            "{} answers 407; set user and password in the URL of the proxy: http://USER:PASSWORD@HOST:PORT",
             origin(proxy)
         )),
         _ => Err(format!(
@@ -165,7 +165,7 @@ fn explain(error: &std::io::Error, url: &Url) -> String {
             other if super::tls::is_ca(&rustls::Error::InvalidCertificate(other.clone())) => {
                 "it is that of a CA (CA:TRUE); give it with --ca-file".to_owned()
             }
-            _ => "give a certificate to the server that is valid for it".to_owned(),
+            _ => "give the server a valid certificate".to_owned(),
         },
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "the server does not speak TLS there; write http:// or grpc://".to_owned()
@@ -175,7 +175,7 @@ fn explain(error: &std::io::Error, url: &Url) -> String {
             | AlertDescription::HandshakeFailure
             | AlertDescription::BadCertificate,
         ) => "if the server wants a client certificate, give it with --cert-file and --key-file".to_owned(),
-        _ => "check what speaks TLS there".to_owned(),
+        _ => "check which server listens there, and its TLS settings".to_owned(),
     };
     format!("{cause}; {advice}")
 }

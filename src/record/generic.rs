@@ -67,9 +67,9 @@ pub struct MetricPoint {
     pub count: Option<u64>,
     /// The sum of the observations, in the metric's unit.
     pub sum: Option<Number>,
-    /// The least observation of a histogram since `start_ts`, in the metric's unit.
+    /// The smallest observation of a histogram since `start_ts`, in the metric's unit.
     pub min: Option<Number>,
-    /// The greatest observation of a histogram since `start_ts`, in the metric's unit.
+    /// The largest observation of a histogram since `start_ts`, in the metric's unit.
     pub max: Option<Number>,
     /// The inclusive upper bounds of a histogram's buckets, ascending. One more bucket follows the last.
     pub bounds: Option<Vec<f64>>,

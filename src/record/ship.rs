@@ -30,7 +30,7 @@ pub struct ShipStats {
     pub dropped: u64,
     /// Lines given up because the destination accepts nothing any more.
     pub dropped_gone: u64,
-    /// Lines in the middle of which the input ended.
+    /// Lines that were not complete when reading ended.
     pub dropped_cut_off: u64,
     /// Lines that are damaged or missing in the spool.
     pub dropped_damaged: u64,
@@ -48,13 +48,13 @@ pub struct ShipStats {
     pub batches: u64,
     /// Bytes of the bodies of all requests before compression, each attempt counted; absent for SQLite.
     pub body_bytes: Option<u64>,
-    /// The same after compression.
+    /// Bytes of these bodies after compression.
     pub sent_bytes: Option<u64>,
     /// Requests sent.
     pub requests: u64,
     /// Requests that failed and had to be sent again.
     pub retries: u64,
-    /// The median time of a request, from its start to its answer or failure; this and the next three only of
+    /// The median time of a request, from its start to its answer or failure. This and the next three are of the
     /// requests that ended since the previous record.
     pub latency_p50_us: Option<Micros>,
     /// The 90th percentile.

@@ -117,15 +117,15 @@ struct State {
     open: BTreeMap<u64, Open>,
     /// Batches with lines that were dropped, which a spool still has.
     undelivered: BTreeSet<u64>,
-    /// Lines in the spool that are in no batch yet, by signal; the first has all if signals share a queue.
+    /// Lines in the spool that are in no batch yet, by signal; all are in the first if signals share a queue.
     waiting: BySignal<Waiting>,
     settled_at: Instant,
     latencies: Latencies,
-    /// Since when requests to each endpoint fail.
+    /// When each endpoint that fails began to fail.
     outages: BTreeMap<usize, Instant>,
 }
 
-/// How long requests took, also those that failed.
+/// How long requests took, including those that failed.
 #[derive(Clone)]
 pub struct Latencies {
     /// Since the program started.
@@ -220,7 +220,7 @@ impl Account {
         Pending { account: self.clone(), batch, lines, endpoint: None }
     }
 
-    /// Counts lines that are in the spool and not in a batch yet, of this signal if it has a queue.
+    /// Counts lines that are in the spool and not in a batch yet. `signal` is set if each signal has a queue.
     pub fn wait(&self, signal: Option<Signal>, since: Instant, lines: u64) {
         let waiting = &mut self.lock().waiting[index(signal)];
         waiting.lines += lines;
@@ -278,7 +278,7 @@ impl Account {
         counts.rejected_items += rejected;
     }
 
-    /// Sets the number of evicted series, which only grows. Of a sink with several encoders, one has series.
+    /// Sets the number of evicted series, which only grows. If a sink has several encoders, only one has series.
     pub fn set_evicted_series(&self, evicted: u64) {
         let counts = &mut self.lock().counts;
         counts.evicted_series = counts.evicted_series.max(evicted);
@@ -313,12 +313,12 @@ impl Account {
         }
     }
 
-    /// Since when an endpoint has failed, if one does.
+    /// When the first of the endpoints that fail began to fail.
     pub fn failing_since(&self) -> Option<Instant> {
         self.lock().outages.values().min().copied()
     }
 
-    /// How long requests took. The next interval begins.
+    /// Returns how long requests took, and begins the next interval.
     pub fn take_latencies(&self) -> Latencies {
         let latencies = &mut self.lock().latencies;
         let taken = latencies.clone();

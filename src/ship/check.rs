@@ -1,4 +1,4 @@
-//! `tele-ship check`: tries destinations step by step, and prints what works and what to do about what does not.
+//! `tele-ship check`: tries destinations step by step, and prints what works and how to fix what does not.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::http::probe::probe;
 #[cfg(feature = "http")]
 use crate::http::{Client, Trust, Url};
 
-/// Less room than this is a fault.
+/// The step `room` fails if less is free than this.
 const MIN_ROOM: u64 = 64 << 20;
 
-/// The steps so far, each printed as a line when it is known.
+/// Prints a line for each step as soon as its outcome is known, and counts them.
 pub struct Report<'a> {
     out: &'a mut dyn Write,
     written: io::Result<()>,
@@ -57,7 +57,7 @@ impl<'a> Report<'a> {
     }
 }
 
-/// The room on the file system of `folder`.
+/// How much is free on the file system of `folder`, or why that is too little.
 pub fn room(folder: &Path) -> Result<String, String> {
     let free = rustix::fs::statvfs(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     let bytes = free.f_bavail.saturating_mul(free.f_frsize);

@@ -73,15 +73,15 @@ enum Shape {
     Lines(Lines),
 }
 
-/// The most inserts at a time, unless some take long.
+/// The most inserts at a time, apart from those that no longer wait.
 const MAX_INSERTS: usize = 8;
-/// How long an insert waits for others. It does not wait for a table that is locked.
+/// How long an insert waits for others. Then it starts anyway, since they can be stuck at a locked table.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What attempts in progress share.
 struct Shared {
     tables: Tables,
-    /// A table for each kind would mean as many inserts at once.
+    /// Limits the inserts at a time, which with a table for each kind would be as many as kinds.
     inserts: Semaphore,
     stored: Mutex<Stored>,
     traffic: Traffic,
@@ -179,7 +179,7 @@ impl Data {
         let mut parts = Parts::new(TimeZone::UTC, Encoding::Gzip);
         let tables: Vec<&str> = match self {
             Self::Otlp(body) => {
-                // What the encoder made can be read.
+                // Decoding cannot fail: the encoder made it.
                 let message = Message::decode(body);
                 message.iter().for_each(|message| message.write(&Layouts::created(), &mut parts));
                 Kind::ALL.map(Kind::table).to_vec()
@@ -282,7 +282,7 @@ impl Shared {
         self.traffic.add(size, rows.len());
         let inserted = self.tables.server.insert(&sql, &token, rows).await;
         if matches!(&inserted, Err(failure) if failure.cause != Cause::Outside) {
-            // Its columns may be others by now.
+            // Its columns may have changed.
             self.tables.forget(table);
         }
         inserted

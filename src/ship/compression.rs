@@ -33,7 +33,7 @@ impl Compression {
         }
     }
 
-    /// The method of that name; no name is no compression.
+    /// The method of that name; no compression if there is no name, or it is unknown.
     pub fn named(name: Option<&str>) -> Self {
         let all = [Self::Gzip, Self::Zstd];
         all.into_iter().find(|method| method.name() == name).unwrap_or(Self::None)

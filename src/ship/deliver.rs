@@ -1,7 +1,7 @@
 //! The delivery loop of a sink: encodes batches, sends requests, several at a time, and acts on the verdicts.
 //!
-//! Each sink, or each signal of it, has a thread, and each sink an async runtime; only this file and the sinks know about tasks. Encoding
-//! and the bookkeeping happen on that thread between events, so nothing here needs a lock.
+//! Each sink has an async runtime, and a thread, or one for each signal. Only this file and the sinks know about tasks.
+//! Encoding and the bookkeeping happen on that thread between events, so nothing here needs a lock.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::common::diag::{excerpt, log};
 
 /// How often an outage that goes on is reported.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-/// The same for a destination on this machine, where somebody can do something about it.
+/// The same for a destination on this machine, where the user can do something, such as free a full disk.
 const REPORT_INTERVAL_LOCAL: Duration = Duration::from_secs(10);
 /// How far encoded requests may exceed the memory limit, so that an endpoint in an outage does not stop the others
 /// with which it shares the limit.
@@ -52,7 +52,7 @@ struct Delivery<'a, S: Sink> {
 /// An endpoint, and what was reported about it.
 struct State<B> {
     endpoint: Endpoint<B>,
-    /// When its outage was reported last; not set if another one was reported with the same reason.
+    /// When its outage was last reported; `None` if another endpoint failed for the same reason, which was reported.
     reported: Option<Instant>,
     /// Why the last attempt failed.
     reason: String,
@@ -81,7 +81,7 @@ enum Input {
 
 enum Event<B> {
     Batch(Option<Queued>),
-    /// And how long the request took.
+    /// The verdict on a request to this endpoint, and how long the request took.
     Verdict(usize, Item<B>, Verdict, Duration),
     Ending,
 }
@@ -127,7 +127,7 @@ impl<S: Sink> Delivery<'_, S> {
         let now = Instant::now();
         for (&index, state) in &mut self.endpoints {
             while let Some(item) = state.endpoint.start(now) {
-                // Some sinks do all of it here.
+                // Some sinks do all the work in this call.
                 let begun = Instant::now();
                 let sending = self.sink.send(&item.request.body);
                 self.tasks.spawn(async move {
@@ -148,7 +148,7 @@ impl<S: Sink> Delivery<'_, S> {
         }
     }
 
-    /// Refuses what could not be delivered for too long.
+    /// Rejects what could not be delivered for `--max-age`.
     fn expire(&mut self) {
         let Some(max_age) = self.worker.max_age else { return };
         let mut expired = Vec::new();

@@ -78,7 +78,10 @@ impl Destinations {
     pub fn open(&self, pipeline: &mut Pipeline) -> Result<()> {
         #[cfg(feature = "http")]
         if !(self.otlp() || self.clickhouse() || self.monitor() || self.trust() == Trust::default()) {
-            return Err(Usage("certificates need --otlp, --clickhouse or --monitor".to_owned()).into());
+            return Err(Usage(
+                "--ca-file, --cert-file and --key-file need --otlp, --clickhouse or --monitor".to_owned(),
+            )
+            .into());
         }
         #[cfg(feature = "http")]
         if self.otlp() {
@@ -142,7 +145,7 @@ impl Destinations {
         Ok(())
     }
 
-    /// The certificates for servers other than those of OTLP.
+    /// The certificates of the options. OTLP also takes them from environment variables.
     #[cfg(feature = "http")]
     fn trust(&self) -> Trust {
         let OtlpArgs { ca_file, cert_file, key_file, .. } = &self.otlp;

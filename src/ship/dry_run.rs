@@ -11,7 +11,7 @@ use crate::common::diag::log;
 /// A sink that shows what another one would send.
 pub struct DryRun<S: Sink> {
     sink: S,
-    /// The requests of the batch that is shown, without those that are shown already.
+    /// How many requests of the batch are still to be shown; `None` before there is such a batch.
     left: Option<usize>,
 }
 
@@ -52,7 +52,7 @@ impl<S: Sink> Sink for DryRun<S> {
     }
 
     fn send(&mut self, body: &Vec<u8>) -> Sending {
-        // Sinks have threads of their own; a lock keeps their lines apart.
+        // Each sink has a thread; the lock keeps their lines from mixing.
         let mut stdout = std::io::stdout().lock();
         let written = stdout.write_all(body).and_then(|()| stdout.flush());
         self.left = self.left.map(|left| left.saturating_sub(1));

@@ -66,7 +66,7 @@ impl<B> Item<B> {
         Self { source, request, pending, _room: room, sent: Instant::now(), failures: 0 }
     }
 
-    /// Lets go of the lines of other requests, whose memory this one would hold for as long as it waits.
+    /// Copies its own lines, so that the lines of other requests in the batch can be freed while this one waits.
     pub fn detach(&mut self, budget: &Arc<Budget>) {
         if self.request.lines.len() < self.source.batch.len() {
             let batch = self.source.batch.select(&self.request.lines);
@@ -157,7 +157,7 @@ impl<B> Endpoint<B> {
         if at <= Instant::now() { self.waiting.pop_front() } else { None }
     }
 
-    /// When [`Endpoint::expired`] gives a request, although nothing else happens.
+    /// When [`Endpoint::expired`] will give a request, if nothing happens before.
     pub fn expires(&self, max_age: Duration) -> Option<Instant> {
         self.outage?;
         self.waiting.front()?.source.batch.since.checked_add(max_age)

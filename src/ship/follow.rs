@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use super::input::{Chunk, Source, Wait};
 use crate::common::diag::log;
 
-/// How often to look at the files, in case that the system does not report a change.
+/// How often to look at the files, in case the system does not report a change.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// A file that lost its name is given up when nothing was added for this long.
+/// A file that was renamed or removed is given up when nothing was added for this long.
 const QUIET: Duration = Duration::from_secs(10);
-/// How many bytes before a position identify a file.
+/// A file is recognised by the CRC of this many bytes before the position.
 const MARK: u64 = 1024;
 
 /// Files that are followed.
@@ -53,9 +53,9 @@ struct Tail {
     searched: u64,
     /// A line over the size of the buffer, or the last line of a file that is given up, ends here.
     ready: u64,
-    /// The line of which a part was passed on does not go on.
+    /// The line that is passed on in part ends without a newline.
     is_cut: bool,
-    /// It has lost its name.
+    /// It was renamed or removed.
     is_old: bool,
     grew: Instant,
     /// It cannot be read.
@@ -161,7 +161,7 @@ impl Followed {
         }
     }
 
-    /// Looks at what has the name now.
+    /// Checks whether another file has the name now.
     fn look(&mut self, changes: &mut Changes) {
         let meta = std::fs::metadata(&self.path).and_then(|meta| match meta.is_file() {
             true => Ok(meta),
@@ -299,7 +299,7 @@ impl Tail {
     }
 }
 
-/// Identifies a file by the bytes before a position: inodes are used again.
+/// The CRC of the bytes before a position. It identifies the file, since inode numbers are reused.
 fn mark(file: &File, position: u64) -> io::Result<u32> {
     let length = position.min(MARK);
     let mut bytes = vec![0; length as usize];
@@ -323,7 +323,7 @@ impl Changes {
         for folder in folders {
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             let names = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
-            // Without a watch, the files are looked at now and then.
+            // Without a watch, changes are noticed every [`INTERVAL`].
             let _ = inotify.as_ref().map(|inotify| inotify::add_watch(inotify, folder, names));
         }
         Self { inotify }
@@ -335,7 +335,7 @@ impl Changes {
         let _ = self.inotify.as_ref().map(|inotify| inotify::add_watch(inotify, path, WatchFlags::MODIFY));
     }
 
-    /// Waits for a change, or a while.
+    /// Waits for a change, for [`INTERVAL`] at most.
     fn wait(&mut self, wait: &Wait<'_>) -> rustix::io::Result<()> {
         use std::os::fd::AsFd;
         let Some(inotify) = &self.inotify else { return sleep(wait) };
@@ -360,7 +360,7 @@ impl Changes {
     }
 }
 
-/// Waits a while, or until the program is asked to stop.
+/// Waits for [`INTERVAL`], or until the program is asked to stop.
 fn sleep(wait: &Wait<'_>) -> rustix::io::Result<()> {
     if let Some(stop) = wait.stop {
         wait.readable(stop.fd(), Some(INTERVAL))?;

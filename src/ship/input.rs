@@ -1,4 +1,4 @@
-//! The input: where bytes come from, and how they become lines to deliver.
+//! Reads the input, stdin or files, and splits it into lines, which `--map` can change.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -18,42 +18,42 @@ use crate::common::lines::{Line, Splitter};
 use crate::common::stop::Stop;
 
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-/// How much of a line that is too long is held, for messages.
+/// How much of a line that is too long is kept, for messages.
 pub const START: usize = 400;
 
 /// Where bytes come from.
 pub trait Source {
-    /// Reads some bytes, once they are there.
+    /// Waits for input, and reads some.
     ///
     /// # Errors
     /// If the input cannot be read. A file that cannot be read does not stop the others.
     fn read(&mut self, buffer: &mut [u8], wait: &Wait<'_>) -> Result<Chunk>;
 
-    /// How far it has read, if it can go on from there.
+    /// How far it has read, for [`Source::resume`]; `None` if it cannot continue from there.
     fn positions(&self) -> Option<Vec<u8>> {
         None
     }
 
-    /// Goes on from what [`Source::positions`] gave.
+    /// Continues from what [`Source::positions`] gave.
     fn resume(&mut self, _: &[u8]) {}
 }
 
 /// The result of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chunk {
-    /// So many bytes.
+    /// This many bytes were read.
     Bytes(usize),
     /// A file has ended, and with it the line.
     FileEnd,
     /// Nothing yet.
     Nothing,
-    /// Nothing follows.
+    /// The input has ended.
     End,
 }
 
 /// How long a source may wait for input.
 pub struct Wait<'a> {
-    /// Ends the wait when it is asked to; `None` if it was.
+    /// Ends the wait when the program is asked to stop; `None` if it was already.
     pub stop: Option<&'a Stop>,
     /// When to end the wait.
     pub until: Option<Instant>,
@@ -142,14 +142,14 @@ impl Source for Files {
     }
 }
 
-/// What the input gives, in order.
+/// What becomes of the input, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A line to deliver.
     Line(&'a [u8]),
     /// A blank line.
     Blank,
-    /// A line that the map makes nothing of.
+    /// A line for which the map gives no output.
     Empty,
     /// The next bytes of a line over the limit.
     Part(&'a [u8]),
@@ -159,7 +159,7 @@ pub enum Event<'a> {
     Refused(&'a [u8], String),
 }
 
-/// Makes lines of the bytes, and maps them.
+/// Splits the input into lines, and maps them.
 pub struct Lines {
     splitter: Splitter,
     mapper: Mapper,
@@ -243,7 +243,7 @@ impl Mapper {
         }
     }
 
-    /// Maps what waits.
+    /// Maps the lines that were added since the last call.
     fn run(&mut self, each: &mut impl FnMut(Event<'_>)) {
         let Some(map) = &mut self.map else { return };
         map.run(|line, mapped| match mapped {

@@ -1,6 +1,6 @@
 //! `--preset journald`: turns an entry, as `journalctl -o json` prints it, into a `log` record.
 //!
-//! It is Rust because the same in jq takes eight times as long as journalctl itself.
+//! This is not a jq program, which would take eight times as long as journalctl itself.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ const SEVERITIES: [&str; 8] = ["emerg", "alert", "crit", "err", "warning", "noti
 /// Fields that are not attributes. Names that begin with two underscores are not either.
 const ENVELOPE: [&str; 4] = ["PRIORITY", "MESSAGE", "_HOSTNAME", "_MACHINE_ID"];
 
-/// Fields with a name in OpenTelemetry's semantic conventions, and whether it is an integer there.
+/// Fields with a name in OpenTelemetry's semantic conventions, and whether that attribute is an integer.
 const CONVENTIONS: [(&str, &str, bool); 12] = [
     ("_PID", "process.pid", true),
     ("_UID", "process.user.id", true),
@@ -42,7 +42,7 @@ pub fn map(line: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     }
     let time = entry.str("__REALTIME_TIMESTAMP").ok_or("not an entry of journalctl -o json")?;
     let ns = time.parse::<u64>().ok().and_then(|us| us.checked_mul(1000));
-    let ts = ns.ok_or_else(|| format!("__REALTIME_TIMESTAMP is no number of microseconds: {time}"))?;
+    let ts = ns.ok_or_else(|| format!("__REALTIME_TIMESTAMP is not a number of microseconds: {time}"))?;
     out.extend_from_slice(b"{\"ts\":\"");
     Timestamp(ts).write(out);
     out.extend_from_slice(b"\",\"kind\":\"log\"");
@@ -88,7 +88,7 @@ pub fn map(line: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether the journal has a field of its own for the attribute of this field, which a program wrote.
+/// Whether a field that a program wrote would become the same attribute as a field of the journal itself (`_NAME`).
 fn is_shadowed(entry: &Line<'_>, name: &str) -> bool {
     let is_own = |own: &str| own.strip_prefix('_') == Some(name);
     let is_elsewhere =

@@ -51,7 +51,7 @@ impl Signal {
     }
 }
 
-/// Something for each signal, in the order of [`Signal::ALL`].
+/// A value for each signal, in the order of [`Signal::ALL`].
 pub type BySignal<T> = [T; Signal::ALL.len()];
 
 impl Signal {

@@ -55,9 +55,10 @@ impl Map {
         self.ends.push(self.lines.len());
     }
 
-    /// Maps the lines that wait. Passes each to `each` with its outputs, each with a newline, or why there is none.
+    /// Maps the lines that wait. Passes every line to `each`, with its outputs (each ends with a newline) or the reason
+    /// why it is refused.
     pub fn run(&mut self, mut each: impl FnMut(&[u8], Result<&[u8], String>)) {
-        // Every answer first: the caller blocks others while it takes them.
+        // All answers first: the caller holds locks while it takes them.
         let (mut outputs, mut answers) = (Vec::new(), Vec::with_capacity(self.ends.len()));
         match &mut self.program {
             Program::Jq(filter) => {

@@ -149,7 +149,7 @@ pub trait Sink {
     /// The name in messages and statistics.
     fn name(&self) -> &'static str;
 
-    /// The most endpoints that there can be. An outage of one does not stop the others.
+    /// The largest number of endpoints that there can be. An outage of one does not stop the others.
     fn endpoints(&self) -> usize {
         1
     }
@@ -194,7 +194,7 @@ pub trait Sink {
         None
     }
 
-    /// What was sent so far; `None` for a sink without requests that have bytes.
+    /// The bytes sent so far; `None` if requests have none, as for SQLite.
     fn traffic(&self) -> Option<&Traffic> {
         None
     }

@@ -98,7 +98,7 @@ impl Monitor {
         Ok(Self { client, trust, url, disk_path, hosts: HashMap::new(), traffic: Traffic::default() })
     }
 
-    /// Reaches the server, and asks what the path takes. Nothing is posted.
+    /// Reaches the server, and asks by OPTIONS whether the path takes POST. Nothing is posted.
     pub async fn check(&self, report: &mut Report<'_>) {
         let server = public_name(&self.url);
         let what = format!("{} {server}", self.name());
@@ -261,8 +261,8 @@ fn no_answer(server: &str, error: &Error) -> Verdict {
     Verdict::Retry { after: None, reason: format!("{server}: {error}") }
 }
 
-/// Errors of the server and of proxies can go away; an error that blames the request cannot. Redirects are not followed,
-/// but are no fault of the lines.
+/// Errors of the server and of proxies can go away; an error that blames the request cannot. A redirect is not
+/// followed but retried, since the URL is at fault and not the lines.
 fn verdict(url: &Url, server: &str, answer: &Answer) -> Verdict {
     let after = answer.header(RETRY_AFTER).and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
     let status = answer.status.as_u16();

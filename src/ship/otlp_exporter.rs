@@ -102,7 +102,7 @@ impl OtlpExporter {
         let method = self.methods.of(signal);
         let encoding = method.name();
         if target.protocol == Protocol::Grpc && encoding.is_none() {
-            // In the same memory: a copy would take as much again.
+            // In the same memory, since a copy would double it.
             plain.splice(..0, grpc::frame_head(false, size));
         }
         let packed = method.apply(plain).context("cannot compress the request")?;
@@ -145,7 +145,7 @@ impl OtlpExporter {
         }
     }
 
-    /// Sends an empty request for each signal.
+    /// Reaches each server, and sends an empty request for each signal.
     pub async fn check(&self, report: &mut Report<'_>) {
         let mut reached: Vec<(String, Option<&Trust>, bool)> = Vec::new();
         for signal in Signal::ALL {
@@ -257,8 +257,8 @@ fn warnings(options: &OtlpArgs, targets: &[(Target, Client)]) -> Vec<String> {
     all
 }
 
-/// The server of each signal, by its origin, and the compression in use there. That is another one than was asked for
-/// once the server has refused it.
+/// For each signal, the origin of its server and the compression in use there: the configured one, unless the server
+/// has refused that.
 struct Methods(Mutex<Vec<(String, Compression)>>);
 
 impl Methods {
@@ -356,7 +356,7 @@ fn method(request: &reqwest::Request, protocol: Protocol) -> Compression {
     Compression::named(name.and_then(|name| name.to_str().ok()))
 }
 
-/// Compresses a body by another method, if it is not `wanted` already.
+/// Compresses the body by the method `wanted`, unless it already is.
 fn repack(request: &mut reqwest::Request, protocol: Protocol, wanted: Compression) {
     let used = method(request, protocol);
     if used == wanted {
@@ -523,7 +523,7 @@ mod tests {
 
     use super::*;
 
-    /// What cannot be had from grpcio, which the tests of the program use.
+    /// Answers that grpcio, the server in tests/, does not give.
     #[test]
     fn grpc_servers_that_refuse_a_compression() {
         let (gzip, none) = (Some(Compression::Gzip), Some(Compression::None));

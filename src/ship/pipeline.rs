@@ -1,9 +1,9 @@
 //! Reads the input, hands the lines to every sink, and ends in an orderly way.
 //!
 //! Reading happens on the thread that calls [`Pipeline::run`]; each sink has a thread of its own. When the queue of
-//! one is full, reading stops, and the pipe makes its writers wait. With a spool, lines go to the spool, each sink and
-//! each signal of OTLP has a queue of its own, and a second thread feeds it from there: reading stops only when the
-//! spool is full.
+//! one is full, reading stops, and the pipe makes its writers wait. With a spool, lines go to the spool, and a second
+//! thread feeds each queue from there, so that reading stops only when the spool is full. A sink with signals then
+//! has a queue and a thread for each of them.
 //!
 //! After the first SIGINT or SIGTERM, reading goes on briefly: in a pipeline the producer got the signal too, and
 //! writes its last lines. Then the sinks have the drain time to deliver what is pending. After the end of input they
@@ -45,7 +45,8 @@ const LAST_LINES: Duration = Duration::from_secs(2);
 /// How often to look for a signal while waiting for something else.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 const CHUNK: usize = 256 * 1024;
-/// The most memory for a sink's pending data if there is a spool, for requests in flight: the rest can wait there.
+/// The most memory for a sink's pending data if there is a spool. It is enough for requests in flight; the rest waits
+/// on disk.
 const SPOOL_QUEUE: usize = 12 << 20;
 /// The file in the spool with the positions in followed files, and how often it is written.
 const POSITIONS: &str = "input.positions";
@@ -83,7 +84,7 @@ pub struct Pipeline {
     lines: Lines,
     /// The offset of the next line. Every line has one, blank and refused ones too.
     next: u64,
-    /// Records about delivery that are to be delivered.
+    /// `ship_stats` records to deliver (`--self`).
     own: Arc<OwnLines>,
     ended: (Sender<()>, Receiver<()>),
     asked_at: Option<Instant>,
@@ -115,7 +116,7 @@ impl Pipeline {
         self.is_dry_run = true;
     }
 
-    /// Whether nothing is sent.
+    /// Whether requests are only shown.
     pub fn is_dry_run(&self) -> bool {
         self.is_dry_run
     }
@@ -173,7 +174,7 @@ impl Pipeline {
         if self.is_dry_run {
             return self.start(DryRun::new(sink), None, runtime);
         }
-        // Without a spool, signals that wait share the memory, so there is nothing to gain.
+        // Without a spool, the signals would share the memory for what waits, so that queues of their own gain nothing.
         let siblings = self.spool.is_some().then(|| sink.sibling().zip(sink.sibling())).flatten();
         let Some((logs, traces)) = siblings else { return self.start(sink, None, runtime) };
         let shared = Shared { account: Arc::new(Account::new()), pool: Pool::default() };
@@ -402,7 +403,7 @@ impl Pipeline {
         self.workers.iter().all(|worker| worker.queue.abandoned())
     }
 
-    /// Adds the records about delivery, even in the middle of a line of the input.
+    /// Adds the records of `--self`, even in the middle of a line of the input.
     fn take_own(&mut self) {
         // The offset of a line that arrives in parts must not change.
         let lines = if self.lines.is_within_long() { Vec::new() } else { self.own.take() };

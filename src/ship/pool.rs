@@ -24,7 +24,7 @@ pub struct Buffer {
 }
 
 impl Pool {
-    /// No buffers yet. Each will have room for this many bytes, if one so large is kept.
+    /// No buffers yet. A new one will have room for this many bytes, unless the pool does not keep buffers that large.
     pub fn with_room(room: usize) -> Self {
         Self { room: if room > LARGEST { 0 } else { room }, ..Self::default() }
     }

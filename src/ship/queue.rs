@@ -173,7 +173,7 @@ pub struct Queued {
     pub room: Room,
     /// Where the batch comes from.
     pub origin: Origin,
-    /// The state of the encoder must be stored before this batch, as that before the line with this offset.
+    /// If set, the encoder's state must be stored before this batch, as the state before the line with this offset.
     pub snapshot: Option<u64>,
 }
 

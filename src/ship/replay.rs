@@ -1,4 +1,4 @@
-//! `--replay`: reads a folder once, oldest first: the lines of a spool, or files of OTLP/JSON.
+//! `--replay`: reads a folder once, the lines of a spool or files of OTLP/JSON, oldest first.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -40,7 +40,7 @@ impl Replay {
         let files = list(folder).with_context(|| format!("--replay {}", folder.display()))?;
         if files.is_empty() {
             bail!(
-                "--replay {}: neither a spool nor *.json, *.jsonl or *.ndjson files (.gz, .zst) are in it",
+                "--replay {}: contains neither a spool nor *.json, *.jsonl or *.ndjson files (or .gz, .zst)",
                 folder.display()
             );
         }
@@ -71,7 +71,7 @@ impl Replay {
         };
         let (mut at, mut good, mut blocks) = (first, 0, Vec::new());
         for block in index.chunks_exact(ENTRY).filter_map(Block::from_entry) {
-            // What a failed commit left comes again in the next segment.
+            // A block that a failed commit left: the next segment has its lines.
             if block.first < at || next.is_some_and(|next| block.end() > next) {
                 continue;
             }

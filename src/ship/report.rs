@@ -27,13 +27,13 @@ const NEVER: Duration = Duration::from_secs(1 << 32);
 pub struct ReportOptions {
     /// How often to write `ship_stats` records.
     pub stats: Option<Duration>,
-    /// Deliver these records, but for the last.
+    /// Deliver these records, except the last.
     pub deliver: bool,
     /// Show no status line.
     pub quiet: bool,
 }
 
-/// The latest records that are to be delivered, one line each, until the reading thread takes them.
+/// The latest records to deliver, one line each, until the reading thread takes them.
 #[derive(Default)]
 pub struct OwnLines(Mutex<Vec<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! The `Retry-After` header.
+//! Parses the `Retry-After` header of HTTP answers.
 
 use std::time::Duration;
 

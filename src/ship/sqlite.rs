@@ -1,7 +1,7 @@
 //! Writes to a SQLite database: one table per kind, a column per field, an index on `ts`.
 //!
 //! A batch is one transaction. The file is in WAL mode, so that `sqlite3` can read it meanwhile. Lines that are not
-//! records (no `kind` or no `ts`) go unchanged to the table `other`, but for OTLP/JSON with spans, which are rows of
+//! records (no `kind` or no `ts`) go unchanged to the table `other`, except OTLP/JSON with spans, which become rows of
 //! `span`. A line without `ts` gets the time at which it was read.
 
 mod file;
@@ -36,7 +36,7 @@ use crate::common::units::{duration, size};
 /// What the default database keeps.
 const DEFAULT_KEEP: Duration = Duration::from_secs(7 * 86_400);
 const DEFAULT_MAX_SIZE: u64 = 2 << 30;
-/// The least size: some hundred empty tables take that much.
+/// The smallest `--max-size`: some hundred empty tables take that much.
 const MIN_MAX_SIZE: u64 = 4 << 20;
 
 /// The options of `--sqlite`.
@@ -55,9 +55,9 @@ pub struct SqliteArgs {
     #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = duration, help_heading = "SQLite")]
     keep: Option<Duration>,
 
-    /// Delete the oldest rows of the SQLite database when it has this size
+    /// Delete the oldest rows of the SQLite database when it reaches this size
     ///
-    /// Default: 2GiB without any destination; with --sqlite, there is no limit. The least is 4MiB.
+    /// Default: 2GiB without any destination; with --sqlite, there is no limit. It must be at least 4MiB.
     #[arg(long, value_name = "SIZE", hide_short_help = true, value_parser = size, help_heading = "SQLite")]
     max_size: Option<usize>,
 }
@@ -189,7 +189,7 @@ impl Sqlite {
                 return Err(Failure::Size);
             }
         }
-        // The rows are stored. A failure to delete others lasts until a batch lacks the room, which reports it.
+        // The rows are stored. If deleting keeps failing, the first batch without room reports it.
         let _ = self.retention.trim(&mut self.file.db);
         Ok(())
     }

@@ -24,7 +24,7 @@ pub struct SinkWorker {
     pub queue: Queue,
     /// The memory that pending data takes.
     pub budget: Arc<Budget>,
-    /// How much that may be at most.
+    /// The most memory that `budget` may allow.
     queue_bytes: usize,
     /// The outcome of every line. The signals of a sink share it.
     pub account: Arc<Account>,
@@ -92,7 +92,7 @@ impl SinkWorker {
         (counts, oldest.map(|since| since.elapsed()))
     }
 
-    /// With a spool, the memory that so many requests in flight need, and a batch that waits, is enough.
+    /// With a spool, limits the memory to what this many requests in flight and a batch that waits need.
     pub fn fit(&self, in_flight: usize) {
         if self.progress.is_some() {
             let bytes = self.queue.limits.bytes.saturating_mul(2 * in_flight + 1);

@@ -1,4 +1,4 @@
-//! What `tele-ship check` tries with ClickHouse: a query, and the tables.
+//! The steps of `tele-ship check` for ClickHouse: a query, and the tables.
 
 use super::otel::Kind;
 use super::server::{Cause, Failure};
@@ -41,7 +41,7 @@ impl ClickHouse {
         }
     }
 
-    /// What there is to know about a table.
+    /// Whether a table exists or can be created, and what it does with repeated inserts.
     async fn table(&self, name: &str) -> Result<Result<String, String>, Failure> {
         let tables = &self.shared.tables;
         match (tables.describe(name).await, tables.creation) {
@@ -56,7 +56,7 @@ impl ClickHouse {
         }))
     }
 
-    /// Whether the user may create a table. Servers before 24.9 do not know.
+    /// Whether the user may create a table. Servers before 24.9 lack CHECK GRANT; they are taken to allow it.
     async fn creatable(&self, name: &str) -> Result<Result<String, String>, Failure> {
         let server = &self.shared.tables.server;
         let of = server.database().map_or_else(String::new, |database| format!("{database}."));

@@ -72,7 +72,7 @@ pub struct Part {
     /// Its number among the parts for this table.
     pub number: usize,
     rows: u64,
-    /// The bytes of the rows that are compressed already.
+    /// The size, before compression, of the rows that are compressed already.
     compressed: usize,
     plain: Vec<u8>,
     encoding: Encoding,

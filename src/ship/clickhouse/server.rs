@@ -326,13 +326,14 @@ impl Server {
         let advice = match code {
             // REQUIRED_PASSWORD, UNKNOWN_USER, WRONG_PASSWORD, AUTHENTICATION_FAILED
             192..=194 | 516 => "; check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD",
+            // READONLY
             164 => "; use a user that is not readonly",
             // DATABASE_ACCESS_DENIED, ACCESS_DENIED
             291 | 497 => "; grant the user what is missing",
             60 | 81 => "; --create creates it",
             _ => "",
         };
-        // Without what only repeats that it is an exception.
+        // Without the parts that only say that it is an exception.
         let message = message.replace("e.displayText() = ", "").replace(", e.what() = DB::Exception", "");
         let message = message.split(" (version ").next().unwrap_or_default();
         let reason = format!("{name}: {message}{advice}");

@@ -54,7 +54,7 @@ impl Creation {
     }
 }
 
-/// Tables by name. Requests for one wait while the server is asked for it.
+/// Tables by name. Requests for a table wait while the server describes it.
 type Known = HashMap<String, Arc<OnceCell<Arc<Table>>>>;
 
 /// The server and the tables that are known there.
@@ -64,7 +64,7 @@ pub struct Tables {
     /// Whether to create tables and columns that are missing, and how.
     pub creation: Option<Creation>,
     known: Mutex<Known>,
-    /// Tables, and what was reported that they lack.
+    /// What was reported already: a table, and what it lacks.
     lacks: Mutex<HashSet<(String, String)>>,
 }
 
@@ -85,7 +85,7 @@ pub const WINDOW: &str = "non_replicated_deduplication_window";
 #[derive(Deserialize)]
 struct Engine {
     engine: String,
-    /// With its settings.
+    /// The engine with its settings.
     engine_full: String,
     /// The default of [`WINDOW`], or nothing if the server has no such setting.
     usual: String,
@@ -149,7 +149,7 @@ impl Tables {
             // SYNTAX_ERROR, UNKNOWN_SETTING
             let is_old = matches!(failure.code, Some(62 | 115));
             let advice =
-                if is_old { "; this version is too old for --create, create the table yourself" } else { "" };
+                if is_old { "; this server is too old for --create; create the table yourself" } else { "" };
             Failure { cause: Cause::Outside, reason: format!("{}{advice}", failure.reason), ..failure }
         })
     }
@@ -193,12 +193,12 @@ impl Tables {
         }
     }
 
-    /// Reports, once, that a table stores a repeated insert again.
+    /// Reports, once, that a table stores a repeated insert twice.
     async fn report_window(&self, name: &str) {
         if self.is_new(name, "") && self.forgets_inserts(name).await == Some(true) {
             log(format_args!(
                 "clickhouse: the table {name} does not recognise an insert that is repeated after a lost answer, and stores \
-                 its rows twice; ALTER TABLE {} MODIFY SETTING {WINDOW} = 1000",
+                 its rows twice; run ALTER TABLE {} MODIFY SETTING {WINDOW} = 1000",
                 self.server.table(name)
             ));
         }

@@ -20,8 +20,8 @@ use super::accessors::{Number, hex};
 /// are evicted, and a counter of theirs that goes back at that moment is not noticed.
 const MAX_WEIGHT: usize = 64 << 20;
 
-/// The number of restarts kept for each counter. Lines that are encoded again after more of them can get an earlier
-/// start time.
+/// The number of restarts kept for each counter. After more than these, lines that are encoded again can get an
+/// earlier start time.
 const MAX_RESTARTS: usize = 256;
 
 /// The most keys of maps in one series. Above it, all are evicted.

@@ -51,13 +51,13 @@ pub struct OtlpArgs {
     #[arg(long, value_name = "FILE", help_heading = "OTLP")]
     pub ca_file: Option<PathBuf>,
 
-    /// Show this client certificate (PEM) to servers that ask for one
+    /// Present this client certificate (PEM) to servers that ask for one
     ///
     /// Default: OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE.
     #[arg(long, requires = "key_file", hide_short_help = true, value_name = "FILE", help_heading = "OTLP")]
     pub cert_file: Option<PathBuf>,
 
-    /// The private key (PEM) of --cert-file
+    /// Use this private key (PEM) with --cert-file
     ///
     /// Default: OTEL_EXPORTER_OTLP_CLIENT_KEY.
     #[arg(long, requires = "cert_file", hide_short_help = true, value_name = "FILE", help_heading = "OTLP")]

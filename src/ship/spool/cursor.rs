@@ -125,12 +125,12 @@ pub fn sink_of(name: &str) -> Option<&str> {
     name.strip_suffix(".cursor")
 }
 
-/// What the cursors are called of a sink, or of a signal of it.
+/// The name under which a sink, or a signal of it, has its cursor.
 pub fn sink_name(sink: &str, signal: Option<Signal>) -> String {
     signal.map_or_else(|| sink.to_owned(), |signal| format!("{sink}-{}", signal.name()))
 }
 
-/// The signal in what [`sink_name`] gave.
+/// The signal in a name that [`sink_name`] made.
 pub fn signal_of(sink: &str) -> Option<Signal> {
     let (_, name) = sink.rsplit_once('-')?;
     Signal::ALL.into_iter().find(|signal| signal.name() == name)

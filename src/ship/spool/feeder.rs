@@ -29,9 +29,9 @@ pub struct Feeder {
     reader: Reader,
     gathering: Option<Batch>,
     ready: Vec<Queued>,
-    /// The segment that was read when a batch was made last.
+    /// The segment that was being read when the last batch was made.
     segment: Option<u64>,
-    /// The segment for which [`Feeder::pass`] did its work.
+    /// The last segment that [`Feeder::pass`] has handled.
     passed: Option<u64>,
     outage: Outage,
 }
@@ -82,7 +82,7 @@ impl Feeder {
                     break;
                 }
                 self.worker.queue.close();
-                // They would be lines whose signal an earlier version saw in another way.
+                // What still counts as waiting are lines that an earlier version took for another signal.
                 self.worker.account.wait_no_more(self.progress.signal());
                 ended = true;
             }

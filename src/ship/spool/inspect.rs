@@ -46,7 +46,7 @@ struct Position {
 struct Known<'a> {
     sink: &'a str,
     cursor: Option<Cursor>,
-    /// The lines behind it in whole blocks: its own, and those for other signals.
+    /// The lines after it in whole blocks: those for its signal, and those for others.
     lines: [u64; 2],
 }
 
@@ -55,7 +55,7 @@ impl Known<'_> {
         self.cursor.as_ref().map_or(0, |cursor| cursor.next)
     }
 
-    /// Notes a whole block.
+    /// Counts the lines of a whole block.
     fn pass(&mut self, block: &Block, bytes: impl FnOnce() -> io::Result<Vec<u8>>) -> io::Result<()> {
         let (signal, next) = (cursor::signal_of(self.sink), self.next());
         if block.end() <= next {
@@ -71,7 +71,7 @@ impl Known<'_> {
         Ok(())
     }
 
-    /// The lines behind it in a spool with these offsets. What is damaged counts as logs.
+    /// The lines after it in a spool with these offsets. Damaged lines count as logs.
     fn new_lines(&self, first: u64, end: u64) -> u64 {
         let [own, others] = self.lines;
         match cursor::signal_of(self.sink) {

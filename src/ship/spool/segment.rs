@@ -53,7 +53,7 @@ impl Block {
         signal.map_or_else(|| self.lines(), |signal| self.signals[signal as usize].into())
     }
 
-    /// Whether all lines are for other signals, as they were when the block was written.
+    /// Whether the index shows that no line is for `signal`: all are for one other signal.
     pub fn is_without(&self, signal: Option<Signal>) -> bool {
         let is_whole = |other: &Signal| self.lines_for(Some(*other)) == self.lines();
         signal.is_some_and(|signal| {

@@ -353,7 +353,7 @@ impl Appender {
 pub enum Found {
     /// A whole block.
     Block(Block, Vec<u8>),
-    /// Lines up to this offset are damaged or missing, so many of them for the reader.
+    /// Lines up to this offset are damaged or missing, and how many of them this reader counts.
     Gap(u64, u64),
     /// Nothing more is committed.
     End,
@@ -369,7 +369,7 @@ enum Next {
 /// Reads a spool from an offset on.
 pub struct Reader {
     spool: Arc<Spool>,
-    /// Only lines for this signal are read.
+    /// Only lines for this signal are read; `None` for all.
     signal: Option<Signal>,
     /// The offset of the next line.
     at: u64,
@@ -460,13 +460,13 @@ impl Reader {
         }
     }
 
-    /// How many lines of a block are counted that cannot be read.
+    /// How many lines to count for a block without a look at them.
     fn lines_from(&self, block: &Block) -> u64 {
         if block.first < self.at { self.lost(block.end()) } else { block.lines_for(self.signal) }
     }
 
-    /// How many lines up to `end` are counted if nothing else is known about them: as logs, so that they are counted
-    /// once.
+    /// How many lines up to `end` to count if nothing else is known about them. They count as logs, so that only one
+    /// reader counts them.
     fn lost(&self, end: u64) -> u64 {
         if self.signal.is_none_or(|signal| signal == Signal::Logs) { end - self.at } else { 0 }
     }

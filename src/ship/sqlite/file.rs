@@ -77,10 +77,10 @@ impl fmt::Display for Failure {
             ),
             Self::Log(bytes) => write!(
                 f,
-                "the write-ahead log has {}, and cannot be emptied while another process is in a transaction",
+                "the write-ahead log has reached {}, and cannot be emptied while another process is in a transaction",
                 ByteSize(*bytes)
             ),
-            Self::Size => f.write_str("more than half of what the database may have (--max-size)"),
+            Self::Size => f.write_str("it needs more than half of the size of the database (--max-size)"),
             Self::Sqlite(error) => error.fmt(f),
         }
     }
@@ -100,7 +100,7 @@ impl File {
         Ok(Self { path, db, identity, emptied: None })
     }
 
-    /// A database in memory, which stays.
+    /// A database in memory, which is never replaced by a new one.
     ///
     /// # Errors
     /// If there is no memory for it.

@@ -1,8 +1,8 @@
 //! Bounds a database in age and size: deletes the oldest rows of all tables.
 //!
-//! Rows go in small transactions, each of a limited number of rows, and each up to one point in time in every table,
-//! so that the rows that are left are always the newest. New rows use the free pages; a file that is larger than its
-//! bound becomes smaller if it has `auto_vacuum`, as new ones do.
+//! Each transaction deletes a limited number of rows, up to one point in time in every table, so that the newest
+//! rows are always left. New rows use the free pages; a file that is larger than its bound becomes smaller if it
+//! has `auto_vacuum`, as new ones do.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -24,7 +24,7 @@ const FIRST_ROWS: usize = 64;
 const MAX_ROWS: usize = 4096;
 /// How many pages are returned to the file system at a time.
 const VACUUM_PAGES: u64 = 256;
-/// At most so much of the size limit is kept free, so that a batch has room.
+/// At most this much of the size limit is kept free, so that a batch has room.
 const MAX_RESERVE: u64 = 64 << 20;
 
 /// What a database keeps.
@@ -71,8 +71,7 @@ impl Retention {
         Self { bounds, checked: None }
     }
 
-    /// Deletes rows that are too old, or too many, for a short time. What is left to delete follows after the next
-    /// batch.
+    /// Deletes rows that are too old or too many, for about [`TRIM_TIME`]. The rest follows after the next batch.
     ///
     /// # Errors
     /// If SQLite fails.
@@ -144,7 +143,7 @@ pub fn page_count(db: &Connection) -> Result<u64> {
     Ok(pages(db)?.all)
 }
 
-/// Deletes the oldest rows until the used pages take at most `size` bytes, there are no more rows, or the time is over.
+/// Deletes the oldest rows until the used pages take at most `size` bytes, there are no more rows, or `end` has come.
 fn shrink(db: &mut Connection, size: u64, end: Option<Instant>) -> Result<()> {
     let mut rows = FIRST_ROWS;
     loop {
@@ -157,7 +156,7 @@ fn shrink(db: &mut Connection, size: u64, end: Option<Instant>) -> Result<()> {
     }
 }
 
-/// Returns free pages to the file system while the file is larger than `size`, for a short time.
+/// Returns free pages to the file system while the file is larger than `size`, until `end`.
 fn truncate(db: &Connection, size: u64, end: Instant) -> Result<()> {
     let mut before = u64::MAX;
     loop {
@@ -175,7 +174,7 @@ fn truncate(db: &Connection, size: u64, end: Instant) -> Result<()> {
 fn delete_oldest(db: &mut Connection, rows: usize) -> Result<usize> {
     let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let tables = tables(&transaction)?;
-    // No table has more than `each` rows before the time up to which all are emptied.
+    // All tables are emptied up to a time before which none has more than `each` rows.
     let mut each = rows / tables.len().max(1);
     let first = loop {
         let mut first: Option<String> = None;
@@ -200,7 +199,7 @@ fn delete_oldest(db: &mut Connection, rows: usize) -> Result<usize> {
         deleted += transaction.prepare_cached(&sql)?.execute([&first])?;
     }
     if deleted == 0 {
-        // As many rows have the same time.
+        // More rows than that have the same time.
         deleted = delete_some(&transaction, &tables, "<=", &first, rows)?;
     }
     transaction.commit()?;

@@ -1,7 +1,7 @@
 //! Converts lines to rows, without regard to the tables in the database.
 //!
 //! A row belongs to a shape, one for each kind; its cells belong to the shape's fields. Both go by number. A line is
-//! one row, but for OTLP/JSON with spans, each of which is a row.
+//! one row, except that each span of OTLP/JSON is one.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};

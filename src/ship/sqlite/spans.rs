@@ -1,4 +1,4 @@
-//! Spans: those of OTLP/JSON lines as `span` records, and the duration of every span.
+//! Converts the spans of OTLP/JSON lines to `span` records, and computes the duration of every span.
 
 use std::fmt::Write as _;
 
@@ -67,7 +67,7 @@ fn record(span: &Span) -> [(&'static str, Value); 14] {
         ])
     });
     [
-        // A span that did not end is stored with its begin.
+        // A span that has not ended gets the time at which it began.
         ("ts", if end == 0 { time(begin) } else { time(end) }),
         ("kind", SPAN.name.into()),
         ("trace_id", text(&hex(&span.trace_id))),
@@ -128,7 +128,7 @@ fn attributes(list: &[KeyValue]) -> Value {
     Value::Object(pairs.collect())
 }
 
-/// Bytes become base64, and numbers that JSON lacks strings, as in OTLP/JSON.
+/// As in OTLP/JSON, bytes become base64, and the numbers that JSON lacks become strings.
 fn any(value: Option<&AnyValue>) -> Value {
     match value.and_then(|value| value.value.as_ref()) {
         None => Value::Null,
