@@ -4,11 +4,12 @@
 
 mod support;
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use support::records::parse;
-use support::{Capture, Ship};
+use support::{Capture, Ship, program};
 
 /// Measurements, a log, a span, and a line that is no record.
 const LINES: &str = concat!(
@@ -156,6 +157,24 @@ fn it_ends_with_the_first_batch_and_leaves_nothing_behind() {
         assert!(!text.contains("secret"), "{text}");
     }
     assert_eq!((std::fs::read_dir(dir.path()).unwrap().count(), server.connections()), (0, 0));
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_lack_of_lines() {
+    // The first sample has nothing to post, and the others come too late.
+    for lines in [0, 1] {
+        let mut command = Command::new(program!("tele-ship"));
+        command.args(["--dry-run", "--monitor", "--batch-age", "50ms"]);
+        let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut ship = pipes.spawn().unwrap();
+        let input: String = LINES.split_inclusive('\n').skip(1).take(lines).collect();
+        let mut stdin = ship.stdin.take().unwrap();
+        drop(ship.stdout.take());
+        let _ = stdin.write_all(input.as_bytes());
+        // stdin stays open: the program ends because its reader has left.
+        let output = ship.wait_with_output().unwrap();
+        assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()), "{lines}");
+    }
 }
 
 #[test]

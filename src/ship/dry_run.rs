@@ -3,6 +3,7 @@
 use std::future::ready;
 use std::io::Write;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
 
 use super::{Batch, Encoded, Limits, Sending, Sink, Verdict};
@@ -13,12 +14,14 @@ pub struct DryRun<S: Sink> {
     sink: S,
     /// How many requests of the batch are still to be shown; `None` before there is such a batch.
     left: Option<usize>,
+    /// Whether there was any batch.
+    is_used: bool,
 }
 
 impl<S: Sink> DryRun<S> {
     /// Shows what `sink` would send.
     pub fn new(sink: S) -> Self {
-        Self { sink, left: None }
+        Self { sink, left: None, is_used: false }
     }
 }
 
@@ -42,6 +45,7 @@ impl<S: Sink> Sink for DryRun<S> {
         if self.left.is_some() {
             return Encoded { requests: Vec::new(), rejected: Vec::new(), empty: (0..batch.len()).collect() };
         }
+        self.is_used = true;
         let encoded = self.sink.preview(batch);
         self.left = Some(encoded.requests.len()).filter(|requests| *requests > 0);
         encoded
@@ -63,10 +67,18 @@ impl<S: Sink> Sink for DryRun<S> {
 
 impl<S: Sink> Drop for DryRun<S> {
     fn drop(&mut self) {
-        if self.left.is_none() {
+        // After the reader of stdout has left, not every line is read.
+        if self.is_used && self.left.is_none() && !reader_has_left() {
             log(format_args!("{}: no line has anything to send", self.sink.name()));
         }
     }
+}
+
+fn reader_has_left() -> bool {
+    let stdout = rustix::stdio::stdout();
+    let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+    let looked = poll(&mut polled, Some(&Timespec::default()));
+    looked.is_ok() && polled[0].revents().intersects(PollFlags::ERR | PollFlags::HUP)
 }
 
 /// Appends a line: the sink, the URL or table that `data` is for, and `data`, which is JSON.
