@@ -253,6 +253,14 @@ fn screen(command: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
+#[test]
+fn quiet_reports_only_what_was_not_delivered() {
+    let ended = Ship::run(&["--stdout", "--quiet"], "{}\n");
+    assert_eq!((ended.code, &*ended.stderr, ended.count("delivered")), (Some(0), "", 1));
+    let ended = Ship::run(&["--stdout", "--quiet"], "{}\nnonsense\n");
+    assert!(ended.code == Some(1) && ended.stderr.contains("2 lines read"), "{}", ended.stderr);
+}
+
 const WIPE: &str = "\r\u{1b}[K";
 
 #[test]
@@ -284,7 +292,8 @@ fn a_terminal_shows_a_status_line() {
 
     for option in ["--quiet", "-q", "--stats 1h"] {
         let shown = screen(&format!("{feed} | {program} {option} {to_file}")).unwrap();
-        assert!(!shown.contains('\u{1b}') && shown.contains("5 lines read"), "{option}: {shown:?}");
+        assert!(!shown.contains('\u{1b}'), "{option}: {shown:?}");
+        assert_eq!(shown.contains("5 lines read"), option == "--stats 1h", "{option}: {shown:?}");
     }
     let shown = screen(&format!("{feed} | {program} 2>{}/err {to_file}", dir.path().display())).unwrap();
     let messages = std::fs::read_to_string(dir.path().join("err")).unwrap();

@@ -211,7 +211,7 @@ struct Delivery {
     #[arg(long = "self", requires = "stats", hide_short_help = true, help_heading = "Delivery")]
     deliver_stats: bool,
 
-    /// Do not show a status line on a terminal
+    /// Show no status line, and no final counts if everything was delivered
     #[arg(long, short, hide_short_help = true, help_heading = "Delivery")]
     quiet: bool,
 
@@ -269,7 +269,7 @@ impl Program for TeleShip {
         ("Show what would be sent, without sending it", "scrape --once | tele-ship --otlp --dry-run | jq ."),
         (
             "In a crontab: one sample a minute, giving up after 20 s if the server is down",
-            "scrape --once -i 1s | tele-ship --otlp --drain 20s",
+            "scrape --once -i 1s | tele-ship -q --otlp --drain 20s",
         ),
     ];
     const NOTES: &'static str = include_str!("tele-ship.md");

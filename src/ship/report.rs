@@ -29,7 +29,7 @@ pub struct ReportOptions {
     pub stats: Option<Duration>,
     /// Deliver these records, except the last.
     pub deliver: bool,
-    /// Show no status line.
+    /// Show no status line, and no summary of a sink that has everything.
     pub quiet: bool,
 }
 
@@ -99,13 +99,16 @@ impl Reporter {
         }
     }
 
-    /// Writes the final counts of every sink.
+    /// Writes the final counts of every sink, or, if quiet, of those that lack something.
     pub fn summary(&self) {
         if self.options.stats.is_some() {
             print(&self.records());
         }
         for worker in &self.workers {
-            diag::log(format_args!("{}: {}", worker.name, identity(&worker.account.counts())));
+            let counts = worker.account.counts();
+            if !(self.options.quiet && counts.complete()) {
+                diag::log(format_args!("{}: {}", worker.name, identity(&counts)));
+            }
         }
     }
 
