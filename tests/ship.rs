@@ -499,6 +499,11 @@ fn mistakes_on_the_command_line_are_usage_errors() {
         (&["--otlp", "--timeout", "0"], "'--timeout <TIME>': must be greater than zero"),
         (&["--sqlite="], "a value is required for '--sqlite <FILE>'"),
         (&["--queue-bytes", "1.5X"], "1.5X"),
+        (&["--keep", "7"], "7d"),
+        (&["--otlp", "--max-age", "0.5"], "0.5s"),
+        (&["--clickhouse", "http://127.0.0.1:1", "--create", "--ttl", "90"], "90d"),
+        (&["--follow", "--input", "-"], "--input -"),
+        (&["--stdout", "--spool-max", "1GiB"], "--spool"),
     ] {
         let output = std::process::Command::new(program!("tele-ship")).args(args).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -97,6 +97,10 @@ fn files_are_read_one_after_the_other_and_one_that_is_missing_stops_none() {
     assert!(ended.stderr.contains(&path("none")), "{}", ended.stderr);
     let ended = Ship::run(&["--otlp", &server.url(), "--input", &path("a"), &path("b")], "");
     assert_eq!((ended.code, ended.lines()), (Some(0), [3, 3, 0, 0, 0]));
+    // stdin is one of them.
+    let args = ["--otlp", &server.url(), "--input", &path("a"), "-", &path("b")];
+    let ended = Ship::run(&args, log(4) + &log(5));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [5, 5, 0, 0, 0]));
 }
 
 #[test]

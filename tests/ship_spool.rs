@@ -440,6 +440,23 @@ fn status_verify_and_drain() {
     assert!(inspect("status", &spool).1[1..].iter().all(|row| row["pending"] == 0));
 }
 
+#[test]
+fn only_a_spool_can_be_drained() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::create_dir(path("other")).unwrap();
+    fs::write(path("other/app.ndjson"), "{}\n").unwrap();
+    let drain = |name: &str| Ship::run(&["spool", "drain", &path(name), "--stdout"], "").code;
+    for (name, files) in [("other", 1), ("none", 0)] {
+        assert_eq!(drain(name), Some(1), "{name}");
+        assert_eq!(fs::read_dir(path(name)).map_or(0, |files| files.count()), files, "{name}");
+    }
+    assert!(!dir.path().join("none").exists());
+    // One without lines.
+    assert_eq!(Ship::run(&["--stdout", "--spool", &path("empty")], "").code, Some(0));
+    assert_eq!(drain("empty"), Some(0));
+}
+
 /// Kills the program `kills` times while it delivers `lines` numbered lines to a server that fails at random.
 fn killed(kills: u64, lines: u64) {
     let spool = Spool::new();

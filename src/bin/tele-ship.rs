@@ -13,7 +13,7 @@ use telepipe::common::options::GenerateArg;
 use telepipe::common::program::{Program, Usage};
 use telepipe::common::stdio_check;
 use telepipe::common::stop::Stop;
-use telepipe::common::units::{duration, size};
+use telepipe::common::units::{age, duration, size};
 use telepipe::record::{Kind, SHIP_STATS};
 use telepipe::ship::destinations::Destinations;
 use telepipe::ship::follow::Follow;
@@ -23,6 +23,9 @@ use telepipe::ship::pipeline::{Pipeline, Settings};
 use telepipe::ship::replay::Replay;
 use telepipe::ship::spool;
 use telepipe::ship::{LimitOptions, ReportOptions};
+
+/// What --spool keeps without --spool-max.
+const SPOOL_MAX: u64 = 10 << 30;
 
 /// Deliver JSON lines to an OpenTelemetry server, ClickHouse, SQLite or stdout
 #[derive(Parser)]
@@ -56,7 +59,7 @@ struct TeleShip {
 
 #[derive(Args)]
 struct InputArgs {
-    /// Read these files, one after the other, instead of stdin
+    /// Read these files, one after the other (- is stdin), instead of stdin
     #[arg(long, help_heading = "Input", value_name = "FILE", num_args = 1..)]
     input: Vec<PathBuf>,
 
@@ -198,7 +201,7 @@ struct Delivery {
     /// Give up a line that cannot be delivered this long after it was read
     ///
     /// It is rejected, and kept with --dead-letter. Default: try for ever.
-    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "TIME", value_parser = duration)]
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "TIME", value_parser = age)]
     max_age: Option<Duration>,
 
     /// Write ship_stats records to stderr at this interval, and at the end
@@ -216,8 +219,10 @@ struct Delivery {
     quiet: bool,
 
     /// Stop reading while the spool has this size
-    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", default_value = "10GiB", value_parser = size)]
-    spool_max: usize,
+    ///
+    /// Default: 10GiB.
+    #[arg(long, hide_short_help = true, help_heading = "Delivery", value_name = "SIZE", value_parser = size)]
+    spool_max: Option<usize>,
 
     /// Append lines that cannot be delivered to this file
     ///
@@ -287,6 +292,9 @@ impl Program for TeleShip {
                         "--replay and --spool name the same directory; use tele-ship spool drain".to_owned()
                     ));
                 }
+                if self.input.follow && self.input.input.iter().any(|path| path.as_os_str() == "-") {
+                    bail!(Usage("--input - is stdin, which --follow cannot read; name files".to_owned()));
+                }
                 self.delivery.run(self.spool.as_deref(), Some(self.input), self.dry_run)
             }
             Some(Command::Check { destinations, spool }) => {
@@ -296,7 +304,13 @@ impl Program for TeleShip {
             Some(Command::Spool(SpoolCommand::Status { dir })) => inspect(&dir, false),
             Some(Command::Spool(SpoolCommand::Verify { dir })) => inspect(&dir, true),
             Some(Command::Spool(SpoolCommand::Drain { dir, delivery })) => {
-                ensure!(dir.is_dir(), "{} is not a directory", dir.display());
+                let is_spool = spool::inspect::is_spool(&dir);
+                let is_spool = is_spool.with_context(|| format!("cannot read {}", dir.display()))?;
+                ensure!(
+                    is_spool,
+                    "{} is not a spool: it has no *.index or *.cursor file; give the directory of --spool",
+                    dir.display()
+                );
                 delivery.run(Some(&dir), None, false)
             }
         }
@@ -311,6 +325,9 @@ fn inspect(dir: &Path, verify: bool) -> Result<()> {
 impl Delivery {
     /// Delivers what is in the spool, and then the input, if any.
     fn run(self, spool: Option<&Path>, input: Option<InputArgs>, dry_run: bool) -> Result<()> {
+        if self.spool_max.is_some() && spool.is_none() {
+            bail!(Usage("--spool-max needs --spool".to_owned()));
+        }
         let limits = LimitOptions {
             lines: self.batch_lines.map(|lines| lines.try_into().unwrap_or(usize::MAX)),
             bytes: self.batch_bytes,
@@ -332,7 +349,7 @@ impl Delivery {
             pipeline.keep_dead_letters(path)?;
         }
         if let Some(path) = spool.filter(|_| !dry_run) {
-            pipeline.keep_spool(path, self.spool_max as u64)?;
+            pipeline.keep_spool(path, self.spool_max.map_or(SPOOL_MAX, |max| max as u64))?;
         }
         self.destinations.open(&mut pipeline)?;
         match input {

@@ -17,6 +17,19 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// Parses a duration greater than zero that must have a unit: an age, for which a number of seconds is rarely meant.
+///
+/// # Errors
+/// A message for clap to print.
+pub fn age(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(number) if number.is_finite() && number > 0.0 => {
+            Err(format!("needs a unit; write {number}d for days, or {number}s for seconds"))
+        }
+        _ => duration(text),
+    }
+}
+
 /// Parses a duration that may be zero, such as a threshold.
 ///
 /// # Errors
@@ -73,6 +86,15 @@ mod tests {
         for text in ["", "1,5s", "1e19", "d", "0s", "-1s", "ten", "1e999", "nan", "5 parsecs"] {
             assert!(duration(text).is_err(), "{text}");
             assert_eq!(duration_or_zero(text).ok(), (text == "0s").then_some(Duration::ZERO), "{text}");
+        }
+    }
+
+    #[test]
+    fn ages() {
+        assert_eq!(age("7d"), Ok(Duration::from_secs(604_800)));
+        assert_eq!(age("7s"), Ok(Duration::from_secs(7)));
+        for text in ["7", "0.5", "1e3", "0", "", "0d", "week"] {
+            assert!(age(text).is_err(), "{text}");
         }
     }
 

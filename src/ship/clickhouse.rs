@@ -31,7 +31,7 @@ use self::tables::{Creation, Tables};
 use super::line::Signal;
 use super::otlp::{self, Encoder};
 use super::{Batch, Encoded, Limits, Request, Sending, Sink, Traffic, Verdict, dry_run};
-use crate::common::units::duration;
+use crate::common::units::age;
 use crate::http::Trust;
 
 /// The options of `--clickhouse`.
@@ -55,7 +55,7 @@ pub struct ClickHouseArgs {
     create: bool,
 
     /// Let created tables drop rows that are older than this
-    #[arg(long, requires = "create", hide_short_help = true, value_name = "TIME", value_parser = duration, help_heading = "ClickHouse")]
+    #[arg(long, requires = "create", hide_short_help = true, value_name = "TIME", value_parser = age, help_heading = "ClickHouse")]
     ttl: Option<Duration>,
 }
 

@@ -107,7 +107,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Reads these files.
+    /// Reads these files; `-` is stdin.
     pub fn new(paths: Vec<PathBuf>) -> Self {
         Self { paths: paths.into(), open: None, failed: 0 }
     }
@@ -115,7 +115,12 @@ impl Files {
     fn next(&mut self, buffer: &mut [u8], wait: &Wait<'_>) -> Result<Option<Chunk>> {
         let Some(path) = self.paths.front() else { return Ok(None) };
         if self.open.is_none() {
-            self.open = Some(File::open(path)?);
+            let is_stdin = path.as_os_str() == "-";
+            self.open = Some(if is_stdin {
+                rustix::io::dup(rustix::stdio::stdin())?.into()
+            } else {
+                File::open(path)?
+            });
         }
         Ok(match &self.open {
             Some(file) => Some(wait.read(file.as_fd(), buffer)?),

@@ -31,7 +31,7 @@ use super::check::{self, Report};
 use super::{Batch, Encoded, Request, Sending, Sink, Verdict, dry_run};
 use crate::common::diag::log;
 use crate::common::program::Usage;
-use crate::common::units::{duration, size};
+use crate::common::units::{age, size};
 
 /// What the default database keeps.
 const DEFAULT_KEEP: Duration = Duration::from_secs(7 * 86_400);
@@ -52,7 +52,7 @@ pub struct SqliteArgs {
     /// Delete rows of the SQLite database that are older than this
     ///
     /// Default: 7d without any destination; with --sqlite, rows are kept.
-    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = duration, help_heading = "SQLite")]
+    #[arg(long, value_name = "TIME", hide_short_help = true, value_parser = age, help_heading = "SQLite")]
     keep: Option<Duration>,
 
     /// Delete the oldest rows of the SQLite database when it reaches this size

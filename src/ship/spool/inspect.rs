@@ -81,6 +81,22 @@ impl Known<'_> {
     }
 }
 
+/// Whether a folder has files of a spool: lines, an index or a cursor.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_spool(path: &Path) -> io::Result<bool> {
+    for entry in std::fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        let is_segment = ["ndjson", "index"].iter().any(|ending| parse_name(&name, ending).is_some());
+        if is_segment || cursor::sink_of(&name).is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Prints a JSON line about the spool, and one about each cursor. With `verify`, every line is read.
 ///
 /// # Errors
