@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Answer, Capture, Ship, program, python};
+use support::{Answer, Capture, Ship, http_date, program, python};
 
 /// The Flask server.
 struct Server {
@@ -251,4 +251,26 @@ fn errors_of_the_server_are_retried_and_refusals_are_final() {
     let requests = server.requests();
     assert!(requests[1].at - requests[0].at >= Duration::from_secs(1));
     assert!(ended.stderr.contains("no such host"), "{}", ended.stderr);
+}
+
+#[test]
+fn what_is_no_fault_of_the_lines_is_retried() {
+    let mut sent = 0;
+    let server = Capture::with(move |_| {
+        sent += 1;
+        match sent {
+            1 => Answer::ok().body(" <!DOCTYPE html><title>Log in</title>"),
+            2 => Answer::status(401).body("no"),
+            3 => Answer::status(403),
+            4 => Answer::status(503).header("Retry-After", &http_date(3)),
+            _ => Answer::ok().body("{}"),
+        }
+    });
+    let lines = sample("a", 0, 0.25) + &sample("a", 1, 0.5);
+    let ended = Ship::run(&["--monitor", &server.url()], lines);
+    assert_eq!((ended.code, ended.count("retries")), (Some(0), 4), "{}", ended.stderr);
+    let requests = server.requests();
+    assert_eq!(ended.count("rejected"), 0);
+    // The date has whole seconds.
+    assert!(requests[4].at - requests[3].at >= Duration::from_millis(1900));
 }

@@ -14,6 +14,7 @@ use serde_json::{Value as Json, json};
 
 use super::check::Report;
 use super::line::Line;
+use super::retry_after::retry_after;
 use super::{Batch, Encoded, Request, Sending, Sink, Traffic, Verdict, dry_run};
 use crate::common::diag::log;
 use crate::common::time::Timestamp;
@@ -262,19 +263,26 @@ fn no_answer(server: &str, error: &Error) -> Verdict {
 }
 
 /// Errors of the server and of proxies can go away; an error that blames the request cannot. A redirect is not
-/// followed but retried, since the URL is at fault and not the lines.
+/// followed but retried, since the URL is at fault and not the lines; so are a web page and wrong credentials.
 fn verdict(url: &Url, server: &str, answer: &Answer) -> Verdict {
-    let after = answer.header(RETRY_AFTER).and_then(|secs| secs.parse().ok()).map(Duration::from_secs);
+    let after = answer.header(RETRY_AFTER).and_then(|text| retry_after(text, Timestamp::now()));
     let status = answer.status.as_u16();
     let text = String::from_utf8_lossy(&answer.body);
     let text: String = text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
     let reason = format!("{server} answers {status}: {text}");
     match status {
+        // The login page of a proxy, or the page of another server.
+        200..300 if answer.body.trim_ascii_start().starts_with(b"<") => {
+            Verdict::Retry { after, reason: format!("{reason}; it is a web page, check the URL") }
+        }
         200..300 => Verdict::DELIVERED,
-        300..400 => {
+        300..=399 => {
             let to = answer.header(LOCATION).and_then(|to| url.join(to).ok());
             let to = to.map_or("an unknown URL".to_owned(), |to| public_name(&to));
             Verdict::Retry { after: None, reason: format!("{server} redirects to {to}; give that URL") }
+        }
+        401 | 403 => {
+            Verdict::Retry { after, reason: format!("{reason}; check user and password in the URL") }
         }
         407 | 408 | 425 | 429 | 500..600 => Verdict::Retry { after, reason },
         _ => Verdict::Reject { reason },

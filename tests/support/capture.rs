@@ -332,3 +332,9 @@ fn read_exactly(reader: &mut impl BufRead, length: usize, into: &mut Vec<u8>) ->
     let got = reader.by_ref().take(length as u64).read_to_end(into)?;
     if got == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
+
+/// The time in so many seconds, as in the header `Retry-After`. It has whole seconds.
+pub fn http_date(seconds: i64) -> String {
+    let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(seconds);
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap()
+}

@@ -29,7 +29,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-pub use capture::{Answer, Capture, Request};
+pub use capture::{Answer, Capture, Request, http_date};
 pub use collector::Collector;
 pub use grpc::GrpcServer;
 pub use ship::{Checked, Ended, Ship, time};
