@@ -180,8 +180,13 @@ fn check(script: &str, dir: &Path) -> Option<String> {
         let metrics = "# TYPE node_load1 gauge\nnode_load1 0.5\n";
         match () {
             () if request.path == "/metrics" => Answer::ok().body(metrics),
-            // ClickHouse is asked for its time zone first.
-            () if request.body.starts_with(b"SELECT concat('zone ") => Answer::ok().body("zone UTC\n"),
+            // ClickHouse is asked for its time zone first, then for the columns of a table.
+            () if request.body.starts_with(b"SELECT concat('zone ") => {
+                Answer::ok().body("zone UTC\nversion 26.9\n")
+            }
+            () if request.body.starts_with(b"DESCRIBE") => {
+                Answer::ok().body(r#"{"name":"ts","type":"DateTime64(9)"}"#)
+            }
             () => Answer::ok(),
         }
     });

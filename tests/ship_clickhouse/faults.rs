@@ -8,14 +8,15 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::support::spool::Spool;
-use crate::support::{Answer, Capture, Request, Ship, poll};
+use crate::support::{Answer, Capture, Request, Ship, http_date, poll};
 
 /// What a server answers to everything but inserts: it keeps its days in UTC and has a table with these columns.
 fn answer_to_question(request: &Request) -> Option<Answer> {
     let question = String::from_utf8_lossy(&request.body);
     if question.contains("timezone()") {
         return Some(
-            Answer::ok().body("zone UTC\nsetting async_insert\nsetting insert_deduplication_token\n"),
+            Answer::ok()
+                .body("zone UTC\nversion 26.9\nsetting async_insert\nsetting insert_deduplication_token\n"),
         );
     }
     let column = |name: &str, sql_type: &str| format!("{}\n", json!({ "name": name, "type": sql_type }));
@@ -135,15 +136,21 @@ fn days_are_inserts_of_their_own() {
 
 #[test]
 fn credentials_are_headers_and_nothing_else() {
-    let mut refused = 0;
-    let server = Capture::with(move |request| {
-        refused += 1;
-        match refused {
-            1 => Answer::status(403)
-                .header("X-ClickHouse-Exception-Code", "516")
-                .body("Code: 516. DB::Exception: me: Authentication failed"),
-            _ => answer_to_question(request).unwrap_or_else(Answer::ok),
-        }
+    // By the server, and by a proxy in front of it.
+    refuse(|| {
+        Answer::status(403)
+            .header("X-ClickHouse-Exception-Code", "516")
+            .body("Code: 516. DB::Exception: me: Authentication failed")
+    });
+    refuse(|| Answer::status(401).body("who are you?"));
+}
+
+/// Ships a line to a server whose first answer refuses the credentials.
+fn refuse(first: fn() -> Answer) {
+    let mut refused = false;
+    let server = Capture::with(move |request| match std::mem::replace(&mut refused, true) {
+        false => first(),
+        true => answer_to_question(request).unwrap_or_else(Answer::ok),
     });
     let variables =
         [("CLICKHOUSE_URL", &*server.url()), ("CLICKHOUSE_USER", "me"), ("CLICKHOUSE_PASSWORD", "s3cret")];
@@ -158,6 +165,52 @@ fn credentials_are_headers_and_nothing_else() {
         assert_eq!(request.header("x-clickhouse-key"), Some("s3cret"));
         assert!(!request.path.contains("s3cret") && request.header("authorization").is_none());
     }
+}
+
+#[test]
+fn empty_answers_to_questions_are_no_answers() {
+    // What is asked first is answered by nothing, then in part, then as ClickHouse does.
+    let mut facts = ["", "zone UTC\n", "version 26.9\n"].into_iter();
+    let mut columns = [""].into_iter();
+    let server = Capture::with(move |request| {
+        let next = match String::from_utf8_lossy(&request.body) {
+            question if question.contains("timezone()") => facts.next(),
+            question if question.starts_with("DESCRIBE") => columns.next(),
+            _ => None,
+        };
+        next.map(|body| Answer::ok().body(body))
+            .unwrap_or_else(|| answer_to_question(request).unwrap_or_else(Answer::ok))
+    });
+    let ended = Ship::run(&["--clickhouse", &server.url(), "--table", "t"], line(1));
+    assert_eq!((ended.code, ended.lines()), (Some(0), [1, 1, 0, 0, 0]), "{}", ended.stderr);
+    let asked = |part: &str| {
+        let requests = server.requests().into_iter();
+        requests.filter(|request| String::from_utf8_lossy(&request.body).contains(part)).count()
+    };
+    assert_eq!((asked("timezone()"), asked("DESCRIBE"), inserts(&server).len()), (4, 2, 1));
+
+    let nothing = Capture::with(|_| Answer::ok());
+    let url = nothing.url();
+    for table in [&["--table", "t"][..], &[]] {
+        let args = [&["--clickhouse", &*url, "--drain", "500ms"], table].concat();
+        let ended = Ship::run(&args, line(1));
+        assert_eq!((ended.code, ended.count("delivered")), (Some(1), 0), "{}", ended.stderr);
+    }
+    assert_eq!(inserts(&nothing).len(), 0);
+}
+
+#[test]
+fn a_date_in_retry_after_is_waited_for() {
+    let mut first = true;
+    let server = server(move |_| match std::mem::replace(&mut first, false) {
+        true => Answer::status(503).header("Retry-After", &http_date(3)),
+        false => Answer::ok(),
+    });
+    let ended = Ship::run(&["--clickhouse", &server.url(), "--table", "t"], line(1));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let inserts = inserts(&server);
+    // The date has whole seconds.
+    assert!(inserts[1].at - inserts[0].at >= Duration::from_millis(1900));
 }
 
 #[test]

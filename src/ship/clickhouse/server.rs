@@ -11,8 +11,10 @@ use tokio::sync::OnceCell;
 
 use super::super::Verdict;
 use super::super::check::Report;
+use super::super::retry_after::retry_after;
 use super::parts::{Encoding, Parts};
 use crate::common::diag::log;
+use crate::common::time::Timestamp;
 use crate::http::{Answer, Client, Method, Proxies, Settings, Trust, Url, is_loopback, public_name};
 
 /// How much of an answer is read.
@@ -21,6 +23,9 @@ const MAX_ANSWER: usize = 4 << 20;
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// The longest part of a server's message that is shown.
 const MAX_REASON: usize = 300;
+
+/// What to do about wrong credentials.
+const CREDENTIALS: &str = "; check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD";
 
 /// The setting by which the server recognises an insert that is repeated. Each insert has its own.
 const TOKEN: &str = "insert_deduplication_token";
@@ -248,24 +253,27 @@ impl Server {
             names.join(", ")
         );
         let answer = String::from_utf8_lossy(&self.query(&sql).await?).into_owned();
-        let mut facts = Facts { zone: TimeZone::UTC, settings: Vec::new(), encoding: Encoding::Gzip };
+        let (mut zone, mut encoding, mut settings) = (None, None, Vec::new());
         for line in answer.lines() {
             match line.split_once(' ') {
-                Some(("zone", name)) => facts.zone = TimeZone::get(name).unwrap_or(TimeZone::UTC),
+                Some(("zone", name)) => zone = Some(TimeZone::get(name).unwrap_or(TimeZone::UTC)),
                 Some(("version", version)) => {
                     let year = version.split('.').next().and_then(|year| year.parse::<u32>().ok());
-                    facts.encoding = if year >= Some(21) { Encoding::Zstd } else { Encoding::Gzip };
+                    encoding = Some(if year >= Some(21) { Encoding::Zstd } else { Encoding::Gzip });
                 }
-                Some(("setting", name)) => {
-                    facts.settings.extend(SETTINGS.iter().find(|(known, _)| *known == name))
-                }
-                _ => {
-                    let reason = format!("{}: it does not answer as ClickHouse does", self.name);
-                    return Err(Failure::of(Cause::Outside, reason));
-                }
+                Some(("setting", name)) => settings.extend(SETTINGS.iter().find(|(known, _)| *known == name)),
+                _ => return Err(self.stranger()),
             }
         }
-        Ok(facts)
+        match (zone, encoding) {
+            (Some(zone), Some(encoding)) => Ok(Facts { zone, settings, encoding }),
+            _ => Err(self.stranger()),
+        }
+    }
+
+    /// The failure of a server that is not ClickHouse.
+    pub fn stranger(&self) -> Failure {
+        Failure::of(Cause::Outside, format!("{}: it does not answer as ClickHouse does", self.name))
     }
 
     /// Posts once. An answer is one with status 200 and no exception in the headers.
@@ -307,17 +315,18 @@ impl Server {
     fn failure(&self, answer: &Answer, code: Option<u16>) -> Failure {
         let (name, status) = (&self.name, answer.status.as_u16());
         let message = one_line(&answer.body);
-        let after =
-            answer.header(RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let after = answer.header(RETRY_AFTER).and_then(|text| retry_after(text, Timestamp::now()));
         let Some(code) = code else {
             let (cause, reason) = match status {
                 200 => (Cause::Outside, format!("{name}: it does not answer as ClickHouse does: {message}")),
-                300..400 => {
+                300..=399 => {
                     // Without its credentials.
                     let to = answer.header(LOCATION).and_then(|to| self.url.join(to).ok());
                     let to = to.map_or("an unknown URL".to_owned(), |to| public_name(&to));
                     (Cause::Outside, format!("{name} redirects to {to}; give that URL"))
                 }
+                // A proxy in front of the server.
+                401 | 403 => (Cause::Outside, format!("{name} answers {status}: {message}{CREDENTIALS}")),
                 413 => (Cause::Lines, format!("{name} answers 413: {message}")),
                 _ => (Cause::Outside, format!("{name} answers {status}: {message}")),
             };
@@ -325,7 +334,7 @@ impl Server {
         };
         let advice = match code {
             // REQUIRED_PASSWORD, UNKNOWN_USER, WRONG_PASSWORD, AUTHENTICATION_FAILED
-            192..=194 | 516 => "; check CLICKHOUSE_USER and CLICKHOUSE_PASSWORD",
+            192..=194 | 516 => CREDENTIALS,
             // READONLY
             164 => "; use a user that is not readonly",
             // DATABASE_ACCESS_DENIED, ACCESS_DENIED

@@ -236,15 +236,14 @@ impl Tables {
         let mut columns = Vec::new();
         for line in lines {
             let Ok(Described { name, sql_type, default_type }) = serde_json::from_slice(line) else {
-                let reason =
-                    format!("{}: it does not describe tables as ClickHouse does", self.server.name());
-                return Err(Failure::of(Cause::Outside, reason));
+                return Err(self.server.stranger());
             };
             if !matches!(default_type.as_str(), "MATERIALIZED" | "ALIAS") {
                 columns.push(Column { name, sql_type });
             }
         }
-        Ok(Table { columns })
+        // ClickHouse has no table without columns.
+        if columns.is_empty() { Err(self.server.stranger()) } else { Ok(Table { columns }) }
     }
 }
 
