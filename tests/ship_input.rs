@@ -233,6 +233,7 @@ fn the_journal_becomes_log_records() {
             boot,
             ("MESSAGE", b"one"),
             ("MESSAGE", b"two"),
+            ("SYSLOG_IDENTIFIER", b"backup"),
             ("TAG", b"x"),
             ("TAG", b"y\xff"),
         ]),
@@ -252,7 +253,13 @@ fn the_journal_becomes_log_records() {
 
     let ended = Ship::run(&["--stdout", "--preset", "journald"], &lines);
     assert_eq!((ended.code, counts(&ended)), (Some(0), [5, 5, 0, 0, 0]));
-    let logs = logs(&ended.stdout);
+    // Each service is a resource of its own.
+    let by_time = |stdout: &[u8]| {
+        let mut logs = logs(stdout);
+        logs.sort_by_key(|log| integer(&log["timeUnixNano"]));
+        logs
+    };
+    let logs = by_time(&ended.stdout);
     let times: Vec<_> = logs.iter().map(|log| integer(&log["timeUnixNano"])).collect();
     assert_eq!(times, (0..5).map(|n| 1_764_288_000_123_456_000 + n * 1000).collect::<Vec<_>>());
     // OpenTelemetry's numbers for syslog's priorities.
@@ -285,6 +292,8 @@ fn the_journal_becomes_log_records() {
         assert_eq!(attribute(first, key), value, "{key}");
     }
     assert_eq!(attribute(&first["resource"], "host.name"), "web1");
+    let services: Vec<_> = logs.iter().map(|log| attribute(&log["resource"], "service.name")).collect();
+    assert_eq!(services, ["ssh", "telepipe", "backup", "telepipe", "telepipe"]);
     assert_eq!(attribute(&first["resource"], "host.id"), "aaaabbbbccccddddaaaabbbbccccdddd");
     assert_eq!(first["attributes"].as_array().unwrap().len(), 14, "{first}");
     let tags = attribute(&logs[2], "journald.tag");
@@ -295,7 +304,7 @@ fn the_journal_becomes_log_records() {
 
     let Some(all) = journalctl(dir.path(), &[], &["--all"]) else { return };
     let ended = Ship::run(&["--stdout", "--preset", "journald"], &all);
-    assert_eq!(self::logs(&ended.stdout)[3]["body"]["stringValue"].as_str().map(str::len), Some(10_000));
+    assert_eq!(by_time(&ended.stdout)[3]["body"]["stringValue"].as_str().map(str::len), Some(10_000));
 }
 
 fn log(n: usize) -> String {

@@ -79,13 +79,28 @@ pub fn map(line: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
         separator = b",";
     }
     out.push(b'}');
-    if let Some(id) = entry.str("_MACHINE_ID") {
-        out.extend_from_slice(b",\"resource\":{\"host.id\":");
-        string(out, id);
+    let resource = [("host.id", entry.str("_MACHINE_ID")), ("service.name", service(&entry))];
+    let mut open = &b",\"resource\":{"[..];
+    for (key, value) in resource {
+        if let Some(value) = value {
+            out.extend_from_slice(open);
+            string(out, key);
+            out.push(b':');
+            string(out, value);
+            open = b",";
+        }
+    }
+    if open == b"," {
         out.push(b'}');
     }
     out.push(b'}');
     Ok(())
+}
+
+/// The service that wrote an entry: its unit, or the name that it gives itself.
+fn service<'e>(entry: &'e Line<'_>) -> Option<&'e str> {
+    let unit = entry.str("_SYSTEMD_UNIT").map(|unit| unit.strip_suffix(".service").unwrap_or(unit));
+    unit.or_else(|| entry.str("SYSLOG_IDENTIFIER")).filter(|name| !name.is_empty())
 }
 
 /// Whether a field that a program wrote would become the same attribute as a field of the journal itself (`_NAME`).
@@ -165,6 +180,23 @@ mod tests {
             "thread.id": "no number",
         });
         assert_eq!(mapped(&entry)["attributes"], attributes);
+    }
+
+    #[test]
+    fn the_unit_is_the_service() {
+        for (unit, identifier, id, resource) in [
+            (json!("ssh.service"), json!("sshd"), json!(null), json!({"service.name": "ssh"})),
+            (json!("a.timer"), json!(null), json!("m"), json!({"service.name": "a.timer", "host.id": "m"})),
+            (json!(null), json!("kernel"), json!(null), json!({"service.name": "kernel"})),
+            (json!(null), json!(""), json!("m"), json!({"host.id": "m"})),
+            (json!(null), json!(null), json!(null), json!(null)),
+        ] {
+            let entry = json!({
+                "__REALTIME_TIMESTAMP": "1", "_SYSTEMD_UNIT": unit, "SYSLOG_IDENTIFIER": identifier,
+                "_MACHINE_ID": id,
+            });
+            assert_eq!(mapped(&entry)["resource"], resource);
+        }
     }
 
     #[test]
